@@ -1,0 +1,140 @@
+//! Lanes: the ordered streams of messages within a link.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of a lane, agreed between all nodes of a network.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LaneId(pub u8);
+
+/// Votes and proposals: goes before the other lanes. Messages up to 1 MiB by default.
+pub const URGENT: LaneId = LaneId(0);
+/// Transactions and requests. Messages up to 4 MiB by default.
+pub const NORMAL: LaneId = LaneId(1);
+/// Blocks and synchronisation. Messages up to 32 MiB by default.
+pub const BULK: LaneId = LaneId(2);
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            URGENT => f.write_str("urgent"),
+            NORMAL => f.write_str("normal"),
+            BULK => f.write_str("bulk"),
+            LaneId(other) => write!(f, "lane {other}"),
+        }
+    }
+}
+
+impl fmt::Debug for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// When a lane's bytes are sent, compared with the other lanes of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before every weighted lane. So that a flood here cannot starve the rest, a waiting weighted
+    /// lane gets one chunk after every 16 urgent ones.
+    Urgent,
+    /// Shares what the urgent lanes leave, in proportion to the weight (1 to 255).
+    Weighted(u8),
+}
+
+/// What it takes for a message to count as *taken*, which ends its receipt and returns its credit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenWhen {
+    /// The application took it out of the inbox.
+    #[default]
+    Received,
+    /// The application is done with it: it dropped the [`Message`](crate::Message) or called
+    /// [`Message::done`](crate::Message::done). A receipt then means *processed*.
+    Done,
+}
+
+/// The settings of one lane. Both sides of a link need a lane with the same id; limits may differ,
+/// and the receiver's bind the sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaneConfig {
+    /// The lane's number on the wire.
+    pub id: LaneId,
+    /// When its bytes are sent. Default: weighted, 4.
+    pub priority: Priority,
+    /// The largest message in bytes. Default 4 MiB; at most 256 MiB - 1. Larger ones are refused when
+    /// they are sent.
+    pub max_message: usize,
+    /// How many bytes a peer may have under way to this node or waiting in its inbox. Default 8 MiB;
+    /// at least `max_message` + 64 KiB, so that the largest message always gets through. Too small:
+    /// throughput is limited to one window per round trip. Too large: a slow consumer costs memory.
+    pub window: usize,
+    /// How many messages a peer may have begun that the application has not taken. Default 65,536.
+    /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
+    pub max_untaken: u32,
+    /// How many bytes of outgoing messages wait here until the peer's application has taken them.
+    /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the
+    /// caller chose.
+    pub queue: usize,
+    /// What ends a receipt. Default: the application took the message from the inbox.
+    pub taken_when: TakenWhen,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The headroom that a window needs beyond the largest message, for its header and its neighbours.
+pub(crate) const WINDOW_HEADROOM: usize = 64 * KIB;
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        LaneConfig {
+            id: NORMAL,
+            priority: Priority::Weighted(4),
+            max_message: 4 * MIB,
+            window: 8 * MIB,
+            max_untaken: 65_536,
+            queue: 16 * MIB,
+            taken_when: TakenWhen::Received,
+        }
+    }
+}
+
+impl LaneConfig {
+    /// The default urgent lane: messages up to 1 MiB, a window of 4 MiB, a queue of 8 MiB.
+    pub fn urgent() -> Self {
+        LaneConfig {
+            id: URGENT,
+            priority: Priority::Urgent,
+            max_message: MIB,
+            window: 4 * MIB,
+            queue: 8 * MIB,
+            ..LaneConfig::default()
+        }
+    }
+
+    /// The default normal lane: messages up to 4 MiB, a window of 8 MiB, a queue of 16 MiB, weight 4.
+    pub fn normal() -> Self {
+        LaneConfig::default()
+    }
+
+    /// The default bulk lane: messages up to 32 MiB, a window of 34 MiB, a queue of 64 MiB, weight 1.
+    pub fn bulk() -> Self {
+        LaneConfig {
+            id: BULK,
+            priority: Priority::Weighted(1),
+            max_message: 32 * MIB,
+            window: 34 * MIB,
+            queue: 64 * MIB,
+            ..LaneConfig::default()
+        }
+    }
+
+    /// The three default lanes.
+    pub fn defaults() -> Vec<Self> {
+        vec![Self::urgent(), Self::normal(), Self::bulk()]
+    }
+}
