@@ -1,0 +1,6 @@
+//! How well connections and peers do. Pure: time is an argument, nothing here knows a socket.
+
+pub(crate) mod backoff;
+pub(crate) mod breaker;
+pub(crate) mod liveness;
+pub(crate) mod pace;

@@ -1,0 +1,66 @@
+//! What an input to the link leads to, for the threads around it to carry out after the lock is
+//! released.
+
+use crate::id::{ConnId, Incarnation};
+use crate::outcome::Outcome;
+use crate::wire::control::GoawayReason;
+
+use super::ReplyResult;
+
+/// Something that the node or the application should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A connection joined the link.
+    Joined(ConnId),
+    /// An answer is overdue on this connection.
+    Suspect(ConnId),
+    /// A byte arrived on a suspect connection.
+    Recovered(ConnId),
+    /// The connection is to be closed at once.
+    Close(ConnId, CloseReason),
+    /// The peer said goodbye on this connection.
+    Goaway(ConnId, GoawayReason),
+    /// The peer is a new process. So many messages will be sent to it again.
+    PeerRestarted { incarnation: Incarnation, resent: usize },
+    /// Messages whose fate is not known were dropped: the peer, or this side, gave up its memory.
+    Lost { messages: usize, by_peer: bool },
+}
+
+/// Why the link wants a connection closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// No byte was received for `dead_after`.
+    Dead,
+    /// The drain did not come to its end in time.
+    DrainTimeout,
+    /// It belongs to an earlier life of the peer.
+    PeerRestarted,
+}
+
+#[derive(Debug)]
+pub(crate) struct Effects<T, R> {
+    /// Messages that ended: their tokens, and how.
+    pub(crate) ended: Vec<(T, Outcome)>,
+    /// Requests that ended.
+    pub(crate) replies: Vec<(R, ReplyResult)>,
+    pub(crate) notices: Vec<Notice>,
+    /// Connections whose writer sleeps and has something to do.
+    pub(crate) wake: Vec<ConnId>,
+    /// Lanes (bit = index) whose inbox got messages.
+    pub(crate) arrived: u64,
+    /// A queue got room.
+    pub(crate) space: bool,
+}
+
+impl<T, R> Default for Effects<T, R> {
+    fn default() -> Self {
+        Effects {
+            ended: Vec::new(),
+            replies: Vec::new(),
+            notices: Vec::new(),
+            wake: Vec::new(),
+            arrived: 0,
+            space: false,
+        }
+    }
+}

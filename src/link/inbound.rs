@@ -1,0 +1,273 @@
+//! The receiving half of a lane: a stream with offsets that becomes messages in an inbox.
+//!
+//! ```text
+//!            taken                       received                limit
+//! stream  ----|-----------------------------|---------------------|
+//!         done with   in the inbox, or with    credit that the
+//!                     the application          peer may use
+//! ```
+//!
+//! Invariants: `taken <= received <= limit`; all three only grow within a session; `limit - taken` is at
+//! most the window; each message enters the inbox once.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use crate::lane::{LaneConfig, TakenWhen};
+use crate::message::Payload;
+use crate::wire::control::LaneAck;
+use crate::wire::frame::ACK_NOW;
+use crate::wire::stream::{MessageKind, Parser};
+
+use super::{Ticket, Violation};
+
+/// A whole message that waits for the application.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) kind: MessageKind,
+    pub(crate) payload: Payload,
+    pub(crate) ticket: Ticket,
+}
+
+/// A message that the application has not taken, in the order of the stream.
+#[derive(Debug)]
+struct Untaken {
+    end: u64,
+    /// Its payload.
+    bytes: u64,
+    done: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    window: u64,
+    max_message: usize,
+    max_untaken: usize,
+    taken_when: TakenWhen,
+
+    /// Counts sessions: a ticket of an older session moves nothing.
+    epoch: u32,
+    parser: Parser,
+    received: u64,
+    taken: u64,
+    untaken: VecDeque<Untaken>,
+    /// The number of the first message in `untaken`, counted from the start of the session.
+    first_untaken: u64,
+    inbox: VecDeque<Arrived>,
+    /// Bytes of older sessions that the application still holds or has not fetched. They count
+    /// against the window, so that a peer that restarts in a loop cannot fill the memory.
+    stale: u64,
+
+    /// What the peer was told last, as far as it is sure to know.
+    told: LaneAck,
+    /// The highest limit that was ever put into a frame of this session.
+    granted: u64,
+    /// Somebody at the peer waits for everything up to here to be taken.
+    awaited: u64,
+    pub(crate) duplicate_bytes: u64,
+}
+
+/// How soon the peer should hear of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    Nothing,
+    Soon,
+    Now,
+}
+
+impl Inbound {
+    pub(crate) fn new(config: &LaneConfig) -> Self {
+        Inbound {
+            window: config.window as u64,
+            max_message: config.max_message,
+            max_untaken: config.max_untaken as usize,
+            taken_when: config.taken_when,
+            epoch: 0,
+            parser: Parser::new(config.max_message),
+            received: 0,
+            taken: 0,
+            untaken: VecDeque::new(),
+            first_untaken: 0,
+            inbox: VecDeque::new(),
+            stale: 0,
+            told: LaneAck::default(),
+            granted: 0,
+            awaited: 0,
+            duplicate_bytes: 0,
+        }
+    }
+
+    /// A new session begins at 0. Whole messages of the old one stay in the inbox; a partial one goes.
+    pub(crate) fn restart(&mut self) {
+        // What the application still has to give back: messages in the inbox or in its hands.
+        self.stale +=
+            self.untaken.iter().filter(|message| !message.done).map(|message| message.bytes).sum::<u64>();
+        self.epoch += 1;
+        self.parser = Parser::new(self.max_message);
+        (self.received, self.taken, self.first_untaken, self.awaited) = (0, 0, 0, 0);
+        self.untaken.clear();
+        self.told = LaneAck::default();
+        self.granted = 0;
+    }
+
+    pub(crate) fn is_virgin(&self) -> bool {
+        self.received == 0
+    }
+
+    /// Bytes of the stream from the peer. Whole messages go to `deliver`, which takes replies for
+    /// itself and gives everything else back for the inbox.
+    pub(crate) fn handle_chunk(
+        &mut self,
+        offset: u64,
+        flags: u8,
+        mut data: Bytes,
+        mut divert: impl FnMut(MessageKind, Payload) -> Option<Payload>,
+    ) -> Result<Received, Violation> {
+        if offset > self.received {
+            return Err(Violation::Gap { expected: self.received, offset });
+        }
+        let end = offset
+            .checked_add(data.len() as u64)
+            .ok_or(Violation::Gap { expected: self.received, offset })?;
+        if end > self.granted {
+            return Err(Violation::CreditExceeded { limit: self.granted, end });
+        }
+        let known = (self.received - offset).min(data.len() as u64);
+        self.duplicate_bytes += known;
+        data.advance(known as usize);
+        let mut outcome = Received { new_bytes: data.len() as u64, arrived: 0, urgency: Urgency::Nothing };
+        if flags & ACK_NOW != 0 {
+            self.awaited = self.awaited.max(end);
+        }
+        while !data.is_empty() {
+            let before = data.len();
+            let message = self.parser.next(&mut data).map_err(Violation::Stream)?;
+            self.received += (before - data.len()) as u64;
+            let Some((kind, payload)) = message else { continue };
+            if self.untaken.len() >= self.max_untaken {
+                return Err(Violation::TooManyUntaken { max: self.max_untaken });
+            }
+            let ticket = Ticket {
+                epoch: self.epoch,
+                number: self.first_untaken + self.untaken.len() as u64,
+                bytes: payload.len() as u64,
+            };
+            self.untaken.push_back(Untaken { end: self.received, bytes: ticket.bytes, done: false });
+            match divert(kind, payload) {
+                Some(payload) => {
+                    self.inbox.push_back(Arrived { kind, payload, ticket });
+                    outcome.arrived += 1;
+                }
+                None => outcome.urgency = outcome.urgency.max(self.done(ticket)),
+            }
+        }
+        outcome.urgency = outcome.urgency.max(self.urgency(self.taken));
+        Ok(outcome)
+    }
+
+    /// The application takes the next message. The second value says how soon the peer should hear.
+    pub(crate) fn take(&mut self) -> Option<(Arrived, Urgency)> {
+        let arrived = self.inbox.pop_front()?;
+        let urgency = match self.taken_when {
+            TakenWhen::Received => self.done(arrived.ticket),
+            TakenWhen::Done => Urgency::Nothing,
+        };
+        Some((arrived, urgency))
+    }
+
+    /// The application is done with a message. Any order, once each; tickets of older sessions only
+    /// give their memory back.
+    pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
+        if ticket.epoch != self.epoch {
+            self.stale = self.stale.saturating_sub(ticket.bytes);
+            return self.urgency(self.taken);
+        }
+        let before = self.taken;
+        let index = ticket.number.checked_sub(self.first_untaken).map(|index| index as usize);
+        if let Some(message) = index.and_then(|index| self.untaken.get_mut(index)) {
+            message.done = true;
+        }
+        while let Some(message) = self.untaken.pop_front_if(|message| message.done) {
+            self.first_untaken += 1;
+            self.taken = message.end;
+        }
+        self.urgency(before)
+    }
+
+    pub(crate) fn taken_when(&self) -> TakenWhen {
+        self.taken_when
+    }
+
+    /// How soon the peer should hear what changed since it was told last; `taken_before` is where
+    /// `taken` stood before the change.
+    fn urgency(&self, taken_before: u64) -> Urgency {
+        let state = self.state();
+        let credit = state.limit - self.told.limit;
+        let unheard = state.received - self.told.received;
+        if (self.taken > taken_before && self.awaited > taken_before)
+            || credit >= self.window / 4
+            || unheard >= self.window / 8
+        {
+            Urgency::Now
+        } else if state != self.told {
+            Urgency::Soon
+        } else {
+            Urgency::Nothing
+        }
+    }
+
+    pub(crate) fn state(&self) -> LaneAck {
+        let limit = self.taken + self.window.saturating_sub(self.stale);
+        LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.state() != self.told
+    }
+
+    /// The state as it is told to the peer now.
+    pub(crate) fn tell(&mut self) -> LaneAck {
+        self.told = self.grant();
+        self.told
+    }
+
+    /// The state as it stands in a HELLO, which may or may not reach the peer.
+    pub(crate) fn grant(&mut self) -> LaneAck {
+        let state = self.state();
+        self.granted = state.limit;
+        state
+    }
+
+    /// What was told may not have arrived.
+    pub(crate) fn retell(&mut self) {
+        self.told = LaneAck::default();
+    }
+
+    pub(crate) fn inbox_len(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Bytes in the inbox, with the application, or of an unfinished message.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.received - self.taken + self.stale
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let state = self.state();
+        assert!(state.taken <= state.received && state.received <= state.limit);
+        assert!(self.received <= self.granted);
+        assert!(state.limit - state.taken <= self.window.max(self.granted - self.taken));
+        assert!(self.untaken.len() <= self.max_untaken);
+        assert!(self.untaken.front().is_none_or(|message| !message.done));
+    }
+}
+
+/// What a chunk brought.
+pub(crate) struct Received {
+    pub(crate) new_bytes: u64,
+    /// Messages that went to the inbox.
+    pub(crate) arrived: usize,
+    pub(crate) urgency: Urgency,
+}

@@ -1,0 +1,417 @@
+//! The sending half of a lane: a queue of messages that becomes a stream with offsets.
+//!
+//! ```text
+//!            taken      received        cursor     sent       end
+//! stream  ----|------------|--------------|----------|---------|
+//!         forgotten  kept: a new incarnation  resent    never    messages beyond `end` wait
+//!                    gets them again          after a   sent     without an offset
+//!                                             rewind
+//! ```
+//!
+//! Invariants, checked by [`Outbound::check`] in every simulated step:
+//! - `taken <= received <= sent <= end` and `received <= cursor <= sent` (or `cursor <= end` while new
+//!   bytes are sent);
+//! - the first `started` messages of the queue have offsets, without a gap, and end at `end`;
+//! - the first message of the queue ends behind `taken`;
+//! - no byte at or past `limit` was ever sent.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::lane::LaneConfig;
+use crate::outcome::{DropReason, Outcome};
+use crate::wire::batch::Batch;
+use crate::wire::control::{HelloLane, LaneAck};
+use crate::wire::frame::ACK_NOW;
+use crate::wire::stream::{Header, MessageKind};
+
+use super::{Awaited, Violation};
+
+#[derive(Debug)]
+struct Queued<T> {
+    kind: MessageKind,
+    header: Header,
+    body: Bytes,
+    /// Dropped if the first byte was not sent by then.
+    deadline: Option<Instant>,
+    token: T,
+    /// Where it begins in the stream, or [`NOT_STARTED`].
+    start: u64,
+}
+
+/// Behind every cursor, so that the queue is sorted by `start`.
+const NOT_STARTED: u64 = u64::MAX;
+
+/// What a message costs in a queue beyond its bytes. Counted, so that a queue of empty messages is
+/// bounded too.
+const BOOKKEEPING: usize = 128;
+
+impl<T> Queued<T> {
+    fn len(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+
+    fn cost(&self) -> usize {
+        self.len() + BOOKKEEPING
+    }
+
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.len() as u64)
+    }
+}
+
+/// What the peer accepts on this lane, from its HELLO.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    max_message: usize,
+    max_untaken: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbound<T> {
+    capacity: usize,
+    queue: VecDeque<Queued<T>>,
+    queued_bytes: usize,
+    /// How many messages of the queue have an offset.
+    started: usize,
+    /// The message that holds `cursor`; `started` when the cursor is at the end.
+    at: usize,
+    cursor: u64,
+    sent: u64,
+    end: u64,
+    peer: LaneAck,
+    /// `None` until the peer's first HELLO, or when it does not have this lane.
+    terms: Option<Terms>,
+    /// The earliest deadline among messages not started, or earlier.
+    next_expiry: Option<Instant>,
+    /// Bytes that were sent more than once.
+    pub(crate) resent: u64,
+}
+
+/// What became of an enqueued message: its token and how it ended.
+pub(crate) type Ended<T> = Vec<(T, Outcome)>;
+
+impl<T: Awaited> Outbound<T> {
+    pub(crate) fn new(config: &LaneConfig) -> Self {
+        Outbound {
+            capacity: config.queue,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            started: 0,
+            at: 0,
+            cursor: 0,
+            sent: 0,
+            end: 0,
+            peer: LaneAck::default(),
+            terms: None,
+            next_expiry: None,
+            resent: 0,
+        }
+    }
+
+    // --- from the application -------------------------------------------------------------------
+
+    /// Whether a message of `len` bytes fits now. An empty queue takes any message, so that the
+    /// largest one always gets through.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.queue.is_empty() || self.queued_bytes + len + BOOKKEEPING <= self.capacity
+    }
+
+    pub(crate) fn push(&mut self, kind: MessageKind, body: Bytes, deadline: Option<Instant>, token: T) {
+        let header = Header::new(kind, body.len());
+        let message = Queued { kind, header, body, deadline, token, start: NOT_STARTED };
+        self.queued_bytes += message.cost();
+        self.next_expiry = earliest(self.next_expiry, deadline);
+        self.queue.push_back(message);
+    }
+
+    /// Takes a message back that was not started.
+    pub(crate) fn withdraw(&mut self, matches: impl Fn(MessageKind) -> bool) -> Option<T> {
+        let index = (self.started..self.queue.len())
+            .find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)))?;
+        let message = self.queue.remove(index)?;
+        self.queued_bytes -= message.cost();
+        Some(message.token)
+    }
+
+    pub(crate) fn contains(&self, matches: impl Fn(MessageKind) -> bool) -> bool {
+        self.queue.iter().any(|message| matches(message.kind))
+    }
+
+    // --- from the peer --------------------------------------------------------------------------
+
+    /// The peer's HELLO: its limits, and what it has. `None`: the peer does not have this lane.
+    pub(crate) fn handle_hello(
+        &mut self,
+        hello: Option<&HelloLane>,
+        ended: &mut Ended<T>,
+    ) -> Result<(), Violation> {
+        self.terms = hello.map(|lane| Terms {
+            max_message: lane.max_message as usize,
+            max_untaken: lane.max_untaken as usize,
+        });
+        match hello {
+            Some(lane) => self.handle_ack(lane.state, ended).map(|_| ()),
+            None => {
+                self.drop_where(ended, |_| Some(DropReason::LaneRefused));
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer's acknowledgement. Returns whether it has received more than before.
+    pub(crate) fn handle_ack(&mut self, ack: LaneAck, ended: &mut Ended<T>) -> Result<bool, Violation> {
+        let old = self.peer;
+        let grows = ack.received >= old.received && ack.taken >= old.taken && ack.limit >= old.limit;
+        let falls = ack.received <= old.received && ack.taken <= old.taken && ack.limit <= old.limit;
+        if falls {
+            return Ok(false); // An older state that came late, by another connection perhaps.
+        }
+        if !grows {
+            return Err(Violation::AckContradicts);
+        }
+        if ack.received > self.sent || ack.taken > ack.received {
+            return Err(Violation::AckOfUnsent { acked: ack.received.max(ack.taken), sent: self.sent });
+        }
+        self.peer = ack;
+        if self.cursor < ack.received {
+            self.cursor = ack.received;
+            self.find_cursor();
+        }
+        while self.started > 0
+            && let Some(front) = self.queue.front()
+            && front.end() <= ack.taken
+        {
+            self.started -= 1;
+            self.at = self.at.saturating_sub(1);
+            if let Some(message) = self.queue.pop_front() {
+                self.queued_bytes -= message.cost();
+                ended.push((message.token, Outcome::Taken));
+            }
+        }
+        Ok(ack.received > old.received)
+    }
+
+    /// The lane moves to another connection: go on from what the peer is known to have.
+    pub(crate) fn rewind(&mut self) {
+        self.cursor = self.peer.received;
+        self.find_cursor();
+    }
+
+    /// The peer's memory is gone. What it had not taken becomes unsent again, from the start of each
+    /// message; `keep` says which messages. Returns how many of the kept had been started.
+    pub(crate) fn restart(
+        &mut self,
+        ended: &mut Ended<T>,
+        drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
+    ) -> usize {
+        let was_started = std::mem::take(&mut self.started);
+        let mut index = 0;
+        let mut again = 0;
+        self.drop_where(ended, |kind| {
+            let started = index < was_started;
+            index += 1;
+            let reason = drop_reason(kind, started);
+            again += usize::from(started && reason.is_none());
+            reason
+        });
+        self.queue.iter_mut().for_each(|message| message.start = NOT_STARTED);
+        (self.at, self.cursor, self.sent, self.end) = (0, 0, 0, 0);
+        self.peer = LaneAck::default();
+        self.next_expiry = self.queue.iter().filter_map(|message| message.deadline).min();
+        again
+    }
+
+    /// Nothing was ever acknowledged: the stream may begin anew at 0 without any loss.
+    pub(crate) fn is_virgin(&self) -> bool {
+        self.peer.received == 0
+    }
+
+    /// Drops messages that were not started, for the reason given.
+    fn drop_where(
+        &mut self,
+        ended: &mut Ended<T>,
+        mut reason: impl FnMut(MessageKind) -> Option<DropReason>,
+    ) {
+        let waiting = self.queue.split_off(self.started);
+        for message in waiting {
+            match reason(message.kind) {
+                Some(reason) => {
+                    self.queued_bytes -= message.cost();
+                    ended.push((message.token, Outcome::Dropped(reason)));
+                }
+                None => self.queue.push_back(message),
+            }
+        }
+    }
+
+    /// Drops everything: the link ends.
+    pub(crate) fn clear(&mut self, reason: DropReason, ended: &mut Ended<T>) -> usize {
+        let count = self.queue.len();
+        self.restart(ended, |_, _| Some(reason));
+        count
+    }
+
+    // --- time -----------------------------------------------------------------------------------
+
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant, ended: &mut Ended<T>) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_expiry = None;
+        for message in self.queue.split_off(self.started) {
+            if message.deadline.is_some_and(|deadline| deadline <= now) {
+                self.queued_bytes -= message.cost();
+                ended.push((message.token, Outcome::Expired));
+            } else {
+                self.next_expiry = earliest(self.next_expiry, message.deadline);
+                self.queue.push_back(message);
+            }
+        }
+    }
+
+    // --- to the wire ----------------------------------------------------------------------------
+
+    /// Whether a chunk could be sent now.
+    pub(crate) fn is_ready(&self) -> bool {
+        if self.cursor >= self.peer.limit {
+            return false;
+        }
+        self.cursor < self.end || self.can_start()
+    }
+
+    fn can_start(&self) -> bool {
+        self.started < self.queue.len()
+            && self.terms.is_some_and(|terms| self.started < terms.max_untaken)
+            && self.end < self.peer.limit
+    }
+
+    /// The peer has received everything up to here.
+    pub(crate) fn acked(&self) -> u64 {
+        self.peer.received
+    }
+
+    /// Bytes sent that the peer has not acknowledged as received.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.cursor - self.peer.received
+    }
+
+    /// Gives the next waiting message its place in the stream. Messages whose deadline has passed, or
+    /// that the peer would not accept, end here.
+    fn start_next(&mut self, now: Instant, ended: &mut Ended<T>) {
+        while self.can_start() {
+            let Some(message) = self.queue.get_mut(self.started) else { return };
+            let refused = match self.terms {
+                Some(terms) if message.body.len() > terms.max_message => {
+                    Some(Outcome::Dropped(DropReason::TooLargeForPeer))
+                }
+                _ if message.deadline.is_some_and(|deadline| deadline <= now) => Some(Outcome::Expired),
+                _ => None,
+            };
+            let Some(outcome) = refused else {
+                message.start = self.end;
+                self.end = message.end();
+                self.started += 1;
+                return;
+            };
+            if let Some(message) = self.queue.remove(self.started) {
+                self.queued_bytes -= message.cost();
+                ended.push((message.token, outcome));
+            }
+        }
+    }
+
+    /// Appends one chunk of at most `max` stream bytes to `batch`. Returns the number of stream bytes.
+    pub(crate) fn poll_chunk(
+        &mut self,
+        lane: crate::lane::LaneId,
+        now: Instant,
+        max: usize,
+        batch: &mut Batch,
+        ended: &mut Ended<T>,
+    ) -> usize {
+        if !self.is_ready() {
+            return 0;
+        }
+        if self.cursor == self.end {
+            self.start_next(now, ended);
+            if self.cursor == self.end {
+                return 0;
+            }
+        }
+        let chunk = batch.open_chunk();
+        let offset = self.cursor;
+        let stop = self.peer.limit.min(offset + max as u64);
+        let mut flags = 0;
+        while self.cursor < stop && batch.has_room() {
+            if self.cursor == self.end {
+                self.start_next(now, ended);
+            }
+            let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) else { break };
+            let from = (self.cursor - message.start) as usize;
+            let to = message.len().min((stop - message.start) as usize);
+            let header = message.header.as_bytes();
+            if let Some(piece) = header.get(from..to.min(header.len())) {
+                batch.push_slice(piece);
+            }
+            let (from, body_to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
+            batch.push_bytes(&message.body, from..body_to);
+            if flags == 0 && message.token.is_awaited() {
+                flags = ACK_NOW;
+            }
+            self.cursor = message.start + to as u64;
+            self.at += usize::from(to == message.len());
+        }
+        let len = batch.chunk_len(&chunk);
+        batch.close_chunk(chunk, lane, flags, offset);
+        self.resent += self.sent.min(self.cursor).saturating_sub(offset);
+        self.sent = self.sent.max(self.cursor);
+        len
+    }
+
+    fn find_cursor(&mut self) {
+        self.at = self.queue.partition_point(|message| message.end() <= self.cursor);
+    }
+
+    // --- figures --------------------------------------------------------------------------------
+
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        (self.queue.len(), self.queued_bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        assert!(self.peer.taken <= self.peer.received);
+        assert!(self.peer.received <= self.cursor && self.cursor <= self.sent && self.sent <= self.end);
+        assert!(self.sent <= self.peer.limit || self.sent == 0);
+        let mut at = None;
+        for message in self.queue.iter().take(self.started) {
+            assert!(at.is_none_or(|at| at == message.start), "started messages have no gap");
+            at = Some(message.end());
+        }
+        assert!(at.is_none_or(|at| at == self.end));
+        assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
+        if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
+            assert!(message.start <= self.cursor && self.cursor < message.end());
+        } else {
+            assert_eq!(self.cursor, self.end);
+        }
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

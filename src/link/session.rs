@@ -1,0 +1,277 @@
+//! Joining a connection to the link: which session it belongs to, and what that means for what was
+//! under way.
+
+use std::time::Instant;
+
+use crate::health::liveness::Liveness;
+use crate::health::pace::Pace;
+use crate::id::{ConnId, Incarnation};
+use crate::outcome::{DropReason, RequestError};
+use crate::wire::control::{Hello, HelloLane, LaneAck, MAX_LANES};
+use crate::wire::stream::MessageKind;
+
+use super::conns::Conn;
+use super::effects::{CloseReason, Effects, Notice};
+use super::{Awaited, Link, Violation};
+
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Our memory of this conversation.
+    memory: u64,
+    peer: Option<PeerSide>,
+    /// The memory with which we would begin anew, once a peer with this incarnation has joined.
+    next: Option<(Incarnation, u64)>,
+    /// Since when the connections of another life of the peer are being probed.
+    probing_since: Option<Instant>,
+    /// Counts the sessions of this link.
+    epoch: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PeerSide {
+    incarnation: Incarnation,
+    /// `None` after we forgot.
+    memory: Option<u64>,
+}
+
+impl Session {
+    pub(super) fn new(rng: &mut fastrand::Rng) -> Self {
+        Session { memory: rng.u64(..), peer: None, next: None, probing_since: None, epoch: 0 }
+    }
+
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(super) fn peer_incarnation(&self) -> Option<Incarnation> {
+        self.peer.map(|peer| peer.incarnation)
+    }
+}
+
+/// A connection whose handshake is complete.
+pub(crate) struct NewConn {
+    pub(crate) id: ConnId,
+    /// Whether this side dialled.
+    pub(crate) dialled: bool,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) ours: Hello,
+    pub(crate) theirs: Hello,
+}
+
+/// Why a connection could not join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AttachError {
+    /// The session changed while the hands were shaken. The next handshake will agree.
+    Retry,
+    /// Another life of this peer has connections; they are being probed. Ask again when one of them
+    /// changes, at the latest then.
+    Probing(Instant),
+    /// Another life of this peer is alive.
+    IncumbentAlive,
+    /// The link has ended.
+    Closed,
+    Violation(Violation),
+}
+
+impl<T: Awaited, R> Link<T, R> {
+    /// Our HELLO for a peer with this incarnation.
+    pub(crate) fn hello(&mut self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
+        let restarted = self.session.peer_incarnation().is_some_and(|known| known != incarnation);
+        let memory = match self.session.next {
+            _ if !restarted => self.session.memory,
+            Some((candidate, memory)) if candidate == incarnation => memory,
+            _ => {
+                let memory = self.rng.u64(..);
+                self.session.next = Some((incarnation, memory));
+                memory
+            }
+        };
+        let lanes = self.settings.lanes.iter().zip(&mut self.lanes).map(|(config, lane)| HelloLane {
+            lane: config.id,
+            max_message: config.max_message as u32,
+            max_untaken: config.max_untaken,
+            state: if restarted { LaneAck::default() } else { lane.inb.grant() },
+        });
+        Hello { memory, slot, replaces, lanes: lanes.collect(), name: self.settings.name.clone() }
+    }
+
+    /// Joins a connection to the link.
+    pub(crate) fn attach(
+        &mut self,
+        new: &NewConn,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) -> Result<(), AttachError> {
+        if self.closed.is_some() {
+            return Err(AttachError::Closed);
+        }
+        if new.theirs.lanes.len() > MAX_LANES {
+            return Err(AttachError::Violation(Violation::TooManyLanes { lanes: new.theirs.lanes.len() }));
+        }
+        match self.session.peer {
+            Some(peer) if peer.incarnation == new.incarnation => {
+                if new.ours.memory != self.session.memory {
+                    return Err(AttachError::Retry);
+                }
+                match peer.memory {
+                    Some(memory) if memory == new.theirs.memory => {}
+                    None => self.adopt(new),
+                    Some(_) if self.is_virgin() => {
+                        self.begin_session(fx, |_, _| None);
+                        // The limits in our HELLO hold in this session too.
+                        self.lanes.iter_mut().for_each(|lane| {
+                            lane.inb.grant();
+                        });
+                        self.adopt(new);
+                    }
+                    Some(_) => {
+                        self.peer_forgot(fx);
+                        return Err(AttachError::Retry);
+                    }
+                }
+            }
+            None => self.adopt(new),
+            Some(_) => {
+                self.probe_incumbents(now)?;
+                match self.session.next {
+                    Some((incarnation, memory))
+                        if incarnation == new.incarnation && memory == new.ours.memory =>
+                    {
+                        self.peer_restarted(new, memory, fx);
+                    }
+                    _ => return Err(AttachError::Retry),
+                }
+            }
+        }
+        self.join(new, now, fx).map_err(AttachError::Violation)
+    }
+
+    fn join(&mut self, new: &NewConn, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
+        for lane in &mut self.lanes {
+            let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
+            lane.out.handle_hello(theirs, &mut fx.ended)?;
+        }
+        fx.space = true;
+        let liveness = Liveness::new(self.settings.liveness, now, self.rng.u64(..));
+        let pace = Pace::new(self.settings.max_chunk);
+        // Both sides know who asked for the replacement: the dialer, in its HELLO.
+        let (slot, replaces) = if new.dialled {
+            (new.ours.slot, new.ours.replaces)
+        } else {
+            (new.theirs.slot, new.theirs.replaces)
+        };
+        self.conns.push(Conn::new(new.id, slot, new.dialled, liveness, pace));
+        self.down_since = None;
+        fx.notices.push(Notice::Joined(new.id));
+        self.retell(now, fx);
+        self.reassign(now, fx);
+        self.settle_newcomer(new.id, replaces, now, fx);
+        Ok(())
+    }
+
+    fn adopt(&mut self, new: &NewConn) {
+        self.session.peer = Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory) });
+    }
+
+    /// Nothing in this session was acknowledged by either side.
+    fn is_virgin(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.out.is_virgin() && lane.inb.is_virgin())
+    }
+
+    /// Connections of another life of the peer: are they alive?
+    fn probe_incumbents(&mut self, now: Instant) -> Result<(), AttachError> {
+        let since = *self.session.probing_since.get_or_insert(now);
+        let mut deadline = None;
+        for conn in self.conns.iter_mut().filter(|conn| conn.is_up()) {
+            if conn.liveness.last_received() > since {
+                self.session.probing_since = None;
+                return Err(AttachError::IncumbentAlive);
+            }
+            conn.liveness.probe(now);
+            let answer_by = since + conn.liveness.patience();
+            if now < answer_by {
+                deadline = deadline.max(Some(answer_by));
+            }
+        }
+        match deadline {
+            Some(deadline) => Err(AttachError::Probing(deadline)),
+            None => {
+                self.session.probing_since = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn peer_restarted(&mut self, new: &NewConn, memory: u64, fx: &mut Effects<T, R>) {
+        for conn in std::mem::take(&mut self.conns) {
+            fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
+        }
+        // A reply to an earlier life would meet nobody who asked.
+        let resent = self.begin_session(fx, |kind, _| {
+            matches!(kind, MessageKind::Reply { .. }).then_some(DropReason::PeerRestarted)
+        });
+        let gone = self.requests.close_where(|id, _| {
+            let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
+            !self.lanes.iter().any(|lane| lane.out.contains(asks))
+        });
+        fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::PeerRestarted))));
+        self.session.memory = memory;
+        self.session.next = None;
+        self.adopt(new);
+        fx.notices.push(Notice::PeerRestarted { incarnation: new.incarnation, resent });
+    }
+
+    /// The peer's process lives but its memory of us is gone. What had been begun may have arrived.
+    fn peer_forgot(&mut self, fx: &mut Effects<T, R>) {
+        let before = fx.ended.len();
+        self.begin_session(fx, |kind, started| {
+            (started || matches!(kind, MessageKind::Reply { .. })).then_some(DropReason::PeerForgot)
+        });
+        fx.notices.push(Notice::Lost { messages: fx.ended.len() - before, by_peer: true });
+        self.forget_session(DropReason::PeerForgot, fx);
+    }
+
+    /// We give up our memory: nobody came back within the resumption time.
+    pub(super) fn forget(&mut self, fx: &mut Effects<T, R>) {
+        let before = fx.ended.len();
+        self.begin_session(fx, |_, _| Some(DropReason::ResumptionExpired));
+        let messages = fx.ended.len() - before;
+        if messages > 0 {
+            fx.notices.push(Notice::Lost { messages, by_peer: false });
+        }
+        self.forget_session(DropReason::ResumptionExpired, fx);
+    }
+
+    fn forget_session(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
+        let gone = self.requests.close_where(|id, _| {
+            let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
+            !self.lanes.iter().any(|lane| lane.out.contains(asks))
+        });
+        fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
+        self.session.memory = self.rng.u64(..);
+        self.session.next = None;
+        if let Some(peer) = &mut self.session.peer {
+            peer.memory = None;
+        }
+    }
+
+    /// All streams begin again at 0. `drop_reason` is asked for each message (kind, whether its first byte was sent).
+    /// Returns how many messages that had been begun will be sent again.
+    fn begin_session(
+        &mut self,
+        fx: &mut Effects<T, R>,
+        drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
+    ) -> usize {
+        self.session.epoch += 1;
+        self.requests.forget_peers();
+        self.cancels.clear();
+        fx.space = true;
+        let mut resent = 0;
+        for lane in &mut self.lanes {
+            resent += lane.out.restart(&mut fx.ended, &drop_reason);
+            lane.inb.restart();
+            lane.conn = None;
+        }
+        resent
+    }
+}

@@ -1,0 +1,66 @@
+//! What a peer can do wrong in the conversation. Each ends the connection that it came by.
+
+use std::fmt;
+
+use crate::lane::LaneId;
+use crate::wire::stream::StreamError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A second HELLO, or a frame before the first.
+    UnexpectedHello,
+    UnknownLane(LaneId),
+    Gap {
+        expected: u64,
+        offset: u64,
+    },
+    CreditExceeded {
+        limit: u64,
+        end: u64,
+    },
+    TooManyUntaken {
+        max: usize,
+    },
+    Stream(StreamError),
+    /// An acknowledgement is newer in one number and older in another.
+    AckContradicts,
+    AckOfUnsent {
+        acked: u64,
+        sent: u64,
+    },
+    TooManyRequests {
+        max: usize,
+    },
+    RequestTwice(u64),
+    ChunkAfterGoaway,
+    TooManyLanes {
+        lanes: usize,
+    },
+    TooManyUnaskedPongs,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::UnexpectedHello => write!(f, "a second HELLO"),
+            Violation::UnknownLane(lane) => write!(f, "a lane that was not agreed: {lane}"),
+            Violation::Gap { expected, offset } => {
+                write!(f, "a gap in a lane: expected offset {expected}, got {offset}")
+            }
+            Violation::CreditExceeded { limit, end } => {
+                write!(f, "sent up to {end} with credit up to {limit}")
+            }
+            Violation::TooManyUntaken { max } => write!(f, "more than {max} messages begun and not taken"),
+            Violation::Stream(error) => write!(f, "{error}"),
+            Violation::AckContradicts => write!(f, "an acknowledgement that contradicts an earlier one"),
+            Violation::AckOfUnsent { acked, sent } => {
+                write!(f, "acknowledged up to {acked}, but only {sent} were sent")
+            }
+            Violation::TooManyRequests { max } => write!(f, "more than {max} requests open at once"),
+            Violation::RequestTwice(id) => write!(f, "request {id} was opened twice"),
+            Violation::ChunkAfterGoaway => write!(f, "data after GOAWAY"),
+            Violation::TooManyLanes { lanes } => write!(f, "{lanes} lanes in HELLO"),
+            Violation::TooManyUnaskedPongs => write!(f, "too many pongs that were not asked for"),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The bytes of a message as they arrived: one piece or several, never copied together unless asked.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The content of a received message.
+///
+/// A small message is one piece. A large one is a list of the pieces in which it came from the
+/// network: [`Payload::pieces`] reads them without a copy, [`Payload::into_bytes`] joins them (one
+/// copy, unless there is only one piece).
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    first: Bytes,
+    rest: VecDeque<Bytes>,
+    len: usize,
+}
+
+impl Payload {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        self.len += piece.len();
+        if self.first.is_empty() {
+            self.first = piece;
+        } else if !piece.is_empty() {
+            self.rest.push_back(piece);
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).filter(|piece| !piece.is_empty()).chain(&self.rest)
+    }
+
+    /// All bytes in one piece.
+    pub fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.first;
+        }
+        let mut whole = BytesMut::with_capacity(self.len);
+        self.pieces().for_each(|piece| whole.extend_from_slice(piece));
+        whole.freeze()
+    }
+
+    /// All bytes in one piece, which afterwards is the only one.
+    pub(crate) fn as_contiguous(&mut self) -> &[u8] {
+        if !self.rest.is_empty() {
+            self.first = std::mem::take(self).into_bytes();
+            self.len = self.first.len();
+        }
+        &self.first
+    }
+
+    /// Below this size a message is copied out of the network buffer that it came in.
+    const COPY_BELOW: usize = 4096;
+
+    /// Makes sure that a small message which the application keeps does not keep the whole network
+    /// buffer (up to 64 KiB) with it.
+    pub(crate) fn unpin(&mut self) {
+        if self.rest.is_empty() && self.len < Self::COPY_BELOW {
+            self.first = Bytes::copy_from_slice(&self.first);
+        }
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Payload { len: bytes.len(), first: bytes, rest: VecDeque::new() }
+    }
+}
+
+impl PartialEq<[u8]> for Payload {
+    fn eq(&self, other: &[u8]) -> bool {
+        let mut rest = other;
+        self.len == other.len()
+            && self.pieces().all(|piece| match rest.split_at_checked(piece.len()) {
+                Some((front, behind)) => {
+                    rest = behind;
+                    front == piece
+                }
+                None => false,
+            })
+    }
+}
+
+impl Buf for Payload {
+    fn remaining(&self) -> usize {
+        self.len
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.first
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        count = count.min(self.len);
+        self.len -= count;
+        while count >= self.first.len() && count > 0 {
+            count -= self.first.len();
+            self.first = self.rest.pop_front().unwrap_or_default();
+        }
+        self.first.advance(count);
+        if self.first.is_empty() {
+            self.first = self.rest.pop_front().unwrap_or_default();
+        }
+    }
+}
+
+impl io::Read for Payload {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = to.len().min(self.len);
+        if let Some(to) = to.get_mut(..count) {
+            self.copy_to_slice(to);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_read_like_one() {
+        let whole: Vec<u8> = (0..100).collect();
+        for cut in 0..=100 {
+            let mut payload = Payload::default();
+            payload.push(Bytes::copy_from_slice(&whole[..cut]));
+            payload.push(Bytes::copy_from_slice(&whole[cut..]));
+            assert!(payload == whole[..]);
+            assert!(payload != whole[1..]);
+            assert_eq!(payload.clone().into_bytes(), whole);
+            let mut read = Vec::new();
+            io::Read::read_to_end(&mut payload, &mut read).unwrap();
+            assert_eq!(read, whole);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! How messages and requests end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How an accepted message ended. Each ends in exactly one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The peer's application has taken it (or is done with it, as that lane is set).
+    Taken,
+    /// Its deadline passed before its first byte was sent. The peer has seen nothing of it.
+    Expired,
+    /// It was dropped, for this reason.
+    Dropped(DropReason),
+}
+
+/// Why an accepted message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// This node shut down. The peer may have received it, but did not say that it was taken.
+    Shutdown,
+    /// The application removed the peer. The peer may have received it.
+    PeerRemoved,
+    /// The peer could not be reached for the whole resumption time
+    /// ([`Config::resumption`](crate::Config::resumption)). It may have received the message.
+    ResumptionExpired,
+    /// The peer's process still runs but has given up its memory of this link after being out of
+    /// reach. It may or may not have taken the message.
+    PeerForgot,
+    /// The peer restarted and the message was a reply to a request of its earlier life.
+    PeerRestarted,
+    /// The peer accepts no message as large as this on this lane.
+    TooLargeForPeer,
+    /// The peer does not have this lane.
+    LaneRefused,
+    /// It was a request that the application cancelled before it was sent.
+    Cancelled,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Taken => f.write_str("taken"),
+            Outcome::Expired => f.write_str("expired before it was sent"),
+            Outcome::Dropped(reason) => write!(f, "dropped: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DropReason::Shutdown => "this node shut down",
+            DropReason::PeerRemoved => "the peer was removed",
+            DropReason::ResumptionExpired => "the peer was out of reach for the whole resumption time",
+            DropReason::PeerForgot => "the peer gave up its memory of the link",
+            DropReason::PeerRestarted => "it replied to an earlier life of the peer",
+            DropReason::TooLargeForPeer => "it is larger than the peer accepts on this lane",
+            DropReason::LaneRefused => "the peer does not have this lane",
+            DropReason::Cancelled => "the request was cancelled",
+        })
+    }
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestError {
+    /// No reply came within the request's own deadline ([`Config::request_timeout`](crate::Config::request_timeout)).
+    Timeout,
+    /// The peer's application had taken the request and then its process restarted.
+    PeerRestarted,
+    /// The request message itself was dropped, for this reason.
+    Dropped(DropReason),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Timeout => f.write_str("no reply came within the request's deadline"),
+            RequestError::PeerRestarted => f.write_str("the peer restarted after it had taken the request"),
+            RequestError::Dropped(reason) => write!(f, "the request was dropped: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}

@@ -1,0 +1,278 @@
+//! What a send returns: a promise to say how the message ended.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock;
+use crate::id::PeerId;
+use crate::link::Awaited;
+use crate::outcome::{DropReason, Outcome};
+
+/// The waiting end of a value that is set once.
+#[derive(Debug)]
+pub(crate) struct OnceCell<V> {
+    state: Mutex<State<V>>,
+    set: Condvar,
+}
+
+#[derive(Debug)]
+enum State<V> {
+    Pending(Vec<Sender<()>>),
+    Set(Option<V>),
+}
+
+impl<V> OnceCell<V> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(OnceCell { state: Mutex::new(State::Pending(Vec::new())), set: Condvar::new() })
+    }
+
+    /// Sets the value and wakes everybody. Only the first call counts.
+    pub(crate) fn set(&self, value: V) {
+        let mut state = self.state.lock();
+        if let State::Pending(watchers) = &mut *state {
+            let watchers = std::mem::take(watchers);
+            *state = State::Set(Some(value));
+            drop(state);
+            self.set.notify_all();
+            for watcher in watchers {
+                // A full channel has its token already; a closed one is no longer watched.
+                let _ = watcher.try_send(());
+            }
+        }
+    }
+
+    /// Waits until the value is set, and looks at it.
+    pub(crate) fn wait<A>(
+        &self,
+        deadline: Option<Instant>,
+        look: impl FnOnce(&mut Option<V>) -> A,
+    ) -> Option<A> {
+        let mut state = self.state.lock();
+        loop {
+            if let State::Set(value) = &mut *state {
+                return Some(look(value));
+            }
+            match deadline {
+                Some(deadline) if self.set.wait_until(&mut state, deadline).timed_out() => {
+                    return match &mut *state {
+                        State::Set(value) => Some(look(value)),
+                        State::Pending(_) => None,
+                    };
+                }
+                Some(_) => {}
+                None => self.set.wait(&mut state),
+            }
+        }
+    }
+
+    pub(crate) fn poll<A>(&self, look: impl FnOnce(&mut Option<V>) -> A) -> Option<A> {
+        match &mut *self.state.lock() {
+            State::Set(value) => Some(look(value)),
+            State::Pending(_) => None,
+        }
+    }
+
+    /// Sends a token to `watcher` when the value is set; at once if it is.
+    pub(crate) fn watch(&self, watcher: Sender<()>) {
+        match &mut *self.state.lock() {
+            State::Pending(watchers) => watchers.push(watcher),
+            State::Set(_) => {
+                let _ = watcher.try_send(());
+            }
+        }
+    }
+
+    /// A channel that gets one token when the value is set, for `select!`.
+    pub(crate) fn ready(&self) -> Receiver<()> {
+        let (sender, receiver) = bounded(1);
+        self.watch(sender);
+        receiver
+    }
+}
+
+/// The library's half of a receipt.
+#[derive(Debug)]
+pub(crate) struct Token(Option<Arc<OnceCell<Outcome>>>);
+
+impl Token {
+    pub(crate) fn new() -> (Token, Receipt) {
+        let cell = OnceCell::new();
+        (Token(Some(Arc::clone(&cell))), Receipt { cell })
+    }
+
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        if let Some(cell) = self.0.take() {
+            cell.set(outcome);
+        }
+    }
+}
+
+impl Drop for Token {
+    /// No receipt stays open: what is forgotten without a word went down with the node.
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            cell.set(Outcome::Dropped(DropReason::Shutdown));
+        }
+    }
+}
+
+impl Awaited for Token {
+    fn is_awaited(&self) -> bool {
+        // The application holds the other half, or a broadcast does.
+        self.0.as_ref().is_some_and(|cell| Arc::strong_count(cell) > 1)
+    }
+}
+
+/// The receipt of one message: tells how it ended.
+///
+/// Dropping it is fine; the message goes on, only nobody is told.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    cell: Arc<OnceCell<Outcome>>,
+}
+
+impl Receipt {
+    /// Waits until the message has ended.
+    pub fn wait(&self) -> Outcome {
+        let outcome = self.cell.wait(None, |outcome| *outcome).flatten();
+        outcome.unwrap_or(Outcome::Dropped(DropReason::Shutdown))
+    }
+
+    /// Waits at most `timeout`; `None` when the message has not ended by then.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Outcome> {
+        self.cell.wait(clock::now().checked_add(timeout), |outcome| *outcome).flatten()
+    }
+
+    /// How the message ended, if it has.
+    pub fn poll(&self) -> Option<Outcome> {
+        self.cell.poll(|outcome| *outcome).flatten()
+    }
+
+    /// A channel that gets one token when the message has ended, for `crossbeam_channel::select!`.
+    pub fn ready(&self) -> Receiver<()> {
+        self.cell.ready()
+    }
+}
+
+/// The receipts of one message to many peers.
+#[derive(Debug)]
+pub struct Broadcast {
+    receipts: Vec<(PeerId, Receipt)>,
+    refused: Vec<(PeerId, crate::error::SendErrorKind)>,
+    changed: Receiver<()>,
+}
+
+/// How far a broadcast has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The peers whose application has taken the message.
+    pub taken: Vec<PeerId>,
+    /// The peers with which it ended in another way.
+    pub failed: Vec<(PeerId, Outcome)>,
+    /// The peers with which it is under way.
+    pub pending: Vec<PeerId>,
+}
+
+/// A quorum was not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumError {
+    /// What had been reached when the wait ended.
+    pub progress: Progress,
+    /// The sum of weights that was reached, and the sum that was wanted.
+    pub reached: u64,
+    /// The sum of weights that was wanted.
+    pub wanted: u64,
+    /// True when it can no longer be reached, false when the time was over.
+    pub impossible: bool,
+}
+
+impl fmt::Display for QuorumError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.impossible { "can no longer be reached" } else { "was not reached in time" };
+        write!(f, "a quorum of {} {how}: {} so far", self.wanted, self.reached)
+    }
+}
+
+impl std::error::Error for QuorumError {}
+
+impl Broadcast {
+    pub(crate) fn new(
+        receipts: Vec<(PeerId, Receipt)>,
+        refused: Vec<(PeerId, crate::error::SendErrorKind)>,
+    ) -> Self {
+        let (sender, changed) = bounded(1);
+        for (_, receipt) in &receipts {
+            receipt.cell.watch(sender.clone());
+        }
+        Broadcast { receipts, refused, changed }
+    }
+
+    /// The receipt of each peer that the message was accepted for.
+    pub fn receipts(&self) -> &[(PeerId, Receipt)] {
+        &self.receipts
+    }
+
+    /// The peers for which the message was refused, and why (a full queue, for example).
+    pub fn refused(&self) -> &[(PeerId, crate::error::SendErrorKind)] {
+        &self.refused
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for (peer, receipt) in &self.receipts {
+            match receipt.poll() {
+                Some(Outcome::Taken) => progress.taken.push(*peer),
+                Some(other) => progress.failed.push((*peer, other)),
+                None => progress.pending.push(*peer),
+            }
+        }
+        progress
+    }
+
+    /// Waits until `k` peers have taken the message, and says which.
+    ///
+    /// # Errors
+    /// When the time is over, or when so many have failed that `k` can no longer be reached.
+    pub fn wait_for(&self, k: usize, timeout: Duration) -> Result<Progress, QuorumError> {
+        self.wait_for_weight(k as u64, timeout, |_| 1)
+    }
+
+    /// Waits until peers with a total weight of `wanted` have taken the message. `weight` gives the
+    /// weight of each; a peer without a vote weighs 0.
+    ///
+    /// # Errors
+    /// As [`Broadcast::wait_for`].
+    pub fn wait_for_weight(
+        &self,
+        wanted: u64,
+        timeout: Duration,
+        weight: impl Fn(PeerId) -> u64,
+    ) -> Result<Progress, QuorumError> {
+        let deadline = clock::now().checked_add(timeout);
+        let weights: HashMap<PeerId, u64> = self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
+        let sum = |peers: &[PeerId]| peers.iter().filter_map(|peer| weights.get(peer)).sum::<u64>();
+        loop {
+            let progress = self.progress();
+            let reached = sum(&progress.taken);
+            if reached >= wanted {
+                return Ok(progress);
+            }
+            let impossible = reached + sum(&progress.pending) < wanted;
+            let over = deadline.is_some_and(|deadline| deadline <= clock::now());
+            if impossible || over {
+                return Err(QuorumError { progress, reached, wanted, impossible });
+            }
+            // Whether a token or the end of the time: look again.
+            let _ = match deadline {
+                Some(deadline) => self.changed.recv_deadline(deadline).is_ok(),
+                None => self.changed.recv().is_ok(),
+            };
+        }
+    }
+}

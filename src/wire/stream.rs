@@ -1,0 +1,154 @@
+//! The stream of a lane: message headers, and a parser that finds the messages again however the
+//! stream was cut into chunks.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+
+use crate::message::Payload;
+
+/// What a message in the stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageKind {
+    Message,
+    /// Expects a reply that names `id`; the requester waits `wait_ms` from when it was sent.
+    Request {
+        id: u64,
+        wait_ms: u32,
+    },
+    Reply {
+        id: u64,
+    },
+}
+
+/// The longest header: a request's.
+pub(crate) const MAX_HEADER: usize = 16;
+/// The format's greatest payload: 28 bits of length.
+pub(crate) const MAX_PAYLOAD: usize = (1 << 28) - 1;
+
+/// A message header in its wire form, as short as its kind allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    bytes: [u8; MAX_HEADER],
+    len: u8,
+}
+
+impl Header {
+    pub(crate) fn new(kind: MessageKind, payload_len: usize) -> Self {
+        debug_assert!(payload_len <= MAX_PAYLOAD);
+        let (tag, id, wait) = match kind {
+            MessageKind::Message => (0u32, 0, 0),
+            MessageKind::Request { id, wait_ms } => (1, id, wait_ms),
+            MessageKind::Reply { id } => (2, id, 0),
+        };
+        let word = (tag << 28) | payload_len as u32;
+        let source = [&word.to_le_bytes()[..], &id.to_le_bytes(), &wait.to_le_bytes()];
+        let mut bytes = [0; MAX_HEADER];
+        bytes.iter_mut().zip(source.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+        Header { bytes, len: header_len(tag).unwrap_or(MAX_HEADER) as u8 }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+}
+
+fn header_len(tag: u32) -> Option<usize> {
+    match tag {
+        0 => Some(4),
+        1 => Some(16),
+        2 => Some(12),
+        _ => None,
+    }
+}
+
+/// The stream does not hold messages, or one that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamError {
+    UnknownKind(u8),
+    TooLarge { len: usize, max: usize },
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamError::UnknownKind(kind) => write!(f, "message of unknown kind {kind}"),
+            StreamError::TooLarge { len, max } => {
+                write!(f, "message of {len} bytes, at most {max} were agreed")
+            }
+        }
+    }
+}
+
+/// Finds the messages in a lane's stream. Keeps the unfinished one; its memory grows only with the
+/// bytes that arrived.
+#[derive(Debug)]
+pub(crate) struct Parser {
+    max_message: usize,
+    header: [u8; MAX_HEADER],
+    have: usize,
+    body: Option<(MessageKind, usize, Payload)>,
+}
+
+impl Parser {
+    pub(crate) fn new(max_message: usize) -> Self {
+        Parser { max_message, header: [0; MAX_HEADER], have: 0, body: None }
+    }
+
+    /// Takes the next bytes of the stream out of `data`, up to the end of one message or of `data`.
+    /// Gives the message if it is whole.
+    pub(crate) fn next(&mut self, data: &mut Bytes) -> Result<Option<(MessageKind, Payload)>, StreamError> {
+        if self.body.is_none() && !self.read_header(data)? {
+            return Ok(None);
+        }
+        let Some((_, missing, payload)) = &mut self.body else { return Ok(None) };
+        let take = data.len().min(*missing);
+        if take > 0 {
+            payload.push(data.split_to(take));
+            *missing -= take;
+        }
+        if *missing > 0 {
+            return Ok(None);
+        }
+        self.have = 0;
+        Ok(self.body.take().map(|(kind, _, payload)| (kind, payload)))
+    }
+
+    /// True when the header is complete and `body` stands ready.
+    fn read_header(&mut self, data: &mut Bytes) -> Result<bool, StreamError> {
+        let mut need = 4;
+        loop {
+            let Some(missing) = self.header.get_mut(self.have..need) else { return Ok(false) };
+            let take = missing.len().min(data.len());
+            if let Some(missing) = missing.get_mut(..take) {
+                data.copy_to_slice(missing);
+            }
+            self.have += take;
+            if self.have < need {
+                return Ok(false);
+            }
+            let [w0, w1, w2, w3, id @ .., a0, a1, a2, a3] = self.header;
+            let word = u32::from_le_bytes([w0, w1, w2, w3]);
+            let tag = word >> 28;
+            need = header_len(tag).ok_or(StreamError::UnknownKind(tag as u8))?;
+            let len = (word & MAX_PAYLOAD as u32) as usize;
+            if len > self.max_message {
+                return Err(StreamError::TooLarge { len, max: self.max_message });
+            }
+            if self.have == need {
+                let id = u64::from_le_bytes(id);
+                let kind = match tag {
+                    0 => MessageKind::Message,
+                    1 => MessageKind::Request { id, wait_ms: u32::from_le_bytes([a0, a1, a2, a3]) },
+                    _ => MessageKind::Reply { id },
+                };
+                self.body = Some((kind, len, Payload::default()));
+                return Ok(true);
+            }
+        }
+    }
+}
