@@ -212,6 +212,10 @@ impl Broadcast {
         Broadcast { receipts, refused, changed }
     }
 
+    pub(crate) fn refuse(&mut self, refused: Vec<(PeerId, crate::error::SendErrorKind)>) {
+        self.refused.extend(refused);
+    }
+
     /// The receipt of each peer that the message was accepted for.
     pub fn receipts(&self) -> &[(PeerId, Receipt)] {
         &self.receipts
@@ -255,7 +259,8 @@ impl Broadcast {
         weight: impl Fn(PeerId) -> u64,
     ) -> Result<Progress, QuorumError> {
         let deadline = clock::now().checked_add(timeout);
-        let weights: HashMap<PeerId, u64> = self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
+        let weights: HashMap<PeerId, u64> =
+            self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
         let sum = |peers: &[PeerId]| peers.iter().filter_map(|peer| weights.get(peer)).sum::<u64>();
         loop {
             let progress = self.progress();

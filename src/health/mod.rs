@@ -4,3 +4,4 @@ pub(crate) mod backoff;
 pub(crate) mod breaker;
 pub(crate) mod liveness;
 pub(crate) mod pace;
+pub(crate) mod score;

@@ -30,7 +30,7 @@ pub(crate) enum Draining {
     /// We said or will say GOAWAY.
     ByUs { reason: GoawayReason, said: bool },
     /// The peer said it.
-    ByPeer,
+    ByPeer(GoawayReason),
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Conn {
     }
 
     pub(crate) fn is_drained_by_peer(&self) -> bool {
-        self.draining() == Some(Draining::ByPeer)
+        matches!(self.draining(), Some(Draining::ByPeer(_)))
     }
 
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
@@ -232,7 +232,7 @@ impl<T: Awaited, R> Link<T, R> {
         let Some(conn) = self.conn_mut(id) else { return };
         // When both say it at once, ours is on its way already and the end is the same.
         if conn.draining.is_none() {
-            conn.draining = Some((Draining::ByPeer, deadline));
+            conn.draining = Some((Draining::ByPeer(reason), deadline));
         }
         fx.notices.push(Notice::Goaway(id, reason));
         self.reassign(now, fx);

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
+use crate::id::Incarnation;
 use crate::lane::{LaneConfig, TakenWhen};
 use crate::message::Payload;
 use crate::wire::control::LaneAck;
@@ -28,6 +29,8 @@ pub(crate) struct Arrived {
     pub(crate) kind: MessageKind,
     pub(crate) payload: Payload,
     pub(crate) ticket: Ticket,
+    /// Which life of the peer sent it.
+    pub(crate) incarnation: Incarnation,
 }
 
 /// A message that the application has not taken, in the order of the stream.
@@ -46,6 +49,9 @@ pub(crate) struct Inbound {
     max_untaken: usize,
     taken_when: TakenWhen,
 
+    /// No new credit while messages wait: the node as a whole holds too much.
+    withheld: bool,
+    sender: Incarnation,
     /// Counts sessions: a ticket of an older session moves nothing.
     epoch: u32,
     parser: Parser,
@@ -83,6 +89,8 @@ impl Inbound {
             max_message: config.max_message,
             max_untaken: config.max_untaken as usize,
             taken_when: config.taken_when,
+            withheld: false,
+            sender: Incarnation(0),
             epoch: 0,
             parser: Parser::new(config.max_message),
             received: 0,
@@ -156,7 +164,7 @@ impl Inbound {
             self.untaken.push_back(Untaken { end: self.received, bytes: ticket.bytes, done: false });
             match divert(kind, payload) {
                 Some(payload) => {
-                    self.inbox.push_back(Arrived { kind, payload, ticket });
+                    self.inbox.push_back(Arrived { kind, payload, ticket, incarnation: self.sender });
                     outcome.arrived += 1;
                 }
                 None => outcome.urgency = outcome.urgency.max(self.done(ticket)),
@@ -195,6 +203,15 @@ impl Inbound {
         self.urgency(before)
     }
 
+    pub(crate) fn set_withheld(&mut self, withheld: bool) -> Urgency {
+        self.withheld = withheld;
+        self.urgency(self.taken)
+    }
+
+    pub(crate) fn set_sender(&mut self, incarnation: Incarnation) {
+        self.sender = incarnation;
+    }
+
     pub(crate) fn taken_when(&self) -> TakenWhen {
         self.taken_when
     }
@@ -218,7 +235,10 @@ impl Inbound {
     }
 
     pub(crate) fn state(&self) -> LaneAck {
-        let limit = self.taken + self.window.saturating_sub(self.stale);
+        // An unfinished message alone always gets the whole window: withheld credit must not keep it
+        // from ever being finished.
+        let full = self.taken + self.window.saturating_sub(self.stale);
+        let limit = if self.withheld && !self.untaken.is_empty() { self.granted } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
     }
 

@@ -76,9 +76,11 @@ use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
 use conns::Conn;
-pub(crate) use effects::{Effects, Notice};
+pub(crate) use conns::Draining;
+pub(crate) use effects::{CloseReason, Effects, Notice};
 use inbound::{Arrived, Inbound, Urgency};
 use outbound::Outbound;
+pub(crate) use outbound::cost_of;
 use requests::Requests;
 use scheduler::Scheduler;
 pub(crate) use session::{AttachError, NewConn};
@@ -111,6 +113,8 @@ pub(crate) struct Settings {
     pub(crate) resumption: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_requests: usize,
+    /// Bytes in the queues of all lanes together.
+    pub(crate) max_queued: usize,
     pub(crate) max_chunk: usize,
 }
 
@@ -263,7 +267,10 @@ impl<T: Awaited, R> Link<T, R> {
         if len > lane.max_message {
             return Err(Refused::TooLarge { max: lane.max_message });
         }
-        if !lane.out.has_room(len) { Err(Refused::Full) } else { Ok(index) }
+        let queued = self.queued_bytes();
+        let fits =
+            lane.out.has_room(len) && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
+        if fits { Ok(index) } else { Err(Refused::Full) }
     }
 
     fn enqueue(
@@ -330,6 +337,16 @@ impl<T: Awaited, R> Link<T, R> {
     pub(crate) fn abandon(&mut self, request: u64, ticket: Ticket) {
         if ticket.epoch == self.session.epoch() {
             self.requests.answer(request);
+        }
+    }
+
+    /// Gives no new credit on lanes whose messages wait for the application, or gives it again.
+    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, fx: &mut Effects<T, R>) {
+        for index in 0..self.lanes.len() {
+            if let Some(lane) = self.lanes.get_mut(index) {
+                let urgency = lane.inb.set_withheld(withheld);
+                self.schedule_ack(urgency, now, fx);
+            }
         }
     }
 
@@ -507,6 +524,28 @@ impl<T: Awaited, R> Link<T, R> {
                 duplicate_bytes: lane.inb.duplicate_bytes,
             }
         })
+    }
+
+    /// Bytes in the queues of all lanes, with what each message costs beyond its own.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.out.queued().1).sum()
+    }
+
+    /// Bytes received and not taken, over all lanes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.inb.held_bytes()).sum()
+    }
+
+    /// Whether the link has no connection and remembers nothing that could matter to anybody.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.conns.is_empty()
+            && self.session.is_forgotten()
+            && self.is_flushed()
+            && self.lanes.iter().all(|lane| lane.inb.inbox_len() == 0)
+    }
+
+    pub(crate) fn lane_id(&self, index: usize) -> LaneId {
+        self.lanes.get(index).map_or(crate::lane::NORMAL, |lane| lane.id)
     }
 
     pub(crate) fn inbox_len(&self, index: usize) -> usize {

@@ -48,13 +48,18 @@ const NOT_STARTED: u64 = u64::MAX;
 /// bounded too.
 const BOOKKEEPING: usize = 128;
 
+/// What a message with a payload of `len` bytes costs in a queue, at most.
+pub(crate) fn cost_of(len: usize) -> usize {
+    len + crate::wire::stream::MAX_HEADER + BOOKKEEPING
+}
+
 impl<T> Queued<T> {
     fn len(&self) -> usize {
         self.header.len() + self.body.len()
     }
 
     fn cost(&self) -> usize {
-        self.len() + BOOKKEEPING
+        cost_of(self.body.len())
     }
 
     fn end(&self) -> u64 {
@@ -116,7 +121,7 @@ impl<T: Awaited> Outbound<T> {
     /// Whether a message of `len` bytes fits now. An empty queue takes any message, so that the
     /// largest one always gets through.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.queue.is_empty() || self.queued_bytes + len + BOOKKEEPING <= self.capacity
+        self.queue.is_empty() || self.queued_bytes + cost_of(len) <= self.capacity
     }
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: Bytes, deadline: Option<Instant>, token: T) {

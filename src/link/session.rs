@@ -43,6 +43,10 @@ impl Session {
         self.epoch
     }
 
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.memory.is_none())
+    }
+
     pub(super) fn peer_incarnation(&self) -> Option<Incarnation> {
         self.peer.map(|peer| peer.incarnation)
     }
@@ -171,6 +175,7 @@ impl<T: Awaited, R> Link<T, R> {
 
     fn adopt(&mut self, new: &NewConn) {
         self.session.peer = Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory) });
+        self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
     }
 
     /// Nothing in this session was acknowledged by either side.

@@ -59,7 +59,7 @@ impl<T: Awaited, R> Link<T, R> {
             self.push_acks(now, batch);
         }
         match draining {
-            Some(Draining::ByPeer) => return Transmit::Finish,
+            Some(Draining::ByPeer(_)) => return Transmit::Finish,
             Some(Draining::ByUs { reason, said: false }) => {
                 push_control(batch, |out| Goaway { reason }.encode(out));
                 if let Some(conn) = self.conn_mut(id) {

@@ -30,6 +30,10 @@ pub(crate) struct Preface {
 pub(crate) struct NetworkName([u8; MAX_NETWORK]);
 
 impl NetworkName {
+    pub(crate) fn empty() -> Self {
+        NetworkName([0; MAX_NETWORK])
+    }
+
     /// `None` when the name is longer than [`MAX_NETWORK`] or holds a zero byte.
     pub(crate) fn new(name: &str) -> Option<Self> {
         let mut bytes = [0; MAX_NETWORK];

@@ -1,0 +1,462 @@
+//! Every setting, its default, and what happens if it is too small or too large.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::PeerId;
+use crate::lane::{LaneConfig, Priority, WINDOW_HEADROOM};
+use crate::wire::control::{MAX_LANES, MAX_NAME};
+use crate::wire::preface::NetworkName;
+use crate::wire::stream::MAX_PAYLOAD;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The settings of a node. `Config::default()` is meant to be right on the open internet.
+///
+/// In a file (TOML, JSON) durations are written as text: `"15s"`, `"1m 30s"`, `"250ms"`. What is left
+/// out has its default; a name that does not exist is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network's name, at most 32 bytes. Nodes of different networks refuse each other.
+    /// Default `unbroken`.
+    pub network: String,
+    /// This application's name, at most 64 bytes, for the logs of peers. Default empty.
+    pub name: String,
+    /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
+    /// only dials.
+    pub listen: Vec<SocketAddr>,
+    /// The peers to keep a link to. More can be added while the node runs
+    /// ([`Node::add_peer`](crate::Node::add_peer)).
+    pub peers: Vec<PeerConfig>,
+    /// The lanes. Default: [`LaneConfig::defaults`].
+    pub lanes: Vec<LaneConfig>,
+    /// The behaviour towards a peer, unless [`PeerConfig::path`] says otherwise.
+    pub path: PathConfig,
+    /// How long a request waits for its reply unless the call says otherwise. Default 30 s, at most
+    /// 60 s.
+    #[serde(with = "human")]
+    pub request_timeout: Duration,
+    /// How many requests may be open at once, per link and direction. Default 1,024. A peer that opens more
+    /// loses its connection.
+    pub max_requests: usize,
+    /// How long queues, offsets and receipts are kept after the last connection to a peer was lost.
+    /// Default 1 h. Too small: messages to a peer that is away longer are dropped (their receipts say
+    /// so). Too large: their memory is kept longer; it is bounded by the queues all the same.
+    #[serde(with = "human")]
+    pub resumption: Duration,
+    /// How long an acknowledgement waits for company when nobody is known to wait for it. Default
+    /// 25 ms (as the `max_ack_delay` of QUIC, RFC 9000 section 18.2). Must be far below
+    /// `path.suspect_after`.
+    #[serde(with = "human")]
+    pub ack_delay: Duration,
+    /// How long a connection may take from GOAWAY to its end. Default 5 s.
+    #[serde(with = "human")]
+    pub drain_timeout: Duration,
+    /// The most connections at once, those in handshake included. Default 4,000, each with two
+    /// threads of about 26 KiB resident (measured). Beyond it newcomers are refused.
+    pub max_connections: usize,
+    /// How many accepted connections may be in handshake at once. Default 256.
+    pub max_handshakes: usize,
+    /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
+    /// A message counts with 128 bytes more than its own.
+    pub max_queued_per_peer: usize,
+    /// The same for the whole node. Default 1 GiB. A payload that goes to many peers counts once for each.
+    pub max_queued: usize,
+    /// Bytes of received messages that the application has not taken, over all peers, from which on no new
+    /// credit is given to peers whose messages wait. Default 1 GiB. What was given before may still
+    /// arrive: the hard bound is the sum of the windows of all lanes, per connected peer (46 MiB by default).
+    pub max_inbox: usize,
+    /// How many events (links up and down, and so on) wait for the application; beyond it the
+    /// oldest are dropped and counted. Default 4,096. Messages are never dropped so.
+    pub max_events: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            network: "unbroken".into(),
+            name: String::new(),
+            listen: Vec::new(),
+            peers: Vec::new(),
+            lanes: LaneConfig::defaults(),
+            path: PathConfig::default(),
+            request_timeout: Duration::from_secs(30),
+            max_requests: 1024,
+            resumption: Duration::from_secs(3600),
+            ack_delay: Duration::from_millis(25),
+            drain_timeout: Duration::from_secs(5),
+            max_connections: 4000,
+            max_handshakes: 256,
+            max_queued_per_peer: 128 * MIB,
+            max_queued: 1024 * MIB,
+            max_inbox: 1024 * MIB,
+            max_events: 4096,
+        }
+    }
+}
+
+/// A peer to keep a link to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerConfig {
+    /// `host:port`; a name is resolved anew at each attempt and every address is tried.
+    pub address: String,
+    /// Who it must be. Default: whoever answers there.
+    pub id: Option<PeerId>,
+    /// Marks a peer whose link matters most. Shown in snapshots.
+    pub important: bool,
+    /// The behaviour towards this peer. Default: that of the node.
+    pub path: Option<PathConfig>,
+}
+
+impl PeerConfig {
+    /// A peer at `address`, with the node's behaviour.
+    pub fn new(address: impl Into<String>) -> Self {
+        PeerConfig { address: address.into(), ..PeerConfig::default() }
+    }
+}
+
+/// How connections to a peer are kept alive, watched and replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathConfig {
+    /// TCP_KEEPIDLE: idle time before the kernel probes (tcp(7)). Default 15 s, below the 30 s after
+    /// which the strictest NATs forget a flow. Whole seconds, at least 1.
+    #[serde(with = "human")]
+    pub keepalive_time: Duration,
+    /// TCP_KEEPINTVL. Default 10 s. Whole seconds, at least 1.
+    #[serde(with = "human")]
+    pub keepalive_interval: Duration,
+    /// TCP_KEEPCNT. Default 3. Note that Linux lets `user_timeout` replace it.
+    pub keepalive_probes: u32,
+    /// TCP_USER_TIMEOUT (RFC 5482): how long sent data may stay unacknowledged by the peer's kernel.
+    /// Default 30 s. Without it a black hole with data in flight lasted 938 s (measured). It also ends
+    /// a connection to a live peer whose receive window stays closed that long.
+    #[serde(with = "human")]
+    pub user_timeout: Duration,
+    /// How long one write may take, in all and without progress (SO_SNDTIMEO). Default 5 s. Too small:
+    /// slow links are taken for dead ones.
+    #[serde(with = "human")]
+    pub write_timeout: Duration,
+    /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
+    #[serde(with = "human")]
+    pub ping_interval: Duration,
+    /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a
+    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. Nothing is closed
+    /// for it.
+    #[serde(with = "human")]
+    pub suspect_after: Duration,
+    /// How long nothing at all may be received before the connection is closed; also how long a
+    /// frame may take from its first byte to its last. Default 20 s; at least twice `ping_interval`.
+    #[serde(with = "human")]
+    pub dead_after: Duration,
+    /// For each address of a peer. Default 5 s. (The system's own would be 134 s, measured.)
+    #[serde(with = "human")]
+    pub connect_timeout: Duration,
+    /// From the first byte to the last of the handshake, however slowly it comes. Default 10 s.
+    #[serde(with = "human")]
+    pub handshake_timeout: Duration,
+    /// The first bound of the backoff after an attempt at once; the wait is a random part of it.
+    /// Default 0.5 s.
+    #[serde(with = "human")]
+    pub backoff_first: Duration,
+    /// The bound doubles up to this. Default 60 s.
+    #[serde(with = "human")]
+    pub backoff_max: Duration,
+    /// After so many failures in a row the breaker opens. Default 5.
+    pub breaker_threshold: u32,
+    /// The largest chunk, and the largest unsent backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes.
+    /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 16 KiB and follow the measured rate of the
+    /// path, about 10 ms worth.
+    pub max_chunk: usize,
+}
+
+impl Default for PathConfig {
+    fn default() -> Self {
+        PathConfig {
+            keepalive_time: Duration::from_secs(15),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_probes: 3,
+            user_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(10),
+            suspect_after: Duration::from_secs(1),
+            dead_after: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            backoff_first: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            breaker_threshold: 5,
+            max_chunk: 512 * KIB,
+        }
+    }
+}
+
+impl PathConfig {
+    /// The same behaviour, `factor` times as fast: for tests and demonstrations that must not take
+    /// minutes. The kernel's own timers count in whole seconds and stop at 1 s.
+    pub fn scaled_down(&self, factor: u32) -> Self {
+        let factor = factor.max(1);
+        let scale = |time: Duration| time / factor;
+        let whole = |time: Duration| Duration::from_secs((time.as_secs() / u64::from(factor)).max(1));
+        PathConfig {
+            keepalive_time: whole(self.keepalive_time),
+            keepalive_interval: whole(self.keepalive_interval),
+            user_timeout: scale(self.user_timeout),
+            write_timeout: scale(self.write_timeout),
+            ping_interval: scale(self.ping_interval),
+            suspect_after: scale(self.suspect_after),
+            dead_after: scale(self.dead_after),
+            connect_timeout: scale(self.connect_timeout),
+            handshake_timeout: scale(self.handshake_timeout),
+            backoff_first: scale(self.backoff_first),
+            backoff_max: scale(self.backoff_max),
+            ..self.clone()
+        }
+    }
+}
+
+/// A setting that cannot be right, or does not go with another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    setting: String,
+    problem: String,
+}
+
+impl ConfigError {
+    /// The name of the setting, as in `path.dead_after`.
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "setting {}: {}", self.setting, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn check(ok: bool, setting: impl Into<String>, problem: impl FnOnce() -> String) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError { setting: setting.into(), problem: problem() }) }
+}
+
+impl Config {
+    /// Checks every setting and the combinations.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be right, what it is and what was expected.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check(NetworkName::new(&self.network).is_some(), "network", || {
+            format!("{:?} is longer than 32 bytes or holds a zero byte", self.network)
+        })?;
+        check(self.name.len() <= MAX_NAME, "name", || {
+            format!("{} bytes, at most {MAX_NAME} are allowed", self.name.len())
+        })?;
+        self.path.validate("path")?;
+        for peer in &self.peers {
+            peer.validate()?;
+        }
+        let minute = Duration::from_secs(60);
+        check(
+            self.request_timeout > Duration::ZERO && self.request_timeout <= minute,
+            "request_timeout",
+            || format!("{:?} is not between 0 and 60 s", self.request_timeout),
+        )?;
+        let positive = [
+            ("max_requests", self.max_requests),
+            ("max_connections", self.max_connections),
+            ("max_handshakes", self.max_handshakes),
+            ("max_events", self.max_events),
+            ("max_inbox", self.max_inbox),
+        ];
+        for (setting, value) in positive {
+            check(value > 0, setting, || "must be at least 1".into())?;
+        }
+        check(self.resumption > Duration::ZERO, "resumption", || "must be longer than 0".into())?;
+        check(self.drain_timeout > Duration::ZERO, "drain_timeout", || "must be longer than 0".into())?;
+        check(self.ack_delay * 4 <= self.path.suspect_after, "ack_delay", || {
+            format!(
+                "{:?} is more than a quarter of path.suspect_after ({:?}): peers would suspect healthy connections",
+                self.ack_delay, self.path.suspect_after
+            )
+        })?;
+        self.validate_lanes()
+    }
+
+    fn validate_lanes(&self) -> Result<(), ConfigError> {
+        check((1..=MAX_LANES).contains(&self.lanes.len()), "lanes", || {
+            format!("{} lanes, 1 to {MAX_LANES} are allowed", self.lanes.len())
+        })?;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let name = |field: &str| format!("lanes[{index}].{field} ({})", lane.id);
+            check(!self.lanes.iter().take(index).any(|other| other.id == lane.id), name("id"), || {
+                "another lane has this id".into()
+            })?;
+            check((1..=MAX_PAYLOAD).contains(&lane.max_message), name("max_message"), || {
+                format!("{} is not between 1 and {MAX_PAYLOAD}", lane.max_message)
+            })?;
+            check(lane.window >= lane.max_message + WINDOW_HEADROOM, name("window"), || {
+                format!(
+                    "{} is less than max_message + 64 KiB ({}): the largest message might never get through",
+                    lane.window,
+                    lane.max_message + WINDOW_HEADROOM
+                )
+            })?;
+            check(lane.queue >= lane.max_message, name("queue"), || {
+                format!("{} is less than max_message ({})", lane.queue, lane.max_message)
+            })?;
+            check(lane.max_untaken > 0, name("max_untaken"), || "must be at least 1".into())?;
+            check(lane.priority != Priority::Weighted(0), name("priority"), || {
+                "a weight of 0 would never be served; 1 to 255 are allowed".into()
+            })?;
+            for (setting, bound) in
+                [("max_queued_per_peer", self.max_queued_per_peer), ("max_queued", self.max_queued)]
+            {
+                check(bound >= lane.max_message + KIB, setting, || {
+                    format!("{bound} is less than the largest message of {} and 1 KiB", lane.id)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        check(
+            self.address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+            "peers.address",
+            || format!("{:?} is not of the form host:port", self.address),
+        )?;
+        self.path.as_ref().map_or(Ok(()), |path| path.validate("peers.path"))
+    }
+}
+
+impl PathConfig {
+    fn validate(&self, prefix: &str) -> Result<(), ConfigError> {
+        let name = |field: &str| format!("{prefix}.{field}");
+        let second = Duration::from_secs(1);
+        for (field, value) in
+            [("keepalive_time", self.keepalive_time), ("keepalive_interval", self.keepalive_interval)]
+        {
+            check(value >= second && value.subsec_nanos() == 0, name(field), || {
+                format!(
+                    "{value:?} is not a whole number of seconds, at least 1 (the kernel counts in seconds)"
+                )
+            })?;
+        }
+        check((1..=127).contains(&self.keepalive_probes), name("keepalive_probes"), || {
+            format!("{} is not between 1 and 127", self.keepalive_probes)
+        })?;
+        let millisecond = Duration::from_millis(1);
+        for (field, value) in [
+            ("user_timeout", self.user_timeout),
+            ("write_timeout", self.write_timeout),
+            ("ping_interval", self.ping_interval),
+            ("suspect_after", self.suspect_after),
+            ("dead_after", self.dead_after),
+            ("connect_timeout", self.connect_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("backoff_first", self.backoff_first),
+        ] {
+            check(value >= millisecond, name(field), || format!("{value:?} is less than 1 ms"))?;
+        }
+        check(self.suspect_after < self.dead_after, name("suspect_after"), || {
+            format!("{:?} is not below dead_after ({:?})", self.suspect_after, self.dead_after)
+        })?;
+        check(self.ping_interval * 2 <= self.dead_after, name("dead_after"), || {
+            format!(
+                "{:?} is less than twice ping_interval ({:?}): one lost ping would close an idle connection",
+                self.dead_after, self.ping_interval
+            )
+        })?;
+        check(self.backoff_first <= self.backoff_max, name("backoff_max"), || {
+            format!("{:?} is below backoff_first ({:?})", self.backoff_max, self.backoff_first)
+        })?;
+        check(self.breaker_threshold > 0, name("breaker_threshold"), || "must be at least 1".into())?;
+        check((16 * KIB..=MIB).contains(&self.max_chunk), name("max_chunk"), || {
+            format!("{} is not between 16 KiB and 1 MiB", self.max_chunk)
+        })
+    }
+}
+
+/// Durations as people write them.
+mod human {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!("{text:?} is not a duration like \"15s\" or \"250ms\": {error}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_survive_a_file() {
+        let config = Config::default();
+        config.validate().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config, "{text}");
+        assert_eq!(toml::from_str::<Config>("").unwrap(), config);
+    }
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        let cases: [(&str, fn(&mut Config)); 9] = [
+            ("network", |config| config.network = "x".repeat(33)),
+            ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
+            ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),
+            ("path.keepalive_time", |config| config.path.keepalive_time = Duration::from_millis(1500)),
+            ("lanes[0].window (urgent)", |config| config.lanes[0].window = 1),
+            ("lanes[1].id (urgent)", |config| config.lanes[1].id = crate::URGENT),
+            ("request_timeout", |config| config.request_timeout = Duration::from_secs(61)),
+            ("max_queued", |config| config.max_queued = 1),
+            ("peers.address", |config| config.peers.push(PeerConfig::new("nowhere"))),
+        ];
+        for (setting, spoil) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.setting(), setting, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_wrong_name_or_duration_is_refused() {
+        assert!(toml::from_str::<Config>("netwrok = 'x'").unwrap_err().to_string().contains("netwrok"));
+        let error = toml::from_str::<Config>("[path]\nping_interval = 'soon'").unwrap_err().to_string();
+        assert!(error.contains("is not a duration"), "{error}");
+    }
+
+    #[test]
+    fn a_scaled_down_path_is_valid() {
+        for factor in [1, 2, 10, 20] {
+            let config = Config {
+                path: PathConfig::default().scaled_down(factor),
+                ack_delay: Duration::from_millis(5),
+                ..Config::default()
+            };
+            config.validate().unwrap();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One TCP connection: a blocking reader thread and a blocking writer thread.
+//!
+//! ```text
+//!   resolve -> connect --+
+//!                        +--> handshake --> joined to the link --> reading and writing --> ended
+//!   accept --------------+       |                                      |
+//!                                +--- every step can end it: the first cause is kept ------+
+//! ```
+//!
+//! # Invariants
+//! - Exactly one thread writes to the socket at a time: the handshake, and after it the writer.
+//! - A write that fails or runs out of time ends the connection; the stream is never written to again.
+//! - The reader blocks on its socket and on nothing else, and runs no application code.
+//! - Whoever ends the connection says why; the first reason stays ([`ConnHandle::end`]).
+//! - No thread needs to return from a system call for a deadline to hold: `shutdown(2)` by the monitor
+//!   wakes both.
+//! - One file descriptor per connection, closed when the last of its threads is done.
+
+pub(crate) mod handshake;
+pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod socket;
+pub(crate) mod threads;
+pub(crate) mod writer;
+
+use std::net::{Shutdown, SocketAddr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
+
+use crate::clock;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::id::ConnId;
+use crate::link::{Transmit, Violation};
+use crate::wire::batch::Batch;
+use crate::wire::frame::Frame;
+
+/// What a connection needs of its link.
+pub(crate) trait Port {
+    /// Fills the batch with what is to be written next.
+    fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit;
+    /// Frames arrived. Takes them all out of `frames`.
+    fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation>;
+    /// Whether the peer has said GOAWAY on this connection, or we have.
+    fn is_draining(&self, conn: ConnId) -> Option<EndReason>;
+    /// Makes sure that the monitor looks at this connection at `deadline`.
+    fn watch_until(&self, deadline: Instant);
+}
+
+/// A connection as the rest of the node sees it: can be watched, woken and ended.
+#[derive(Debug)]
+pub(crate) struct ConnHandle {
+    pub(crate) id: ConnId,
+    pub(crate) addr: SocketAddr,
+    /// Whether this node dialled.
+    pub(crate) dialled: bool,
+    pub(crate) opened: Instant,
+    pub(crate) socket: Socket,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+    ended: OnceLock<EndReason>,
+    /// Instants below are microseconds after `opened`; 0 is none.
+    last_received: AtomicU64,
+    frame_since: AtomicU64,
+    write_since: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+}
+
+impl ConnHandle {
+    pub(crate) fn new(id: ConnId, addr: SocketAddr, dialled: bool, socket: Socket) -> Self {
+        let (wake, woken) = bounded(1);
+        ConnHandle {
+            id,
+            addr,
+            dialled,
+            opened: clock::now(),
+            socket,
+            wake,
+            woken,
+            ended: OnceLock::new(),
+            last_received: AtomicU64::new(0),
+            frame_since: AtomicU64::new(0),
+            write_since: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+        }
+    }
+
+    /// Ends the connection: both of its threads wake up. Only the first reason counts.
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.note_end(reason);
+        // Fails when the socket is not connected (any more): then there is nobody to wake.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Notes the reason and lets the writer finish what it has to say.
+    pub(crate) fn note_end(&self, reason: EndReason) {
+        let _ = self.ended.set(reason);
+        self.wake();
+    }
+
+    pub(crate) fn reason(&self) -> Option<&EndReason> {
+        self.ended.get()
+    }
+
+    /// Wakes the writer. Many wake-ups before it looks are one.
+    pub(crate) fn wake(&self) {
+        let _ = self.wake.try_send(());
+    }
+
+    pub(crate) fn last_received(&self) -> Option<Instant> {
+        self.at(&self.last_received)
+    }
+
+    fn at(&self, cell: &AtomicU64) -> Option<Instant> {
+        match cell.load(Relaxed) {
+            0 => None,
+            micros => Some(self.opened + Duration::from_micros(micros)),
+        }
+    }
+
+    fn note(&self, cell: &AtomicU64, at: Instant) {
+        let micros = at.saturating_duration_since(self.opened).as_micros() as u64;
+        cell.store(micros.max(1), Relaxed);
+    }
+
+    /// Ends the connection if a write or an incoming frame has taken too long. Gives the next instant
+    /// at which to look.
+    pub(crate) fn check_deadlines(
+        &self,
+        now: Instant,
+        write_timeout: Duration,
+        frame_timeout: Duration,
+    ) -> Option<Instant> {
+        let write = self.at(&self.write_since).map(|since| since + write_timeout);
+        let frame = self.at(&self.frame_since).map(|since| since + frame_timeout);
+        if write.is_some_and(|at| at <= now) {
+            self.end(EndReason::new(Initiator::Library, EndCause::WriteTimeout));
+        }
+        if frame.is_some_and(|at| at <= now) {
+            self.end(EndReason::new(Initiator::Library, EndCause::Dead));
+        }
+        write.into_iter().chain(frame).filter(|at| *at > now).min()
+    }
+
+    /// This process stood still for `gap`.
+    pub(crate) fn handle_pause(&self, gap: Duration) {
+        for cell in [&self.write_since, &self.frame_since] {
+            let _ = cell.fetch_update(Relaxed, Relaxed, |micros| {
+                (micros > 0).then(|| micros + gap.as_micros() as u64)
+            });
+        }
+    }
+}

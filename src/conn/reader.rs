@@ -1,0 +1,74 @@
+//! The reader thread: takes frames from the socket and hands them to the link, many at a time.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::clock;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::wire::reader::{FrameReader, ReadError};
+
+use super::record::Opener;
+use super::{ConnHandle, Port};
+
+/// How many frames are handed over at once, at most: bounds how long the link is locked.
+const MAX_FRAMES: usize = 256;
+
+/// Runs until the connection ends, and notes why.
+pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<Opener<'_>>) {
+    let mut frames = Vec::new();
+    loop {
+        let step = reader.next_buffered().and_then(|frame| match frame {
+            Some(frame) => {
+                frames.push(frame);
+                Ok(frames.len() == MAX_FRAMES)
+            }
+            None => Ok(true),
+        });
+        match step {
+            Ok(false) => continue,
+            Ok(true) if frames.is_empty() => match fill(conn, reader) {
+                Ok(()) => continue,
+                Err(error) => return note(conn, port, error),
+            },
+            // What came before a broken frame is still handed over.
+            Ok(true) | Err(_) => {
+                if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
+                    log::warn!("{} {}: {violation}", conn.id, conn.addr);
+                    let cause = EndCause::Protocol(violation.to_string());
+                    return conn.end(EndReason::new(Initiator::Library, cause));
+                }
+            }
+        }
+        if let Err(error) = step {
+            return note(conn, port, error);
+        }
+    }
+}
+
+fn fill(conn: &ConnHandle, reader: &mut FrameReader<Opener<'_>>) -> Result<(), ReadError> {
+    let count = reader.fill()?;
+    let now = clock::now();
+    conn.note(&conn.last_received, now);
+    conn.bytes_received.fetch_add(count as u64, Relaxed);
+    if !reader.inside_frame() {
+        conn.frame_since.store(0, Relaxed);
+    } else if conn.frame_since.load(Relaxed) == 0 {
+        conn.note(&conn.frame_since, now);
+    }
+    Ok(())
+}
+
+fn note(conn: &ConnHandle, port: &impl Port, error: ReadError) {
+    match error {
+        ReadError::Eof => match port.is_draining(conn.id) {
+            // Both have said what they had to say, or the writer is about to.
+            Some(reason) => conn.note_end(reason),
+            None => conn.end(EndReason::new(Initiator::Peer, EndCause::Closed)),
+        },
+        ReadError::Torn => conn.end(EndReason::new(Initiator::Peer, EndCause::Closed)),
+        ReadError::Io(error) => conn.end(EndReason::io("read", &error)),
+        ReadError::Wire(error) => {
+            log::warn!("{} {}: {error}", conn.id, conn.addr);
+            conn.end(EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())));
+        }
+    }
+}

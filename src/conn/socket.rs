@@ -1,0 +1,64 @@
+//! Making sockets, and the options that keep a connection honest.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::config::PathConfig;
+use crate::health::pace::MIN_CHUNK;
+
+/// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
+const BACKLOG: i32 = 1024;
+
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted node gets its port back although old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        // "0.0.0.0" and "::" can then be listened on side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(BACKLOG)?;
+    let bound = to_std(socket.local_addr()?)?;
+    Ok((socket, bound))
+}
+
+pub(crate) fn for_dialing(addr: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// Connects, and refuses a connection to itself: dialling a dead port in the ephemeral range over and
+/// over, the kernel may pick that very port as the source and connect the socket to itself (measured:
+/// after some 8,500 tries).
+pub(crate) fn connect(socket: &Socket, addr: SocketAddr, path: &PathConfig) -> io::Result<()> {
+    socket.connect_timeout(&SockAddr::from(addr), path.connect_timeout)?;
+    if to_std(socket.local_addr()?)? == addr {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+    }
+    Ok(())
+}
+
+/// Sets the options of [`PathConfig`] on a connected socket.
+pub(crate) fn configure(socket: &Socket, path: &PathConfig) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(path.keepalive_time)
+        .with_interval(path.keepalive_interval)
+        .with_retries(path.keepalive_probes);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(path.user_timeout))?;
+    socket.set_write_timeout(Some(path.write_timeout))?;
+    set_backlog(socket, MIN_CHUNK)
+}
+
+/// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). What is
+/// in flight is not counted, so throughput does not suffer.
+pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+pub(crate) fn to_std(addr: SockAddr) -> io::Result<SocketAddr> {
+    addr.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "not an internet address"))
+}

@@ -1,0 +1,117 @@
+//! The one place where threads are made: each has a name, a small stack, a guard that turns a panic
+//! into a value, and is joined.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle, ThreadId};
+
+use parking_lot::Mutex;
+
+/// A thread touches about 10 KiB of its stack, whatever its size (measured); the rest is only
+/// address space.
+const STACK: usize = 256 * 1024;
+
+/// The threads of one node.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    /// Protects the handles of all threads that were not joined.
+    live: Mutex<HashMap<ThreadId, JoinHandle<()>>>,
+}
+
+impl Threads {
+    /// Starts a thread. When `run` panics, `after` still runs and is told.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+        after: impl FnOnce(Panicked) + Send + 'static,
+    ) -> io::Result<()> {
+        self.reap();
+        // Held while the thread starts, so that it is in the list before it can end.
+        let mut live = self.live.lock();
+        let handle = spawn(name, move || {
+            let panicked = guarded(run);
+            // A panic in the end handler must not pass for a live thread either.
+            guarded(move || after(panicked));
+        })?;
+        live.insert(handle.thread().id(), handle);
+        Ok(())
+    }
+
+    /// Joins the threads that have ended.
+    pub(crate) fn reap(&self) {
+        let ended: Vec<_> = self.live.lock().extract_if(|_, handle| handle.is_finished()).collect();
+        ended.into_iter().for_each(|(_, handle)| join(handle));
+    }
+
+    /// Joins all threads, those too that they start meanwhile. The caller is none of them.
+    pub(crate) fn join_all(&self) {
+        loop {
+            let handles: Vec<_> = self.live.lock().drain().collect();
+            if handles.is_empty() {
+                return;
+            }
+            handles.into_iter().for_each(|(_, handle)| join(handle));
+        }
+    }
+}
+
+/// Whether a thread's work ended in a panic, which is a bug in this library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panicked(pub(crate) bool);
+
+fn guarded(run: impl FnOnce()) -> Panicked {
+    let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
+    if panicked {
+        log::error!("thread {:?} panicked: a bug in unbroken", std::thread::current().name());
+    }
+    Panicked(panicked)
+}
+
+/// Starts a thread that somebody joins with [`join`].
+#[allow(clippy::disallowed_methods)] // Their one home.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.into()).stack_size(STACK).spawn(run)
+}
+
+/// Starts the writer of a connection; its reader joins it.
+pub(crate) fn spawn_guarded(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+    on_panic: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    spawn(name, move || {
+        if guarded(run) == Panicked(true) {
+            on_panic();
+        }
+    })
+}
+
+pub(crate) fn join(handle: JoinHandle<()>) {
+    // Panics were caught inside; there is nothing to learn from the result.
+    let _ = handle.join();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+
+    #[test]
+    fn a_panic_is_a_value_and_the_thread_is_joined() {
+        let threads = Arc::new(Threads::default());
+        let (sender, receiver) = bounded(2);
+        let panics = sender.clone();
+        threads
+            .spawn("test", || panic!("on purpose"), move |panicked| panics.send(panicked).unwrap())
+            .unwrap();
+        threads.spawn("test", || (), move |panicked| sender.send(panicked).unwrap()).unwrap();
+        threads.join_all();
+        let mut got: Vec<bool> = receiver.try_iter().map(|panicked| panicked.0).collect();
+        got.sort_unstable();
+        assert_eq!(got, [false, true]);
+        assert!(threads.live.lock().is_empty());
+    }
+}

@@ -1,0 +1,171 @@
+//! The writer thread: asks the link what to send, writes it, sleeps when there is nothing.
+
+use std::io::{self, IoSlice, Write};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::link::Transmit;
+use crate::wire::batch::Batch;
+
+use super::record::Sealer;
+use super::{ConnHandle, Port, socket};
+
+/// Runs until the connection ends.
+pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, write_timeout: Duration) {
+    let mut batch = Batch::default();
+    let mut backlog = 0;
+    loop {
+        batch.clear();
+        let transmit = port.poll_transmit(conn.id, &mut batch);
+        let nothing = batch.is_empty();
+        if !nothing {
+            sealer.seal(&mut batch);
+            if let Err(reason) = write(conn, port, &batch, write_timeout) {
+                conn.end(reason);
+                return;
+            }
+        }
+        match transmit {
+            Transmit::Finish => {
+                // The other side reads to the end, answers with its own, and nothing in flight is
+                // destroyed by a reset.
+                let _ = conn.socket.shutdown(Shutdown::Write);
+                return;
+            }
+            Transmit::Continue { at, chunk } => {
+                if chunk != backlog {
+                    backlog = chunk;
+                    // Only a hint to the kernel: without it urgent data waits longer, nothing breaks.
+                    if let Err(error) = socket::set_backlog(&conn.socket, chunk) {
+                        log::debug!("{}: TCP_NOTSENT_LOWAT: {error}", conn.id);
+                    }
+                }
+                if nothing {
+                    if conn.reason().is_some() {
+                        return;
+                    }
+                    // A token, or the time: either way there may be something to send.
+                    let _ = match at {
+                        Some(at) => conn.woken.recv_deadline(at).is_ok(),
+                        None => conn.woken.recv().is_ok(),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn write(
+    conn: &ConnHandle,
+    port: &impl Port,
+    batch: &Batch,
+    write_timeout: Duration,
+) -> Result<(), EndReason> {
+    let start = clock::now();
+    let deadline = start + write_timeout;
+    conn.note(&conn.write_since, start);
+    port.watch_until(deadline);
+    let result = write_batch(&mut &conn.socket, batch, deadline, clock::now);
+    conn.write_since.store(0, Relaxed);
+    match result {
+        Ok(()) => {
+            conn.bytes_sent.fetch_add(batch.len() as u64, Relaxed);
+            Ok(())
+        }
+        Err(error) if is_timeout(&error) => Err(EndReason::new(Initiator::Library, EndCause::WriteTimeout)),
+        Err(error) => Err(EndReason::io("write", &error)),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    // SO_SNDTIMEO reports EAGAIN (socket(7)).
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Writes the whole batch, keeping its place across partial writes. SO_SNDTIMEO bounds one call and
+/// starts anew with every byte that goes, so the deadline for the whole is checked here after each
+/// call, and by the monitor for a call that does not return.
+pub(crate) fn write_batch(
+    to: &mut impl Write,
+    batch: &Batch,
+    deadline: Instant,
+    now: impl Fn() -> Instant,
+) -> io::Result<()> {
+    let mut written = 0;
+    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
+    while written < batch.len() {
+        slices.clear();
+        batch.slices(written, &mut slices);
+        match to.write_vectored(&slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if written < batch.len() && now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, as a full socket does.
+    struct Slow {
+        got: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let count = bytes.len().min(7);
+            self.got.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batch() -> Batch {
+        let mut batch = Batch::default();
+        batch.push_slice(b"small");
+        batch.push_bytes(&vec![7; 5000].into(), 0..5000);
+        batch.push_slice(b"end");
+        batch
+    }
+
+    #[test]
+    fn keeps_its_place_across_partial_and_interrupted_writes() {
+        let now = Instant::now();
+        let mut slow = Slow { got: Vec::new(), calls: 0 };
+        write_batch(&mut slow, &batch(), now + Duration::from_secs(1), || now).unwrap();
+        assert_eq!(slow.got, batch().to_vec());
+    }
+
+    #[test]
+    fn the_deadline_holds_although_every_call_makes_progress() {
+        let start = Instant::now();
+        let passed = std::cell::Cell::new(0);
+        let now = || {
+            passed.set(passed.get() + 1);
+            start + Duration::from_millis(100) * passed.get()
+        };
+        let mut slow = Slow { got: Vec::new(), calls: 0 };
+        let error = write_batch(&mut slow, &batch(), start + Duration::from_secs(1), now).unwrap_err();
+        assert!(is_timeout(&error));
+        assert!(slow.got.len() < 100);
+    }
+}

@@ -1,0 +1,235 @@
+//! Errors, sorted by who is to blame: the configuration, the caller, the peer, the network.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigError;
+use crate::id::PeerId;
+use crate::lane::LaneId;
+use crate::wire::control::GoawayReason;
+
+/// A node could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting cannot be right.
+    Config(ConfigError),
+    /// An address could not be listened on.
+    Listen(SocketAddr, std::io::Error),
+    /// The system gave no random numbers, or no thread.
+    System(&'static str, std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => write!(f, "{error}"),
+            StartError::Listen(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            StartError::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Config(error) => Some(error),
+            StartError::Listen(_, error) | StartError::System(_, error) => Some(error),
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        StartError::Config(error)
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// The lane's queue, the peer's or the node's is full. `send` would have waited.
+    Full,
+    /// The queue stayed full for the whole timeout.
+    Timeout,
+    /// No link to this peer was ever made, or the peer was removed.
+    UnknownPeer(PeerId),
+    /// This node has no such lane.
+    UnknownLane(LaneId),
+    /// The message is larger than the lane allows.
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// What the lane allows.
+        max: usize,
+    },
+    /// So many requests are open already.
+    TooManyRequests {
+        /// The configured bound.
+        max: usize,
+    },
+    /// The message was not a request, or it was answered already, timed out, was cancelled, or came from
+    /// an earlier life of the peer.
+    NoSuchRequest,
+    /// The node is shutting down.
+    Closed,
+}
+
+impl fmt::Display for SendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendErrorKind::Full => write!(f, "the queue is full"),
+            SendErrorKind::Timeout => write!(f, "the queue stayed full for the whole timeout"),
+            SendErrorKind::UnknownPeer(peer) => write!(f, "there is no link to peer {}", peer.short()),
+            SendErrorKind::UnknownLane(lane) => write!(f, "there is no lane {}", lane.0),
+            SendErrorKind::TooLarge { len, max } => {
+                write!(f, "the message has {len} bytes, the lane allows {max}")
+            }
+            SendErrorKind::TooManyRequests { max } => write!(f, "{max} requests are open already"),
+            SendErrorKind::NoSuchRequest => write!(f, "nobody waits for this reply"),
+            SendErrorKind::Closed => write!(f, "the node is shutting down"),
+        }
+    }
+}
+
+/// A message was not accepted. It comes back with the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendError {
+    kind: SendErrorKind,
+    message: Bytes,
+}
+
+impl SendError {
+    pub(crate) fn new(kind: SendErrorKind, message: Bytes) -> Self {
+        SendError { kind, message }
+    }
+
+    /// Why it was not accepted.
+    pub fn kind(&self) -> &SendErrorKind {
+        &self.kind
+    }
+
+    /// The message, to try again or elsewhere.
+    pub fn into_message(self) -> Bytes {
+        self.message
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not sent: {}", self.kind)
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initiator {
+    /// This application.
+    Us,
+    /// The library on this side.
+    Library,
+    /// The other side.
+    Peer,
+    /// The network, or one of the kernels.
+    Network,
+}
+
+/// Why a connection ended, or never came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// In order, with GOAWAY.
+    Goaway(GoawayReason),
+    /// The stream ended without GOAWAY: the other process ended, or something between closed it.
+    Closed,
+    /// A read or a write failed.
+    Io {
+        /// What was being done: `read`, `write`, `connect`, `resolve`, `set options`.
+        doing: String,
+        /// The system's words.
+        error: String,
+    },
+    /// A write did not complete within `write_timeout`.
+    WriteTimeout,
+    /// Nothing was received for `dead_after`, or a frame took longer than that.
+    Dead,
+    /// The drain took longer than `drain_timeout`.
+    DrainTimeout,
+    /// The handshake took longer than `handshake_timeout`.
+    HandshakeTimeout,
+    /// The other side broke the protocol.
+    Protocol(String),
+    /// The other side is not who it should be, or not of our network.
+    Refused(String),
+    /// The other side turned out to be this node.
+    SelfConnection,
+    /// The session changed during the handshake; the next attempt will agree.
+    Retry,
+    /// The connection belonged to an earlier life of the peer.
+    PeerRestarted,
+    /// Too many connections already.
+    Full,
+    /// A bug in this library: the thread panicked.
+    Panic,
+    /// The node is shutting down.
+    Shutdown,
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndCause::Goaway(reason) => write!(f, "goodbye ({reason:?})"),
+            EndCause::Closed => f.write_str("closed without goodbye"),
+            EndCause::Io { doing, error } => write!(f, "{doing}: {error}"),
+            EndCause::WriteTimeout => f.write_str("a write timed out"),
+            EndCause::Dead => f.write_str("nothing received"),
+            EndCause::DrainTimeout => f.write_str("the drain timed out"),
+            EndCause::HandshakeTimeout => f.write_str("the handshake timed out"),
+            EndCause::Protocol(what) => write!(f, "protocol error: {what}"),
+            EndCause::Refused(why) => write!(f, "refused: {why}"),
+            EndCause::SelfConnection => f.write_str("this node itself"),
+            EndCause::Retry => f.write_str("the session changed during the handshake"),
+            EndCause::PeerRestarted => f.write_str("the peer restarted"),
+            EndCause::Full => f.write_str("too many connections"),
+            EndCause::Panic => f.write_str("a bug in the library"),
+            EndCause::Shutdown => f.write_str("this node shuts down"),
+        }
+    }
+}
+
+/// Who ended a connection, and why: the first cause that either of its threads met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReason {
+    /// Who ended it.
+    pub by: Initiator,
+    /// Why.
+    pub cause: EndCause,
+}
+
+impl EndReason {
+    pub(crate) fn new(by: Initiator, cause: EndCause) -> Self {
+        EndReason { by, cause }
+    }
+
+    pub(crate) fn io(doing: &str, error: &std::io::Error) -> Self {
+        let error = error.to_string();
+        EndReason { by: Initiator::Network, cause: EndCause::Io { doing: doing.into(), error } }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = match self.by {
+            Initiator::Us => "by us",
+            Initiator::Library => "by the library",
+            Initiator::Peer => "by the peer",
+            Initiator::Network => "by the network",
+        };
+        write!(f, "{} ({by})", self.cause)
+    }
+}

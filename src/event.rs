@@ -1,0 +1,106 @@
+//! What the application hears of, besides messages.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::EndReason;
+use crate::health::breaker::BreakerState;
+use crate::id::{ConnId, Incarnation, PeerId};
+use crate::node::Message;
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message, or a request ([`Message::is_request`]), arrived.
+    Message(Message),
+    /// A link has a connection again, or for the first time.
+    LinkUp {
+        /// The peer.
+        peer: PeerId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// How long the link had none; `None` the first time.
+        after: Option<Duration>,
+    },
+    /// No connection of the link is above suspicion. Messages wait or go by a suspect one.
+    LinkDegraded {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A link lost its last connection. Messages wait.
+    LinkDown {
+        /// The peer.
+        peer: PeerId,
+        /// Why the last connection ended.
+        reason: EndReason,
+    },
+    /// A connection joined a link.
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+        /// The other side's address.
+        addr: SocketAddr,
+        /// Whether this node dialled.
+        dialled: bool,
+    },
+    /// A connection of a link ended.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// An answer is overdue on this connection; a second one is dialled.
+    Suspect {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The suspect connection showed a sign of life.
+    Recovered {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The peer is a new process. What its application had not taken is sent to it again.
+    PeerRestarted {
+        /// The peer.
+        peer: PeerId,
+        /// Its new life.
+        incarnation: Incarnation,
+        /// How many messages that had been begun are sent again.
+        resent: usize,
+    },
+    /// Messages were dropped whose fate is not known; their receipts say so.
+    Lost {
+        /// The peer.
+        peer: PeerId,
+        /// How many.
+        messages: usize,
+        /// Whether the peer gave up its memory (or this node, after the resumption time).
+        by_peer: bool,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// The address as it was configured.
+        address: String,
+        /// Why.
+        reason: EndReason,
+        /// When the next attempt will be made; `None`: not before something changes.
+        next: Option<Duration>,
+    },
+    /// A breaker changed its state.
+    Breaker {
+        /// The address as it was configured.
+        address: String,
+        /// The new state.
+        state: BreakerState,
+    },
+}

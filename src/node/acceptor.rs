@@ -1,0 +1,79 @@
+//! The thread that accepts connections on one address. It never waits for a handshake.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
+
+use crate::clock;
+use crate::conn::socket::to_std;
+
+use super::connect;
+use super::core::Core;
+
+/// How long accepting pauses when the system has no descriptors or memory: `accept` would fail
+/// at once, millions of times a second (measured).
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket, and how to stop the thread that accepts on it.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    socket: Socket,
+    stop: Sender<()>,
+    stopped: Receiver<()>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(socket: Socket) -> Self {
+        let (stop, stopped) = bounded(1);
+        Acceptor { socket, stop, stopped }
+    }
+
+    /// Wakes the thread out of `accept` or a pause, for good.
+    pub(crate) fn stop(&self) {
+        let _ = self.stop.try_send(());
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    pub(crate) fn run(&self, core: &Arc<Core>) {
+        let mut pause = FIRST_PAUSE;
+        while !core.is_closing() {
+            match self.socket.accept() {
+                Ok((socket, addr)) => {
+                    pause = FIRST_PAUSE;
+                    // A client that was reset before it was accepted has no address: its own trouble.
+                    match to_std(addr) {
+                        Ok(addr) => connect::accept(core, socket, addr),
+                        Err(error) => log::debug!("accepted without an address: {error}"),
+                    }
+                }
+                Err(_) if core.is_closing() => return,
+                Err(error) if is_of_one_client(&error) => log::debug!("accept: {error}"),
+                Err(error) => {
+                    log::error!("accept: {error}; pausing for {pause:?}");
+                    if self.stopped.recv_deadline(clock::now() + pause).is_ok() {
+                        return;
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+/// Errors that accept(2) reports for a connection that broke before it was accepted.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}

@@ -1,0 +1,223 @@
+//! Sending, receiving and asking: the daily use of a node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::clock;
+use crate::config::{ConfigError, PeerConfig};
+use crate::error::{SendError, SendErrorKind};
+use crate::event::Event;
+use crate::id::PeerId;
+use crate::lane::LaneId;
+use crate::outcome::DropReason;
+use crate::receipt::{Broadcast, Receipt};
+use crate::wire::control::GoawayReason;
+
+use super::Node;
+use super::budget::Patience;
+use super::inbox::LaneReceiver;
+use super::link::{LinkHandle, Parcel};
+use super::mailbox::{Closed, Reader};
+use super::outgoing::{Outgoing, PendingReply};
+
+impl Node {
+    // --- sending --------------------------------------------------------------------------------
+
+    /// Sends a message to a peer. Waits while the queue is full. `Ok` means accepted: the receipt tells
+    /// how it ends.
+    ///
+    /// A peer need not be connected: what is accepted waits for the link to come back.
+    ///
+    /// # Errors
+    /// The message comes back with the reason; see [`SendErrorKind`].
+    pub fn send(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
+        self.send_with(peer, message.into(), Patience::Forever)
+    }
+
+    /// Like [`Node::send`], but gives up at once when the queue is full.
+    ///
+    /// # Errors
+    /// The message comes back with the reason, [`SendErrorKind::Full`] among them.
+    pub fn try_send(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
+        self.send_with(peer, message.into(), Patience::None)
+    }
+
+    /// Like [`Node::send`], but gives up when the queue stays full for `timeout`.
+    ///
+    /// # Errors
+    /// The message comes back with the reason, [`SendErrorKind::Timeout`] among them.
+    pub fn send_timeout(
+        &self,
+        peer: PeerId,
+        message: impl Into<Outgoing>,
+        timeout: Duration,
+    ) -> Result<Receipt, SendError> {
+        self.send_with(peer, message.into(), patience(timeout))
+    }
+
+    fn send_with(&self, peer: PeerId, message: Outgoing, patience: Patience) -> Result<Receipt, SendError> {
+        let parcel = message.into_parcel();
+        let link = self.link_to(peer, &parcel)?;
+        link.send(parcel, None, patience).map(|(receipt, _)| receipt)
+    }
+
+    /// Sends a message to every peer that there is a link to. The bytes are shared, not copied. Never
+    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody.
+    pub fn broadcast(&self, message: impl Into<Outgoing>) -> Broadcast {
+        self.broadcast_over(self.handle.core.links(), message.into())
+    }
+
+    /// Sends a message to these peers, as [`Node::broadcast`] does.
+    pub fn broadcast_to(&self, peers: &[PeerId], message: impl Into<Outgoing>) -> Broadcast {
+        let core = &self.handle.core;
+        let links: Vec<_> = peers.iter().filter_map(|peer| core.link(*peer)).collect();
+        let unknown = peers.iter().filter(|peer| links.iter().all(|link| link.peer != **peer));
+        let unknown: Vec<_> = unknown.map(|peer| (*peer, SendErrorKind::UnknownPeer(*peer))).collect();
+        let mut broadcast = self.broadcast_over(links, message.into());
+        broadcast.refuse(unknown);
+        broadcast
+    }
+
+    fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, message: Outgoing) -> Broadcast {
+        let parcel = message.into_parcel();
+        let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
+        for link in links {
+            match self.check_open(&parcel).and_then(|()| link.send(parcel.clone(), None, Patience::None)) {
+                Ok((receipt, _)) => receipts.push((link.peer, receipt)),
+                Err(error) => refused.push((link.peer, error.kind().clone())),
+            }
+        }
+        Broadcast::new(receipts, refused)
+    }
+
+    /// Asks a peer. The reply is waited for as long as
+    /// [`Config::request_timeout`](crate::Config::request_timeout) says. Waits while the queue is
+    /// full, within the same time.
+    ///
+    /// # Errors
+    /// The request comes back with the reason.
+    pub fn request(&self, peer: PeerId, request: impl Into<Outgoing>) -> Result<PendingReply, SendError> {
+        self.request_timeout(peer, request, self.config().request_timeout)
+    }
+
+    /// Asks a peer and waits for the reply at most for `timeout`; more than 60 s counts as 60 s.
+    ///
+    /// # Errors
+    /// The request comes back with the reason.
+    pub fn request_timeout(
+        &self,
+        peer: PeerId,
+        request: impl Into<Outgoing>,
+        timeout: Duration,
+    ) -> Result<PendingReply, SendError> {
+        let parcel = request.into().into_parcel();
+        let link = self.link_to(peer, &parcel)?;
+        let body = parcel.body.clone();
+        match link.send(parcel, Some(timeout), patience(timeout))? {
+            (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
+            (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, body)),
+        }
+    }
+
+    fn link_to(&self, peer: PeerId, parcel: &Parcel) -> Result<Arc<LinkHandle>, SendError> {
+        self.check_open(parcel)?;
+        let unknown = || SendError::new(SendErrorKind::UnknownPeer(peer), parcel.body.clone());
+        self.handle.core.link(peer).ok_or_else(unknown)
+    }
+
+    fn check_open(&self, parcel: &Parcel) -> Result<(), SendError> {
+        match self.handle.core.is_closed() {
+            true => Err(SendError::new(SendErrorKind::Closed, parcel.body.clone())),
+            false => Ok(()),
+        }
+    }
+
+    // --- receiving ------------------------------------------------------------------------------
+
+    /// Waits for the next event: news of links first, then messages, the most urgent lane first,
+    /// peers in turn.
+    ///
+    /// # Errors
+    /// When the node has shut down and nothing is left.
+    pub fn recv(&self) -> Result<Event, Closed> {
+        loop {
+            if let Some(event) = self.mailbox().wait(Reader::Everything, 1, None)?.pop() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Waits for the next event, at most for `timeout`. `None` when the time is over.
+    ///
+    /// # Errors
+    /// When the node has shut down and nothing is left.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Event>, Closed> {
+        Ok(self.mailbox().wait(Reader::Everything, 1, clock::now().checked_add(timeout))?.pop())
+    }
+
+    /// The next event, if there is one.
+    ///
+    /// # Errors
+    /// When the node has shut down and nothing is left.
+    pub fn try_recv(&self) -> Result<Option<Event>, Closed> {
+        Ok(self.mailbox().take(Reader::Everything, 1)?.pop())
+    }
+
+    /// Waits for at least one event, at most for `timeout`, and takes up to `max`: cheaper than one at a
+    /// time. Empty when the time is over.
+    ///
+    /// # Errors
+    /// When the node has shut down and nothing is left.
+    pub fn recv_batch(&self, max: usize, timeout: Duration) -> Result<Vec<Event>, Closed> {
+        self.mailbox().wait(Reader::Everything, max.max(1), clock::now().checked_add(timeout))
+    }
+
+    /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the
+    /// token was received, call [`Node::try_recv`] until it gives `None`.
+    pub fn ready(&self) -> &Receiver<()> {
+        self.mailbox().ready(Reader::Everything)
+    }
+
+    /// A receiver for one lane alone, to put a thread of its own on it. `None` when there is no such
+    /// lane, or it has a receiver already.
+    pub fn lane_receiver(&self, lane: LaneId) -> Option<LaneReceiver> {
+        let index = self.config().lanes.iter().position(|config| config.id == lane)?;
+        let claimed = self.mailbox().claim(index);
+        claimed.then(|| LaneReceiver { hub: Arc::clone(&self.handle.core.hub), lane, index })
+    }
+
+    fn mailbox(&self) -> &super::mailbox::Mailbox {
+        &self.handle.core.hub.mailbox
+    }
+
+    // --- peers ----------------------------------------------------------------------------------
+
+    /// Keeps a link to one more peer, dialling it for ever. Who it is becomes known when it answers
+    /// ([`Event::LinkUp`]).
+    ///
+    /// # Errors
+    /// When the address or the settings cannot be right.
+    pub fn add_peer(&self, peer: PeerConfig) -> Result<(), ConfigError> {
+        peer.validate()?;
+        self.handle.core.roster.lock().add(peer, clock::now());
+        self.handle.core.hub.alarm.now();
+        Ok(())
+    }
+
+    /// Gives a peer up: it is not dialled any longer, its connections are ended with a goodbye that asks it
+    /// not to dial, and everything under way to it ends as dropped. False when it is not known.
+    pub fn remove_peer(&self, peer: PeerId) -> bool {
+        let core = &self.handle.core;
+        core.roster.lock().remove(peer);
+        let Some(link) = core.remove_link(peer) else { return false };
+        link.drain_all(GoawayReason::Removed);
+        link.close(DropReason::PeerRemoved);
+        true
+    }
+}
+
+fn patience(timeout: Duration) -> Patience {
+    clock::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+}

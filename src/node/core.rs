@@ -1,0 +1,209 @@
+//! What all threads of a node share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::config::{Config, PathConfig};
+use crate::conn::ConnHandle;
+use crate::conn::handshake::Card;
+use crate::conn::threads::Threads;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::health::liveness::Limits;
+use crate::id::{ConnId, Identity, PeerId};
+use crate::link::Settings;
+use crate::outcome::DropReason;
+use crate::roster::Roster;
+use crate::wire::control::GoawayReason;
+
+use super::acceptor::Acceptor;
+use super::hub::Hub;
+use super::link::LinkHandle;
+
+/// How long the last goodbyes may take when no grace is left.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// A link that was lost this recently may come back while the node waits to flush it.
+const HOPE: Duration = Duration::from_secs(2);
+
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    pub(crate) card: Card,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) threads: Arc<Threads>,
+    pub(crate) acceptors: Vec<Acceptor>,
+    /// Protects the list of links, not the links.
+    links: Mutex<HashMap<PeerId, Arc<LinkHandle>>>,
+    /// Protects the plan of whom to dial.
+    pub(crate) roster: Mutex<Roster>,
+    /// Protects the list of connections in handshake, with their deadlines.
+    pub(crate) pending: Mutex<HashMap<ConnId, (Arc<ConnHandle>, Instant)>>,
+    /// Connections and dials, to be held against `max_connections`.
+    pub(crate) connections: AtomicUsize,
+    next_conn: AtomicU64,
+    closing: AtomicBool,
+    closed: AtomicBool,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: Config,
+        identity: Identity,
+        card: Card,
+        acceptors: Vec<Acceptor>,
+        seed: u64,
+    ) -> Self {
+        let hub = Arc::new(Hub::new(&config));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Core {
+            hub,
+            threads: Arc::default(),
+            acceptors,
+            links: Mutex::default(),
+            roster: Mutex::new(Roster::new(config.path.clone(), rng.u64(..))),
+            pending: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            next_conn: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            rng: Mutex::new(rng),
+            config,
+            identity,
+            card,
+        }
+    }
+
+    pub(crate) fn next_conn(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, SeqCst) + 1)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    // --- links ----------------------------------------------------------------------------------
+
+    pub(crate) fn link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
+        self.links.lock().get(&peer).cloned()
+    }
+
+    pub(crate) fn links(&self) -> Vec<Arc<LinkHandle>> {
+        self.links.lock().values().cloned().collect()
+    }
+
+    /// The link to a peer whose handshake has come so far that its name is known.
+    pub(crate) fn link_for(&self, peer: PeerId) -> Result<Arc<LinkHandle>, EndReason> {
+        if self.is_closing() {
+            return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
+        }
+        if let Some(link) = self.link(peer) {
+            return Ok(link);
+        }
+        let path = self.path_for(peer);
+        let settings = self.settings_for(peer, &path);
+        let seed = self.rng.lock().u64(..);
+        let mut links = self.links.lock();
+        let link = links
+            .entry(peer)
+            .or_insert_with(|| Arc::new(LinkHandle::new(settings, path, seed, Arc::clone(&self.hub))));
+        Ok(Arc::clone(link))
+    }
+
+    /// A connection has joined this link: it is in the list, even if it was tidied away meanwhile.
+    /// False when another link to this peer has taken its place.
+    pub(crate) fn keep_link(&self, link: &Arc<LinkHandle>) -> bool {
+        let mut links = self.links.lock();
+        Arc::ptr_eq(links.entry(link.peer).or_insert_with(|| Arc::clone(link)), link)
+    }
+
+    /// Forgets links of strangers that have nothing left to remember.
+    pub(crate) fn tidy(&self, link: &Arc<LinkHandle>) {
+        if link.look(|core| core.link.is_forgotten()) && self.roster.lock().config_of(link.peer).is_none() {
+            self.links.lock().remove(&link.peer);
+        }
+    }
+
+    pub(crate) fn remove_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
+        self.links.lock().remove(&peer)
+    }
+
+    pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {
+        let roster = self.roster.lock();
+        let own = roster.config_of(peer).and_then(|config| config.path.as_ref());
+        own.unwrap_or(&self.config.path).clone()
+    }
+
+    fn settings_for(&self, peer: PeerId, path: &PathConfig) -> Settings {
+        let config = &self.config;
+        Settings {
+            us: self.card.peer,
+            peer,
+            name: config.name.clone(),
+            lanes: config.lanes.clone().into(),
+            liveness: Limits {
+                ping_interval: path.ping_interval,
+                suspect_after: path.suspect_after,
+                dead_after: path.dead_after,
+            },
+            ack_delay: config.ack_delay,
+            resumption: config.resumption,
+            drain_timeout: config.drain_timeout,
+            max_requests: config.max_requests,
+            max_queued: config.max_queued_per_peer,
+            max_chunk: path.max_chunk,
+        }
+    }
+
+    // --- the end --------------------------------------------------------------------------------
+
+    /// Flushes within `grace`, says goodbye, ends every connection and joins every thread. The first
+    /// caller does it; later ones return at once.
+    pub(crate) fn shutdown(self: &Arc<Self>, grace: Duration) {
+        if self.closed.swap(true, SeqCst) {
+            return;
+        }
+        let start = clock::now();
+        let deadline = start + grace;
+        // From here on the API refuses what is new, while what was accepted still goes out.
+        if grace > Duration::ZERO {
+            self.hub.wait_until(deadline, || self.links().iter().all(|link| self.is_flushed(link)));
+        }
+        self.closing.store(true, SeqCst);
+        self.acceptors.iter().for_each(Acceptor::stop);
+        let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
+        self.end_pending(&shutdown);
+        self.links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
+        self.hub.wait_until(deadline.max(clock::now() + LAST_WORDS), || {
+            self.links().iter().all(|link| link.look(|core| core.conns.is_empty()))
+        });
+        self.end_pending(&shutdown);
+        self.links().iter().for_each(|link| link.end_all(&shutdown));
+        self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
+        self.hub.queued.close();
+        self.hub.alarm.now();
+        self.threads.join_all();
+        self.hub.mailbox.close();
+        log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
+    }
+
+    fn is_flushed(&self, link: &LinkHandle) -> bool {
+        link.look(|core| {
+            let lost = core.life.since.filter(|_| core.conns.is_empty());
+            core.link.is_flushed() || lost.is_some_and(|since| clock::now() > since + HOPE)
+        })
+    }
+
+    pub(crate) fn end_pending(&self, reason: &EndReason) {
+        let pending: Vec<_> = self.pending.lock().values().map(|(conn, _)| Arc::clone(conn)).collect();
+        pending.iter().for_each(|conn| conn.end(reason.clone()));
+    }
+}

@@ -1,0 +1,122 @@
+//! What the links and the node share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::Config;
+use crate::error::EndReason;
+use crate::id::{ConnId, PeerId};
+use crate::link::Notice;
+use crate::roster::TargetId;
+
+use super::alarm::Alarm;
+use super::budget::Budget;
+use super::mailbox::Mailbox;
+
+/// What the monitor is told.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Link(PeerId, Notice),
+    /// A connection's threads are done. `proven`: something of ours was answered over it.
+    Ended {
+        peer: PeerId,
+        conn: ConnId,
+        reason: EndReason,
+        proven: bool,
+    },
+    Dialled {
+        target: TargetId,
+        peer: PeerId,
+    },
+    DialFailed {
+        target: TargetId,
+        address: String,
+        reason: EndReason,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) alarm: Alarm,
+    /// Bytes in the queues of all links.
+    pub(crate) queued: Budget,
+    /// Protects what the monitor has not looked at yet.
+    reports: Mutex<Vec<Report>>,
+    /// Bytes of received messages that were not taken, over all links.
+    held: AtomicU64,
+    max_held: u64,
+    /// Whether `held` was last seen above its bound.
+    pub(crate) over: AtomicBool,
+    /// For those who wait until queues are empty or connections gone; counts the occasions.
+    progress: Mutex<u64>,
+    progressed: Condvar,
+}
+
+impl Hub {
+    pub(crate) fn new(config: &Config) -> Self {
+        Hub {
+            mailbox: Mailbox::new(&config.lanes, config.max_events),
+            alarm: Alarm::new(),
+            queued: Budget::new(config.max_queued),
+            reports: Mutex::default(),
+            held: AtomicU64::new(0),
+            max_held: config.max_inbox as u64,
+            over: AtomicBool::new(false),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn report(&self, report: Report) {
+        self.reports.lock().push(report);
+        self.alarm.now();
+    }
+
+    pub(crate) fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.reports.lock())
+    }
+
+    /// A link holds another number of received bytes than before.
+    pub(crate) fn inbox_changed(&self, before: u64, after: u64) {
+        if before == after {
+            return;
+        }
+        // Wrapping addition: the sum of all differences is never negative.
+        let held =
+            self.held.fetch_add(after.wrapping_sub(before), SeqCst).wrapping_add(after.wrapping_sub(before));
+        // A quarter of hysteresis, so that the bound is not crossed with every message.
+        let over = if self.over.load(SeqCst) { held > self.max_held / 4 * 3 } else { held > self.max_held };
+        if over != self.over.swap(over, SeqCst) {
+            self.alarm.now();
+        }
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(SeqCst)
+    }
+
+    pub(crate) fn progress(&self) {
+        *self.progress.lock() += 1;
+        self.progressed.notify_all();
+    }
+
+    /// Waits until `done`, looked at again after each progress. False when the time is over.
+    pub(crate) fn wait_until(&self, deadline: Instant, done: impl Fn() -> bool) -> bool {
+        loop {
+            let seen = *self.progress.lock();
+            if done() {
+                return true;
+            }
+            let mut count = self.progress.lock();
+            while *count == seen {
+                if self.progressed.wait_until(&mut count, deadline).timed_out() {
+                    drop(count);
+                    return done();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A message as the application gets it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, CodecError};
+use crate::error::{SendError, SendErrorKind};
+use crate::id::{Incarnation, PeerId};
+use crate::lane::{LaneId, TakenWhen};
+use crate::link::Ticket;
+use crate::message::Payload;
+use crate::receipt::Receipt;
+
+use super::link::LinkHandle;
+
+/// A message from a peer.
+///
+/// On a lane with [`TakenWhen::Done`] the peer's receipt ends when this value is dropped, or by
+/// [`Message::done`]: keep it until the message is processed. A request that is dropped without a
+/// reply is left to its deadline.
+pub struct Message {
+    pub(crate) link: Arc<LinkHandle>,
+    pub(crate) lane: LaneId,
+    pub(crate) index: usize,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) payload: Payload,
+    pub(crate) request: Option<u64>,
+    pub(crate) ticket: Ticket,
+    pub(crate) taken_when: TakenWhen,
+}
+
+impl Message {
+    /// Who sent it.
+    pub fn peer(&self) -> PeerId {
+        self.link.peer
+    }
+
+    /// Which life of the peer sent it.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The lane that it came by.
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    /// Its content.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether it has no content.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// Its content as one slice. Joins the pieces of a large message, once.
+    pub fn bytes(&mut self) -> &[u8] {
+        self.payload.as_contiguous()
+    }
+
+    /// Takes its content out, as one piece. The message counts as done.
+    pub fn into_bytes(mut self) -> Bytes {
+        std::mem::take(&mut self.payload).into_bytes()
+    }
+
+    /// Takes its content out in the pieces in which it came. The message counts as done.
+    pub fn into_payload(mut self) -> Payload {
+        std::mem::take(&mut self.payload)
+    }
+
+    /// Decodes a typed message.
+    ///
+    /// # Errors
+    /// When the content is not a whole `M`.
+    pub fn decode<M: DeserializeOwned>(&mut self) -> Result<M, CodecError> {
+        codec::decode(self.payload.as_contiguous())
+    }
+
+    /// Whether the sender waits for a reply.
+    pub fn is_request(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Whether the sender still waits for the reply: it has not cancelled, its deadline has not passed, and
+    /// it has not restarted.
+    pub fn is_awaited(&self) -> bool {
+        self.request.is_some_and(|request| self.link.is_request_open(request, self.ticket))
+    }
+
+    /// Answers a request, on the lane that it came by. Does not wait: when the queue is full the
+    /// reply comes back with the error, and the request stays open.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::NoSuchRequest`] when this is no request or nobody waits any longer, else
+    /// as [`Node::try_send`](crate::Node::try_send).
+    pub fn reply(&mut self, reply: impl Into<Bytes>) -> Result<Receipt, SendError> {
+        let reply = reply.into();
+        let Some(request) = self.request else {
+            return Err(SendError::new(SendErrorKind::NoSuchRequest, reply));
+        };
+        let receipt = self.link.reply(request, self.ticket, reply)?;
+        self.request = None;
+        Ok(receipt)
+    }
+
+    /// Says that the message is processed. The same as dropping it.
+    pub fn done(self) {}
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            self.link.abandon(request, self.ticket);
+        }
+        if self.taken_when == TakenWhen::Done {
+            self.link.done(self.index, self.ticket);
+        }
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("peer", &self.peer())
+            .field("lane", &self.lane)
+            .field("len", &self.payload.len())
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,211 @@
+//! The node: what an application holds.
+//!
+//! ```text
+//!   application --send--> link (lanes, receipts) --> writer thread --> socket
+//!               <-events- mailbox <- inboxes <------- reader thread <-- socket
+//!                                        ^
+//!                 monitor thread: deadlines, pings, dials      acceptor thread per address
+//! ```
+//!
+//! Threads: one monitor, one acceptor per listened address, one per dial or handshake, two per connection.
+//! They share [`core::Core`]; the application's handle is not part of it, so dropping the last
+//! handle ends everything.
+
+mod acceptor;
+mod alarm;
+mod api;
+mod budget;
+mod connect;
+mod core;
+mod hub;
+mod inbox;
+mod link;
+mod mailbox;
+mod message;
+mod monitor;
+mod outgoing;
+mod snapshot;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, PeerConfig};
+use crate::conn::handshake::Card;
+use crate::conn::socket;
+use crate::error::StartError;
+use crate::id::{Identity, Incarnation, PeerId};
+use crate::wire::preface::NetworkName;
+
+use acceptor::Acceptor;
+pub use inbox::LaneReceiver;
+pub use link::LinkState;
+pub use mailbox::Closed;
+pub use message::Message;
+pub use outgoing::{Outgoing, PendingReply};
+pub use snapshot::{ConnSnapshot, ConnState, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+
+/// A running node. Cheap to clone; all clones are the same node.
+///
+/// **Dropping the last clone shuts the node down**, as [`Node::shutdown`] without grace.
+#[derive(Clone)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    core: Arc<core::Core>,
+    local_addrs: Vec<SocketAddr>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.core.shutdown(Duration::ZERO);
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.id().short())
+    }
+}
+
+/// Starts a node: `Node::builder().listen("127.0.0.1:0".parse()?).start()`.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    config: Config,
+    identity: Option<Identity>,
+}
+
+impl Builder {
+    /// Replaces all settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Changes settings in place.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Who this node is. Default: a new identity, drawn at start. A node that shall be known again
+    /// after a restart needs to keep its identity.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The network's name ([`Config::network`]).
+    pub fn network(mut self, network: impl Into<String>) -> Self {
+        self.config.network = network.into();
+        self
+    }
+
+    /// Accepts connections on one more address; port 0 lets the system choose.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.config.listen.push(addr);
+        self
+    }
+
+    /// Keeps a link to one more peer.
+    pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.config.peers.push(PeerConfig::new(address));
+        self
+    }
+
+    /// Checks the settings, listens, and starts the threads.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be right, or the address that cannot be listened on.
+    pub fn start(self) -> Result<Node, StartError> {
+        self.config.validate()?;
+        let random = |error| StartError::System("draw random numbers", error);
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => Identity::generate().map_err(random)?,
+        };
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| random(std::io::Error::other(error)))?;
+        let [seed, incarnation] = halves(bytes);
+        let network = NetworkName::new(&self.config.network).unwrap_or_else(NetworkName::empty);
+        let card = Card { network, peer: identity.peer_id(), incarnation: Incarnation(incarnation) };
+        let mut acceptors = Vec::new();
+        let mut local_addrs = Vec::new();
+        for addr in &self.config.listen {
+            let (socket, bound) = socket::listen(*addr).map_err(|error| StartError::Listen(*addr, error))?;
+            acceptors.push(Acceptor::new(socket));
+            local_addrs.push(bound);
+        }
+        let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, seed));
+        // From here on a failure drops the handle, which stops the threads that have started.
+        let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
+        node.start_threads().map_err(|error| StartError::System("start a thread", error))?;
+        Ok(node)
+    }
+}
+
+fn halves([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> [u64; 2] {
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest)]
+}
+
+impl Node {
+    /// Starts to build a node.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start_threads(&self) -> std::io::Result<()> {
+        let core = &self.handle.core;
+        let now = crate::clock::now();
+        for peer in core.config.peers.clone() {
+            core.roster.lock().add(peer, now);
+        }
+        let monitor = Arc::clone(core);
+        core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), |_| ())?;
+        for index in 0..core.acceptors.len() {
+            let core = Arc::clone(core);
+            let threads = Arc::clone(&core.threads);
+            let run = move || core.acceptors.get(index).into_iter().for_each(|acceptor| acceptor.run(&core));
+            threads.spawn("unbroken-acceptor", run, |_| ())?;
+        }
+        Ok(())
+    }
+
+    /// The name of this node.
+    pub fn id(&self) -> PeerId {
+        self.handle.core.card.peer
+    }
+
+    /// This life of the node.
+    pub fn incarnation(&self) -> Incarnation {
+        self.handle.core.card.incarnation
+    }
+
+    /// The identity of this node, to be kept for its next life.
+    pub fn identity(&self) -> &Identity {
+        &self.handle.core.identity
+    }
+
+    /// The settings that it was started with.
+    pub fn config(&self) -> &Config {
+        &self.handle.core.config
+    }
+
+    /// The addresses that it accepts connections on, with the ports that the system chose.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.handle.local_addrs
+    }
+
+    /// Stops the node. What was accepted goes out first, for at most `grace`; then it says goodbye to its
+    /// peers, ends all connections, and joins all threads. Receipts that have not ended by then end
+    /// as dropped. Returns when no thread is left; at most about `grace` later, unless a name is
+    /// just being resolved (that call cannot be interrupted).
+    ///
+    /// New messages are refused from the first moment on.
+    pub fn shutdown(&self, grace: Duration) {
+        self.handle.core.shutdown(grace);
+    }
+}

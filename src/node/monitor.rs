@@ -1,0 +1,234 @@
+//! The monitor thread: holds every deadline, pings, dials, and tells the application.
+//!
+//! It never touches a socket in a way that could block: it ends connections with `shutdown(2)` and
+//! leaves dialling to threads of their own. So a deadline holds whatever the other threads wait for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::event::Event;
+use crate::id::PeerId;
+use crate::link::Notice;
+use crate::roster::Action;
+use crate::wire::control::GoawayReason;
+
+use super::connect;
+use super::core::Core;
+use super::hub::Report;
+use super::link::{LinkHandle, LinkState};
+
+/// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// When it wakes up so much later than planned, the whole process stood still (SIGSTOP, a suspended
+/// machine), and what seems overdue is not.
+const PAUSE: Duration = Duration::from_millis(700);
+
+pub(crate) fn run(core: &Arc<Core>) {
+    let mut planned = None;
+    let mut withheld = false;
+    loop {
+        core.hub.alarm.begin();
+        if core.is_closing() && core.connections.load(SeqCst) == 0 {
+            return;
+        }
+        let now = clock::now();
+        forgive_pause(core, planned, now);
+        for report in core.hub.take_reports() {
+            handle_report(core, report, now);
+        }
+        let over = core.hub.over.load(SeqCst);
+        if over != withheld {
+            withheld = over;
+            core.links().iter().for_each(|link| link.set_withheld(over));
+        }
+        let mut next = now + LONGEST_SLEEP;
+        for link in core.links() {
+            next = sooner(next, link.tick());
+            announce_state(core, &link, now);
+            core.tidy(&link);
+        }
+        next = sooner(next, check_pending(core, now));
+        next = sooner(next, dial_due(core, now));
+        core.threads.reap();
+        planned = Some(next);
+        core.hub.alarm.sleep(next);
+    }
+}
+
+fn sooner(next: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(next, |other| next.min(other))
+}
+
+fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
+    let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
+    if late > PAUSE {
+        log::warn!("this process stood still for {late:?}");
+        core.links().iter().for_each(|link| link.handle_pause(late));
+        core.pending.lock().values_mut().for_each(|(_, deadline)| *deadline += late);
+    }
+}
+
+/// Ends handshakes that take too long. Gives the next deadline.
+fn check_pending(core: &Core, now: Instant) -> Option<Instant> {
+    let mut next = None;
+    let mut late = Vec::new();
+    for (conn, deadline) in core.pending.lock().values() {
+        if *deadline <= now {
+            late.push(Arc::clone(conn));
+        } else {
+            next = next.into_iter().chain([*deadline]).min();
+        }
+    }
+    for conn in late {
+        conn.end(EndReason::new(Initiator::Library, EndCause::HandshakeTimeout));
+    }
+    next
+}
+
+fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
+    if core.is_closing() {
+        return None;
+    }
+    loop {
+        let action = core.roster.lock().poll(now);
+        match action {
+            Some(Action::Dial { target, config }) => connect::dial(core, target, config),
+            Some(Action::BreakerChanged { address, state }) => {
+                core.hub.mailbox.push_event(Event::Breaker { address, state });
+            }
+            None => return core.roster.lock().next_timeout(),
+        }
+    }
+}
+
+fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
+    match report {
+        Report::Link(peer, notice) => handle_notice(core, peer, notice, now),
+        Report::Ended { peer, conn, reason, proven } => {
+            if proven {
+                core.roster.lock().handle_proven(peer);
+            }
+            if let Some(link) = core.link(peer) {
+                let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
+                link.note(|state| {
+                    state.life.score.good(f64::from(u8::from(proven)), now);
+                    state.life.score.bad(if orderly { 0.0 } else { 2.0 }, now);
+                });
+                core.hub.mailbox.push_event(Event::Disconnected { peer, conn, reason });
+                announce_state(core, &link, now);
+            }
+        }
+        Report::Dialled { target, peer } => {
+            core.roster.lock().handle_dialled(target, peer);
+            if let Some(link) = core.link(peer) {
+                link.note(|state| state.life.announced_to_roster = None);
+                announce_state(core, &link, now);
+            }
+        }
+        Report::DialFailed { target, address, reason } => {
+            let (next, peer) = {
+                let mut roster = core.roster.lock();
+                let next = roster.handle_dial_failed(target, &reason, now);
+                (next, roster.peer_of(target))
+            };
+            if let Some(link) = peer.and_then(|peer| core.link(peer)) {
+                link.note(|state| state.life.score.bad(1.0, now));
+            }
+            log::debug!("dial {address}: {reason}");
+            core.hub.mailbox.push_event(Event::DialFailed { address, reason, next });
+        }
+    }
+}
+
+fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
+    let Some(link) = core.link(peer) else { return };
+    let mailbox = &core.hub.mailbox;
+    match notice {
+        Notice::Joined(conn) => {
+            let found = link.look(|state| {
+                state
+                    .conns
+                    .iter()
+                    .find(|handle| handle.id == conn)
+                    .map(|handle| (handle.addr, handle.dialled))
+            });
+            if let Some((addr, dialled)) = found {
+                mailbox.push_event(Event::Connected { peer, conn, addr, dialled });
+            }
+        }
+        Notice::Suspect(conn) => {
+            link.note(|state| state.life.score.bad(1.0, now));
+            mailbox.push_event(Event::Suspect { peer, conn });
+        }
+        Notice::Recovered(conn) => mailbox.push_event(Event::Recovered { peer, conn }),
+        // Carried out already; the end itself is reported when the threads are done.
+        Notice::Close(..) => {}
+        Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
+        Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
+        Notice::Goaway(..) => {}
+        Notice::PeerRestarted { incarnation, resent } => {
+            log::info!("{} restarted, {resent} messages go again", peer.short());
+            mailbox.push_event(Event::PeerRestarted { peer, incarnation, resent });
+        }
+        Notice::Lost { messages, by_peer } => {
+            log::error!("{}: {messages} messages lost", peer.short());
+            mailbox.push_event(Event::Lost { peer, messages, by_peer });
+        }
+    }
+    announce_state(core, &link, now);
+}
+
+/// Tells the application and the roster when the state of a link has changed.
+fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
+    let peer = link.peer;
+    let change = link.note(|state| {
+        let conns = state.link.conns();
+        let current = if conns.iter().any(|conn| conn.is_up()) {
+            LinkState::Up
+        } else if !conns.is_empty() {
+            LinkState::Degraded
+        } else if state.life.joined > 0 {
+            LinkState::Down
+        } else {
+            LinkState::Connecting
+        };
+        let up = current == LinkState::Up;
+        let proven = conns.iter().any(|conn| conn.proven);
+        let to_roster = (state.life.announced_to_roster != Some((up, proven))).then(|| {
+            state.life.announced_to_roster = Some((up, proven));
+            (up, proven)
+        });
+        let previous = std::mem::replace(&mut state.life.announced, current);
+        let changed = (previous != current).then(|| {
+            let since = state.life.since.replace(now);
+            (previous, current, since, state.link.incarnation(), state.life.last_end.clone())
+        });
+        (to_roster, changed)
+    });
+    if let Some((up, proven)) = change.0 {
+        let mut roster = core.roster.lock();
+        if proven {
+            roster.handle_proven(peer);
+        }
+        roster.handle_link(peer, up, now);
+    }
+    let Some((previous, current, since, incarnation, last_end)) = change.1 else { return };
+    let event = match (current, incarnation) {
+        (LinkState::Up, Some(incarnation)) if previous != LinkState::Degraded => {
+            let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
+            log::info!("{} up", peer.short());
+            Event::LinkUp { peer, incarnation, after }
+        }
+        (LinkState::Degraded, _) => Event::LinkDegraded { peer },
+        (LinkState::Down, _) => {
+            let reason = last_end.unwrap_or(EndReason::new(Initiator::Network, EndCause::Closed));
+            log::info!("{} down: {reason}", peer.short());
+            Event::LinkDown { peer, reason }
+        }
+        _ => return,
+    };
+    core.hub.mailbox.push_event(event);
+}

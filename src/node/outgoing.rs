@@ -1,0 +1,111 @@
+//! Messages on their way out, and replies on their way in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use serde::Serialize;
+
+use crate::clock;
+use crate::codec::{self, CodecError};
+use crate::lane::LaneId;
+use crate::message::Payload;
+use crate::outcome::{DropReason, RequestError};
+use crate::receipt::Receipt;
+
+use super::link::{LinkHandle, Parcel, Waiter};
+
+/// A message to send: its lane, its bytes, and how long it may wait.
+///
+/// ```
+/// use std::time::Duration;
+/// use unbroken::{Outgoing, URGENT};
+///
+/// let vote = Outgoing::new(URGENT, "yes").expires_in(Duration::from_secs(2));
+/// let the_same_without_expiry: Outgoing = (URGENT, "yes").into();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    lane: LaneId,
+    body: Bytes,
+    expires_in: Option<Duration>,
+}
+
+impl Outgoing {
+    /// These bytes, on this lane, waiting as long as it takes.
+    pub fn new(lane: LaneId, body: impl Into<Bytes>) -> Self {
+        Outgoing { lane, body: body.into(), expires_in: None }
+    }
+
+    /// A serde value, encoded by [`crate::codec`]; [`Message::decode`](crate::Message::decode) is the
+    /// other end.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised.
+    pub fn typed<M: Serialize + ?Sized>(lane: LaneId, message: &M) -> Result<Self, CodecError> {
+        Ok(Outgoing::new(lane, codec::encode(message)?))
+    }
+
+    /// Drops the message if its first byte was not sent after this time; its receipt says so.
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires_in = Some(time);
+        self
+    }
+
+    pub(crate) fn into_parcel(self) -> Parcel {
+        let deadline = self.expires_in.and_then(|time| clock::now().checked_add(time));
+        Parcel { lane: self.lane, body: self.body, deadline }
+    }
+}
+
+impl<B: Into<Bytes>> From<(LaneId, B)> for Outgoing {
+    fn from((lane, body): (LaneId, B)) -> Self {
+        Outgoing::new(lane, body)
+    }
+}
+
+/// A request that waits for its reply. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct PendingReply {
+    pub(crate) link: Arc<LinkHandle>,
+    pub(crate) id: u64,
+    pub(crate) waiter: Waiter,
+    pub(crate) receipt: Receipt,
+}
+
+impl PendingReply {
+    /// Waits for the reply. Ends at the latest with the request's deadline.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub fn wait(self) -> Result<Payload, RequestError> {
+        self.waiter.wait(None, Option::take).flatten().unwrap_or(LOST)
+    }
+
+    /// The reply, if it has come. It is given once.
+    pub fn poll(&self) -> Option<Result<Payload, RequestError>> {
+        self.waiter.poll(Option::take).flatten()
+    }
+
+    /// A channel that gets one token when the request has ended, for `crossbeam_channel::select!`.
+    pub fn ready(&self) -> Receiver<()> {
+        self.waiter.ready()
+    }
+
+    /// The receipt of the request itself.
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+}
+
+/// A reply that was taken out before.
+const LOST: Result<Payload, RequestError> = Err(RequestError::Dropped(DropReason::Shutdown));
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        if self.waiter.poll(|_| ()).is_none() {
+            self.link.cancel(self.id);
+        }
+    }
+}

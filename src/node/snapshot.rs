@@ -1,0 +1,293 @@
+//! The state of a node and its links, for people, dashboards and tests.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::error::EndReason;
+use crate::health::breaker::BreakerState;
+use crate::id::{ConnId, Incarnation, PeerId};
+use crate::lane::LaneId;
+use crate::roster::TargetFigures;
+
+use super::Node;
+use super::link::{LinkHandle, LinkState};
+
+/// A peer that is, or should be, linked with this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PeerSnapshot {
+    /// Its name; `None` until it has answered for the first time.
+    pub peer: Option<PeerId>,
+    /// The application's name that it gave.
+    pub name: String,
+    /// The addresses by which it is wanted; empty for one that only dials us.
+    pub addresses: Vec<String>,
+    /// Whether it was marked as important.
+    pub important: bool,
+    /// The state of the link.
+    pub state: LinkState,
+    /// How long it has been in this state, in milliseconds.
+    pub state_age_ms: f64,
+    /// Which life of the peer this is.
+    pub incarnation: Option<Incarnation>,
+    /// How well it has done lately: 0 (never answers) to 1 (always does). Marks for proofs, silence,
+    /// losses and failed dials, with a half-life of a minute.
+    pub score: f64,
+    /// The smoothed round trip of its best connection, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Its connections.
+    pub connections: Vec<ConnSnapshot>,
+    /// Its lanes.
+    pub lanes: Vec<LaneSnapshot>,
+    /// How many connections came after the first.
+    pub reconnects: u64,
+    /// Bytes written to its connections so far.
+    pub bytes_sent: u64,
+    /// Bytes read from its connections so far.
+    pub bytes_received: u64,
+    /// Messages accepted for it.
+    pub messages_sent: u64,
+    /// Messages received whole from it.
+    pub messages_received: u64,
+    /// Our requests that wait for its reply.
+    pub requests_waiting: usize,
+    /// Its requests that wait for our reply.
+    pub requests_open: usize,
+    /// Replies that came when nobody waited any longer.
+    pub late_replies: u64,
+    /// Why its last connection ended.
+    pub last_error: Option<EndReason>,
+    /// The state of its breaker.
+    pub breaker: BreakerState,
+    /// Dials that failed in a row.
+    pub failures: u32,
+    /// When it will be dialled next, in milliseconds from now.
+    pub next_dial_ms: Option<f64>,
+}
+
+/// The state of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnState {
+    /// Above suspicion.
+    Up,
+    /// An answer is overdue.
+    Suspect,
+    /// No new data goes by it; it ends in order.
+    Draining,
+}
+
+/// One connection of a link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConnSnapshot {
+    /// Its number in this node.
+    pub id: ConnId,
+    /// The other side's address.
+    pub addr: SocketAddr,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// Its state.
+    pub state: ConnState,
+    /// Its age in milliseconds.
+    pub age_ms: f64,
+    /// Time since the last byte was received, in milliseconds.
+    pub silent_ms: f64,
+    /// Its smoothed round trip in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Bytes written to it.
+    pub bytes_sent: u64,
+    /// Bytes read from it.
+    pub bytes_received: u64,
+    /// The size of its chunks now, in bytes.
+    pub chunk: usize,
+}
+
+/// One lane of a link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LaneSnapshot {
+    /// The lane.
+    pub lane: LaneId,
+    /// Messages that the peer's application has not taken.
+    pub queued_messages: usize,
+    /// Their bytes, with 128 more for each.
+    pub queued_bytes: usize,
+    /// Bytes that were sent more than once, after a connection was lost or replaced.
+    pub resent_bytes: u64,
+    /// Messages that wait for this application.
+    pub inbox_messages: usize,
+    /// Bytes that this application has not taken, or is not done with.
+    pub inbox_bytes: u64,
+    /// Bytes that came more than once.
+    pub duplicate_bytes: u64,
+}
+
+/// The node as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeSnapshot {
+    /// The links, and the peers that are wanted but not linked yet.
+    pub peers: Vec<PeerSnapshot>,
+    /// Connections, handshakes and dials at this moment.
+    pub connections: usize,
+    /// Bytes in all outgoing queues.
+    pub queued_bytes: usize,
+    /// Bytes received and not taken, over all peers.
+    pub inbox_bytes: u64,
+    /// Events that were dropped because nobody took them.
+    pub events_lost: u64,
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+impl Node {
+    /// The state of all peers.
+    pub fn peers(&self) -> Vec<PeerSnapshot> {
+        let now = clock::now();
+        let core = &self.handle.core;
+        let targets: Vec<TargetFigures> = core.roster.lock().figures().collect();
+        let mut peers: Vec<PeerSnapshot> =
+            core.links().iter().map(|link| of_link(link, &targets, now)).collect();
+        for target in &targets {
+            if target.peer.is_none_or(|peer| core.link(peer).is_none()) {
+                peers.push(of_target(target, now));
+            }
+        }
+        peers.sort_by(|a, b| (a.peer, &a.addresses).cmp(&(b.peer, &b.addresses)));
+        peers
+    }
+
+    /// The state of one peer. `None` when there is no link to it.
+    pub fn peer(&self, peer: PeerId) -> Option<PeerSnapshot> {
+        let core = &self.handle.core;
+        let targets: Vec<TargetFigures> = core.roster.lock().figures().collect();
+        core.link(peer).map(|link| of_link(&link, &targets, clock::now()))
+    }
+
+    /// The state of the whole node.
+    pub fn snapshot(&self) -> NodeSnapshot {
+        let core = &self.handle.core;
+        NodeSnapshot {
+            peers: self.peers(),
+            connections: core.connections.load(SeqCst),
+            queued_bytes: core.hub.queued.used(),
+            inbox_bytes: core.hub.held(),
+            events_lost: core.hub.mailbox.events_lost.load(SeqCst),
+        }
+    }
+}
+
+fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSnapshot {
+    let targets: Vec<_> = targets.iter().filter(|target| target.peer == Some(link.peer)).collect();
+    let first = targets.first();
+    link.look(|core| {
+        let connections: Vec<ConnSnapshot> = core
+            .conns
+            .iter()
+            .filter_map(|handle| {
+                let state = core.link.conns().iter().find(|state| state.id == handle.id)?;
+                let heard = handle.last_received().unwrap_or(handle.opened);
+                Some(ConnSnapshot {
+                    id: handle.id,
+                    addr: handle.addr,
+                    dialled: handle.dialled,
+                    state: match (state.is_serving(), state.is_up()) {
+                        (_, true) => ConnState::Up,
+                        (true, false) => ConnState::Suspect,
+                        (false, false) => ConnState::Draining,
+                    },
+                    age_ms: millis(now.saturating_duration_since(handle.opened)),
+                    silent_ms: millis(now.saturating_duration_since(heard)),
+                    rtt_ms: state.liveness.rtt().map(millis),
+                    bytes_sent: handle.bytes_sent.load(Relaxed),
+                    bytes_received: handle.bytes_received.load(Relaxed),
+                    chunk: state.pace.chunk(),
+                })
+            })
+            .collect();
+        let (requests_waiting, requests_open) = core.link.open_requests();
+        let life = &core.life;
+        let sum = |of: fn(&ConnSnapshot) -> u64| connections.iter().map(of).sum::<u64>();
+        PeerSnapshot {
+            peer: Some(link.peer),
+            name: life.name.clone(),
+            addresses: targets.iter().map(|target| target.config.address.clone()).collect(),
+            important: targets.iter().any(|target| target.config.important),
+            state: life.announced,
+            state_age_ms: life.since.map_or(0.0, |since| millis(now.saturating_duration_since(since))),
+            incarnation: core.link.incarnation(),
+            score: life.score.value(now),
+            rtt_ms: connections.iter().filter_map(|conn| conn.rtt_ms).min_by(f64::total_cmp),
+            lanes: core.link.lane_figures().map(LaneSnapshot::from).collect(),
+            reconnects: life.joined.saturating_sub(1),
+            bytes_sent: life.bytes_sent + sum(|conn| conn.bytes_sent),
+            bytes_received: life.bytes_received + sum(|conn| conn.bytes_received),
+            messages_sent: core.link.counters.messages_sent,
+            messages_received: core.link.counters.messages_received,
+            requests_waiting,
+            requests_open,
+            late_replies: core.link.counters.late_replies,
+            last_error: life.last_end.clone(),
+            breaker: first.map(|target| target.breaker).unwrap_or_default(),
+            failures: first.map_or(0, |target| target.failures),
+            next_dial_ms: first.and_then(|target| next_dial(target, now)),
+            connections,
+        }
+    })
+}
+
+fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
+    PeerSnapshot {
+        peer: target.peer,
+        name: String::new(),
+        addresses: vec![target.config.address.clone()],
+        important: target.config.important,
+        state: LinkState::Connecting,
+        state_age_ms: 0.0,
+        incarnation: None,
+        score: 0.0,
+        rtt_ms: None,
+        connections: Vec::new(),
+        lanes: Vec::new(),
+        reconnects: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        messages_sent: 0,
+        messages_received: 0,
+        requests_waiting: 0,
+        requests_open: 0,
+        late_replies: 0,
+        last_error: target.last_error.clone(),
+        breaker: target.breaker,
+        failures: target.failures,
+        next_dial_ms: next_dial(target, now),
+    }
+}
+
+fn next_dial(target: &TargetFigures, now: Instant) -> Option<f64> {
+    match target.dialing {
+        true => Some(0.0),
+        false => target.retry_at.map(|at| millis(at.saturating_duration_since(now))),
+    }
+}
+
+impl From<crate::link::LaneFigures> for LaneSnapshot {
+    fn from(figures: crate::link::LaneFigures) -> Self {
+        LaneSnapshot {
+            lane: figures.lane,
+            queued_messages: figures.queued_messages,
+            queued_bytes: figures.queued_bytes,
+            resent_bytes: figures.resent_bytes,
+            inbox_messages: figures.inbox_messages,
+            inbox_bytes: figures.inbox_bytes,
+            duplicate_bytes: figures.duplicate_bytes,
+        }
+    }
+}
