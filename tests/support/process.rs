@@ -59,11 +59,7 @@ impl Child {
                 return Err(error);
             }
         }
-        Ok(Child {
-            inner,
-            lines,
-            skipped: Vec::new(),
-        })
+        Ok(Child { inner, lines, skipped: Vec::new() })
     }
 
     /// The process id. Not valid any more once the exit status has been seen.
@@ -129,11 +125,7 @@ impl Child {
             };
             let millis = left.as_nanos().div_ceil(1_000_000);
             let millis = c_int::try_from(millis).unwrap_or(c_int::MAX);
-            let mut slot = libc::pollfd {
-                fd: fd.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
+            let mut slot = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one slot, which outlives the call.
             unsafe { libc::poll(&raw mut slot, 1, millis) };
             let status = self.inner.try_wait()?;
@@ -163,11 +155,7 @@ impl Child {
     /// Takes lines up to and including the first one that fulfils the condition. `None`: there was
     /// none in time, or the child has closed its output. The lines before it are in
     /// [`Child::skipped`].
-    pub fn wait_line(
-        &mut self,
-        timeout: Duration,
-        condition: impl Fn(&str) -> bool,
-    ) -> Option<String> {
+    pub fn wait_line(&mut self, timeout: Duration, condition: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
             let left = match deadline {
@@ -209,8 +197,7 @@ impl Child {
         let events = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
         loop {
             // SAFETY: `info` outlives the call.
-            let waited =
-                unsafe { libc::waitid(libc::P_PID, self.inner.id(), &raw mut info, events) };
+            let waited = unsafe { libc::waitid(libc::P_PID, self.inner.id(), &raw mut info, events) };
             match done(waited) {
                 Ok(()) if info.si_code == libc::CLD_STOPPED => return Ok(()),
                 Ok(()) => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -260,8 +247,7 @@ pub fn resident_bytes() -> io::Result<usize> {
         .find_map(|line| line.strip_prefix("Rss:"))
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|number| number.parse::<usize>().ok());
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The kernel sends the signal when the *thread* that forked ends: hence the lasting thread below.
@@ -290,13 +276,11 @@ fn spawn_in_lasting_thread(command: Command) -> io::Result<process::Child> {
     let jobs = JOBS.get_or_init(|| {
         let (sender, jobs) = mpsc::channel::<Job>();
         // Where no thread can be had, `jobs` is dropped, and the send below fails.
-        let _ = thread::Builder::new()
-            .name("child-spawn".into())
-            .spawn(move || {
-                for (mut command, reply) in jobs {
-                    let _ = reply.send(command.spawn());
-                }
-            });
+        let _ = thread::Builder::new().name("child-spawn".into()).spawn(move || {
+            for (mut command, reply) in jobs {
+                let _ = reply.send(command.spawn());
+            }
+        });
         Mutex::new(sender)
     });
     let (reply, answer) = mpsc::sync_channel(1);
@@ -328,9 +312,5 @@ fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 
 /// The error of a system call that returns -1 on failure.
 fn done(result: c_int) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -74,10 +74,7 @@ impl<T> Ways<T> {
     where
         T: Clone,
     {
-        Ways {
-            to_target: value.clone(),
-            to_client: value,
-        }
+        Ways { to_target: value.clone(), to_client: value }
     }
 
     /// The value in one direction; the default (no fault) in the other.
@@ -85,10 +82,7 @@ impl<T> Ways<T> {
     where
         T: Default,
     {
-        let mut ways = Ways {
-            to_target: T::default(),
-            to_client: T::default(),
-        };
+        let mut ways = Ways { to_target: T::default(), to_client: T::default() };
         *ways.get_mut(direction) = value;
         ways
     }

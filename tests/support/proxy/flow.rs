@@ -108,10 +108,7 @@ impl Flow {
             let cut = start.cut.filter(|(at, _)| *at == direction);
             Pipe::new(start.faults.link(direction), cut.map(|(_, n)| n), now)
         };
-        let pipes = Ways {
-            to_target: pipe(Direction::ToTarget),
-            to_client: pipe(Direction::ToClient),
-        };
+        let pipes = Ways { to_target: pipe(Direction::ToTarget), to_client: pipe(Direction::ToClient) };
         start.client.set_nonblocking(true)?;
         start.client.set_tcp_nodelay(true)?;
         let flow = Flow {
@@ -127,10 +124,7 @@ impl Flow {
             requests,
             wake: Arc::clone(&wake),
         };
-        let handle = Handle {
-            requests: sender,
-            wake,
-        };
+        let handle = Handle { requests: sender, wake };
         Ok((flow, handle))
     }
 
@@ -275,11 +269,7 @@ impl Flow {
         Ok(until)
     }
 
-    fn pump_one(
-        &mut self,
-        direction: Direction,
-        forwarded: &mut u64,
-    ) -> Result<Option<Instant>, Over> {
+    fn pump_one(&mut self, direction: Direction, forwarded: &mut u64) -> Result<Option<Instant>, Over> {
         for _ in 0..STEPS_PER_TURN {
             let now = Instant::now();
             let (source, sink) = match direction {
@@ -371,9 +361,7 @@ impl Flow {
             Side::Target => &mut self.target,
         };
         if let Some(visible) = socket {
-            if md5sig::block(visible, ipv6).is_err()
-                || visible.set_linger(Some(Duration::ZERO)).is_err()
-            {
+            if md5sig::block(visible, ipv6).is_err() || visible.set_linger(Some(Duration::ZERO)).is_err() {
                 return false;
             }
             *socket = None;
@@ -410,10 +398,7 @@ impl Flow {
             return sys::slot(None, 0);
         };
         let fd = Some(socket.as_raw_fd());
-        let (outgoing, incoming) = (
-            self.pipes.get(side.outgoing()),
-            self.pipes.get(side.incoming()),
-        );
+        let (outgoing, incoming) = (self.pipes.get(side.outgoing()), self.pipes.get(side.incoming()));
         match self.phase {
             Phase::Forgotten => return sys::slot(None, 0),
             Phase::Connecting if side == Side::Target => return sys::slot(fd, libc::POLLOUT),
@@ -454,10 +439,7 @@ struct Idle {
 
 impl Idle {
     fn new(now: Instant) -> Idle {
-        Idle {
-            last: now,
-            segments: None,
-        }
+        Idle { last: now, segments: None }
     }
 }
 

@@ -72,11 +72,7 @@ fn set_key(socket: &impl AsRawFd, ipv6: bool, key: &[u8]) -> io::Result<()> {
             size_of::<TcpMd5Sig>() as libc::socklen_t,
         )
     };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A byte must get through, must not with a key, and must again without it.

@@ -67,11 +67,7 @@ impl FaultProxy {
             let shared = Arc::clone(&shared);
             move || shared.accept_loop()
         })?;
-        Ok(FaultProxy {
-            shared,
-            accept_thread: Some(accept_thread),
-            addr,
-        })
+        Ok(FaultProxy { shared, accept_thread: Some(accept_thread), addr })
     }
 
     /// Where clients connect to. It stays the same, and reserved, for the proxy's whole life.

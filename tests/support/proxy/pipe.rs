@@ -253,11 +253,8 @@ impl Pipe {
     }
 
     fn fetch(&mut self, mut source: impl Read, now: Instant) -> Step {
-        let room = if self.link.delay.is_zero() {
-            self.queue.is_empty()
-        } else {
-            self.under_way < UNDER_WAY_MAX
-        };
+        let room =
+            if self.link.delay.is_zero() { self.queue.is_empty() } else { self.under_way < UNDER_WAY_MAX };
         if !room || matches!(self.source, Source::Finished | Source::Failed) {
             return Step::Wait;
         }
@@ -310,12 +307,7 @@ impl Pipe {
             self.spare = vec![0; (2 * len).min(READ_MAX)];
         }
         self.under_way += len + CHUNK_COST;
-        self.queue.push_back(Chunk {
-            arrived: now,
-            data,
-            len,
-            sent: 0,
-        });
+        self.queue.push_back(Chunk { arrived: now, data, len, sent: 0 });
     }
 }
 
@@ -329,10 +321,7 @@ struct Pacer {
 
 impl Pacer {
     fn new(now: Instant) -> Pacer {
-        Pacer {
-            free_at: now,
-            idle: true,
-        }
+        Pacer { free_at: now, idle: true }
     }
 
     /// How much may be read now, or else when (`None`: never) to ask again.
@@ -343,11 +332,7 @@ impl Pacer {
             (None, Some(rate)) => (rate / 1000).clamp(1, PACED_READ_MAX) as usize,
             (None, None) => return Ok(READ_MAX),
         };
-        if self.free_at <= now {
-            Ok(most)
-        } else {
-            Err(Some(self.free_at))
-        }
+        if self.free_at <= now { Ok(most) } else { Err(Some(self.free_at)) }
     }
 
     fn charge(&mut self, link: &Link, n: usize, now: Instant) {

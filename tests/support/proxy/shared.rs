@@ -223,25 +223,15 @@ impl Shared {
             black_holed: state.hole,
         })?;
         let id = state.next_id;
-        let registration = Registration {
-            shared: Arc::clone(self),
-            id,
-        };
+        let registration = Registration { shared: Arc::clone(self), id };
         let builder = thread::Builder::new().name("proxy-flow".into());
         // The thread may find the lock taken, which is what makes it see itself registered.
-        let thread = builder
-            .stack_size(FLOW_STACK)
-            .spawn(move || flow.run(registration))?;
+        let thread = builder.stack_size(FLOW_STACK).spawn(move || flow.run(registration))?;
         state.next_id += 1;
         state.stats.accepted += 1;
-        state.flows.push(Entry {
-            id,
-            handle,
-            live: false,
-        });
-        let (ended, running) = std::mem::take(&mut state.threads)
-            .into_iter()
-            .partition(JoinHandle::is_finished);
+        state.flows.push(Entry { id, handle, live: false });
+        let (ended, running) =
+            std::mem::take(&mut state.threads).into_iter().partition(JoinHandle::is_finished);
         state.threads = running;
         state.threads.push(thread);
         self.notify(&state);
@@ -344,7 +334,5 @@ impl State {
 /// Waits for the answers. The number of flows that answered yes, and of those that answered.
 pub(super) fn wait_for(answers: Vec<Receiver<bool>>) -> (usize, usize) {
     let answers = answers.into_iter().filter_map(|answer| answer.recv().ok());
-    answers.fold((0, 0), |(yes, all), answer| {
-        (yes + usize::from(answer), all + 1)
-    })
+    answers.fold((0, 0), |(yes, all), answer| (yes + usize::from(answer), all + 1))
 }

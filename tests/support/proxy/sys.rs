@@ -39,11 +39,7 @@ impl Wake {
 
 /// A slot for [`poll`]; `None` leaves the slot out, so that not even a hang-up is reported.
 pub(super) fn slot(fd: Option<RawFd>, events: libc::c_short) -> libc::pollfd {
-    libc::pollfd {
-        fd: fd.unwrap_or(-1),
-        events,
-        revents: 0,
-    }
+    libc::pollfd { fd: fd.unwrap_or(-1), events, revents: 0 }
 }
 
 /// Waits for one of the slots, or until the moment has come (`None`: for ever).
@@ -59,12 +55,7 @@ pub(super) fn poll(slots: &mut [libc::pollfd], until: Option<Instant>) {
     // An error (a signal) leaves `revents` at 0: the caller's loop comes back here.
     // SAFETY: pointer and length describe `slots`, and `timeout` outlives the call.
     unsafe {
-        libc::ppoll(
-            slots.as_mut_ptr(),
-            slots.len() as libc::nfds_t,
-            timeout,
-            ptr::null(),
-        );
+        libc::ppoll(slots.as_mut_ptr(), slots.len() as libc::nfds_t, timeout, ptr::null());
     }
 }
 

@@ -1,0 +1,19 @@
+//! The fault proxy does what it says: everything else here relies on it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and runs on the real clock and real threads"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod breaks;
+mod common;
+mod holes;
+mod link;
+mod process;
