@@ -14,13 +14,14 @@ use crate::node::Message;
 pub enum Event {
     /// A message, or a request ([`Message::is_request`]), arrived.
     Message(Message),
-    /// A link has a connection again, or for the first time.
+    /// A link has a connection above suspicion: for the first time, again, or in the place of suspect
+    /// ones.
     LinkUp {
         /// The peer.
         peer: PeerId,
         /// Which life of it.
         incarnation: Incarnation,
-        /// How long the link had none; `None` the first time.
+        /// How long the link had none; `None` if it had, or never had one before.
         after: Option<Duration>,
     },
     /// No connection of the link is above suspicion. Messages wait or go by a suspect one.

@@ -1,4 +1,71 @@
-//! unbroken
+//! Keeps the connections between the nodes of a peer-to-peer network working, with plain threads.
+//!
+//! A message that [`Node::send`] has accepted arrives exactly once and in order on its lane, whatever
+//! happens to the TCP connections beneath: reset, silent black hole, frozen peer, forgetful NAT,
+//! replacement in mid-message. Its [`Receipt`] says how it ended.
+//!
+//! ```
+//! use unbroken::{Event, Node, URGENT};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let alice = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+//! let bob = Node::builder().peer(alice.local_addrs()[0].to_string()).start()?;
+//!
+//! let Event::Connected { peer, .. } = bob.recv()? else { return Err("not connected".into()) };
+//! let receipt = bob.send(peer, (URGENT, "hello, Alice"))?;
+//!
+//! for event in alice.events() {
+//!     if let Event::Message(message) = event {
+//!         println!("{} says {:?}", message.peer().short(), message.into_bytes());
+//!         break;
+//!     }
+//! }
+//! println!("the greeting was {}", receipt.wait());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Words
+//! - A **node** ([`Node`]) is this process: its [`Identity`], its listeners, its links.
+//! - A **peer** is another node, named by its [`PeerId`].
+//! - A **link** is the conversation with one peer. It outlives connections, of which it has none, one,
+//!   or for a while two.
+//! - A **lane** ([`LaneConfig`]) is an ordered stream of messages within a link, with its own priority, queue and
+//!   credit: [`URGENT`], [`NORMAL`], [`BULK`], or your own. A lane that is full stops no other.
+//! - A **receipt** ([`Receipt`]) is what a send returns; a [`Broadcast`] holds many, to wait on for a quorum.
+//! - An **incarnation** ([`Incarnation`]) is one life of a node: it tells a restart from a reconnect.
+//!
+//! # What is guaranteed, and what is not
+//! - While both processes live, every accepted message arrives exactly once, in order on its lane.
+//!   Between lanes there is no order: that is what lanes are for.
+//! - If the receiving process restarts, what its application had not taken is sent again to its new
+//!   life, from the start of each message ([`Event::PeerRestarted`]). So across a restart of the receiver a message
+//!   can be seen by two lives. If the sending process dies, what it had queued dies with it: nothing is
+//!   written to disk.
+//! - Every accepted message has a receipt that ends in exactly one way ([`Outcome`]). A refused one comes back
+//!   ([`SendError::into_message`]).
+//! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped
+//!   and [`Event::Lost`] tells.
+//! - Connections are **not encrypted and peers do not prove who they are** in this version. Use it on
+//!   networks where everybody is trusted.
+//!
+//! # Log levels
+//! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
+//! went; debug: a connection; trace: nothing yet.
+//!
+//! # Architecture
+//! The protocol is pure and simulated: [`link`] describes its state machine, [`wire`] its bytes. Threads
+//! are a thin layer around it.
+//!
+//! ```text
+//! node    the handle, monitor, acceptors, dials       threads and locks
+//! conn    one connection: reader and writer           threads and sockets
+//! roster  whom to dial, and when                      pure
+//! health  liveness, score, breaker, backoff, pace     pure
+//! link    lanes, credit, receipts, resumption         pure
+//! wire    bytes <-> frames                            pure
+//! ```
+
 mod clock;
 pub mod codec;
 mod config;
@@ -8,7 +75,7 @@ mod event;
 mod health;
 mod id;
 mod lane;
-mod link;
+pub mod link;
 mod message;
 mod node;
 mod outcome;

@@ -31,6 +31,8 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
             },
             // What came before a broken frame is still handed over.
             Ok(true) | Err(_) => {
+                // Frames were completed: what is unfinished now began with the last read at the earliest.
+                conn.frame_since.store(0, Relaxed);
                 if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
                     log::warn!("{} {}: {violation}", conn.id, conn.addr);
                     let cause = EndCause::Protocol(violation.to_string());

@@ -39,7 +39,7 @@
 //! the peer has acknowledged. So on every connection the chunks of a lane begin at or before what the
 //! receiver has, and are contiguous from there: the receiver drops what it knows, and a gap is a lie.
 //! It follows that both sides may choose connections freely without agreeing first; they agree only
-//! on which connections to keep ([`conns`]).
+//! on which connections to keep.
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.

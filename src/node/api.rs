@@ -149,6 +149,11 @@ impl Node {
         }
     }
 
+    /// All events as they come, until the node has shut down.
+    pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+
     /// Waits for the next event, at most for `timeout`. `None` when the time is over.
     ///
     /// # Errors
@@ -194,15 +199,14 @@ impl Node {
 
     // --- peers ----------------------------------------------------------------------------------
 
-    /// Keeps a link to one more peer, dialling it for ever. Who it is becomes known when it answers
-    /// ([`Event::LinkUp`]).
+    /// Keeps a link to one more peer, dialling it for ever. With [`PeerConfig::id`] messages to it are
+    /// accepted from now on; without, who it is becomes known when it answers ([`Event::LinkUp`]).
     ///
     /// # Errors
     /// When the address or the settings cannot be right.
     pub fn add_peer(&self, peer: PeerConfig) -> Result<(), ConfigError> {
         peer.validate()?;
-        self.handle.core.roster.lock().add(peer, clock::now());
-        self.handle.core.hub.alarm.now();
+        self.handle.core.want(peer);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::config::{Config, PathConfig};
+use crate::config::{Config, PathConfig, PeerConfig};
 use crate::conn::ConnHandle;
 use crate::conn::handshake::Card;
 use crate::conn::threads::Threads;
@@ -132,6 +132,17 @@ impl Core {
         }
     }
 
+    /// One more peer is to be dialled, for ever.
+    pub(crate) fn want(&self, peer: PeerConfig) {
+        let id = peer.id;
+        self.roster.lock().add(peer, clock::now());
+        // Who is known by name can be sent to before it was ever reached.
+        if let Some(id) = id.filter(|id| *id != self.card.peer) {
+            let _ = self.link_for(id);
+        }
+        self.hub.alarm.now();
+    }
+
     pub(crate) fn remove_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
         self.links.lock().remove(&peer)
     }
@@ -175,7 +186,11 @@ impl Core {
         let deadline = start + grace;
         // From here on the API refuses what is new, while what was accepted still goes out.
         if grace > Duration::ZERO {
-            self.hub.wait_until(deadline, || self.links().iter().all(|link| self.is_flushed(link)));
+            let flushed = || self.links().iter().all(|link| self.is_flushed(link));
+            // That hope is over is no event: look again from time to time.
+            while !self.hub.wait_until(deadline.min(clock::now() + HOPE / 8), flushed)
+                && clock::now() < deadline
+            {}
         }
         self.closing.store(true, SeqCst);
         self.acceptors.iter().for_each(Acceptor::stop);

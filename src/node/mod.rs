@@ -159,10 +159,7 @@ impl Node {
 
     fn start_threads(&self) -> std::io::Result<()> {
         let core = &self.handle.core;
-        let now = crate::clock::now();
-        for peer in core.config.peers.clone() {
-            core.roster.lock().add(peer, now);
-        }
+        core.config.peers.iter().cloned().for_each(|peer| core.want(peer));
         let monitor = Arc::clone(core);
         core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), |_| ())?;
         for index in 0..core.acceptors.len() {

@@ -22,6 +22,7 @@ use super::link::{LinkHandle, LinkState};
 
 /// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// When it wakes up so much later than planned, the whole process stood still (SIGSTOP, a suspended
 /// machine), and what seems overdue is not.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -53,6 +54,8 @@ pub(crate) fn run(core: &Arc<Core>) {
         next = sooner(next, check_pending(core, now));
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
+        // What is overdue is on its way to be settled by another thread: no reason to spin.
+        let next = next.max(now + SHORTEST_SLEEP);
         planned = Some(next);
         core.hub.alarm.sleep(next);
     }
@@ -188,8 +191,11 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
         let conns = state.link.conns();
         let current = if conns.iter().any(|conn| conn.is_up()) {
             LinkState::Up
-        } else if !conns.is_empty() {
+        } else if conns.iter().any(|conn| conn.is_serving()) {
             LinkState::Degraded
+        } else if !conns.is_empty() {
+            // The last ones are draining: what that leads to shows when they have ended.
+            state.life.announced
         } else if state.life.joined > 0 {
             LinkState::Down
         } else {
@@ -217,7 +223,7 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
     }
     let Some((previous, current, since, incarnation, last_end)) = change.1 else { return };
     let event = match (current, incarnation) {
-        (LinkState::Up, Some(incarnation)) if previous != LinkState::Degraded => {
+        (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
             log::info!("{} up", peer.short());
             Event::LinkUp { peer, incarnation, after }
