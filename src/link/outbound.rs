@@ -136,6 +136,11 @@ impl<T: Awaited> Outbound<T> {
         Some(message.token)
     }
 
+    /// The peer has this lane too.
+    pub(crate) fn is_agreed(&self) -> bool {
+        self.terms.is_some()
+    }
+
     pub(crate) fn contains(&self, matches: impl Fn(MessageKind) -> bool) -> bool {
         self.queue.iter().any(|message| matches(message.kind))
     }

@@ -52,3 +52,19 @@ fn a_million_runs() {
 fn one_seed() {
     run_seed(number("UNBROKEN_SEED").unwrap_or(0), true);
 }
+
+#[test]
+#[ignore = "temporary"]
+fn survey() {
+    let mut seen = std::collections::BTreeMap::<String, (u64, u64)>::new();
+    std::panic::set_hook(Box::new(|_| {}));
+    for seed in 0..number("UNBROKEN_RUNS").unwrap_or(600) {
+        println!("seed {seed}");
+        if let Err(cause) = catch_unwind(|| run_seed(seed, false)) {
+            let text = cause.downcast_ref::<String>().cloned().unwrap_or_default();
+            let key: String = text.split_once(": ").map_or("", |x| x.1).chars().filter(|c| !c.is_ascii_digit()).take(110).collect();
+            seen.entry(key).or_insert((0, seed)).0 += 1;
+        }
+    }
+    for (k, v) in seen { println!("SURVEY {v:?} {k}"); }
+}
