@@ -25,7 +25,7 @@ use crate::outcome::{DropReason, Outcome};
 use crate::wire::batch::Batch;
 use crate::wire::control::{HelloLane, LaneAck};
 use crate::wire::frame::ACK_NOW;
-use crate::wire::stream::{Header, MessageKind};
+use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
 use super::{Awaited, Violation};
 
@@ -116,7 +116,7 @@ impl<T: Awaited> Outbound<T> {
     /// Whether a message of `len` bytes fits now. An empty queue takes any message, so that the
     /// largest one always gets through.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.queue.is_empty() || self.queued_bytes + len + BOOKKEEPING <= self.capacity
+        self.queue.is_empty() || self.queued_bytes + MAX_HEADER + len + BOOKKEEPING <= self.capacity
     }
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: Bytes, deadline: Option<Instant>, token: T) {
@@ -222,7 +222,13 @@ impl<T: Awaited> Outbound<T> {
             again += usize::from(started && reason.is_none());
             reason
         });
-        self.queue.iter_mut().for_each(|message| message.start = NOT_STARTED);
+        for message in &mut self.queue {
+            if message.start != NOT_STARTED {
+                // Its first byte went out in time; to call it expired now would deny that it was seen.
+                message.deadline = None;
+            }
+            message.start = NOT_STARTED;
+        }
         (self.at, self.cursor, self.sent, self.end) = (0, 0, 0, 0);
         self.peer = LaneAck::default();
         self.next_expiry = self.queue.iter().filter_map(|message| message.deadline).min();

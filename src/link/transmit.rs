@@ -33,6 +33,7 @@ impl<T: Awaited, R> Link<T, R> {
     ) -> Transmit {
         let is_control = self.control_conn() == Some(id);
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return Transmit::Finish };
+        conn.idle = false;
         let draining = conn.draining();
         if matches!(draining, Some(Draining::ByUs { said: true, .. })) {
             return Transmit::Finish;

@@ -38,8 +38,13 @@ impl World {
     }
 
     pub(super) fn dial(&mut self, side: usize, slot: u8, replaces: bool) {
-        if self.now < self.partitioned_until {
+        // A settings' `suspect_after` below the round trip distrusts every newcomer: one at a time.
+        let replaced_at = &mut self.sides[side].replaced_at;
+        if self.now < self.partitioned_until || replaces && self.now < *replaced_at + SECOND {
             return;
+        }
+        if replaces {
+            *replaced_at = self.now;
         }
         let conn = self.connect(side, slot, replaces);
         self.after(self.plan.delay, Event::Hello { side, conn });

@@ -89,6 +89,8 @@ pub(super) struct Side {
     pub(super) incarnation: Incarnation,
     pub(super) app: App,
     pub(super) next_conn: u64,
+    /// When it last dialled a replacement.
+    pub(super) replaced_at: u64,
     timer: Option<u64>,
 }
 
@@ -117,6 +119,7 @@ impl World {
             incarnation: Incarnation(rng.u64(..)),
             app: App::new(&plan, side),
             next_conn: 1,
+            replaced_at: 0,
             timer: None,
         });
         let mut world = World {
