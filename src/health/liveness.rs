@@ -45,6 +45,8 @@ pub(crate) struct Liveness {
     next_nonce: u64,
     rtt: Option<Duration>,
     suspect: bool,
+    /// A byte has arrived since it became suspect.
+    heard: bool,
     /// Pongs that were not asked for.
     strikes: u32,
 }
@@ -62,12 +64,14 @@ impl Liveness {
             next_nonce: nonce,
             rtt: None,
             suspect: false,
+            heard: false,
             strikes: 0,
         }
     }
 
     pub(crate) fn handle_received(&mut self, at: Instant) {
         self.last_received = self.last_received.max(at);
+        self.heard = true;
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
@@ -115,9 +119,14 @@ impl Liveness {
             return Some(Verdict::Dead);
         }
         let overdue = self.overdue_at().is_some_and(|at| now >= at);
-        if overdue != self.suspect {
-            self.suspect = overdue;
-            return Some(if overdue { Verdict::Suspect } else { Verdict::Recovered });
+        if overdue && !self.suspect {
+            (self.suspect, self.heard) = (true, false);
+            return Some(Verdict::Suspect);
+        }
+        // That what was outstanding moved elsewhere says nothing for this connection.
+        if self.suspect && !overdue && self.heard {
+            self.suspect = false;
+            return Some(Verdict::Recovered);
         }
         if self.ping.is_none() && now >= self.next_ping {
             self.next_ping = now + self.limits.ping_interval;

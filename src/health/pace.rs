@@ -55,7 +55,8 @@ impl Pace {
         let rate = (self.acked as f64 / elapsed.as_secs_f64()) as u64;
         let worth = (rate / CHUNKS_PER_SECOND) as usize;
         // At most doubled at a time: one burst out of a buffer somewhere is no proof of a fast path.
-        self.chunk = worth.clamp(MIN_CHUNK, self.chunk * 2).min(MAX_CHUNK).min(self.max);
+        // The configured maximum goes last, because it may be below the usual minimum.
+        self.chunk = worth.min(self.chunk * 2).clamp(MIN_CHUNK, MAX_CHUNK).min(self.max);
         (self.since, self.acked) = (Some(now), 0);
     }
 }

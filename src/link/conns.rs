@@ -50,6 +50,8 @@ pub(crate) struct Conn {
     /// Its writer sleeps until it is woken.
     pub(crate) idle: bool,
     draining: Option<(Draining, Instant)>,
+    /// The link has asked for its end, and will not ask again.
+    closing: bool,
     /// This newcomer goes if the incumbent shows a sign of life after the instant.
     contest: Option<(ConnId, Instant)>,
 }
@@ -67,6 +69,7 @@ impl Conn {
             proven: false,
             idle: false,
             draining: None,
+            closing: false,
             contest: None,
         }
     }
@@ -83,6 +86,22 @@ impl Conn {
         self.draining.map(|(_, deadline)| deadline)
     }
 
+    /// It is given up: it serves no longer, and waits for its end.
+    pub(super) fn give_up(&mut self) {
+        self.closing = true;
+    }
+
+    /// When something is due on it next.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let liveness = self.liveness.next_timeout();
+        let next = self.drain_deadline().map_or(liveness, |deadline| deadline.min(liveness));
+        (!self.closing).then_some(next)
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.closing
+    }
+
     pub(crate) fn goaway_said(&mut self) {
         if let Some((Draining::ByUs { said, .. }, _)) = &mut self.draining {
             *said = true;
@@ -92,6 +111,7 @@ impl Conn {
     /// Higher serves better; 0 does not serve at all.
     fn rank(&self) -> u8 {
         match (self.draining, self.liveness.is_suspect()) {
+            _ if self.closing => 0,
             (Some(_), _) => 0,
             (None, true) => 1,
             (None, false) => 2,
@@ -132,7 +152,9 @@ impl<T: Awaited, R> Link<T, R> {
     /// The connection that carries acknowledgements and cancellations: the best there is, and if
     /// there is no other, one that drains and has not said its last word.
     pub(super) fn control_conn(&self) -> Option<ConnId> {
-        let speaks = |conn: &&Conn| !matches!(conn.draining(), Some(Draining::ByUs { said: true, .. }));
+        let speaks = |conn: &&Conn| {
+            !conn.closing && !matches!(conn.draining(), Some(Draining::ByUs { said: true, .. }))
+        };
         self.conns
             .iter()
             .filter(speaks)
@@ -241,7 +263,11 @@ impl<T: Awaited, R> Link<T, R> {
 
     /// A connection has ended, for whatever reason.
     pub(crate) fn handle_conn_ended(&mut self, id: ConnId, now: Instant, fx: &mut Effects<T, R>) {
+        let before = self.conns.len();
         self.conns.retain(|conn| conn.id != id);
+        if self.conns.len() == before {
+            return; // The link had let go of it already.
+        }
         if self.conns.is_empty() {
             self.down_since = Some(now);
         }
@@ -252,7 +278,8 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// Gives every lane the best connection. A lane stays where it is as long as nothing is better;
-    /// when it moves it goes back to what the peer has acknowledged.
+    /// when it moves it goes back to what the peer has acknowledged. When what speaks for the link moves,
+    /// all is told again there.
     pub(super) fn reassign(&mut self, now: Instant, fx: &mut Effects<T, R>) {
         let lanes = self.lanes.len();
         for index in 0..lanes {
@@ -271,6 +298,11 @@ impl<T: Awaited, R> Link<T, R> {
                 lane.out.rewind();
             }
             best.into_iter().for_each(|conn| self.wake(conn, fx));
+        }
+        let control = self.control_conn();
+        if control != self.control {
+            self.control = control;
+            self.retell(now, fx);
         }
         for conn in &mut self.conns {
             let carries =

@@ -33,7 +33,7 @@ pub(crate) enum CloseReason {
     Dead,
     /// The drain did not come to its end in time.
     DrainTimeout,
-    /// It belongs to an earlier life of the peer.
+    /// It belongs to an earlier life of the peer, or to a conversation that the peer forgot.
     PeerRestarted,
 }
 

@@ -167,6 +167,8 @@ pub(crate) struct Link<T, R> {
     conns: Vec<Conn>,
     scheduler: Scheduler,
     session: session::Session,
+    /// The connection on which the peer was told last what there is to tell.
+    control: Option<ConnId>,
     /// When the next acknowledgement is due, if there is something to acknowledge.
     ack_due: Option<Instant>,
     /// CANCEL frames to send.
@@ -194,6 +196,7 @@ impl<T: Awaited, R> Link<T, R> {
             conns: Vec::new(),
             scheduler: Scheduler::new(settings.lanes.iter().map(|lane| lane.priority)),
             session: session::Session::new(&mut rng),
+            control: None,
             ack_due: None,
             cancels: Vec::new(),
             down_since: None,

@@ -25,7 +25,7 @@ use crate::outcome::{DropReason, Outcome};
 use crate::wire::batch::Batch;
 use crate::wire::control::{HelloLane, LaneAck};
 use crate::wire::frame::ACK_NOW;
-use crate::wire::stream::{Header, MessageKind};
+use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
 use super::{Awaited, Violation};
 
@@ -50,7 +50,7 @@ const BOOKKEEPING: usize = 128;
 
 /// What a message with a payload of `len` bytes costs in a queue, at most.
 pub(crate) fn cost_of(len: usize) -> usize {
-    len + crate::wire::stream::MAX_HEADER + BOOKKEEPING
+    len + MAX_HEADER + BOOKKEEPING
 }
 
 impl<T> Queued<T> {
@@ -141,6 +141,11 @@ impl<T: Awaited> Outbound<T> {
         Some(message.token)
     }
 
+    /// The peer has this lane too.
+    pub(crate) fn is_agreed(&self) -> bool {
+        self.terms.is_some()
+    }
+
     pub(crate) fn contains(&self, matches: impl Fn(MessageKind) -> bool) -> bool {
         self.queue.iter().any(|message| matches(message.kind))
     }
@@ -222,7 +227,13 @@ impl<T: Awaited> Outbound<T> {
             again += usize::from(started && reason.is_none());
             reason
         });
-        self.queue.iter_mut().for_each(|message| message.start = NOT_STARTED);
+        for message in &mut self.queue {
+            if message.start != NOT_STARTED {
+                // Its first byte went out in time; to call it expired now would deny that it was seen.
+                message.deadline = None;
+            }
+            message.start = NOT_STARTED;
+        }
         (self.at, self.cursor, self.sent, self.end) = (0, 0, 0, 0);
         self.peer = LaneAck::default();
         self.next_expiry = self.queue.iter().filter_map(|message| message.deadline).min();

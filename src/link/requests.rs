@@ -85,13 +85,23 @@ impl<R> Requests<R> {
         now: Instant,
     ) -> Result<(), Violation> {
         if self.open.len() >= self.max_open {
-            return Err(Violation::TooManyRequests { max: self.max_open });
+            self.make_room();
         }
         let deadline = now + wait.min(MAX_WAIT);
         self.note(deadline);
         match self.open.insert(id, Open { lane, deadline, cancelled: false }) {
             None => Ok(()),
             Some(_) => Err(Violation::RequestTwice(id)),
+        }
+    }
+
+    /// A requester stops waiting before this side hears of it (its time is over, its CANCEL got lost
+    /// or went ahead of the request), so an honest one may seem to have more open than it may. The one
+    /// that it gave up goes, or else the one that has least time left.
+    fn make_room(&mut self) {
+        let first = self.open.iter().min_by_key(|(id, open)| (!open.cancelled, open.deadline, **id));
+        if let Some(id) = first.map(|(id, _)| *id) {
+            self.open.remove(&id);
         }
     }
 

@@ -32,6 +32,8 @@ struct PeerSide {
     incarnation: Incarnation,
     /// `None` after we forgot.
     memory: Option<u64>,
+    /// The memory that we forgot, until the peer was given a handshake to learn it from.
+    forgotten: Option<u64>,
 }
 
 impl Session {
@@ -119,9 +121,21 @@ impl<T: Awaited, R> Link<T, R> {
                 }
                 match peer.memory {
                     Some(memory) if memory == new.theirs.memory => {}
+                    // It speaks of what we forgot. It reads of that in our HELLO and forgets as well;
+                    // what began before would be lost with it.
+                    None if peer.forgotten == Some(new.theirs.memory) => {
+                        if let Some(peer) = &mut self.session.peer {
+                            peer.forgotten = None;
+                        }
+                        return Err(AttachError::Retry);
+                    }
+                    None if new.theirs.lanes.iter().any(|lane| lane.state.received > 0) => {
+                        return Err(AttachError::Retry);
+                    }
                     None => self.adopt(new),
                     Some(_) if self.is_virgin() => {
-                        self.begin_session(fx, |_, _| None);
+                        // That nothing was acknowledged does not say that nothing arrived.
+                        self.lose_begun(fx);
                         // The limits in our HELLO hold in this session too.
                         self.lanes.iter_mut().for_each(|lane| {
                             lane.inb.grant();
@@ -129,7 +143,7 @@ impl<T: Awaited, R> Link<T, R> {
                         self.adopt(new);
                     }
                     Some(_) => {
-                        self.peer_forgot(fx);
+                        self.peer_forgot(now, fx);
                         return Err(AttachError::Retry);
                     }
                 }
@@ -174,7 +188,8 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     fn adopt(&mut self, new: &NewConn) {
-        self.session.peer = Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory) });
+        self.session.peer =
+            Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory), forgotten: None });
         self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
     }
 
@@ -227,13 +242,28 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// The peer's process lives but its memory of us is gone. What had been begun may have arrived.
-    fn peer_forgot(&mut self, fx: &mut Effects<T, R>) {
+    fn peer_forgot(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        self.lose_begun(fx);
+        if self.down_since.is_none() {
+            self.down_since = Some(now);
+        }
+        self.forget_memory();
+    }
+
+    /// The streams begin anew for a peer that forgot. Its connections that are left carry the old ones.
+    fn lose_begun(&mut self, fx: &mut Effects<T, R>) {
+        for conn in std::mem::take(&mut self.conns) {
+            fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
+        }
         let before = fx.ended.len();
         self.begin_session(fx, |kind, started| {
             (started || matches!(kind, MessageKind::Reply { .. })).then_some(DropReason::PeerForgot)
         });
-        fx.notices.push(Notice::Lost { messages: fx.ended.len() - before, by_peer: true });
-        self.forget_session(DropReason::PeerForgot, fx);
+        let messages = fx.ended.len() - before;
+        if messages > 0 {
+            fx.notices.push(Notice::Lost { messages, by_peer: true });
+        }
+        self.end_orphans(DropReason::PeerForgot, fx);
     }
 
     /// We give up our memory: nobody came back within the resumption time.
@@ -244,19 +274,24 @@ impl<T: Awaited, R> Link<T, R> {
         if messages > 0 {
             fx.notices.push(Notice::Lost { messages, by_peer: false });
         }
-        self.forget_session(DropReason::ResumptionExpired, fx);
+        self.end_orphans(DropReason::ResumptionExpired, fx);
+        self.forget_memory();
     }
 
-    fn forget_session(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
+    /// Requests that are neither queued nor with the peer any longer.
+    fn end_orphans(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
         let gone = self.requests.close_where(|id, _| {
             let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
             !self.lanes.iter().any(|lane| lane.out.contains(asks))
         });
         fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
+    }
+
+    fn forget_memory(&mut self) {
         self.session.memory = self.rng.u64(..);
         self.session.next = None;
         if let Some(peer) = &mut self.session.peer {
-            peer.memory = None;
+            peer.forgotten = peer.memory.take();
         }
     }
 

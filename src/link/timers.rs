@@ -6,7 +6,7 @@ use crate::health::liveness::Verdict;
 use crate::outcome::{DropReason, Outcome, RequestError};
 
 use super::effects::{CloseReason, Effects, Notice};
-use super::{Awaited, Link};
+use super::{Awaited, Link, conns};
 
 impl<T: Awaited, R> Link<T, R> {
     /// Does what is due. To be called at [`Link::next_timeout`]; earlier does no harm.
@@ -30,9 +30,11 @@ impl<T: Awaited, R> Link<T, R> {
     fn check_conns(&mut self, now: Instant, fx: &mut Effects<T, R>) {
         let mut changed = false;
         let mut pinged = Vec::new();
-        for conn in &mut self.conns {
+        for conn in self.conns.iter_mut().filter(|conn| !conn.is_given_up()) {
             if conn.drain_deadline().is_some_and(|deadline| now >= deadline) {
                 fx.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
+                conn.give_up();
+                changed = true;
                 continue;
             }
             while let Some(verdict) = conn.liveness.poll(now) {
@@ -45,10 +47,13 @@ impl<T: Awaited, R> Link<T, R> {
                     Verdict::Recovered => fx.notices.push(Notice::Recovered(conn.id)),
                     Verdict::Dead => {
                         fx.notices.push(Notice::Close(conn.id, CloseReason::Dead));
-                        break;
+                        conn.give_up();
                     }
                 }
                 changed |= !matches!(verdict, Verdict::Ping(_));
+                if conn.is_given_up() {
+                    break;
+                }
             }
         }
         if changed {
@@ -67,10 +72,7 @@ impl<T: Awaited, R> Link<T, R> {
 
     /// When something is due next. `None`: nothing is, until some input comes.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let conns = self.conns.iter().map(|conn| {
-            let liveness = conn.liveness.next_timeout();
-            conn.drain_deadline().map_or(liveness, |deadline| deadline.min(liveness))
-        });
+        let conns = self.conns.iter().filter_map(conns::Conn::next_timeout);
         let lanes = self.lanes.iter().filter_map(|lane| lane.out.next_expiry());
         let resumption = self.down_since.map(|since| since + self.settings.resumption);
         conns.chain(lanes).chain(self.requests.next_deadline()).chain(resumption).min()

@@ -33,6 +33,7 @@ impl<T: Awaited, R> Link<T, R> {
     ) -> Transmit {
         let is_control = self.control_conn() == Some(id);
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return Transmit::Finish };
+        conn.idle = false;
         let draining = conn.draining();
         if matches!(draining, Some(Draining::ByUs { said: true, .. })) {
             return Transmit::Finish;
@@ -85,7 +86,8 @@ impl<T: Awaited, R> Link<T, R> {
             return Some(due);
         }
         self.ack_due = None;
-        let news = self.lanes.iter_mut().filter(|lane| lane.inb.has_news());
+        // A lane that the peer does not have means nothing to it.
+        let news = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed() && lane.inb.has_news());
         let lanes: Vec<_> = news.map(|lane| (lane.id, lane.inb.tell())).collect();
         if !lanes.is_empty() {
             push_control(batch, |out| Ack { lanes }.encode(out));

@@ -28,9 +28,6 @@ pub(crate) enum Violation {
         acked: u64,
         sent: u64,
     },
-    TooManyRequests {
-        max: usize,
-    },
     RequestTwice(u64),
     ChunkAfterGoaway,
     TooManyLanes {
@@ -56,7 +53,6 @@ impl fmt::Display for Violation {
             Violation::AckOfUnsent { acked, sent } => {
                 write!(f, "acknowledged up to {acked}, but only {sent} were sent")
             }
-            Violation::TooManyRequests { max } => write!(f, "more than {max} requests open at once"),
             Violation::RequestTwice(id) => write!(f, "request {id} was opened twice"),
             Violation::ChunkAfterGoaway => write!(f, "data after GOAWAY"),
             Violation::TooManyLanes { lanes } => write!(f, "{lanes} lanes in HELLO"),

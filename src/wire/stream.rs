@@ -120,7 +120,8 @@ impl Parser {
 
     /// True when the header is complete and `body` stands ready.
     fn read_header(&mut self, data: &mut Bytes) -> Result<bool, StreamError> {
-        let mut need = 4;
+        // The word that tells the length comes first; more than that may be there from an earlier piece.
+        let mut need = self.have.max(4);
         loop {
             let Some(missing) = self.header.get_mut(self.have..need) else { return Ok(false) };
             let take = missing.len().min(data.len());

@@ -1,0 +1,99 @@
+//! What goes wrong: cuts, black holes, lags, drains, partitions and restarts.
+
+use crate::id::Incarnation;
+use crate::link::Link;
+use crate::wire::control::GoawayReason;
+
+use super::app::App;
+use super::plan::{MS, SECOND};
+use super::world::{Event, Fx, State, World};
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if self.now >= self.plan.chaos {
+            return;
+        }
+        self.after(2 * self.plan.fault_every, Event::Fault);
+        let live: Vec<usize> = (0..self.conns.len())
+            .rev()
+            .take(20)
+            .filter(|conn| self.conns[*conn].ends.iter().any(|end| end.state != State::Ended))
+            .collect();
+        let Some(conn) = self.rng.choice(live) else { return };
+        let side = self.rng.usize(0..2);
+        let notice = [0; 2].map(|_| self.rng.u64(0..=self.plan.notice));
+        match self.rng.u8(..10) {
+            0 | 1 => self.sever(conn, notice),
+            2 | 3 => {
+                let sent = self.conns[conn].pipes[side].sent;
+                self.plan.cut_notice = notice;
+                self.conns[conn].pipes[side].cut_at = Some(sent + self.rng.u64(1..5000));
+            }
+            4 if self.plan.pings => self.conns[conn].pipes[side].hole = true,
+            5 if self.plan.pings => self.conns[conn].pipes.iter_mut().for_each(|pipe| pipe.hole = true),
+            // What was sent on a lagging connection arrives long after its lanes moved on.
+            6 => self.conns[conn].pipes[side].delay = self.rng.u64(100 * MS..4 * SECOND),
+            7 => {
+                let (id, now, mut fx) = (self.conns[conn].ends[side].id, self.instant(), Fx::default());
+                self.sides[side].link.drain(id, GoawayReason::Replaced, now, &mut fx);
+                self.apply(side, fx);
+            }
+            8 if self.plan.restarts => self.restart(side),
+            9 if self.plan.forgets => {
+                self.partitioned_until = self.now + self.rng.u64(SECOND..8 * SECOND);
+                for conn in 0..self.conns.len() {
+                    let hole = self.plan.pings && self.rng.bool();
+                    let wire = &mut self.conns[conn];
+                    if wire.ends.iter().all(|end| end.state == State::Ended) {
+                        continue;
+                    }
+                    if hole {
+                        wire.pipes.iter_mut().for_each(|pipe| pipe.hole = true);
+                    } else {
+                        self.sever(conn, notice);
+                    }
+                }
+            }
+            _ => self.after(300 * MS, Event::Dial { side, slot: 0, replaces: false }),
+        }
+    }
+
+    /// Cuts a connection. What is under way is lost; each side notices so long after.
+    pub(super) fn sever(&mut self, conn: usize, notice: [u64; 2]) {
+        self.conns[conn].pipes.iter_mut().for_each(|pipe| pipe.severed = true);
+        for (side, notice) in notice.into_iter().enumerate() {
+            self.at(self.now + notice, Event::End { side, conn });
+        }
+    }
+
+    /// The process dies and another one starts: nothing of its memory is left.
+    pub(super) fn restart(&mut self, side: usize) {
+        for conn in 0..self.conns.len() {
+            let wire = &mut self.conns[conn];
+            let silent = self.plan.pings && self.rng.bool() && wire.ends[1 - side].state == State::Attached;
+            if wire.ends[side].state == State::Ended {
+                continue;
+            }
+            wire.ends[side].state = State::Ended;
+            wire.pipes.iter_mut().for_each(|pipe| pipe.severed = true);
+            let handshake = wire.ends[1 - side].state == State::Dialling;
+            if !silent {
+                let late = if handshake { 0 } else { self.plan.notice };
+                self.after(late, Event::End { side: 1 - side, conn });
+            }
+        }
+        self.ledger.restarted(side);
+        let left = self.sides[side].app.left;
+        let seed = self.rng.u64(..);
+        let node = &mut self.sides[side];
+        node.link = Link::new(self.plan.settings(side), seed);
+        node.incarnation = Incarnation(seed);
+        node.app = App::new(&self.plan, side);
+        node.app.left = left;
+        let life = self.ledger.lives[side];
+        self.after(500 * MS, Event::Roster { side, life });
+        self.after(500 * MS, Event::App { side, life });
+        // Nothing is scheduled for the new link yet; this sets its timer.
+        self.apply(side, Fx::default());
+    }
+}

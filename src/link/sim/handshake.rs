@@ -1,0 +1,124 @@
+//! Dialling, HELLO, and joining the link, in whatever order the two sides come to it.
+
+use crate::id::ConnId;
+use crate::link::{AttachError, NewConn};
+
+use super::net::Pipe;
+use super::plan::{MS, SECOND};
+use super::world::{Conn, End, Event, Fx, State, World};
+
+impl World {
+    /// Sees to it that each slot has a connection, as the node's roster does.
+    pub(super) fn roster(&mut self, side: usize, life: usize) {
+        if self.ledger.lives[side] != life {
+            return;
+        }
+        let again = self.now + 20 * MS + self.rng.u64(0..50 * MS);
+        self.at(again, Event::Roster { side, life });
+        if self.plan.dials_by_hand || !self.plan.dials[side] {
+            return;
+        }
+        for slot in 0..self.plan.slots {
+            let link = &self.sides[side].link;
+            let served = self.conns.iter().rev().take(50).any(|conn| {
+                let end = &conn.ends[side];
+                conn.slot == slot
+                    && match end.state {
+                        State::Dialling => true,
+                        State::Attached => {
+                            link.conns().iter().any(|conn| conn.id == end.id && conn.is_serving())
+                        }
+                        State::Ended => false,
+                    }
+            });
+            if !served {
+                self.dial(side, slot, false);
+            }
+        }
+    }
+
+    pub(super) fn dial(&mut self, side: usize, slot: u8, replaces: bool) {
+        // A settings' `suspect_after` below the round trip distrusts every newcomer: one at a time.
+        let replaced_at = &mut self.sides[side].replaced_at;
+        if self.now < self.partitioned_until || replaces && self.now < *replaced_at + SECOND {
+            return;
+        }
+        if replaces {
+            *replaced_at = self.now;
+        }
+        let conn = self.connect(side, slot, replaces);
+        self.after(self.plan.delay, Event::Hello { side, conn });
+        self.after(2 * self.plan.delay, Event::Hello { side: 1 - side, conn });
+    }
+
+    /// A connection on which nobody has said anything yet.
+    pub(super) fn connect(&mut self, dialler: usize, slot: u8, replaces: bool) -> usize {
+        let index = self.conns.len();
+        let mut pipes = [(); 2].map(|()| Pipe { delay: self.plan.delay, ..Pipe::default() });
+        if let Some((side, at)) = self.plan.cuts.get(index) {
+            pipes[*side].cut_at = Some(*at);
+        }
+        let ends = [1, 0].map(|peer: usize| End::new(self.sides[peer].incarnation, self.rng.u64(..)));
+        self.conns.push(Conn { slot, replaces, dialler, pipes, ends });
+        for side in 0..2 {
+            self.at(self.now + 3 * SECOND, Event::HandshakeTimeout { side, conn: index });
+        }
+        index
+    }
+
+    pub(super) fn say_hello(&mut self, side: usize, conn: usize) {
+        let wire = &mut self.conns[conn];
+        let end = &mut wire.ends[side];
+        if end.state == State::Ended {
+            return;
+        }
+        let node = &mut self.sides[side];
+        end.id = ConnId(node.next_conn);
+        node.next_conn += 1;
+        let dialled = wire.dialler == side;
+        let (slot, replaces) = if dialled { (wire.slot, wire.replaces) } else { (0, false) };
+        let hello = node.link.hello(end.peer, slot, replaces);
+        let mut bytes = Vec::new();
+        hello.encode(&mut bytes).unwrap();
+        end.ours = Some(hello);
+        self.write(conn, side, &bytes);
+        self.attach(side, conn);
+    }
+
+    /// Both HELLOs are there: joins, unless this side is not ready to.
+    pub(super) fn attach(&mut self, side: usize, conn: usize) {
+        let end = &self.conns[conn].ends[side];
+        let (State::Dialling, Some(ours), Some(theirs)) = (end.state, &end.ours, &end.theirs) else { return };
+        let new = NewConn {
+            id: end.id,
+            dialled: self.conns[conn].dialler == side,
+            incarnation: end.peer,
+            ours: ours.clone(),
+            theirs: theirs.clone(),
+        };
+        let (now, mut fx) = (self.instant(), Fx::default());
+        let result = self.sides[side].link.attach(&new, now, &mut fx);
+        if self.trace {
+            eprintln!("{:>10}   {side}: connection {conn} joins as {}: {result:?}", self.now, new.id);
+        }
+        match result {
+            Ok(()) => {
+                self.conns[conn].ends[side].state = State::Attached;
+                self.apply(side, fx);
+                self.ask_again(side, conn, self.now);
+                self.read(side, conn);
+            }
+            Err(AttachError::Probing(deadline)) => {
+                assert!(deadline > now, "asking again at once would spin");
+                self.apply(side, fx);
+                let at = self.micros(deadline).min(self.now + 30 * MS);
+                self.at(at, Event::Attach { side, conn });
+            }
+            Err(AttachError::Retry | AttachError::IncumbentAlive) => {
+                self.apply(side, fx);
+                self.end(side, conn);
+            }
+            Err(error) => panic!("side {side} refuses an honest peer: {error:?}"),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What one run does. Everything is drawn from the seed, so a seed names a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::liveness::Limits;
+use crate::id::PeerId;
+use crate::lane::{LaneConfig, LaneId, Priority, TakenWhen};
+use crate::link::Settings;
+
+/// Virtual time is counted in microseconds.
+pub(super) const MS: u64 = 1_000;
+pub(super) const SECOND: u64 = 1_000 * MS;
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) lanes: [Vec<LaneConfig>; 2],
+    pub(super) ack_delay: u64,
+    /// Without pings only a wake-up in its right place moves things on: a lost one shows.
+    pub(super) pings: bool,
+    pub(super) limits: Limits,
+    pub(super) resumption: u64,
+    pub(super) drain_timeout: u64,
+    pub(super) max_requests: usize,
+    pub(super) max_chunk: usize,
+    /// How many messages each side sends.
+    pub(super) messages: usize,
+    /// Faults happen until then.
+    pub(super) chaos: u64,
+    /// The mean time between two faults; 0: none.
+    pub(super) fault_every: u64,
+    pub(super) dials: [bool; 2],
+    pub(super) slots: u8,
+    pub(super) delay: u64,
+    pub(super) jitter: u64,
+    /// The largest piece in which bytes arrive.
+    pub(super) piece: usize,
+    pub(super) restarts: bool,
+    /// Partitions that outlast the resumption time.
+    pub(super) forgets: bool,
+    pub(super) deadlines: bool,
+    pub(super) cancels: bool,
+    /// One application step in so many microseconds.
+    pub(super) app_every: [u64; 2],
+    /// The shortest message. From 4 on a message names itself, see `ledger`.
+    pub(super) min_len: usize,
+    /// How long after a cut the two sides notice it, at most.
+    pub(super) notice: u64,
+    /// The side with the smaller `PeerId`.
+    pub(super) smaller: usize,
+    /// Microseconds for each byte of a write.
+    pub(super) byte_time: u64,
+    /// No random traffic: these messages (side, lane index, length, is a request), all at the start.
+    pub(super) script: Option<Vec<(usize, usize, usize, bool)>>,
+    /// The test dials, not the two nodes.
+    pub(super) dials_by_hand: bool,
+    /// Cuts the n-th connection after so many bytes from that side.
+    pub(super) cuts: Vec<(usize, u64)>,
+    /// How long after such a cut each side notices.
+    pub(super) cut_notice: [u64; 2],
+}
+
+impl Plan {
+    pub(super) fn random(seed: u64) -> Plan {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x51_2e_77);
+        let restarts = rng.u8(..4) == 0;
+        let forgets = rng.u8(..5) == 0;
+        let pings = forgets || rng.bool();
+        let count = rng.usize(1..=4);
+        let mut lanes: Vec<_> = (0..count).map(|index| lane(&mut rng, index)).collect();
+        if rng.u8(..3) == 0
+            && let Some(first) = lanes.first_mut()
+        {
+            first.priority = Priority::Urgent;
+        }
+        let mut theirs = lanes.clone();
+        // The two sides need not agree on limits, nor on which lanes there are.
+        if rng.u8(..4) == 0 {
+            theirs = theirs
+                .iter()
+                .enumerate()
+                .map(|(index, old)| LaneConfig { priority: old.priority, ..lane(&mut rng, index) })
+                .collect();
+            if rng.bool() && count > 1 {
+                theirs.pop();
+            }
+        }
+        let suspect = rng.u64(50..1000);
+        let day = 86_400_000;
+        let (ping, dead) =
+            if pings { (rng.u64(300..10_000), suspect + rng.u64(1000..20_000)) } else { (day, 2 * day) };
+        Plan {
+            seed,
+            lanes: [lanes, theirs],
+            ack_delay: *rng.choice(&[0, MS, 20 * MS]).unwrap_or(&0),
+            pings,
+            limits: Limits {
+                ping_interval: Duration::from_millis(ping),
+                suspect_after: Duration::from_millis(suspect),
+                dead_after: Duration::from_millis(dead),
+            },
+            resumption: if forgets { rng.u64(SECOND..5 * SECOND) } else { 100_000 * SECOND },
+            drain_timeout: rng.u64(100 * MS..3 * SECOND),
+            max_requests: rng.usize(1..20),
+            max_chunk: *rng.choice(&[1, 7, 100, 1000, 1000, 5000, 20_000]).unwrap_or(&100),
+            messages: rng.usize(1..60),
+            chaos: rng.u64(SECOND..10 * SECOND),
+            fault_every: rng.u64(20 * MS..SECOND),
+            dials: *rng.choice(&[[true, true], [true, false], [false, true]]).unwrap_or(&[true, true]),
+            slots: rng.u8(1..=2),
+            delay: *rng.choice(&[0, MS, 20 * MS, 100 * MS]).unwrap_or(&0),
+            jitter: *rng.choice(&[1, 5 * MS]).unwrap_or(&1),
+            piece: *rng.choice(&[20, 1000, 10_000]).unwrap_or(&1000),
+            restarts,
+            forgets,
+            deadlines: rng.u8(..3) == 0,
+            cancels: rng.bool(),
+            app_every: [rng.u64(MS..300 * MS), rng.u64(MS..300 * MS)],
+            min_len: if restarts || forgets { 4 } else { 0 },
+            notice: *rng.choice(&[0, 50 * MS, 2 * SECOND]).unwrap_or(&0),
+            smaller: rng.usize(..2),
+            byte_time: rng.u64(0..3),
+            script: None,
+            dials_by_hand: false,
+            cuts: Vec::new(),
+            cut_notice: [0, 0],
+        }
+    }
+
+    /// A short conversation without chance: what the exhaustive tests cut to pieces.
+    pub(super) fn short(script: Vec<(usize, usize, usize, bool)>) -> Plan {
+        let config = |id, taken_when| LaneConfig {
+            id: LaneId(id),
+            priority: if id == 0 { Priority::Urgent } else { Priority::Weighted(1) },
+            max_message: 64,
+            window: 100,
+            max_untaken: 3,
+            queue: 4096,
+            taken_when,
+        };
+        let lanes = vec![config(0, TakenWhen::Received), config(1, TakenWhen::Done)];
+        let day = Duration::from_secs(86_400);
+        Plan {
+            lanes: [lanes.clone(), lanes],
+            ack_delay: 0,
+            pings: false,
+            limits: Limits {
+                ping_interval: day,
+                suspect_after: Duration::from_millis(200),
+                dead_after: 2 * day,
+            },
+            resumption: 100_000 * SECOND,
+            drain_timeout: SECOND,
+            max_requests: 4,
+            max_chunk: 30,
+            messages: 0,
+            chaos: 0,
+            fault_every: 0,
+            dials: [true, false],
+            slots: 1,
+            delay: MS,
+            jitter: 1,
+            piece: 1000,
+            restarts: false,
+            forgets: false,
+            deadlines: false,
+            cancels: false,
+            app_every: [3 * MS, 2 * MS],
+            min_len: 0,
+            notice: 0,
+            smaller: 0,
+            byte_time: 0,
+            script: Some(script),
+            ..Plan::random(0)
+        }
+    }
+
+    pub(super) fn settings(&self, side: usize) -> Settings {
+        let id = |side: usize| PeerId::from_bytes([1 + u8::from(side != self.smaller); 32]);
+        Settings {
+            us: id(side),
+            peer: id(1 - side),
+            name: String::new(),
+            lanes: Arc::from(self.lanes[side].clone()),
+            liveness: self.limits,
+            ack_delay: Duration::from_micros(self.ack_delay),
+            resumption: Duration::from_micros(self.resumption),
+            drain_timeout: Duration::from_micros(self.drain_timeout),
+            max_requests: self.max_requests,
+            max_queued: 1 << 20,
+            max_chunk: self.max_chunk,
+        }
+    }
+}
+
+fn lane(rng: &mut fastrand::Rng, index: usize) -> LaneConfig {
+    let max_message = *rng.choice(&[4, 100, 4096, 4096, 16 * 1024, 64 * 1024]).unwrap_or(&100);
+    LaneConfig {
+        id: LaneId(index as u8),
+        priority: if rng.u8(..4) == 0 { Priority::Urgent } else { Priority::Weighted(rng.u8(1..=8)) },
+        max_message,
+        // The longest header is 16 bytes: the smallest window that lets the largest message through.
+        window: max_message + 16 + *rng.choice(&[0, 1, 100, 5000]).unwrap_or(&0),
+        max_untaken: *rng.choice(&[1, 2, 5, 100]).unwrap_or(&1),
+        queue: max_message + rng.usize(0..3 * max_message + 2000),
+        taken_when: if rng.bool() { TakenWhen::Received } else { TakenWhen::Done },
+    }
+}

@@ -1,0 +1,107 @@
+//! What must hold after every step, in every batch, and at the end.
+
+use crate::id::ConnId;
+use crate::lane::Priority;
+use crate::wire::frame::{HEADER_LEN, Kind};
+
+use super::world::World;
+
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Batches in a row, by side, in which an urgent lane was passed over.
+    passed_over: [u32; 2],
+    /// Urgent chunks in a row, by side, while a weighted lane waited.
+    urgent_run: [u32; 2],
+}
+
+/// What a connection could send before it was asked.
+pub(super) struct Before {
+    chunk: usize,
+    urgent: bool,
+    weighted: bool,
+}
+
+impl World {
+    pub(super) fn check(&self, side: usize) {
+        for (lane, config) in self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]) {
+            lane.out.check();
+            lane.inb.check();
+            let (messages, bytes) = lane.out.queued();
+            assert!(bytes <= config.queue || messages <= 1, "{bytes} bytes are queued");
+            let held = lane.inb.held_bytes();
+            assert!(held <= config.window as u64, "{held} bytes are held");
+        }
+    }
+
+    fn ready(&self, side: usize, id: ConnId, urgent: bool) -> bool {
+        let lanes = self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]);
+        lanes.into_iter().any(|(lane, config)| {
+            (config.priority == Priority::Urgent) == urgent && lane.conn == Some(id) && lane.out.is_ready()
+        })
+    }
+
+    pub(super) fn before_batch(&self, side: usize, id: ConnId) -> Before {
+        let link = &self.sides[side].link;
+        let conn = link.conns().iter().find(|conn| conn.id == id);
+        Before {
+            chunk: conn.map_or(0, |conn| conn.pace.chunk()),
+            urgent: self.ready(side, id, true),
+            weighted: self.ready(side, id, false),
+        }
+    }
+
+    pub(super) fn check_batch(&mut self, side: usize, before: Before, mut bytes: &[u8]) {
+        let mut chunks = Vec::new();
+        let mut data = 0;
+        while !bytes.is_empty() {
+            let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().unwrap();
+            let len = u32::from_le_bytes([header[1], header[2], header[3], 0]) as usize;
+            let (body, rest) = rest.split_at(len);
+            bytes = rest;
+            if header[0] == Kind::Chunk as u8 {
+                data += len - 10;
+                assert!(len > 10, "an empty chunk");
+                let config = self.plan.lanes[side].iter().find(|config| config.id.0 == body[0]).unwrap();
+                chunks.push(config.priority == Priority::Urgent);
+            } else {
+                let may_follow = [Kind::Ack as u8, Kind::Goaway as u8].contains(&header[0]);
+                assert!(chunks.is_empty() || may_follow, "control waits behind data");
+            }
+        }
+        assert!(data <= before.chunk, "{data} bytes of data in one batch");
+        let watch = &mut self.watch;
+        let passed = before.urgent && chunks.first() == Some(&false);
+        watch.passed_over[side] = if passed { watch.passed_over[side] + 1 } else { 0 };
+        assert!(watch.passed_over[side] <= 1, "an urgent message waits for more than one chunk");
+        if !before.weighted {
+            watch.urgent_run[side] = 0;
+        }
+        for urgent in chunks {
+            watch.urgent_run[side] = if urgent && before.weighted { watch.urgent_run[side] + 1 } else { 0 };
+        }
+        assert!(watch.urgent_run[side] <= 17, "a weighted lane starves");
+    }
+
+    pub(super) fn watch_end(&self) {
+        for side in &self.sides {
+            assert!(side.link.is_flushed());
+            assert_eq!(side.link.open_requests().0, 0);
+            for lane in &side.link.lanes {
+                assert_eq!(lane.inb.inbox_len(), 0);
+                assert_eq!(lane.out.queued(), (0, 0));
+            }
+        }
+    }
+
+    pub(super) fn stuck(&self) -> String {
+        let links: Vec<_> = self
+            .sides
+            .iter()
+            .map(|side| {
+                let lanes: Vec<_> = side.link.lane_figures().collect();
+                format!("{:?} {lanes:?}", side.link.conns())
+            })
+            .collect();
+        format!("{}\n{}", self.ledger.pending(), links.join("\n"))
+    }
+}
