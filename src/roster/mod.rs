@@ -15,6 +15,7 @@
 //! ever. Only a connection over which something of ours was answered resets the backoff: a peer that
 //! accepts and says goodbye in a loop is not dialled in a loop. The breaker counts failures in a row.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::config::{PathConfig, PeerConfig};
@@ -57,7 +58,7 @@ pub(crate) struct Roster {
     targets: Vec<Target>,
     next_id: u64,
     rng: fastrand::Rng,
-    announced: Vec<(String, BreakerState)>,
+    announced: VecDeque<(String, BreakerState)>,
 }
 
 /// What is known of a wanted address, for snapshots.
@@ -79,7 +80,7 @@ impl Roster {
             targets: Vec::new(),
             next_id: 0,
             rng: fastrand::Rng::with_seed(seed),
-            announced: Vec::new(),
+            announced: VecDeque::new(),
         }
     }
 
@@ -112,7 +113,7 @@ impl Roster {
 
     /// What is due now. To be called until it gives nothing.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
-        if let Some((address, state)) = self.announced.pop() {
+        if let Some((address, state)) = self.announced.pop_front() {
             return Some(Action::BreakerChanged { address, state });
         }
         // Two addresses may belong to one peer: one dial at a time is enough.
@@ -127,7 +128,7 @@ impl Roster {
         let before = target.breaker.state();
         target.breaker.handle_dial();
         if target.breaker.state() != before {
-            self.announced.push((target.config.address.clone(), target.breaker.state()));
+            self.announced.push_back((target.config.address.clone(), target.breaker.state()));
         }
         Some(Action::Dial { target: target.id, config: target.config.clone() })
     }
@@ -171,7 +172,7 @@ impl Roster {
         let before = target.breaker.state();
         target.breaker.handle_failure();
         if target.breaker.state() != before {
-            self.announced.push((target.config.address.clone(), target.breaker.state()));
+            self.announced.push_back((target.config.address.clone(), target.breaker.state()));
         }
         let wait = target.backoff.next(rng);
         target.retry_at = Some(now + wait);
@@ -194,7 +195,7 @@ impl Roster {
         for target in self.targets.iter_mut().filter(|target| target.peer == Some(peer)) {
             target.backoff.succeed();
             if target.breaker.state() != BreakerState::Closed {
-                self.announced.push((target.config.address.clone(), BreakerState::Closed));
+                self.announced.push_back((target.config.address.clone(), BreakerState::Closed));
             }
             target.breaker.handle_success();
         }
