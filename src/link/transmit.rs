@@ -45,6 +45,10 @@ impl<T: Awaited, R> Link<T, R> {
             push_ping(batch, Kind::Ping, nonce);
         }
         let chunk = conn.pace.chunk();
+        if draining.is_some() && is_control {
+            // The last word: nobody else would tell the peer what was taken.
+            self.ack_due = self.ack_due.map(|due| due.min(now));
+        }
         let ack_at = if is_control { self.push_acks(now, batch) } else { None };
         if is_control {
             for request in self.cancels.drain(..) {

@@ -140,7 +140,7 @@ impl Node {
     /// peers in turn.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv(&self) -> Result<Event, Closed> {
         loop {
             if let Some(event) = self.mailbox().wait(Reader::Everything, 1, None)?.pop() {
@@ -157,7 +157,7 @@ impl Node {
     /// Waits for the next event, at most for `timeout`. `None` when the time is over.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Event>, Closed> {
         Ok(self.mailbox().wait(Reader::Everything, 1, clock::now().checked_add(timeout))?.pop())
     }
@@ -165,7 +165,7 @@ impl Node {
     /// The next event, if there is one.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn try_recv(&self) -> Result<Option<Event>, Closed> {
         Ok(self.mailbox().take(Reader::Everything, 1)?.pop())
     }
@@ -174,7 +174,7 @@ impl Node {
     /// time. Empty when the time is over.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv_batch(&self, max: usize, timeout: Duration) -> Result<Vec<Event>, Closed> {
         self.mailbox().wait(Reader::Everything, max.max(1), clock::now().checked_add(timeout))
     }

@@ -193,6 +193,7 @@ impl Core {
             {}
         }
         self.closing.store(true, SeqCst);
+        self.hub.mailbox.close();
         self.acceptors.iter().for_each(Acceptor::stop);
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
@@ -206,7 +207,6 @@ impl Core {
         self.hub.queued.close();
         self.hub.alarm.now();
         self.threads.join_all();
-        self.hub.mailbox.close();
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 

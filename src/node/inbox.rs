@@ -35,7 +35,7 @@ impl LaneReceiver {
     /// Waits for the next message.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv(&self) -> Result<Message, Closed> {
         loop {
             if let Some(message) = messages(self.hub.mailbox.wait(self.reader(), 1, None)?).pop() {
@@ -47,7 +47,7 @@ impl LaneReceiver {
     /// Waits for the next message, at most for `timeout`. `None` when the time is over.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, Closed> {
         let deadline = clock::now().checked_add(timeout);
         Ok(messages(self.hub.mailbox.wait(self.reader(), 1, deadline)?).pop())
@@ -56,7 +56,7 @@ impl LaneReceiver {
     /// The next message, if there is one.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn try_recv(&self) -> Result<Option<Message>, Closed> {
         Ok(messages(self.hub.mailbox.take(self.reader(), 1)?).pop())
     }
@@ -64,7 +64,7 @@ impl LaneReceiver {
     /// Waits for at least one message and takes up to `max`: cheaper than one at a time.
     ///
     /// # Errors
-    /// When the node has shut down and nothing is left.
+    /// When the node shuts down.
     pub fn recv_batch(&self, max: usize) -> Result<Vec<Message>, Closed> {
         Ok(messages(self.hub.mailbox.wait(self.reader(), max.max(1), None)?))
     }

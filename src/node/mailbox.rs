@@ -37,13 +37,13 @@ impl Signal {
     }
 }
 
-/// The node has shut down and everything was taken.
+/// The node shuts down: nothing more will be received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
 impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the node has shut down")
+        f.write_str("the node shuts down")
     }
 }
 
@@ -102,9 +102,6 @@ impl Mailbox {
 
     pub(crate) fn push_event(&self, event: Event) {
         let mut state = self.state.lock();
-        if state.closed {
-            return;
-        }
         if state.events.len() >= self.max_events {
             state.events.pop_front();
             self.events_lost.fetch_add(1, SeqCst);
@@ -259,9 +256,14 @@ impl Mailbox {
         }
     }
 
-    /// Nothing more will come; what is there can still be taken.
+    /// No message is given out any longer: the peers could not be told that it was taken, and would
+    /// send it again to the next life of this node. Events can still be taken.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let mut state = self.state.lock();
+        state.closed = true;
+        let ready = std::mem::take(&mut state.ready);
+        drop(state);
+        drop(ready);
         self.main.set();
         self.lanes.iter().for_each(Signal::set);
     }

@@ -201,7 +201,8 @@ impl Node {
     /// as dropped. Returns when no thread is left; at most about `grace` later, unless a name is
     /// just being resolved (that call cannot be interrupted).
     ///
-    /// New messages are refused from the first moment on.
+    /// New messages are refused from the first moment on. Messages that the application has not taken when
+    /// the grace is over are not given out any more: their senders keep them, for this node's next life.
     pub fn shutdown(&self, grace: Duration) {
         self.handle.core.shutdown(grace);
     }

@@ -318,7 +318,7 @@ mod tests {
     fn the_breaker_opens_and_is_tried_for_ever() {
         let (mut roster, mut now) = roster();
         let mut states = Vec::new();
-        for _ in 0..200 {
+        for _ in 0..500 {
             match roster.poll(now) {
                 Some(Action::Dial { target, .. }) => {
                     roster.handle_dial_failed(target, &reason(EndCause::Closed), now);
