@@ -281,6 +281,7 @@ impl<T: Awaited, R> Link<T, R> {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.out.push(kind, body, deadline, token);
             self.counters.messages_sent += 1;
+            lane.out.refuse_if_unknown(&mut fx.ended);
             if let Some(conn) = lane.conn {
                 self.wake(conn, fx);
             }

@@ -77,9 +77,11 @@ impl Plan {
         let mut theirs = lanes.clone();
         // The two sides need not agree on limits, nor on which lanes there are.
         if rng.u8(..4) == 0 {
-            theirs = theirs.iter().enumerate().map(|(index, old)| {
-                LaneConfig { priority: old.priority, ..lane(&mut rng, index) }
-            }).collect();
+            theirs = theirs
+                .iter()
+                .enumerate()
+                .map(|(index, old)| LaneConfig { priority: old.priority, ..lane(&mut rng, index) })
+                .collect();
             if rng.bool() && count > 1 {
                 theirs.pop();
             }
