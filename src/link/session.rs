@@ -184,11 +184,8 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     fn adopt(&mut self, new: &NewConn) {
-        self.session.peer = Some(PeerSide {
-            incarnation: new.incarnation,
-            memory: Some(new.theirs.memory),
-            forgotten: None,
-        });
+        self.session.peer =
+            Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory), forgotten: None });
     }
 
     /// Nothing in this session was acknowledged by either side.
