@@ -8,6 +8,8 @@
 //!    +------------> Dead <----------+
 //! ```
 //!
+//! Only a byte makes a suspect connection Up again: that its data moved elsewhere proves nothing.
+//!
 //! An *answer* is a pong to a ping, or an acknowledgement of data. It is overdue when neither it nor
 //! anything else has arrived for max(`suspect_after`, 8 x RTT) since it was first expected: any byte
 //! received is a sign of life, so a pong that is late behind a large block makes nobody suspect.

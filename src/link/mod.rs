@@ -25,8 +25,11 @@
 //! ```
 //!
 //! Incarnations are exchanged before HELLO, so both sides of a restart draw their new memories before
-//! they say them, and one handshake is enough. A session in which nothing was acknowledged yet may be
-//! re-paired freely. A new incarnation is believed only when no connection of the old one answers a
+//! they say them, and one handshake is enough. A side that forgot refuses the first handshake with a
+//! peer that still says the memory it forgot: that peer learns of it there, and nothing is begun that
+//! the peer would then drop. A session in which nothing was acknowledged is re-paired without a new
+//! memory, but what had been begun is dropped there too: that no acknowledgement came does not say that
+//! nothing arrived. A new session begins without the connections of the old one. A new incarnation is believed only when no connection of the old one answers a
 //! probe: two processes with one identity cannot take turns at tearing the link down.
 //!
 //! # Connections
@@ -35,6 +38,7 @@
 //!   Up  <------------------>  Suspect ------------------------------------> Draining --> ended
 //!            byte received                       (Up drains alike)
 //! ```
+//! A connection that the link has asked to be closed serves no longer and has no timers.
 //! Lanes prefer Up to Suspect and never use Draining. When a lane moves, its cursor goes back to what
 //! the peer has acknowledged. So on every connection the chunks of a lane begin at or before what the
 //! receiver has, and are contiguous from there: the receiver drops what it knows, and a gap is a lie.
@@ -213,8 +217,8 @@ impl<T: Awaited, R> Link<T, R> {
 
     // --- from the application -------------------------------------------------------------------
 
-    /// Accepts a message for sending, or hands its token and waiter back with the reason. Gives the
-    /// id of a request.
+    /// Accepts a message for sending, or says why not; then nothing has changed, and the token and the
+    /// waiter are dropped without a word. Gives the id of a request.
     pub(crate) fn send(
         &mut self,
         lane: LaneId,
@@ -288,6 +292,7 @@ impl<T: Awaited, R> Link<T, R> {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.out.push(kind, body, deadline, token);
             self.counters.messages_sent += 1;
+            lane.out.refuse_if_unknown(&mut fx.ended);
             if let Some(conn) = lane.conn {
                 self.wake(conn, fx);
             }

@@ -89,6 +89,8 @@ pub(crate) struct Outbound<T> {
     peer: LaneAck,
     /// `None` until the peer's first HELLO, or when it does not have this lane.
     terms: Option<Terms>,
+    /// The peer said HELLO without this lane.
+    refused: bool,
     /// The earliest deadline among messages not started, or earlier.
     next_expiry: Option<Instant>,
     /// Bytes that were sent more than once.
@@ -111,6 +113,7 @@ impl<T: Awaited> Outbound<T> {
             end: 0,
             peer: LaneAck::default(),
             terms: None,
+            refused: false,
             next_expiry: None,
             resent: 0,
         }
@@ -162,12 +165,21 @@ impl<T: Awaited> Outbound<T> {
             max_message: lane.max_message as usize,
             max_untaken: lane.max_untaken as usize,
         });
+        self.refused = false;
         match hello {
             Some(lane) => self.handle_ack(lane.state, ended).map(|_| ()),
             None => {
-                self.drop_where(ended, |_| Some(DropReason::LaneRefused));
+                self.refused = true;
+                self.refuse_if_unknown(ended);
                 Ok(())
             }
+        }
+    }
+
+    /// Drops what waits on a lane that the peer does not have.
+    pub(crate) fn refuse_if_unknown(&mut self, ended: &mut Ended<T>) {
+        if self.refused {
+            self.drop_where(ended, |_| Some(DropReason::LaneRefused));
         }
     }
 

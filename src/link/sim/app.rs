@@ -180,6 +180,9 @@ impl World {
         if self.plan.script.is_some() {
             return most / 2;
         }
+        // The largest messages in the smallest pieces would take most of the time and show the least.
+        let tiny = self.plan.max_chunk < 100 || self.plan.piece < 1000;
+        let most = if tiny { most.min(300) } else { most };
         match self.rng.u8(..6) {
             0 => least,
             1 => most,

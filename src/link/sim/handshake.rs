@@ -82,7 +82,9 @@ impl World {
         hello.encode(&mut bytes).unwrap();
         end.ours = Some(hello);
         self.write(conn, side, &bytes);
-        self.attach(side, conn);
+        if !self.plan.dials_by_hand || conn == 0 {
+            self.attach(side, conn);
+        }
     }
 
     /// Both HELLOs are there: joins, unless this side is not ready to.

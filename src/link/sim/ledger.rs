@@ -271,7 +271,7 @@ impl Ledger {
             }
             Err(RequestError::PeerRestarted) => {
                 assert!(self.lives[1 - side] > 0);
-                assert_eq!(self.messages[request.message].outcome, Some(Outcome::Taken));
+                assert!(self.messages[request.message].outcome.is_some());
             }
             Err(RequestError::Dropped(_)) => {
                 assert!(plan.forgets || plan.lanes[0] != plan.lanes[1], "request {number}");
