@@ -232,6 +232,7 @@ fn storm(reconnects: u64) {
     let (a, b) = (&pair.a, &pair.b);
     let mut sent = 0;
     let mut run = |rounds: u64| {
+        let mut connected = 0;
         for _ in 0..rounds {
             let bulk = a.send(b.id(), (BULK, message(1, sent, 40_000))).unwrap();
             let votes = [
@@ -244,8 +245,10 @@ fn storm(reconnects: u64) {
             }
             // The block may still be under way: then it is hit in its middle.
             drop(bulk);
+            connected = pair.proxy.stats().connected;
             pair.proxy.reset_all();
         }
+        assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected && stats.flows == 1));
         pair.wait_up();
         eventually("all is flushed", || a.snapshot().queued_bytes + b.snapshot().queued_bytes == 0);
         let one = |node: &Peer| node.snapshot().connections == 1;

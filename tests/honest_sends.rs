@@ -401,11 +401,15 @@ fn a_broadcast_waits_for_no_slow_peer_and_says_which_have_it() {
 }
 
 #[test]
-fn two_threads_can_wait_on_one_broadcast() {
-    let pair = Pair::start(unloaded);
-    pair.b.pause();
+fn many_threads_can_wait_on_one_broadcast() {
+    let hub = Peer::start(builder(unloaded).listen(any_addr()));
+    let addr = first_addr(&hub).to_string();
+    let [quick, slow] = [(); 2].map(|()| Peer::start(builder(unloaded).peer(addr.clone())));
+    [&quick, &slow].map(|peer| hub.wait_up(peer.id()));
+    // What is left in its inbox is not taken. (A batch at most was under way when it paused.)
+    slow.pause();
     for seq in 0..20 {
-        let broadcast = Arc::new(pair.a.broadcast((NORMAL, message(1, seq, 64))));
+        let broadcast = Arc::new(hub.broadcast((NORMAL, message(1, seq, 64))));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 let broadcast = Arc::clone(&broadcast);
@@ -416,12 +420,10 @@ fn two_threads_can_wait_on_one_broadcast() {
                 })
             })
             .collect();
-        pair.b.resume();
         for waiter in waiters {
             let took = waiter.join().unwrap();
             assert!(took < PATIENCE / 2, "a waiter slept for {took:?} although the message was taken");
         }
-        pair.b.pause();
     }
 }
 
