@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,6 +54,8 @@ pub(crate) struct LinkHandle {
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
     pub(crate) listed: AtomicU64,
+    /// Whether new credit is withheld.
+    withheld: AtomicBool,
 }
 
 pub(crate) struct Core {
@@ -114,6 +116,7 @@ impl LinkHandle {
             space: Condvar::new(),
             changed: Condvar::new(),
             listed: AtomicU64::new(0),
+            withheld: AtomicBool::new(false),
         }
     }
 
@@ -399,6 +402,9 @@ impl LinkHandle {
 
     /// Withholds new credit from the peer, or gives it again.
     pub(crate) fn set_withheld(self: &Arc<Self>, withheld: bool) {
+        if self.withheld.swap(withheld, SeqCst) == withheld {
+            return;
+        }
         self.with(|core, now, fx| core.link.set_withheld(withheld, now, fx));
     }
 

@@ -29,7 +29,6 @@ const PAUSE: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(core: &Arc<Core>) {
     let mut planned = None;
-    let mut withheld = false;
     loop {
         core.hub.alarm.begin();
         if core.is_closing() && core.connections.load(SeqCst) == 0 {
@@ -41,12 +40,10 @@ pub(crate) fn run(core: &Arc<Core>) {
             handle_report(core, report, now);
         }
         let over = core.hub.over.load(SeqCst);
-        if over != withheld {
-            withheld = over;
-            core.links().iter().for_each(|link| link.set_withheld(over));
-        }
         let mut next = now + LONGEST_SLEEP;
         for link in core.links() {
+            // Those too that came after the bound was crossed.
+            link.set_withheld(over);
             next = sooner(next, link.tick());
             announce_state(core, &link, now);
             core.tidy(&link);
