@@ -292,9 +292,29 @@ impl<T: Awaited, R> Link<T, R> {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.out.push(kind, body, deadline, token);
             self.counters.messages_sent += 1;
+            let ended = fx.ended.len();
             lane.out.refuse_if_unknown(&mut fx.ended);
-            if let Some(conn) = lane.conn {
+            let conn = lane.conn;
+            self.end_unsent_requests(ended, fx);
+            if let Some(conn) = conn {
                 self.wake(conn, fx);
+            }
+        }
+    }
+
+    /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
+    /// `fx.ended` had `from` entries.
+    fn end_unsent_requests(&mut self, from: usize, fx: &mut Effects<T, R>) {
+        for (_, outcome, kind) in fx.ended.iter().skip(from) {
+            let error = match outcome {
+                Outcome::Taken => continue,
+                Outcome::Expired => RequestError::Expired,
+                Outcome::Dropped(reason) => RequestError::Dropped(*reason),
+            };
+            if let MessageKind::Request { id, .. } = kind
+                && let Some(pending) = self.requests.close(*id)
+            {
+                fx.replies.push((pending.waiter, Err(error)));
             }
         }
     }
@@ -324,7 +344,7 @@ impl<T: Awaited, R> Link<T, R> {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
         let Some(lane) = self.lane_index(lane).and_then(|index| self.lanes.get_mut(index)) else { return };
         match lane.out.withdraw(is_request) {
-            Some(token) => fx.ended.push((token, outcome)),
+            Some((token, kind)) => fx.ended.push((token, outcome, kind)),
             None => {
                 self.cancels.push(request);
                 // More than the peer may have open at once cannot be of interest to it.

@@ -16,6 +16,7 @@ impl<T: Awaited, R> Link<T, R> {
         for lane in &mut self.lanes {
             lane.out.expire(now, &mut fx.ended);
         }
+        self.end_unsent_requests(ended, fx);
         for (id, pending) in self.requests.expire(now) {
             fx.replies.push((pending.waiter, Err(RequestError::Timeout)));
             self.withdraw_or_cancel(id, pending.lane, Outcome::Dropped(DropReason::Cancelled), fx);

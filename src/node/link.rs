@@ -147,7 +147,7 @@ impl LinkHandle {
 
     fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64) {
         let settled = !fx.ended.is_empty();
-        fx.ended.into_iter().for_each(|(token, outcome)| token.end(outcome));
+        fx.ended.into_iter().for_each(|(token, outcome, _)| token.end(outcome));
         fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
         self.hub.queued.release(freed);
         self.hub.inbox_changed(held, held_after);
