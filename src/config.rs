@@ -422,7 +422,8 @@ mod tests {
 
     #[test]
     fn a_bad_setting_is_named() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 9] = [
             ("network", |config| config.network = "x".repeat(33)),
             ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),

@@ -138,6 +138,15 @@ pub(crate) enum Refused {
     Closed,
 }
 
+/// A message as the application hands it over.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub(crate) lane: LaneId,
+    pub(crate) body: Bytes,
+    /// Dropped if its first byte was not sent by then.
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// What an accepted message is for, with the waiter for its reply if it is a request.
 pub(crate) enum Purpose<R> {
     Message,
@@ -221,14 +230,13 @@ impl<T: Awaited, R> Link<T, R> {
     /// waiter are dropped without a word. Gives the id of a request.
     pub(crate) fn send(
         &mut self,
-        lane: LaneId,
+        parcel: Parcel,
         purpose: Purpose<R>,
-        body: Bytes,
-        deadline: Option<Instant>,
         token: T,
         now: Instant,
         fx: &mut Effects<T, R>,
     ) -> Result<u64, Refused> {
+        let Parcel { lane, body, deadline } = parcel;
         let index = self.admit(lane, body.len())?;
         let (kind, id) = match purpose {
             Purpose::Message => (MessageKind::Message, 0),

@@ -98,7 +98,7 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, config }) => connect::dial(core, target, config),
+            Some(Action::Dial { target, config }) => connect::dial(core, target, &config),
             Some(Action::BreakerChanged { address, state }) => {
                 core.hub.mailbox.push_event(Event::Breaker { address, state });
             }
