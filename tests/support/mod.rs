@@ -1,4 +1,9 @@
-//! What the tests and the cluster example share: a proxy that causes faults, and child processes.
+//! What the tests and the cluster example share: a proxy that causes faults, and child processes; and
+//! for the tests of promises, nodes that keep a record of what they hear.
 
+pub mod child;
+pub mod cluster;
+pub mod numbered;
 pub mod process;
 pub mod proxy;
+pub mod raw;
