@@ -157,7 +157,11 @@ impl Cluster {
 
     pub(crate) fn freeze(&mut self, node: usize, frozen: bool) -> Result<(), Failure> {
         let member = self.members.get_mut(node).ok_or("no such node")?;
-        if frozen { member.child.freeze()? } else { member.child.thaw()? }
+        if frozen {
+            member.child.freeze()?
+        } else {
+            member.child.thaw()?
+        }
         member.frozen = frozen;
         Ok(())
     }
@@ -244,11 +248,7 @@ impl Cluster {
     }
 
     /// Waits for what must come, with all patience.
-    pub(crate) fn expect(
-        &mut self,
-        what: &str,
-        condition: impl Fn(&Cluster) -> bool,
-    ) -> Result<(), Failure> {
+    pub(crate) fn expect(&mut self, what: &str, condition: impl Fn(&Cluster) -> bool) -> Result<(), Failure> {
         if self.wait_for(Instant::now() + PATIENCE, condition)? {
             return Ok(());
         }
@@ -280,11 +280,7 @@ impl Cluster {
         for (node, line) in lines {
             self.handle_line(node, &line);
         }
-        self.view.refresh(&Progress {
-            members: &self.members,
-            ledger: &self.ledger,
-            row: self.rows.last(),
-        });
+        self.view.refresh(&Progress { members: &self.members, ledger: &self.ledger, row: self.rows.last() });
     }
 
     /// Asks the nodes for the state of their links and shows it, with what is missing.

@@ -295,4 +295,3 @@ pub(crate) fn next_job(jobs: &Receiver<Job>, deadline: Instant) -> Result<Option
 
 /// Nobody gives jobs any longer.
 pub(crate) struct Closed;
-

@@ -377,7 +377,7 @@ impl<T: Awaited> Outbound<T> {
         let offset = self.cursor;
         let stop = self.peer.limit.min(offset + max as u64);
         let mut flags = 0;
-        while self.cursor < stop && (self.cursor == offset || batch.has_room()) {
+        while self.cursor < stop && batch.has_room() {
             if self.cursor == self.end {
                 self.start_next(now, ended);
             }
