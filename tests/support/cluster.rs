@@ -177,6 +177,8 @@ impl Peer {
 
     /// Fails the test if anything came twice, out of order or damaged, or if the count is another.
     pub fn check(&self, messages: u64) {
+        // Taken, which receipts tell, comes a moment before looked at.
+        self.wait("all messages were looked at", |log| (log.checker.messages >= messages).then_some(()));
         self.look(|log| {
             assert!(log.checker.errors.is_empty(), "{:?}", log.checker.errors);
             assert_eq!(log.checker.messages, messages);
