@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use super::event::Event;
 use crate::clock;
 use crate::config::{ConfigError, PeerConfig};
 use crate::error::{SendError, SendErrorKind};
-use crate::event::Event;
 use crate::id::PeerId;
 use crate::lane::LaneId;
 use crate::link::Parcel;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::event::Event;
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::event::Event;
 use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::Action;
