@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let validators = (0..4)
         .map(|_| Ok(Node::builder().listen("127.0.0.1:0".parse()?).start()?))
         .collect::<Result<Vec<Node>, Box<dyn Error>>>()?;
-    for node in validators.iter().take(3).cloned() {
+    for node in validators.iter().take(3) {
+        let node = node.clone();
         let take_all = move || while node.recv().is_ok() {};
         std::thread::Builder::new().name("validator".into()).spawn(take_all)?;
     }

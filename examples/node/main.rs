@@ -72,7 +72,11 @@ fn start(args: Args) -> Result<bool, Failure> {
         StartError::Config(error) => Failure::Usage(error.to_string()),
         error => Failure::System(error.to_string()),
     })?;
-    run::Run::new(node, args).run(&signals).map_err(|error| Failure::System(error.to_string()))
+    match run::Run::new(node, args).run(&signals) {
+        // Whoever read the lines has had enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        result => result.map_err(|error| Failure::System(error.to_string())),
+    }
 }
 
 /// A channel that gets each SIGINT and SIGTERM, so that the main loop can wait for them as for
