@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select};
+use crossbeam_channel::{Receiver, Select, bounded};
 use unbroken::{Event, Message, Node, Outcome, Outgoing, PeerId, Receipt, SendErrorKind};
 
 use crate::args::Args;
@@ -28,7 +28,8 @@ pub(crate) struct Run {
     plans: [Plan; 2],
     /// When sending may begin: known once the first link is up.
     send_from: Option<Instant>,
-    stopping: bool,
+    /// Closed when the node has said its goodbyes; `None` until it stops.
+    stopped: Option<Receiver<()>>,
 }
 
 /// When the next message of a kind goes to all peers.
@@ -86,7 +87,7 @@ impl Run {
                 plan(Kind::Bulk, args.bulk_every, args.bulk_size),
             ],
             send_from: None,
-            stopping: false,
+            stopped: None,
             node,
             args,
         }
@@ -102,6 +103,7 @@ impl Run {
             let line = self.report.event("listening").with("addr", addr.to_string());
             line.say(&self.node, format_args!("listening on {addr}"))?;
         }
+        let mut at_once = false;
         loop {
             let deadline = self.send_due()?;
             self.wait(signals, deadline);
@@ -109,10 +111,11 @@ impl Run {
             if is_over || !signals.is_empty() {
                 let why = if is_over { "the time is over" } else { "a signal came" };
                 // A second signal ends it at once.
-                if self.stopping && signals.try_recv().is_ok() {
+                if self.stopped.is_some() && signals.try_recv().is_ok() {
+                    at_once = true;
                     break;
                 }
-                if !self.stopping {
+                if self.stopped.is_none() {
                     let _ = signals.try_recv();
                     self.stop(why)?;
                 }
@@ -123,16 +126,27 @@ impl Run {
             events.into_iter().try_for_each(|event| self.handle(event))?;
             self.collect_receipts()?;
         }
+        if let Some(stopped) = self.stopped.as_ref().filter(|_| !at_once) {
+            // The goodbyes; a second signal ends them too.
+            let mut select = Select::new();
+            select.recv(stopped);
+            select.recv(signals);
+            select.ready();
+        }
         self.collect_receipts()?;
         self.summary()
     }
 
     /// Begins the end: what was accepted still goes out, and what comes in is still taken.
     fn stop(&mut self, why: &str) -> io::Result<()> {
-        self.stopping = true;
+        let (done, stopped) = bounded::<()>(0);
+        self.stopped = Some(stopped);
         self.report.event("stopping").with("why", why).say(&self.node, format_args!("stopping: {why}"))?;
         let node = self.node.clone();
-        std::thread::Builder::new().name("shutdown".into()).spawn(move || node.shutdown(GRACE))?;
+        std::thread::Builder::new().name("shutdown".into()).spawn(move || {
+            node.shutdown(GRACE);
+            drop(done);
+        })?;
         Ok(())
     }
 
@@ -146,7 +160,7 @@ impl Run {
                 select.recv(ready.get_or_insert_with(|| receipt.ready()));
             }
         }
-        let end = self.args.run_for.filter(|_| !self.stopping).map(|run_for| self.start + run_for);
+        let end = self.args.run_for.filter(|_| self.stopped.is_none()).map(|run_for| self.start + run_for);
         match deadline.into_iter().chain(end).min() {
             Some(deadline) => drop(select.ready_deadline(deadline)),
             None => drop(select.ready()),
@@ -157,7 +171,7 @@ impl Run {
 
     /// Sends what is due. Gives the time of the next message.
     fn send_due(&mut self) -> io::Result<Option<Instant>> {
-        let Some(from) = self.send_from.filter(|_| !self.stopping) else { return Ok(None) };
+        let Some(from) = self.send_from.filter(|_| self.stopped.is_none()) else { return Ok(None) };
         let now = Instant::now();
         let mut due = Vec::new();
         for plan in &mut self.plans {
@@ -289,7 +303,7 @@ impl Run {
                 let text = format!("dial {address}: {reason}; {again}");
                 let line = report.event("dial_failed").with("address", address);
                 let line = line.with("reason", reason.to_string());
-                let next = next.map(|next| next.as_secs_f64() * 1e3);
+                let next = next.map(|next| (next.as_secs_f64() * 1e3).round());
                 line.with("next_ms", next).say(&self.node, text)
             }
             Event::Breaker { address, state } => {
