@@ -66,6 +66,10 @@
 //! wire    bytes <-> frames                            pure
 //! ```
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+#[path = "bench_support.rs"]
+pub mod __bench;
 mod clock;
 pub mod codec;
 mod config;

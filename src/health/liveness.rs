@@ -71,9 +71,13 @@ impl Liveness {
         }
     }
 
+    /// A byte arrived at `at`. To be told of the same byte again is no new sign of life: the monitor
+    /// repeats what it last heard of in each of its rounds.
     pub(crate) fn handle_received(&mut self, at: Instant) {
-        self.last_received = self.last_received.max(at);
-        self.heard = true;
+        if at > self.last_received {
+            self.last_received = at;
+            self.heard = true;
+        }
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
@@ -230,6 +234,21 @@ mod tests {
         assert_eq!(liveness.poll(sent + S), Some(Verdict::Suspect));
         liveness.handle_received(sent + 2 * S);
         assert_eq!(liveness.poll(sent + 2 * S), Some(Verdict::Recovered));
+    }
+
+    #[test]
+    fn the_same_byte_again_is_no_sign_of_life() {
+        let (mut liveness, now) = start();
+        ping(&mut liveness, now);
+        let heard = now + S / 2;
+        liveness.handle_received(heard);
+        assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Suspect));
+        for round in 0..10 {
+            liveness.handle_received(heard);
+            // As the monitor's round does: first at the time of the byte, then at its own.
+            assert_eq!(liveness.poll(heard), None, "round {round}");
+            assert_eq!(liveness.poll(now + 2 * S), None, "round {round}");
+        }
     }
 
     #[test]

@@ -42,9 +42,8 @@ impl Header {
             MessageKind::Reply { id } => (2, id, 0),
         };
         let word = (tag << 28) | payload_len as u32;
-        let source = [&word.to_le_bytes()[..], &id.to_le_bytes(), &wait.to_le_bytes()];
-        let mut bytes = [0; MAX_HEADER];
-        bytes.iter_mut().zip(source.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+        // Word, id and time to wait, one behind the other.
+        let bytes = (u128::from(word) | u128::from(id) << 32 | u128::from(wait) << 96).to_le_bytes();
         Header { bytes, len: header_len(tag).unwrap_or(MAX_HEADER) as u8 }
     }
 
