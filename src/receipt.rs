@@ -22,8 +22,36 @@ pub(crate) struct OnceCell<V> {
 
 #[derive(Debug)]
 enum State<V> {
-    Pending(Vec<Sender<()>>),
+    Pending(Vec<Watcher>),
     Set(Option<V>),
+}
+
+/// Who is told when a value is set.
+#[derive(Debug)]
+enum Watcher {
+    Token(Sender<()>),
+    Changes(Arc<Changes>),
+}
+
+impl Watcher {
+    fn tell(&self) {
+        match self {
+            // A full channel has its token already; a closed one is no longer watched.
+            Watcher::Token(token) => drop(token.try_send(())),
+            Watcher::Changes(changes) => {
+                *changes.count.lock() += 1;
+                changes.changed.notify_all();
+            }
+        }
+    }
+}
+
+/// Counts the values of a group that were set, for any number of threads that wait on the group: a token
+/// in a channel would wake one of them only.
+#[derive(Debug, Default)]
+struct Changes {
+    count: Mutex<u64>,
+    changed: Condvar,
 }
 
 impl<V> OnceCell<V> {
@@ -39,10 +67,7 @@ impl<V> OnceCell<V> {
             *state = State::Set(Some(value));
             drop(state);
             self.set.notify_all();
-            for watcher in watchers {
-                // A full channel has its token already; a closed one is no longer watched.
-                let _ = watcher.try_send(());
-            }
+            watchers.iter().for_each(Watcher::tell);
         }
     }
 
@@ -77,20 +102,18 @@ impl<V> OnceCell<V> {
         }
     }
 
-    /// Sends a token to `watcher` when the value is set; at once if it is.
-    pub(crate) fn watch(&self, watcher: Sender<()>) {
+    /// Tells `watcher` when the value is set; at once if it is.
+    fn watch(&self, watcher: Watcher) {
         match &mut *self.state.lock() {
             State::Pending(watchers) => watchers.push(watcher),
-            State::Set(_) => {
-                let _ = watcher.try_send(());
-            }
+            State::Set(_) => watcher.tell(),
         }
     }
 
     /// A channel that gets one token when the value is set, for `select!`.
     pub(crate) fn ready(&self) -> Receiver<()> {
         let (sender, receiver) = bounded(1);
-        self.watch(sender);
+        self.watch(Watcher::Token(sender));
         receiver
     }
 }
@@ -164,7 +187,7 @@ impl Receipt {
 pub struct Broadcast {
     receipts: Vec<(PeerId, Receipt)>,
     refused: Vec<(PeerId, crate::error::SendErrorKind)>,
-    changed: Receiver<()>,
+    changes: Arc<Changes>,
 }
 
 /// How far a broadcast has come.
@@ -205,11 +228,11 @@ impl Broadcast {
         receipts: Vec<(PeerId, Receipt)>,
         refused: Vec<(PeerId, crate::error::SendErrorKind)>,
     ) -> Self {
-        let (sender, changed) = bounded(1);
+        let changes = Arc::<Changes>::default();
         for (_, receipt) in &receipts {
-            receipt.cell.watch(sender.clone());
+            receipt.cell.watch(Watcher::Changes(Arc::clone(&changes)));
         }
-        Broadcast { receipts, refused, changed }
+        Broadcast { receipts, refused, changes }
     }
 
     pub(crate) fn refuse(&mut self, refused: Vec<(PeerId, crate::error::SendErrorKind)>) {
@@ -263,6 +286,7 @@ impl Broadcast {
             self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
         let sum = |peers: &[PeerId]| peers.iter().filter_map(|peer| weights.get(peer)).sum::<u64>();
         loop {
+            let seen = *self.changes.count.lock();
             let progress = self.progress();
             let reached = sum(&progress.taken);
             if reached >= wanted {
@@ -273,11 +297,16 @@ impl Broadcast {
             if impossible || over {
                 return Err(QuorumError { progress, reached, wanted, impossible });
             }
-            // Whether a token or the end of the time: look again.
-            let _ = match deadline {
-                Some(deadline) => self.changed.recv_deadline(deadline).is_ok(),
-                None => self.changed.recv().is_ok(),
-            };
+            let mut count = self.changes.count.lock();
+            while *count == seen {
+                match deadline {
+                    Some(deadline) if self.changes.changed.wait_until(&mut count, deadline).timed_out() => {
+                        break;
+                    }
+                    Some(_) => {}
+                    None => self.changes.changed.wait(&mut count),
+                }
+            }
         }
     }
 }

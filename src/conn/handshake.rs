@@ -84,6 +84,10 @@ pub(crate) fn introduce(
     stream.read_exact(&mut theirs)?;
     let theirs = Preface::decode(&theirs, card.network).map_err(HandshakeError::Preface)?;
     if theirs.peer == card.peer {
+        if !dialled {
+            // Our own dial waits at the other end: only our name tells it whom it has reached.
+            stream.write_all(&ours)?;
+        }
         return Err(HandshakeError::SelfConnection);
     }
     if let Some(expected) = expected.filter(|expected| *expected != theirs.peer) {

@@ -175,10 +175,11 @@ impl Peer {
         self.wait(&what, |log| (log.checker.count(lane, stream) >= count).then_some(()));
     }
 
-    /// Fails the test if anything came twice, out of order or damaged, or if the count is another.
+    /// Waits for that many messages in all; fails the test if anything came twice, out of order or
+    /// damaged, or if there are more.
     pub fn check(&self, messages: u64) {
-        // Taken, which receipts tell, comes a moment before looked at.
-        self.wait("all messages were looked at", |log| (log.checker.messages >= messages).then_some(()));
+        let what = format!("{messages} messages");
+        self.wait(&what, |log| (log.checker.messages >= messages).then_some(()));
         self.look(|log| {
             assert!(log.checker.errors.is_empty(), "{:?}", log.checker.errors);
             assert_eq!(log.checker.messages, messages);
@@ -208,9 +209,9 @@ impl Shared {
                 match event {
                     Event::Message(mut message) if message.is_request() => {
                         let echo = message.payload().clone().into_bytes();
+                        self.log.lock().requests += 1;
                         // Nobody may wait any more: that is the requester's business.
                         let _ = message.reply(echo);
-                        self.log.lock().requests += 1;
                     }
                     Event::Message(message) => {
                         let lane = message.lane();

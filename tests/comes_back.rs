@@ -1,0 +1,279 @@
+//! Promise 7: a lost connection to a wanted peer is redialled at once, then with exponential backoff and jitter,
+//! for ever; a breaker stops hammering a peer that fails; what was waiting is sent when the link is back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test: it fails by panicking, and it reads the real clock"
+)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use support::cluster::{
+    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
+};
+use support::numbered::message;
+use support::proxy::FaultProxy;
+use unbroken::{
+    BreakerState, Config, EndCause, EndReason, Event, Identity, LinkState, NORMAL, Outcome, Outgoing,
+    PeerConfig, URGENT,
+};
+
+const SLACK: Duration = Duration::from_secs(2);
+const MS: Duration = Duration::from_millis(1);
+
+fn calm(config: &mut Config) {
+    config.path = calm_path();
+}
+
+fn dial_failed(event: &Event) -> Option<(EndReason, Option<Duration>)> {
+    match event {
+        Event::DialFailed { reason, next, .. } => Some((reason.clone(), *next)),
+        _ => None,
+    }
+}
+
+fn breaker(event: &Event) -> Option<BreakerState> {
+    match event {
+        Event::Breaker { state, .. } => Some(*state),
+        _ => None,
+    }
+}
+
+/// The n-th dial that failed behind a mark.
+fn nth_failure(peer: &Peer, mark: usize, n: usize) -> (Instant, (EndReason, Option<Duration>)) {
+    peer.wait(&format!("{} failed dials", n + 1), |log| {
+        let later = log.events.get(mark..).unwrap_or_default();
+        later.iter().filter_map(|(at, event)| Some((*at, dial_failed(event)?))).nth(n)
+    })
+}
+
+#[test]
+fn redials_at_once_and_then_with_growing_jitter() {
+    // A whole second would pass before the first attempt, were it not made at once.
+    let pair = Pair::start(|config| {
+        calm(config);
+        config.path.breaker_threshold = 1000;
+    });
+    let mut waits = Vec::new();
+    for round in 0..3 {
+        pair.wait_up();
+        let receipt = pair.a.send(pair.b.id(), (URGENT, message(1, round, 64))).unwrap();
+        all_taken(&[receipt]); // The connection has proved itself: the backoff begins anew.
+        let mark = pair.a.mark();
+        pair.proxy.update(|faults| faults.refuse = true);
+        pair.proxy.reset_all();
+        let (lost, ()) = pair.a.wait_event("the loss", mark, |event| match event {
+            Event::Disconnected { .. } => Some(()),
+            _ => None,
+        });
+        let (first, (reason, _)) = nth_failure(&pair.a, mark, 0);
+        assert!(matches!(&reason.cause, EndCause::Io { doing, .. } if doing == "connect"), "{reason}");
+        assert!(first.saturating_duration_since(lost) < SLACK, "not redialled at once");
+        for n in 0..7 {
+            let (_, (_, next)) = nth_failure(&pair.a, mark, n);
+            let bound = (calm_path().backoff_first * (1 << n)).min(calm_path().backoff_max);
+            let next = next.expect("it is dialled again");
+            assert!(next <= bound, "attempt {n}: {next:?}, at most {bound:?}");
+            waits.push((next, bound));
+        }
+        // As many as the waits allow, and no more: nobody is hammered.
+        pair.proxy.update(|faults| faults.refuse = false);
+    }
+    let shares: Vec<f64> =
+        waits.iter().map(|(wait, bound)| wait.as_secs_f64() / bound.as_secs_f64()).collect();
+    println!("waits as parts of their bounds: {shares:.2?}");
+    let spread = |low: f64, high: f64| shares.iter().filter(|share| (low..high).contains(*share)).count();
+    assert!(spread(0.0, 0.5) >= 3 && spread(0.5, 1.01) >= 3, "no full jitter: {shares:?}");
+    assert!(waits.iter().any(|(wait, _)| *wait > calm_path().backoff_first * 2), "never grows: {waits:?}");
+    pair.wait_up();
+}
+
+#[test]
+fn the_breaker_opens_tries_once_at_a_time_and_closes() {
+    let pair = Pair::start(|config| {
+        calm(config);
+        config.path.breaker_threshold = 3;
+        config.path.backoff_first = 20 * MS;
+        config.path.backoff_max = 300 * MS;
+    });
+    let (a, peer) = (&pair.a, pair.b.id());
+    assert_eq!(a.peer(peer).unwrap().breaker, BreakerState::Closed);
+    let mark = a.mark();
+    pair.proxy.update(|faults| faults.refuse = true);
+    pair.proxy.reset_all();
+    let states = |n: usize| {
+        a.wait(&format!("{n} changes of the breaker"), |log| {
+            let later = log.events.get(mark..).unwrap_or_default();
+            let states: Vec<_> = later.iter().filter_map(|(_, event)| breaker(event)).take(n).collect();
+            (states.len() == n).then_some(states)
+        })
+    };
+    use BreakerState::{Closed, HalfOpen, Open};
+    assert_eq!(states(4), [Open, HalfOpen, Open, HalfOpen]);
+    // It opened with the third failure in a row.
+    let before = a.look(|log| {
+        let later = log.events.get(mark..).unwrap_or_default();
+        later
+            .iter()
+            .take_while(|(_, event)| breaker(event).is_none())
+            .filter_map(|(_, e)| dial_failed(e))
+            .count()
+    });
+    assert!((3..=4).contains(&before), "opened after {before} failures");
+    let snapshot = a.peer(peer).unwrap();
+    assert!(snapshot.breaker != Closed && snapshot.failures >= 3, "{snapshot:?}");
+    assert_eq!(snapshot.state, LinkState::Down);
+    pair.proxy.update(|faults| faults.refuse = false);
+    a.wait("the breaker closes", |log| {
+        let later = log.events.get(mark..).unwrap_or_default();
+        later.iter().filter_map(|(_, event)| breaker(event)).any(|state| state == Closed).then_some(())
+    });
+    pair.wait_up();
+    let snapshot = a.peer(peer).unwrap();
+    assert_eq!((snapshot.breaker, snapshot.failures), (Closed, 0));
+}
+
+#[test]
+fn a_hole_costs_one_dial_at_a_time_each_within_its_timeout() {
+    let pair = Pair::unconnected(calm, calm);
+    if !pair.proxy.black_hole_new(true) {
+        return skip("no TCP_MD5SIG, no black hole");
+    }
+    let start = Instant::now();
+    pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
+    let mut most = 0;
+    let failed = within(PATIENCE, || {
+        most = most.max(pair.a.snapshot().connections);
+        pair.a.look(|log| log.count(|event| dial_failed(event).is_some())) >= 3
+    });
+    assert!(failed, "three dials failed");
+    assert_eq!(most, 1, "dials at once");
+    let (at, (reason, _)) = nth_failure(&pair.a, 0, 0);
+    let took = at.saturating_duration_since(start);
+    let bound = calm_path().connect_timeout;
+    assert!(took >= bound / 2 && took < bound + SLACK, "{took:?}, configured {bound:?}");
+    assert!(matches!(&reason.cause, EndCause::Io { doing, .. } if doing == "connect"), "{reason}");
+    pair.proxy.heal();
+    pair.wait_up();
+}
+
+#[test]
+fn what_waited_is_delivered_when_the_peer_is_back_unless_its_time_is_over() {
+    let identity = Identity::generate().unwrap();
+    let peer = identity.peer_id();
+    let b = Peer::start(builder(calm).identity(identity.clone()).listen(any_addr()));
+    let addr = first_addr(&b);
+    let a = Peer::start(builder(calm).peer(addr.to_string()));
+    a.wait_up(peer);
+    let mark = a.mark();
+    drop(b);
+    a.wait_event("the goodbye", mark, |event| match event {
+        Event::LinkDown { .. } => Some(()),
+        _ => None,
+    });
+    let expiring = Outgoing::new(NORMAL, message(2, 0, 64)).expires_in(50 * MS);
+    let expired = a.send(peer, expiring).unwrap();
+    let receipts: Vec<_> =
+        (0..50).map(|seq| a.send(peer, (NORMAL, message(1, seq, 3000))).unwrap()).collect();
+    let question = a.request(peer, (NORMAL, message(3, 0, 64))).unwrap();
+    assert_eq!(expired.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    let b = Peer::start(builder(calm).identity(identity).listen(addr));
+    all_taken(&receipts);
+    assert_eq!(question.wait().unwrap().into_bytes(), message(3, 0, 64));
+    b.check(50);
+    let restarted = a.look(|log| log.count(|event| matches!(event, Event::PeerRestarted { .. })));
+    assert_eq!(restarted, 1);
+    let after = a.look(|log| {
+        log.events.iter().skip(mark).find_map(|(_, event)| match event {
+            Event::LinkUp { after, .. } => Some(*after),
+            _ => None,
+        })
+    });
+    assert!(matches!(after, Some(Some(_))), "how long it was away is told: {after:?}");
+}
+
+#[test]
+fn a_peer_known_by_name_can_be_sent_to_before_it_was_ever_there() {
+    let identity = Identity::generate().unwrap();
+    let proxy = FaultProxy::start(any_addr()).unwrap();
+    proxy.update(|faults| faults.refuse = true);
+    let wanted = PeerConfig { id: Some(identity.peer_id()), ..PeerConfig::new(proxy.addr().to_string()) };
+    let a = Peer::start(builder(|config| {
+        calm(config);
+        config.peers.push(wanted);
+    }));
+    let receipt = a.send(identity.peer_id(), (URGENT, message(1, 0, 64))).unwrap();
+    nth_failure(&a, 0, 0);
+    assert_eq!(receipt.poll(), None);
+    let b = Peer::start(builder(calm).identity(identity).listen(any_addr()));
+    proxy.retarget(first_addr(&b));
+    proxy.update(|faults| faults.refuse = false);
+    all_taken(&[receipt]);
+    b.check(1);
+}
+
+#[test]
+fn the_wrong_peer_and_this_node_itself_are_refused() {
+    let b = Peer::start(builder(calm).listen(any_addr()));
+    let expected = Identity::generate().unwrap().peer_id();
+    let a = Peer::start(
+        builder(|config| {
+            calm(config);
+            config
+                .peers
+                .push(PeerConfig { id: Some(expected), ..PeerConfig::new(first_addr(&b).to_string()) });
+        })
+        .listen(any_addr()),
+    );
+    let (_, (reason, next)) = nth_failure(&a, 0, 0);
+    assert!(matches!(reason.cause, EndCause::Refused(_)), "{reason}");
+    assert!(next.is_some(), "the right one may come yet");
+    let mark = a.mark();
+    let own = first_addr(&a).to_string();
+    a.add_peer(PeerConfig::new(own.clone())).unwrap();
+    a.wait_event("the refusal of itself", mark, |event| match event {
+        Event::DialFailed { address, reason, next: None } if *address == own => {
+            assert_eq!(reason.cause, EndCause::SelfConnection);
+            Some(())
+        }
+        _ => None,
+    });
+    assert!(a.peer(a.id()).is_none(), "no link to itself");
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let b = Peer::start(builder(calm).listen(any_addr()));
+    let a = Peer::start(builder(calm).peer(format!("localhost:{}", first_addr(&b).port())));
+    a.wait_up(b.id());
+}
+
+#[test]
+fn a_peer_that_greets_and_leaves_is_not_hammered() {
+    // It accepts and closes at once, which fails no connect: the backoff must see it all the same.
+    let listener = TcpListener::bind(any_addr()).unwrap();
+    let a = Peer::start(
+        builder(|config| {
+            calm(config);
+            config.path.backoff_first = 200 * MS;
+            config.path.breaker_threshold = 1000;
+        })
+        .peer(listener.local_addr().unwrap().to_string()),
+    );
+    let start = Instant::now();
+    for _ in 0..6 {
+        drop(listener.accept().unwrap());
+    }
+    let (_, (reason, _)) = nth_failure(&a, 0, 4);
+    assert!(matches!(reason.cause, EndCause::Closed | EndCause::Io { .. }), "{reason}");
+    // Expected 200/2 + 400/2 + 800/2 + 1600/2 + 3200/2 ms; a tenth of it once in very many runs.
+    assert!(start.elapsed() > 300 * MS, "six dials within {:?}", start.elapsed());
+    eventually("it goes on", || a.look(|log| log.count(|event| dial_failed(event).is_some())) >= 5);
+}

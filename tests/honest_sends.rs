@@ -1,0 +1,503 @@
+//! Promise 3: a send never says Ok for something it dropped. Every accepted message has a receipt that ends in
+//! exactly one way; a refused one comes back; a full queue blocks, times out or refuses.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test: it fails by panicking, and it reads the real clock"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::select;
+use support::cluster::{
+    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr,
+};
+use support::numbered::message;
+use support::proxy::{FaultProxy, Faults, Ways};
+use unbroken::{
+    BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
+    PeerConfig, PeerId, RequestError, SendErrorKind, TakenWhen, URGENT,
+};
+
+const KIB: usize = 1024;
+
+fn unloaded(config: &mut Config) {
+    config.path = calm_path();
+}
+
+/// The link is lost, and stays lost until the proxy says otherwise.
+fn cut_off(pair: &Pair) {
+    pair.proxy.update(|faults| faults.refuse = true);
+    pair.proxy.reset_all();
+    for (peer, other) in [(&pair.a, pair.b.id()), (&pair.b, pair.a.id())] {
+        eventually("the link is down", || peer.peer(other).unwrap().connections.is_empty());
+    }
+}
+
+fn reunite(pair: &Pair) {
+    pair.proxy.update(|faults| faults.refuse = false);
+}
+
+fn next_message(node: &Node) -> Message {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(Event::Message(message)) = node.recv_timeout(PATIENCE).unwrap() {
+            return message;
+        }
+    }
+    panic!("no message came")
+}
+
+#[test]
+fn taken_means_taken() {
+    let pair = Pair::start(unloaded);
+    pair.b.pause();
+    let first = pair.a.send(pair.b.id(), (NORMAL, message(1, 0, 100))).unwrap();
+    let receipts: Vec<_> =
+        (1..200).map(|seq| pair.a.send(pair.b.id(), (NORMAL, message(1, seq, 100))).unwrap()).collect();
+    let received = || pair.b.peer(pair.a.id()).unwrap().messages_received;
+    eventually("all are in the peer's memory", || received() == 200);
+    // In its memory is not taken: a batch at most was under way when it paused.
+    let last = receipts.last().unwrap();
+    assert_eq!(last.poll(), None);
+    assert_eq!(last.wait_timeout(Duration::from_millis(100)), None);
+    let ready = last.ready();
+    assert!(ready.is_empty());
+    pair.b.resume();
+    select! {
+        recv(ready) -> token => token.unwrap(),
+        default(PATIENCE) => panic!("the receipt never became ready"),
+    }
+    assert_eq!(last.poll(), Some(Outcome::Taken));
+    // It says the same for ever, however it is asked.
+    assert_eq!(last.wait(), Outcome::Taken);
+    last.ready().recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first.clone().wait_timeout(PATIENCE), Some(Outcome::Taken));
+    all_taken(&receipts);
+    pair.b.check(200);
+}
+
+#[test]
+fn done_means_processed_in_any_order() {
+    let lanes = |config: &mut Config| {
+        unloaded(config);
+        config.lanes.iter_mut().for_each(|lane| lane.taken_when = TakenWhen::Done);
+    };
+    let b = builder(lanes).listen(any_addr()).start().unwrap();
+    let a = Peer::start(builder(lanes).peer(first_addr(&b).to_string()));
+    a.wait_up(b.id());
+    let receipts: Vec<_> = (0..3).map(|seq| a.send(b.id(), (NORMAL, message(1, seq, 64))).unwrap()).collect();
+    let mut held: Vec<Message> = (0..3).map(|_| next_message(&b)).collect();
+    assert_eq!(receipts[0].wait_timeout(Duration::from_millis(150)), None, "taken out is not done");
+    // Acknowledgements are cumulative: the second is done first, and waits for the first.
+    drop(held.remove(1));
+    assert_eq!(receipts[1].wait_timeout(Duration::from_millis(150)), None);
+    held.remove(0).done();
+    all_taken(&receipts[..2]);
+    assert_eq!(receipts[2].poll(), None);
+    drop(held);
+    all_taken(&receipts);
+    a.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn a_message_whose_time_is_over_is_not_sent_and_says_so() {
+    let pair = Pair::start(unloaded);
+    let peer = pair.b.id();
+    cut_off(&pair);
+    let brief = Outgoing::new(NORMAL, message(9, 0, 64)).expires_in(Duration::from_millis(100));
+    let brief = pair.a.send(peer, brief).unwrap();
+    let lasting = pair.a.send(peer, (NORMAL, message(1, 0, 64))).unwrap();
+    let long = Outgoing::new(NORMAL, message(1, 1, 64)).expires_in(Duration::from_secs(60));
+    let long = pair.a.send(peer, long).unwrap();
+    assert_eq!(brief.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    assert_eq!((lasting.poll(), long.poll()), (None, None));
+    reunite(&pair);
+    all_taken(&[lasting, long]);
+    // The expired one is not among them: that would be an error of content and of count.
+    pair.b.check(2);
+    assert_eq!(pair.b.look(|log| log.checker.count(NORMAL, 9)), 0);
+}
+
+#[test]
+fn a_message_that_had_begun_does_not_expire() {
+    let pair = Pair::unconnected(unloaded, unloaded);
+    pair.proxy.set(Faults {
+        rate: Ways::both(Some(1_000_000)),
+        recv_buffer: Some(16 * KIB),
+        ..Faults::default()
+    });
+    pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
+    pair.wait_up();
+    let peer = pair.b.id();
+    let expiring =
+        |seq| Outgoing::new(BULK, message(1, seq, 700 * KIB)).expires_in(Duration::from_millis(350));
+    let first = pair.a.send(peer, expiring(0)).unwrap();
+    let second = pair.a.send(peer, expiring(1)).unwrap();
+    all_taken(&[first]);
+    assert_eq!(second.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    pair.b.check(1);
+}
+
+#[test]
+fn what_is_left_at_shutdown_says_so_and_what_comes_later_comes_back() {
+    let pair = Pair::start(unloaded);
+    let peer = pair.b.id();
+    cut_off(&pair);
+    let receipts: Vec<_> =
+        (0..10).map(|seq| pair.a.send(peer, (NORMAL, message(1, seq, 64))).unwrap()).collect();
+    let pending = pair.a.request(peer, (NORMAL, message(2, 0, 64))).unwrap();
+    let waiting = receipts[9].clone();
+    let waiter = thread::spawn(move || waiting.wait());
+    pair.a.shutdown(Duration::ZERO);
+    let dropped = Outcome::Dropped(DropReason::Shutdown);
+    assert!(receipts.iter().all(|receipt| receipt.poll() == Some(dropped)));
+    assert_eq!(waiter.join().unwrap(), dropped);
+    assert_eq!(pending.wait().err(), Some(RequestError::Dropped(DropReason::Shutdown)));
+    let late = message(3, 0, 64);
+    let error = pair.a.send(peer, (NORMAL, late.clone())).unwrap_err();
+    assert_eq!((error.kind(), error.clone().into_message()), (&SendErrorKind::Closed, late));
+    let broadcast = pair.a.broadcast((NORMAL, "late"));
+    assert_eq!(broadcast.refused(), [(peer, SendErrorKind::Closed)]);
+}
+
+#[test]
+fn a_removed_peer_and_a_forgotten_one() {
+    let pair = Pair::start(|config| {
+        unloaded(config);
+        config.resumption = Duration::from_millis(400);
+    });
+    let peer = pair.b.id();
+    cut_off(&pair);
+    let mark = pair.a.mark();
+    let receipt = pair.a.send(peer, (NORMAL, message(1, 0, 64))).unwrap();
+    let pending = pair.a.request(peer, (NORMAL, message(1, 1, 64))).unwrap();
+    let forgotten = DropReason::ResumptionExpired;
+    assert_eq!(receipt.wait_timeout(PATIENCE), Some(Outcome::Dropped(forgotten)));
+    assert_eq!(pending.wait().err(), Some(RequestError::Dropped(forgotten)));
+    let (_, lost) = pair.a.wait_event("the loss", mark, |event| match event {
+        Event::Lost { messages, by_peer: false, .. } => Some(*messages),
+        _ => None,
+    });
+    assert_eq!(lost, 2);
+    // And the link works again afterwards, from a new beginning.
+    reunite(&pair);
+    pair.wait_up();
+    let receipt = pair.a.send(peer, (NORMAL, message(2, 0, 64))).unwrap();
+    all_taken(&[receipt]);
+    pair.b.check(1);
+
+    pair.b.pause();
+    let receipts: Vec<_> =
+        (1..100).map(|seq| pair.a.send(peer, (NORMAL, message(2, seq, 64))).unwrap()).collect();
+    assert!(pair.a.remove_peer(peer));
+    let last = receipts.last().unwrap().wait_timeout(PATIENCE);
+    assert_eq!(last, Some(Outcome::Dropped(DropReason::PeerRemoved)));
+    assert!(receipts.iter().all(|receipt| receipt.poll().is_some()));
+    let error = pair.a.send(peer, (NORMAL, "x")).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::UnknownPeer(peer));
+}
+
+#[test]
+fn what_nobody_can_take_is_refused_here_or_there() {
+    let lane = |id: u8, max: usize| LaneConfig {
+        id: LaneId(id),
+        max_message: max,
+        window: max + 64 * KIB,
+        ..LaneConfig::default()
+    };
+    let pair = Pair::start_each(
+        |config| {
+            unloaded(config);
+            config.lanes = vec![lane(1, 100 * KIB), lane(7, 100 * KIB)];
+        },
+        |config| {
+            unloaded(config);
+            config.lanes = vec![lane(1, 10 * KIB)];
+        },
+    );
+    let peer = pair.b.id();
+    let large = message(1, 0, 100 * KIB + 1);
+    let error = pair.a.send(peer, (NORMAL, large.clone())).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::TooLarge { len: 100 * KIB + 1, max: 100 * KIB });
+    assert_eq!(error.into_message(), large);
+    let error = pair.a.try_send(peer, (LaneId(9), "x")).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::UnknownLane(LaneId(9)));
+    assert_eq!(error.into_message(), "x");
+    let stranger = PeerId::from_bytes([9; 32]);
+    let error = pair.a.send(stranger, (NORMAL, "x")).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::UnknownPeer(stranger));
+    // Only the peer knows better: then the receipt tells, and what is behind goes on.
+    let too_large = pair.a.send(peer, (NORMAL, message(1, 0, 50 * KIB))).unwrap();
+    let fits = pair.a.send(peer, (NORMAL, message(2, 0, 10 * KIB))).unwrap();
+    assert_eq!(too_large.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::TooLargeForPeer)));
+    all_taken(&[fits]);
+    let no_lane = pair.a.send(peer, (LaneId(7), "x")).unwrap();
+    assert_eq!(no_lane.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::LaneRefused)));
+    pair.b.check(1);
+}
+
+fn small_queue(config: &mut Config) {
+    unloaded(config);
+    config.lanes[1].max_message = 32 * KIB;
+    config.lanes[1].queue = 64 * KIB;
+}
+
+#[test]
+fn a_full_queue_refuses_times_out_or_blocks() {
+    let pair = Pair::start(small_queue);
+    let peer = pair.b.id();
+    cut_off(&pair);
+    let mut receipts = Vec::new();
+    let refused = loop {
+        match pair.a.try_send(peer, (NORMAL, message(1, receipts.len() as u64, 10_000))) {
+            Ok(receipt) => receipts.push(receipt),
+            Err(error) => break error,
+        }
+        assert!(receipts.len() < 10, "a queue of 64 KiB takes 100,000 bytes");
+    };
+    let next = receipts.len() as u64;
+    assert_eq!(next, 6, "six messages of 10,000 bytes fit into 64 KiB");
+    assert_eq!(refused.kind(), &SendErrorKind::Full);
+    assert_eq!(refused.into_message(), message(1, next, 10_000));
+    // The other lanes have room.
+    receipts.push(pair.a.try_send(peer, (URGENT, message(2, 0, 64))).unwrap());
+
+    let patience = Duration::from_millis(200);
+    let start = Instant::now();
+    let error = pair.a.send_timeout(peer, (NORMAL, message(1, next, 10_000)), patience).unwrap_err();
+    assert!(start.elapsed() >= patience, "gave up after {:?}", start.elapsed());
+    assert_eq!(error.kind(), &SendErrorKind::Timeout);
+    let message_again = error.into_message();
+    assert_eq!(message_again, message(1, next, 10_000));
+
+    // One that waits as long as it takes, and one with patience enough.
+    let (node, body) = (pair.a.node.clone(), message_again);
+    let blocked = thread::spawn(move || node.send(peer, (NORMAL, body)).unwrap());
+    let node = pair.a.node.clone();
+    let patient =
+        thread::spawn(move || node.send_timeout(peer, (LaneId(1), message(3, 0, 10_000)), PATIENCE).unwrap());
+    thread::sleep(Duration::from_millis(100)); // Nothing tells that a thread is blocked but that it does not return.
+    assert!(!blocked.is_finished() && !patient.is_finished());
+    reunite(&pair);
+    receipts.push(blocked.join().unwrap());
+    receipts.push(patient.join().unwrap());
+    all_taken(&receipts);
+    pair.b.check(9);
+}
+
+#[test]
+fn many_threads_on_a_full_queue_lose_nothing() {
+    let pair = Pair::start(small_queue);
+    let peer = pair.b.id();
+    let senders: Vec<_> = (0..8)
+        .map(|stream| {
+            let node = pair.a.node.clone();
+            thread::spawn(move || {
+                let mut receipts = Vec::new();
+                while receipts.len() < 150 {
+                    let seq = receipts.len() as u64;
+                    let mut body = message(stream, seq, 3000);
+                    // All three ways, again and again.
+                    let mut way = 0;
+                    let receipt = loop {
+                        way += 1;
+                        let outgoing = (NORMAL, body);
+                        let sent = match way % 3 {
+                            1 => node.try_send(peer, outgoing),
+                            2 => node.send_timeout(peer, outgoing, Duration::from_millis(1)),
+                            _ => node.send(peer, outgoing),
+                        };
+                        match sent {
+                            Ok(receipt) => break receipt,
+                            Err(error) => body = error.into_message(),
+                        }
+                    };
+                    receipts.push(receipt);
+                }
+                receipts
+            })
+        })
+        .collect();
+    for sender in senders {
+        all_taken(&sender.join().unwrap());
+    }
+    pair.b.check(8 * 150);
+}
+
+// --- broadcasts -----------------------------------------------------------------------------------
+
+#[test]
+fn a_broadcast_waits_for_no_slow_peer_and_says_which_have_it() {
+    let hub = Peer::start(builder(small_queue).listen(any_addr()));
+    let addr = first_addr(&hub).to_string();
+    let proxy = FaultProxy::start(first_addr(&hub)).unwrap();
+    let quick: Vec<_> = (0..2).map(|_| Peer::start(builder(small_queue).peer(addr.clone()))).collect();
+    let slow = Peer::start(builder(small_queue).peer(proxy.addr().to_string()));
+    for peer in quick.iter().chain([&slow]) {
+        hub.wait_up(peer.id());
+    }
+    let mut quick_ids: Vec<PeerId> = quick.iter().map(|peer| peer.id()).collect();
+    quick_ids.sort();
+    let sorted = |peers: &[PeerId]| {
+        let mut peers = peers.to_vec();
+        peers.sort();
+        peers
+    };
+
+    let all = hub.broadcast((NORMAL, message(1, 0, 64)));
+    let progress = all.wait_for(3, PATIENCE).unwrap();
+    assert_eq!((progress.taken.len(), progress.failed.len(), progress.pending.len()), (3, 0, 0));
+    assert!(all.refused().is_empty());
+
+    // Nobody hears the slow one any more, but its link is not given up.
+    proxy.update(|faults| faults.stall = Ways::both(true));
+    let one = hub.broadcast((NORMAL, message(1, 1, 64)));
+    assert_eq!(sorted(&one.wait_for(2, PATIENCE).unwrap().taken), quick_ids);
+    let error = one.wait_for(3, Duration::from_millis(100)).unwrap_err();
+    assert_eq!((error.reached, error.wanted, error.impossible), (2, 3, false));
+    assert_eq!(error.progress.pending, [slow.id()]);
+    let error = one.wait_for(4, PATIENCE).unwrap_err();
+    assert!(error.impossible, "there are only three peers: {error}");
+    // By weight: the slow one alone is worth more than both others.
+    let weight = |peer| if peer == slow.id() { 10 } else { 3 };
+    assert_eq!(sorted(&one.wait_for_weight(6, PATIENCE, weight).unwrap().taken), quick_ids);
+    let error = one.wait_for_weight(7, Duration::from_millis(50), weight).unwrap_err();
+    assert_eq!((error.reached, error.wanted, error.impossible), (6, 7, false));
+    let error = one.wait_for_weight(17, PATIENCE, weight).unwrap_err();
+    assert!(error.impossible);
+
+    // Its queue fills, and then it is refused, without delay for anybody.
+    let filled = (2..200).find(|seq| {
+        let broadcast = hub.broadcast((NORMAL, message(1, *seq, 5000)));
+        assert_eq!(sorted(&broadcast.wait_for(2, PATIENCE).unwrap().taken), quick_ids);
+        match broadcast.refused() {
+            [] => false,
+            refused => {
+                assert_eq!(refused, [(slow.id(), SendErrorKind::Full)]);
+                true
+            }
+        }
+    });
+    let count = filled.expect("a queue of 64 KiB is full some time") + 1;
+    for peer in &quick {
+        peer.check(count);
+    }
+    let some = hub.broadcast_to(&[quick_ids[0], PeerId::from_bytes([5; 32])], (URGENT, message(2, 0, 64)));
+    assert_eq!(some.wait_for(1, PATIENCE).unwrap().taken, [quick_ids[0]]);
+    assert!(matches!(some.refused(), [(_, SendErrorKind::UnknownPeer(_))]));
+    proxy.update(|faults| faults.stall = Ways::both(false));
+    one.wait_for(3, PATIENCE).unwrap();
+    slow.check(count - 1);
+}
+
+#[test]
+fn many_threads_can_wait_on_one_broadcast() {
+    let hub = Peer::start(builder(unloaded).listen(any_addr()));
+    let addr = first_addr(&hub).to_string();
+    let [quick, slow] = [(); 2].map(|()| Peer::start(builder(unloaded).peer(addr.clone())));
+    [&quick, &slow].map(|peer| hub.wait_up(peer.id()));
+    // What is left in its inbox is not taken. (A batch at most was under way when it paused.)
+    slow.pause();
+    for seq in 0..20 {
+        let broadcast = Arc::new(hub.broadcast((NORMAL, message(1, seq, 64))));
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let broadcast = Arc::clone(&broadcast);
+                thread::spawn(move || {
+                    let start = Instant::now();
+                    broadcast.wait_for(1, PATIENCE).unwrap();
+                    start.elapsed()
+                })
+            })
+            .collect();
+        for waiter in waiters {
+            let took = waiter.join().unwrap();
+            assert!(took < PATIENCE / 2, "a waiter slept for {took:?} although the message was taken");
+        }
+    }
+}
+
+// --- requests -------------------------------------------------------------------------------------
+
+#[test]
+fn a_request_ends_with_a_reply_a_timeout_or_a_cancellation() {
+    let b = builder(unloaded).listen(any_addr()).start().unwrap();
+    let a = Peer::start(builder(unloaded).peer(first_addr(&b).to_string()));
+    a.wait_up(b.id());
+    let question = |seq| (NORMAL, message(1, seq, 64));
+    let answer = |message: &mut Message| message.reply(Bytes::from_static(b"yes"));
+
+    // Answered, once.
+    let pending = a.request(b.id(), question(0)).unwrap();
+    let mut message = next_message(&b);
+    assert!(message.is_request() && message.is_awaited());
+    assert!(pending.poll().is_none() && pending.ready().is_empty());
+    answer(&mut message).unwrap();
+    assert_eq!(answer(&mut message).unwrap_err().kind(), &SendErrorKind::NoSuchRequest);
+    pending.ready().recv_timeout(PATIENCE).unwrap();
+    assert_eq!(pending.poll().unwrap().unwrap().into_bytes(), "yes");
+    assert!(pending.poll().is_none(), "the reply is given once");
+
+    // Not in time: the requester is told, and the one who answers too late as well.
+    let wait = Duration::from_millis(200);
+    let start = Instant::now();
+    let pending = a.request_timeout(b.id(), question(1), wait).unwrap();
+    let mut message = next_message(&b);
+    assert_eq!(pending.wait().err(), Some(RequestError::Timeout));
+    assert!(start.elapsed() >= wait);
+    eventually("the request is over there too", || !message.is_awaited());
+    assert_eq!(answer(&mut message).unwrap_err().kind(), &SendErrorKind::NoSuchRequest);
+
+    // Cancelled after it was seen.
+    let pending = a.request(b.id(), question(2)).unwrap();
+    let mut message = next_message(&b);
+    assert!(message.is_awaited());
+    drop(pending);
+    eventually("the cancellation has arrived", || !message.is_awaited());
+    let error = answer(&mut message).unwrap_err();
+    assert_eq!((error.kind(), error.clone().into_message()), (&SendErrorKind::NoSuchRequest, "yes".into()));
+
+    // A plain message cannot be answered.
+    let receipt = a.send(b.id(), question(3)).unwrap();
+    assert_eq!(answer(&mut next_message(&b)).unwrap_err().kind(), &SendErrorKind::NoSuchRequest);
+    all_taken(&[receipt]);
+    assert_eq!(a.peer(b.id()).unwrap().requests_waiting, 0);
+}
+
+#[test]
+fn a_request_that_was_never_sent_is_withdrawn() {
+    let pair = Pair::start(|config| {
+        unloaded(config);
+        config.max_requests = 3;
+    });
+    let peer = pair.b.id();
+    cut_off(&pair);
+    let ask = |seq| pair.a.request(peer, (NORMAL, message(1, seq, 64)));
+    let pending: Vec<_> = (0..3).map(|seq| ask(seq).unwrap()).collect();
+    let error = ask(3).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::TooManyRequests { max: 3 });
+    assert_eq!(error.into_message(), message(1, 3, 64));
+    let receipts: Vec<_> = pending.iter().map(|pending| pending.receipt().clone()).collect();
+    drop(pending);
+    let cancelled = Some(Outcome::Dropped(DropReason::Cancelled));
+    assert!(receipts.iter().all(|receipt| receipt.wait_timeout(PATIENCE) == cancelled));
+    let late = pair.a.request_timeout(peer, (NORMAL, message(1, 4, 64)), Duration::from_millis(50)).unwrap();
+    let receipt = late.receipt().clone();
+    assert_eq!(late.wait().err(), Some(RequestError::Timeout));
+    assert_eq!(receipt.wait_timeout(PATIENCE), cancelled);
+    reunite(&pair);
+    pair.wait_up();
+    let reply = ask(5).unwrap().wait().unwrap();
+    assert_eq!(reply.into_bytes(), message(1, 5, 64));
+    assert_eq!(pair.b.look(|log| log.requests), 1, "the others were never sent");
+}

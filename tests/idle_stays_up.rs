@@ -1,0 +1,110 @@
+//! Promise 6: behind a NAT that forgets idle flows a link stays up, and its first send after any idle time
+//! succeeds. Here ten times as fast; the default settings in real time are in `default_settings.rs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test: it fails by panicking, and it reads the real clock"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::cluster::{Pair, Peer, all_taken, calm_path, eventually};
+use support::numbered::message;
+use support::proxy::{Faults, md5sig_supported};
+use unbroken::{Config, ConnState, Event, PeerConfig, URGENT};
+
+/// A tenth of what the strictest NATs keep.
+const MEMORY: Duration = Duration::from_secs(3);
+
+fn calm(config: &mut Config) {
+    config.path = calm_path();
+}
+
+fn behind_nat(memory: Duration, tune: impl Fn(&mut Config)) -> Pair {
+    let pair = Pair::unconnected(&tune, &tune);
+    pair.proxy.set(Faults { forget_idle: Some(memory), ..Faults::default() });
+    pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
+    pair.wait_up();
+    pair
+}
+
+fn only_conn(peer: &Peer, other: &Peer) -> unbroken::ConnSnapshot {
+    let conns = peer.peer(other.id()).unwrap().connections;
+    assert_eq!(conns.len(), 1, "{conns:#?}");
+    conns[0].clone()
+}
+
+#[test]
+fn an_idle_link_outlives_the_memory_of_its_nat() {
+    if !md5sig_supported() {
+        return support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
+    }
+    let pair = behind_nat(MEMORY, calm);
+    let (a, b) = (&pair.a, &pair.b);
+    let (of_a, of_b) = (only_conn(a, b), only_conn(b, a));
+    // Time itself is what is tested: nothing is sent for four times the NAT's memory.
+    let forgotten = pair.proxy.wait_until(MEMORY * 4, |stats| stats.forgotten > 0);
+    assert!(!forgotten, "the NAT has forgotten the flow");
+    for (seq, (from, to)) in [(a, b), (b, a)].into_iter().enumerate() {
+        let start = Instant::now();
+        let vote = from.send(to.id(), (URGENT, message(seq as u64, 0, 64))).unwrap();
+        all_taken(&[vote]);
+        println!("the first vote after {:?} of idling took {:?}", MEMORY * 4, start.elapsed());
+        // Not by a new connection, nor by luck: the one of before, and it was never even suspected.
+        let ended = from.look(|log| {
+            log.count(|event| matches!(event, Event::Disconnected { .. } | Event::Suspect { .. }))
+        });
+        assert_eq!(ended, 0, "{:?}", from.peers());
+    }
+    let (now_a, now_b) = (only_conn(a, b), only_conn(b, a));
+    assert_eq!((now_a.id, now_b.id), (of_a.id, of_b.id));
+    assert_eq!((now_a.state, now_b.state), (ConnState::Up, ConnState::Up));
+    assert!(now_a.age_ms > (MEMORY * 4).as_secs_f64() * 1000.0);
+    assert_eq!(a.peer(b.id()).unwrap().reconnects, 0);
+}
+
+#[test]
+fn where_pings_come_too_seldom_the_kernel_keeps_the_flow_alive() {
+    if !md5sig_supported() {
+        return support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
+    }
+    // An application may set a slow ping; keepalive alone has to do then.
+    let pair = behind_nat(MEMORY, |config| {
+        calm(config);
+        config.path.ping_interval = Duration::from_secs(60);
+        config.path.dead_after = Duration::from_secs(120);
+    });
+    assert!(!pair.proxy.wait_until(MEMORY * 3, |stats| stats.forgotten > 0), "the flow was forgotten");
+    let vote = pair.a.send(pair.b.id(), (URGENT, message(1, 0, 64))).unwrap();
+    all_taken(&[vote]);
+    assert_eq!(pair.a.peer(pair.b.id()).unwrap().reconnects, 0);
+}
+
+#[test]
+fn a_nat_that_forgets_sooner_than_pings_come_loses_no_message() {
+    if !md5sig_supported() {
+        return support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
+    }
+    let pair = behind_nat(Duration::from_millis(400), |config| {
+        calm(config);
+        config.path.suspect_after = Duration::from_millis(300);
+    });
+    let (a, b) = (&pair.a, &pair.b);
+    for seq in 0..4 {
+        let forgotten = pair.proxy.stats().forgotten;
+        eventually("the flow is forgotten", || pair.proxy.stats().forgotten > forgotten);
+        let votes = [
+            a.send(b.id(), (URGENT, message(1, seq, 64))).unwrap(),
+            b.send(a.id(), (URGENT, message(2, seq, 64))).unwrap(),
+        ];
+        all_taken(&votes);
+    }
+    a.check(4);
+    b.check(4);
+}
