@@ -71,9 +71,13 @@ impl Liveness {
         }
     }
 
+    /// Bytes arrived at `at`. To say the same again changes nothing: the monitor says in every round what
+    /// it knows, and an old byte is no new sign of life.
     pub(crate) fn handle_received(&mut self, at: Instant) {
-        self.last_received = self.last_received.max(at);
-        self.heard = true;
+        if at > self.last_received {
+            self.last_received = at;
+            self.heard = true;
+        }
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
@@ -230,6 +234,19 @@ mod tests {
         assert_eq!(liveness.poll(sent + S), Some(Verdict::Suspect));
         liveness.handle_received(sent + 2 * S);
         assert_eq!(liveness.poll(sent + 2 * S), Some(Verdict::Recovered));
+    }
+
+    #[test]
+    fn a_byte_that_is_told_again_recovers_nothing() {
+        let (mut liveness, now) = start();
+        ping(&mut liveness, now);
+        let last = now + S / 2;
+        liveness.handle_received(last);
+        assert_eq!(liveness.poll(last + S), Some(Verdict::Suspect));
+        // As the monitor does, with the time that it finds.
+        liveness.handle_received(last);
+        assert_eq!(liveness.poll(last), None);
+        assert_eq!(liveness.poll(last + S), None);
     }
 
     #[test]
