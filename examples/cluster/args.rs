@@ -52,9 +52,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
             None => (arg, None),
         };
         let mut value = |expected: &str| {
-            inline.clone().or_else(|| args.next()).ok_or_else(|| {
-                BadArgs(format!("{flag} needs a value: {expected}"))
-            })
+            inline
+                .clone()
+                .or_else(|| args.next())
+                .ok_or_else(|| BadArgs(format!("{flag} needs a value: {expected}")))
         };
         match flag.as_str() {
             "--help" | "-h" => return Ok(Parsed::Help),

@@ -47,6 +47,7 @@ pub(crate) struct Row {
     pub(crate) votes: u64,
     pub(crate) worst_vote_us: u64,
     pub(crate) connected: u64,
+    pub(crate) suspects: u64,
     pub(crate) quorums: (u64, u64),
 }
 
@@ -134,8 +135,14 @@ impl Cluster {
         sent.map_err(|error| format!("node {node} does not listen to its parent: {error}").into())
     }
 
+    /// A node that is dead at the moment is told when it is started again.
     fn tell_all(&mut self, command: &Command) -> Result<(), Failure> {
-        (0..self.members.len()).try_for_each(|node| self.tell(node, command))
+        for node in 0..self.members.len() {
+            if self.members.get(node).is_some_and(|member| !member.gone) {
+                self.tell(node, command)?;
+            }
+        }
+        Ok(())
     }
 
     /// What all nodes send from now on.
@@ -157,7 +164,11 @@ impl Cluster {
 
     pub(crate) fn freeze(&mut self, node: usize, frozen: bool) -> Result<(), Failure> {
         let member = self.members.get_mut(node).ok_or("no such node")?;
-        if frozen { member.child.freeze()? } else { member.child.thaw()? }
+        if frozen {
+            member.child.freeze()?
+        } else {
+            member.child.thaw()?
+        }
         member.frozen = frozen;
         Ok(())
     }
@@ -244,11 +255,7 @@ impl Cluster {
     }
 
     /// Waits for what must come, with all patience.
-    pub(crate) fn expect(
-        &mut self,
-        what: &str,
-        condition: impl Fn(&Cluster) -> bool,
-    ) -> Result<(), Failure> {
+    pub(crate) fn expect(&mut self, what: &str, condition: impl Fn(&Cluster) -> bool) -> Result<(), Failure> {
         if self.wait_for(Instant::now() + PATIENCE, condition)? {
             return Ok(());
         }
@@ -280,11 +287,7 @@ impl Cluster {
         for (node, line) in lines {
             self.handle_line(node, &line);
         }
-        self.view.refresh(&Progress {
-            members: &self.members,
-            ledger: &self.ledger,
-            row: self.rows.last(),
-        });
+        self.view.refresh(&Progress { members: &self.members, ledger: &self.ledger, row: self.rows.last() });
     }
 
     /// Asks the nodes for the state of their links and shows it, with what is missing.
@@ -368,6 +371,7 @@ impl Cluster {
             Report::Got { lane, from, life, first, last } => {
                 self.ledger.receive(node, lane, from, life, first, last);
             }
+            Report::EventsLost(count) => eprintln!("node {node}: {count} events pushed out of its mailbox"),
             Report::Bad { why } => self.ledger.bad(node, &why),
             Report::Link { peer, at_us, news, why } => self.link(node, peer, at_us, news, &why),
             Report::Quorums { reached, missed } => {
@@ -393,6 +397,7 @@ impl Cluster {
                     self.connected_us.insert((node, peer), at_us);
                     self.rows.last_mut().into_iter().for_each(|row| row.connected += 1);
                 }
+                News::Suspect => self.rows.last_mut().into_iter().for_each(|row| row.suspects += 1),
                 _ => {}
             }
         }

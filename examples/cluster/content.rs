@@ -122,13 +122,8 @@ fn decode(bytes: &[u8], seed: u64) -> Option<Header> {
 
 /// Gives the length first, then the bytes.
 fn pattern_of(header: &Header, to: usize, seed: u64) -> fastrand::Rng {
-    let words = [
-        u64::from(header.kind.lane().0),
-        header.from as u64,
-        to as u64,
-        u64::from(header.life),
-        header.seq,
-    ];
+    let words =
+        [u64::from(header.kind.lane().0), header.from as u64, to as u64, u64::from(header.life), header.seq];
     fastrand::Rng::with_seed(words.into_iter().fold(seed, mix))
 }
 

@@ -20,6 +20,13 @@ struct Shown {
     note: String,
 }
 
+impl Shown {
+    fn skipped() -> Shown {
+        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
+        Shown { first_vote: None, since: "-", note }
+    }
+}
+
 struct Run<'a> {
     args: &'a Args,
     cluster: Cluster,
@@ -136,7 +143,11 @@ impl Run<'_> {
 
     /// Makes all connections of the node vanish. False where the kernel cannot.
     fn black_hole(&self, victim: usize) -> bool {
-        self.cluster.proxies_of(victim).fold(true, |yes, proxy| proxy.black_hole() && yes)
+        let mut all = true;
+        for proxy in self.cluster.proxies_of(victim) {
+            all &= proxy.black_hole();
+        }
+        all
     }
 
     fn black_hole_idle(&mut self, victim: usize) -> Result<Shown, Failure> {
@@ -146,7 +157,7 @@ impl Run<'_> {
         self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
             self.cluster.work(usual())?;
-            return Ok(self.skipped(self.cluster.pairs()));
+            return Ok(Shown::skipped());
         }
         self.cluster.listen(Instant::now() + self.scaled(HOLE_SILENCE))?;
         let again = |pair| self.cluster.connected_us.get(pair).filter(|at| **at > struck);
@@ -162,17 +173,12 @@ impl Run<'_> {
         Ok(Shown { note, ..self.watched("end of silence")? })
     }
 
-    fn skipped(&self, _pairs: Vec<(usize, usize)>) -> Shown {
-        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
-        Shown { first_vote: None, since: "-", note }
-    }
-
     fn black_hole_load(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.lead(Duration::from_secs(3))?;
         let pairs = self.cluster.pairs_of(victim);
         self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
-            return Ok(self.skipped(pairs));
+            return Ok(Shown::skipped());
         }
         let shown = self.watched("black hole")?;
         Ok(Shown { note: format!("node {victim}"), ..shown })
@@ -212,8 +218,12 @@ impl Run<'_> {
     }
 
     fn kill(&mut self, victim: usize) -> Result<Shown, Failure> {
+        // Full queues and inboxes in all directions, so that there is something to lose.
+        let saturate = (0..self.args.nodes).collect();
+        self.cluster.work(Work { saturate, transactions: 500, ..usual() })?;
         self.lead(Duration::from_secs(3))?;
         self.cluster.kill(victim)?;
+        self.cluster.work(usual())?;
         let away = Duration::from_millis(self.rng.u64(100..1000));
         self.cluster.listen(Instant::now() + away)?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
@@ -222,6 +232,7 @@ impl Run<'_> {
         Ok(Shown { note: format!("node {victim}, away for {away:?}"), ..shown })
     }
 
+    /// Votes pass the transactions and blocks that wait.
     fn slow_consumer(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.cluster.work(Work { saturate: vec![victim], ..usual() })?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));

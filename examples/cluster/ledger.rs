@@ -224,9 +224,9 @@ impl Ledger {
 
     /// Nothing is under way from senders that live.
     pub(crate) fn is_settled(&self) -> bool {
-        self.streams
-            .values()
-            .all(|stream| stream.ended || stream.delivered >= stream.accepted - stream.refused_below_accepted())
+        self.streams.values().all(|stream| {
+            stream.ended || stream.delivered >= stream.accepted - stream.refused_below_accepted()
+        })
     }
 
     /// The streams that still miss something, for the story of a failed run.

@@ -123,6 +123,10 @@ pub(crate) fn run(role: Role) -> Result<(), Failure> {
 
     obey(&shared, &jobs)?;
     shared.slow.set(Duration::ZERO);
+    let events_lost = shared.node.snapshot().events_lost;
+    if events_lost > 0 {
+        shared.reporter.report(&[Report::EventsLost(events_lost)])?;
+    }
     shared.node.shutdown(GRACE);
     drop(jobs);
     for thread in threads {
@@ -295,4 +299,3 @@ pub(crate) fn next_job(jobs: &Receiver<Job>, deadline: Instant) -> Result<Option
 
 /// Nobody gives jobs any longer.
 pub(crate) struct Closed;
-

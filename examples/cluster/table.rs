@@ -58,8 +58,7 @@ impl View {
             (_, true) => Style::Live,
             _ => Style::Lines,
         };
-        let mut view =
-            View { style, start: Instant::now(), due: Instant::now(), drawn: 0, before: (0, 0) };
+        let mut view = View { style, start: Instant::now(), due: Instant::now(), drawn: 0, before: (0, 0) };
         let factor = args.factor();
         let names: Vec<_> = args.faults.iter().map(|fault| fault.name()).collect();
         if style == Style::Json {
@@ -125,7 +124,10 @@ impl View {
     fn draw(&mut self, progress: &Progress<'_>, summary: &str) {
         let mut lines = vec![
             format!("{:>6.1} s  {summary}", self.start.elapsed().as_secs_f64()),
-            format!("{:<6}{:<10}{:>5}{:>8}{:>12}{:>12}", "node", "state", "life", "links", "sent", "received"),
+            format!(
+                "{:<6}{:<10}{:>5}{:>8}{:>12}{:>12}",
+                "node", "state", "life", "links", "sent", "received"
+            ),
         ];
         for (node, member) in progress.members.iter().enumerate() {
             let (sent, received) = progress.ledger.totals_of(node);
@@ -194,11 +196,22 @@ impl View {
         }
         let mut text = format!(
             "\n{:<16}{:>8}{:>9}{:>6}{:>6}{:>6}{:>6}{:>7}{:>12}{:>11}  {}\n",
-            "fault", "sent", "received", "lost", "dup", "order", "died", "again", "first vote", "worst vote",
+            "fault",
+            "sent",
+            "received",
+            "lost",
+            "dup",
+            "order",
+            "died",
+            "again",
+            "first vote",
+            "worst vote",
             "first vote counted from; notes"
         );
-        for Line { row, counts, first_vote, since, note } in &balance.lines {
-            let first = first_vote.map_or("-".into(), |time| format!("{:.0} ms", time.as_secs_f64() * 1000.0));
+        let told = balance.lines.iter().filter(|line| line.counts.sent > 0 || line.first_vote.is_some());
+        for Line { row, counts, first_vote, since, note } in told {
+            let first =
+                first_vote.map_or("-".into(), |time| format!("{:.0} ms", time.as_secs_f64() * 1000.0));
             let worst = format!("{:.0} ms", row.worst_vote_us as f64 / 1000.0);
             let Counts { sent, received, lost, duplicated, out_of_order, died, again, .. } = counts;
             let (reached, missed) = row.quorums;
@@ -234,6 +247,7 @@ fn line_json(line: &Line) -> serde_json::Value {
         "again_after_restart": counts.again, "votes": row.votes,
         "first_vote_ms": first_vote.map(|time| time.as_secs_f64() * 1000.0), "first_vote_since": since,
         "worst_vote_ms": row.worst_vote_us as f64 / 1000.0, "connections": row.connected,
+        "suspects": row.suspects,
         "quorums_reached": row.quorums.0, "quorums_missed": row.quorums.1, "note": note,
     })
 }
