@@ -321,10 +321,11 @@ impl Cluster {
         let arrived = self.wait_for(Instant::now() + PATIENCE, all)?;
         let Some(watch) = self.watch.take() else { return Ok(None) };
         if !arrived {
-            let missing: Vec<_> = watch.first.iter().filter(|(_, first)| first.is_none()).collect();
-            eprintln!("no vote from node to node: {missing:?}");
+            let missing: Vec<_> =
+                watch.first.iter().filter(|(_, first)| first.is_none()).map(|(pair, _)| *pair).collect();
+            let missing = format!("no vote came again from node to node {missing:?}");
             self.dump()?;
-            return Ok(None);
+            return Err(missing.into());
         }
         Ok(watch.first.values().flatten().max().map(|micros| Duration::from_micros(*micros)))
     }

@@ -40,16 +40,11 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     let cluster = Cluster::start(args)?;
     let rng = fastrand::Rng::with_seed(args.seed);
     let mut run = Run { args, cluster, rng, end: Instant::now() };
+    // The first row is that of the start.
     let mut shown = vec![None];
-    for (fault, time) in args.faults.iter().zip(share_out(&args.faults, args.time, args.factor())) {
-        run.cluster.begin_row(fault.name())?;
-        run.end = Instant::now() + time;
-        run.cluster.work(usual())?;
-        shown.push(Some(run.inflict(*fault)?));
-        run.cluster.listen(run.end)?;
-        run.heal();
-    }
-    run.finish(shown)
+    let result = run.all(&mut shown);
+    // Whatever happened, the books are closed and shown.
+    run.finish(result, shown)
 }
 
 /// What nodes send unless a fault wants something else.
@@ -64,6 +59,19 @@ fn nothing() -> Work {
 impl Run<'_> {
     fn scaled(&self, time: Duration) -> Duration {
         time / self.args.factor()
+    }
+
+    fn all(&mut self, shown: &mut Vec<Option<Shown>>) -> Result<(), Failure> {
+        let times = share_out(&self.args.faults, self.args.time, self.args.factor());
+        for (fault, time) in self.args.faults.iter().zip(times) {
+            self.cluster.begin_row(fault.name())?;
+            self.end = Instant::now() + time;
+            self.cluster.work(usual())?;
+            shown.push(Some(self.inflict(*fault)?));
+            self.cluster.listen(self.end)?;
+            self.heal();
+        }
+        self.fall_silent()
     }
 
     fn inflict(&mut self, fault: Fault) -> Result<Shown, Failure> {
@@ -154,7 +162,6 @@ impl Run<'_> {
         self.fall_silent()?;
         let struck = now_us();
         let pairs = self.cluster.pairs_of(victim);
-        self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
             self.cluster.work(usual())?;
             return Ok(Shown::skipped());
@@ -175,12 +182,11 @@ impl Run<'_> {
 
     fn black_hole_load(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.lead(Duration::from_secs(3))?;
-        let pairs = self.cluster.pairs_of(victim);
-        self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
             return Ok(Shown::skipped());
         }
-        let shown = self.watched("black hole")?;
+        // Counted from when the last connection had vanished: what is sent from here on meets the hole.
+        let shown = self.since("black hole", self.cluster.pairs_of(victim))?;
         Ok(Shown { note: format!("node {victim}"), ..shown })
     }
 
@@ -273,17 +279,17 @@ impl Run<'_> {
         bytes.map(|bytes| bytes.to_target + bytes.to_client).sum()
     }
 
-    /// Lets everything arrive, ends the nodes, closes the books and prints them.
-    fn finish(mut self, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
-        let drained = self.fall_silent();
-        if let Err(error) = &drained {
+    /// Ends the nodes, closes the books and prints them.
+    fn finish(mut self, result: Result<(), Failure>, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
+        let ended = result.and_then(|()| self.cluster.quit());
+        if let Err(error) = &ended {
             eprintln!("cluster: {error}");
         }
-        self.cluster.quit()?;
         let Cluster { ledger, rows, mut view, .. } = self.cluster;
         let (counts, complaints) = ledger.close();
         let mut total = Counts::default();
         counts.iter().for_each(|counts| total.add(counts));
+        let shown = shown.into_iter().chain(std::iter::repeat_with(|| None));
         let lines = rows.into_iter().zip(&counts).zip(shown).map(|((row, counts), shown)| Line {
             row,
             counts: counts.clone(),
@@ -291,7 +297,7 @@ impl Run<'_> {
             since: shown.as_ref().map_or("-", |shown| shown.since),
             note: shown.map(|shown| shown.note).unwrap_or_default(),
         });
-        let ok = total.balance() && drained.is_ok();
+        let ok = total.balance() && ended.is_ok();
         view.finish(&Balance { lines: lines.collect(), total, complaints, ok });
         Ok(ok)
     }
