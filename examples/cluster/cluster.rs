@@ -47,6 +47,7 @@ pub(crate) struct Row {
     pub(crate) votes: u64,
     pub(crate) worst_vote_us: u64,
     pub(crate) connected: u64,
+    pub(crate) suspects: u64,
     pub(crate) quorums: (u64, u64),
 }
 
@@ -134,8 +135,14 @@ impl Cluster {
         sent.map_err(|error| format!("node {node} does not listen to its parent: {error}").into())
     }
 
+    /// A node that is dead at the moment is told when it is started again.
     fn tell_all(&mut self, command: &Command) -> Result<(), Failure> {
-        (0..self.members.len()).try_for_each(|node| self.tell(node, command))
+        for node in 0..self.members.len() {
+            if self.members.get(node).is_some_and(|member| !member.gone) {
+                self.tell(node, command)?;
+            }
+        }
+        Ok(())
     }
 
     /// What all nodes send from now on.
@@ -314,10 +321,11 @@ impl Cluster {
         let arrived = self.wait_for(Instant::now() + PATIENCE, all)?;
         let Some(watch) = self.watch.take() else { return Ok(None) };
         if !arrived {
-            let missing: Vec<_> = watch.first.iter().filter(|(_, first)| first.is_none()).collect();
-            eprintln!("no vote from node to node: {missing:?}");
+            let missing: Vec<_> =
+                watch.first.iter().filter(|(_, first)| first.is_none()).map(|(pair, _)| *pair).collect();
+            let missing = format!("no vote came again from node to node {missing:?}");
             self.dump()?;
-            return Ok(None);
+            return Err(missing.into());
         }
         Ok(watch.first.values().flatten().max().map(|micros| Duration::from_micros(*micros)))
     }
@@ -364,6 +372,7 @@ impl Cluster {
             Report::Got { lane, from, life, first, last } => {
                 self.ledger.receive(node, lane, from, life, first, last);
             }
+            Report::EventsLost(count) => eprintln!("node {node}: {count} events pushed out of its mailbox"),
             Report::Bad { why } => self.ledger.bad(node, &why),
             Report::Link { peer, at_us, news, why } => self.link(node, peer, at_us, news, &why),
             Report::Quorums { reached, missed } => {
@@ -389,6 +398,7 @@ impl Cluster {
                     self.connected_us.insert((node, peer), at_us);
                     self.rows.last_mut().into_iter().for_each(|row| row.connected += 1);
                 }
+                News::Suspect => self.rows.last_mut().into_iter().for_each(|row| row.suspects += 1),
                 _ => {}
             }
         }

@@ -20,6 +20,13 @@ struct Shown {
     note: String,
 }
 
+impl Shown {
+    fn skipped() -> Shown {
+        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
+        Shown { first_vote: None, since: "-", note }
+    }
+}
+
 struct Run<'a> {
     args: &'a Args,
     cluster: Cluster,
@@ -33,16 +40,11 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     let cluster = Cluster::start(args)?;
     let rng = fastrand::Rng::with_seed(args.seed);
     let mut run = Run { args, cluster, rng, end: Instant::now() };
+    // The first row is that of the start.
     let mut shown = vec![None];
-    for (fault, time) in args.faults.iter().zip(share_out(&args.faults, args.time, args.factor())) {
-        run.cluster.begin_row(fault.name())?;
-        run.end = Instant::now() + time;
-        run.cluster.work(usual())?;
-        shown.push(Some(run.inflict(*fault)?));
-        run.cluster.listen(run.end)?;
-        run.heal();
-    }
-    run.finish(shown)
+    let result = run.all(&mut shown);
+    // Whatever happened, the books are closed and shown.
+    run.finish(result, shown)
 }
 
 /// What nodes send unless a fault wants something else.
@@ -57,6 +59,19 @@ fn nothing() -> Work {
 impl Run<'_> {
     fn scaled(&self, time: Duration) -> Duration {
         time / self.args.factor()
+    }
+
+    fn all(&mut self, shown: &mut Vec<Option<Shown>>) -> Result<(), Failure> {
+        let times = share_out(&self.args.faults, self.args.time, self.args.factor());
+        for (fault, time) in self.args.faults.iter().zip(times) {
+            self.cluster.begin_row(fault.name())?;
+            self.end = Instant::now() + time;
+            self.cluster.work(usual())?;
+            shown.push(Some(self.inflict(*fault)?));
+            self.cluster.listen(self.end)?;
+            self.heal();
+        }
+        self.fall_silent()
     }
 
     fn inflict(&mut self, fault: Fault) -> Result<Shown, Failure> {
@@ -136,17 +151,20 @@ impl Run<'_> {
 
     /// Makes all connections of the node vanish. False where the kernel cannot.
     fn black_hole(&self, victim: usize) -> bool {
-        self.cluster.proxies_of(victim).fold(true, |yes, proxy| proxy.black_hole() && yes)
+        let mut all = true;
+        for proxy in self.cluster.proxies_of(victim) {
+            all &= proxy.black_hole();
+        }
+        all
     }
 
     fn black_hole_idle(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.fall_silent()?;
         let struck = now_us();
         let pairs = self.cluster.pairs_of(victim);
-        self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
             self.cluster.work(usual())?;
-            return Ok(self.skipped(self.cluster.pairs()));
+            return Ok(Shown::skipped());
         }
         self.cluster.listen(Instant::now() + self.scaled(HOLE_SILENCE))?;
         let again = |pair| self.cluster.connected_us.get(pair).filter(|at| **at > struck);
@@ -162,19 +180,13 @@ impl Run<'_> {
         Ok(Shown { note, ..self.watched("end of silence")? })
     }
 
-    fn skipped(&self, _pairs: Vec<(usize, usize)>) -> Shown {
-        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
-        Shown { first_vote: None, since: "-", note }
-    }
-
     fn black_hole_load(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.lead(Duration::from_secs(3))?;
-        let pairs = self.cluster.pairs_of(victim);
-        self.cluster.watch_votes(pairs.clone());
         if !self.black_hole(victim) {
-            return Ok(self.skipped(pairs));
+            return Ok(Shown::skipped());
         }
-        let shown = self.watched("black hole")?;
+        // Counted from when the last connection had vanished: what is sent from here on meets the hole.
+        let shown = self.since("black hole", self.cluster.pairs_of(victim))?;
         Ok(Shown { note: format!("node {victim}"), ..shown })
     }
 
@@ -212,8 +224,12 @@ impl Run<'_> {
     }
 
     fn kill(&mut self, victim: usize) -> Result<Shown, Failure> {
+        // Full queues and inboxes in all directions, so that there is something to lose.
+        let saturate = (0..self.args.nodes).collect();
+        self.cluster.work(Work { saturate, transactions: 500, ..usual() })?;
         self.lead(Duration::from_secs(3))?;
         self.cluster.kill(victim)?;
+        self.cluster.work(usual())?;
         let away = Duration::from_millis(self.rng.u64(100..1000));
         self.cluster.listen(Instant::now() + away)?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
@@ -222,6 +238,7 @@ impl Run<'_> {
         Ok(Shown { note: format!("node {victim}, away for {away:?}"), ..shown })
     }
 
+    /// Votes pass the transactions and blocks that wait.
     fn slow_consumer(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.cluster.work(Work { saturate: vec![victim], ..usual() })?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
@@ -262,17 +279,17 @@ impl Run<'_> {
         bytes.map(|bytes| bytes.to_target + bytes.to_client).sum()
     }
 
-    /// Lets everything arrive, ends the nodes, closes the books and prints them.
-    fn finish(mut self, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
-        let drained = self.fall_silent();
-        if let Err(error) = &drained {
+    /// Ends the nodes, closes the books and prints them.
+    fn finish(mut self, result: Result<(), Failure>, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
+        let ended = result.and_then(|()| self.cluster.quit());
+        if let Err(error) = &ended {
             eprintln!("cluster: {error}");
         }
-        self.cluster.quit()?;
         let Cluster { ledger, rows, mut view, .. } = self.cluster;
         let (counts, complaints) = ledger.close();
         let mut total = Counts::default();
         counts.iter().for_each(|counts| total.add(counts));
+        let shown = shown.into_iter().chain(std::iter::repeat_with(|| None));
         let lines = rows.into_iter().zip(&counts).zip(shown).map(|((row, counts), shown)| Line {
             row,
             counts: counts.clone(),
@@ -280,7 +297,7 @@ impl Run<'_> {
             since: shown.as_ref().map_or("-", |shown| shown.since),
             note: shown.map(|shown| shown.note).unwrap_or_default(),
         });
-        let ok = total.balance() && drained.is_ok();
+        let ok = total.balance() && ended.is_ok();
         view.finish(&Balance { lines: lines.collect(), total, complaints, ok });
         Ok(ok)
     }

@@ -123,6 +123,10 @@ pub(crate) fn run(role: Role) -> Result<(), Failure> {
 
     obey(&shared, &jobs)?;
     shared.slow.set(Duration::ZERO);
+    let events_lost = shared.node.snapshot().events_lost;
+    if events_lost > 0 {
+        shared.reporter.report(&[Report::EventsLost(events_lost)])?;
+    }
     shared.node.shutdown(GRACE);
     drop(jobs);
     for thread in threads {

@@ -208,7 +208,8 @@ impl View {
             "worst vote",
             "first vote counted from; notes"
         );
-        for Line { row, counts, first_vote, since, note } in &balance.lines {
+        let told = balance.lines.iter().filter(|line| line.counts.sent > 0 || line.first_vote.is_some());
+        for Line { row, counts, first_vote, since, note } in told {
             let first =
                 first_vote.map_or("-".into(), |time| format!("{:.0} ms", time.as_secs_f64() * 1000.0));
             let worst = format!("{:.0} ms", row.worst_vote_us as f64 / 1000.0);
@@ -246,6 +247,7 @@ fn line_json(line: &Line) -> serde_json::Value {
         "again_after_restart": counts.again, "votes": row.votes,
         "first_vote_ms": first_vote.map(|time| time.as_secs_f64() * 1000.0), "first_vote_since": since,
         "worst_vote_ms": row.worst_vote_us as f64 / 1000.0, "connections": row.connected,
+        "suspects": row.suspects,
         "quorums_reached": row.quorums.0, "quorums_missed": row.quorums.1, "note": note,
     })
 }

@@ -67,6 +67,8 @@ pub(crate) enum Report {
     Link { peer: usize, at_us: u64, news: News, why: String },
     /// Quorums since the last such report.
     Quorums { reached: u64, missed: u64 },
+    /// The library had to drop events that nobody took in time.
+    EventsLost(u64),
     /// The answer to [`Command::Dump`].
     State(String),
 }
