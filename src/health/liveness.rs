@@ -107,8 +107,9 @@ impl Liveness {
 
     /// This process itself stood still for `gap` (stopped, or a machine asleep): nobody's answer is
     /// late for that reason.
-    pub(crate) fn handle_pause(&mut self, gap: Duration) {
-        self.last_received += gap;
+    pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
+        // What arrived meanwhile may have been noted already: nothing is heard in the future.
+        self.last_received = (self.last_received + gap).min(now);
         self.unacked_since = self.unacked_since.map(|at| at + gap);
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
     }
@@ -278,7 +279,7 @@ mod tests {
     fn our_own_pause_is_nobodys_fault() {
         let (mut liveness, now) = start();
         ping(&mut liveness, now);
-        liveness.handle_pause(60 * S);
+        liveness.handle_pause(60 * S, now + 60 * S);
         assert_eq!(liveness.poll(now + 60 * S), None);
         assert_eq!(liveness.poll(now + 61 * S), Some(Verdict::Suspect));
     }

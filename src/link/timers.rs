@@ -65,9 +65,9 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// This process stood still for `gap`: what seems overdue is not.
-    pub(crate) fn handle_pause(&mut self, gap: Duration) {
+    pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
         for conn in &mut self.conns {
-            conn.liveness.handle_pause(gap);
+            conn.liveness.handle_pause(gap, now);
         }
     }
 

@@ -157,11 +157,8 @@ fn shake_hands<'a>(
 ) -> Result<Joined<'a>, EndReason> {
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = &conn.socket;
-    let introduced = handshake::introduce(&mut stream, conn.dialled, &core.card, expected);
-    if matches!(introduced, Err(HandshakeError::SelfConnection)) {
-        end_own_dial(core, conn.addr);
-    }
-    let (peer, incarnation) = introduced.map_err(end_reason)?;
+    let (peer, incarnation) =
+        handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     let link = core.link_for(peer)?;
     let ours = link.hello(incarnation, conn.dialled);
     handshake::send_hello(&mut stream, &ours).map_err(end_reason)?;
@@ -176,18 +173,6 @@ fn shake_hands<'a>(
         return Err(reason);
     }
     Ok(Joined { link, reader, sealer: Sealer::Plaintext })
-}
-
-/// The listening end of a connection to this node itself finds that out first and closes without an
-/// answer: it tells the dialing end, which would otherwise try again for ever.
-fn end_own_dial(core: &Core, addr: SocketAddr) {
-    let pending: Vec<_> = core.pending.lock().values().map(|(conn, _)| Arc::clone(conn)).collect();
-    let is_ours = |conn: &&Arc<ConnHandle>| {
-        conn.dialled && conn.socket.local_addr().ok().and_then(|local| local.as_socket()) == Some(addr)
-    };
-    for conn in pending.iter().filter(is_ours) {
-        conn.end(EndReason::new(Initiator::Library, EndCause::SelfConnection));
-    }
 }
 
 /// Reads and writes until the connection ends.

@@ -382,9 +382,9 @@ impl LinkHandle {
         })
     }
 
-    pub(crate) fn handle_pause(&self, gap: Duration) {
+    pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
         self.note(|core| {
-            core.link.handle_pause(gap);
+            core.link.handle_pause(gap, now);
             core.conns.iter().for_each(|conn| conn.handle_pause(gap));
         });
     }

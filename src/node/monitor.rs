@@ -69,7 +69,7 @@ fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
     let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
     if late > PAUSE {
         log::warn!("this process stood still for {late:?}");
-        core.links().iter().for_each(|link| link.handle_pause(late));
+        core.links().iter().for_each(|link| link.handle_pause(late, now));
         core.pending.lock().values_mut().for_each(|(_, deadline)| *deadline += late);
     }
 }
