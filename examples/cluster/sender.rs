@@ -148,7 +148,9 @@ impl<'a> Workload<'a> {
             }
         }
         if on && now >= self.proposal_due {
-            self.proposal_due = now + Duration::from_millis(self.work.proposal_ms);
+            // Half to one and a half times the interval, lest all nodes fall into step.
+            let interval = self.work.proposal_ms;
+            self.proposal_due = now + Duration::from_millis(interval / 2 + self.rng.u64(0..=interval));
             let broadcast = self.broadcast(Kind::Proposal)?;
             // A queue of quorums that is full has enough to wait for.
             let _ = self.quorums.try_send(broadcast);
