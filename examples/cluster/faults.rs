@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
 
 /// What nodes send unless a fault wants something else.
 fn usual() -> Work {
-    Work { proposal_ms: 150, transactions: 100, block_ms: 400, saturate: Vec::new() }
+    Work { proposal_ms: 100, transactions: 100, block_ms: 400, saturate: Vec::new() }
 }
 
 fn nothing() -> Work {

@@ -148,9 +148,10 @@ impl<'a> Workload<'a> {
             }
         }
         if on && now >= self.proposal_due {
-            // Half to one and a half times the interval, lest all nodes fall into step.
-            let interval = self.work.proposal_ms;
-            self.proposal_due = now + Duration::from_millis(interval / 2 + self.rng.u64(0..=interval));
+            // The nodes wake each other by their votes: with even intervals all would fall into step, and
+            // a fault might meet a silence.
+            let interval = Duration::from_millis(self.rng.u64(0..=self.work.proposal_ms * 2));
+            self.proposal_due = now + interval;
             let broadcast = self.broadcast(Kind::Proposal)?;
             // A queue of quorums that is full has enough to wait for.
             let _ = self.quorums.try_send(broadcast);

@@ -29,7 +29,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Work {
-    /// Time between proposals; 0 for none, and no votes.
+    /// Time between proposals, on average; 0 for none, and no votes.
     pub(crate) proposal_ms: u64,
     /// Transactions per second to each peer.
     pub(crate) transactions: u64,
