@@ -10,8 +10,8 @@ use crate::Failure;
 use crate::args::Args;
 use crate::content::now_us;
 use crate::ledger::Ledger;
+use crate::member::Member;
 use crate::node::Role;
-use crate::support::process::Child;
 use crate::support::proxy::FaultProxy;
 use crate::table::{Progress, View};
 use crate::wire::{Command, News, Report, Work};
@@ -20,18 +20,6 @@ use crate::wire::{Command, News, Report, Work};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often reports are collected when none of the nodes has woken us.
 const ROUND: Duration = Duration::from_millis(5);
-
-pub(crate) struct Member {
-    child: Child,
-    role: Role,
-    addr: Option<SocketAddr>,
-    linked: bool,
-    pub(crate) frozen: bool,
-    /// The links that are up, by what the node said last.
-    pub(crate) links: Vec<bool>,
-    quitting: bool,
-    gone: bool,
-}
 
 /// The first vote of each directed pair that was sent at `since` or later.
 struct Watch {
@@ -408,38 +396,5 @@ impl Cluster {
         if !quitting {
             self.view.link(node, peer, news, why);
         }
-    }
-}
-
-impl Member {
-    fn start(role: Role) -> io::Result<Member> {
-        let mut command = Child::current_exe()?;
-        let (name, value) = role.to_environment();
-        command.env(name, value);
-        let links = vec![false; role.nodes];
-        let child = Child::spawn(command)?;
-        Ok(Member {
-            child,
-            role,
-            addr: None,
-            linked: false,
-            frozen: false,
-            links,
-            quitting: false,
-            gone: false,
-        })
-    }
-
-    pub(crate) fn state(&self) -> &'static str {
-        match (self.gone, self.frozen, self.linked) {
-            (true, ..) => "dead",
-            (_, true, _) => "frozen",
-            (_, _, false) => "starting",
-            _ => "runs",
-        }
-    }
-
-    pub(crate) fn life(&self) -> u32 {
-        self.role.life
     }
 }

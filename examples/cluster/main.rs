@@ -21,6 +21,7 @@ mod cluster;
 mod content;
 mod faults;
 mod ledger;
+mod member;
 mod node;
 mod plan;
 mod sender;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::args::Args;
-use crate::cluster::{Member, Row};
+use crate::cluster::Row;
 use crate::ledger::{Counts, Ledger};
+use crate::member::Member;
 use crate::wire::News;
 
 /// One row of the final table.
