@@ -187,7 +187,7 @@ impl Core {
             return;
         }
         let start = clock::now();
-        let deadline = start + grace;
+        let deadline = clock::after(grace);
         // From here on the API refuses what is new, while what was accepted still goes out.
         if grace > Duration::ZERO {
             let flushed = || self.links().iter().all(|link| self.is_flushed(link));
