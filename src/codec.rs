@@ -41,7 +41,7 @@ const MESSAGE_LIMIT: usize = 256 * 1024 * 1024;
 /// Encodes a typed message.
 ///
 /// # Errors
-/// When the type cannot be serialised.
+/// When the type cannot be serialised, or takes more than 256 MiB.
 pub fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Vec<u8>, CodecError> {
     encode_limited::<MESSAGE_LIMIT, M>(message)
 }
@@ -57,11 +57,14 @@ pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
 pub(crate) fn encode_limited<const LIMIT: usize, M: Serialize + ?Sized>(
     message: &M,
 ) -> Result<Vec<u8>, CodecError> {
-    bincode::serde::encode_to_vec(message, config::<LIMIT>()).map_err(|error| CodecError {
-        doing: "encode",
-        what: std::any::type_name::<M>(),
-        cause: error.to_string(),
-    })
+    let error = |cause| CodecError { doing: "encode", what: std::any::type_name::<M>(), cause };
+    let bytes = bincode::serde::encode_to_vec(message, config::<LIMIT>())
+        .map_err(|cause: bincode::error::EncodeError| error(cause.to_string()))?;
+    // bincode's own limit binds the decoder only.
+    if bytes.len() > LIMIT {
+        return Err(error(format!("it takes {} bytes, at most {LIMIT} are allowed", bytes.len())));
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn decode_limited<const LIMIT: usize, M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
@@ -86,6 +89,13 @@ mod tests {
         bytes.push(0);
         let error = decode::<(u32, String, Option<Vec<u8>>)>(&bytes).unwrap_err().to_string();
         assert!(error.contains("1 bytes are left over"), "{error}");
+    }
+
+    #[test]
+    fn what_the_decoder_would_refuse_is_not_encoded() {
+        assert!(encode_limited::<8, _>(&7u64).is_ok());
+        let error = encode_limited::<8, _>(&(7u64, 1u8)).unwrap_err().to_string();
+        assert!(error.contains("9 bytes, at most 8"), "{error}");
     }
 
     #[test]

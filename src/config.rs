@@ -269,6 +269,12 @@ impl Config {
             "request_timeout",
             || format!("{:?} is not between 0 and 60 s", self.request_timeout),
         )?;
+        let far = Duration::from_secs(365 * 24 * 3600);
+        for (setting, value) in [("resumption", self.resumption), ("drain_timeout", self.drain_timeout)] {
+            check(value > Duration::ZERO && value <= far, setting, || {
+                format!("{value:?} is not between 0 and a year")
+            })?;
+        }
         let positive = [
             ("max_requests", self.max_requests),
             ("max_connections", self.max_connections),
@@ -279,8 +285,6 @@ impl Config {
         for (setting, value) in positive {
             check(value > 0, setting, || "must be at least 1".into())?;
         }
-        check(self.resumption > Duration::ZERO, "resumption", || "must be longer than 0".into())?;
-        check(self.drain_timeout > Duration::ZERO, "drain_timeout", || "must be longer than 0".into())?;
         check(self.ack_delay * 4 <= self.path.suspect_after, "ack_delay", || {
             format!(
                 "{:?} is more than a quarter of path.suspect_after ({:?}): peers would suspect healthy connections",
@@ -348,16 +352,20 @@ impl PathConfig {
         for (field, value) in
             [("keepalive_time", self.keepalive_time), ("keepalive_interval", self.keepalive_interval)]
         {
-            check(value >= second && value.subsec_nanos() == 0, name(field), || {
-                format!(
-                    "{value:?} is not a whole number of seconds, at least 1 (the kernel counts in seconds)"
-                )
-            })?;
+            check(
+                value >= second && value.as_secs() <= 32_767 && value.subsec_nanos() == 0,
+                name(field),
+                || {
+                    format!(
+                        "{value:?} is not a whole number of seconds from 1 to 32,767 (the kernel counts so)"
+                    )
+                },
+            )?;
         }
         check((1..=127).contains(&self.keepalive_probes), name("keepalive_probes"), || {
             format!("{} is not between 1 and 127", self.keepalive_probes)
         })?;
-        let millisecond = Duration::from_millis(1);
+        let (millisecond, day) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
         for (field, value) in [
             ("user_timeout", self.user_timeout),
             ("write_timeout", self.write_timeout),
@@ -367,8 +375,11 @@ impl PathConfig {
             ("connect_timeout", self.connect_timeout),
             ("handshake_timeout", self.handshake_timeout),
             ("backoff_first", self.backoff_first),
+            ("backoff_max", self.backoff_max),
         ] {
-            check(value >= millisecond, name(field), || format!("{value:?} is less than 1 ms"))?;
+            check(value >= millisecond && value <= day, name(field), || {
+                format!("{value:?} is not between 1 ms and a day")
+            })?;
         }
         check(self.suspect_after < self.dead_after, name("suspect_after"), || {
             format!("{:?} is not below dead_after ({:?})", self.suspect_after, self.dead_after)
@@ -422,7 +433,8 @@ mod tests {
 
     #[test]
     fn a_bad_setting_is_named() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 9] = [
             ("network", |config| config.network = "x".repeat(33)),
             ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// The content of a received message.
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
-/// network: [`Payload::pieces`] reads them without a copy, [`Payload::into_bytes`] joins them (one
+/// network (very small ones are joined): [`Payload::pieces`] reads them without a copy, [`Payload::into_bytes`] joins them (one
 /// copy, unless there is only one piece).
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
@@ -20,12 +20,20 @@ pub struct Payload {
 impl Payload {
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.len += piece.len();
-        if self.first.is_empty() {
-            self.first = piece;
+        let last = self.rest.back_mut().unwrap_or(&mut self.first);
+        if last.is_empty() {
+            *last = piece;
+        } else if last.len() + piece.len() <= Self::JOIN_UP_TO {
+            *last = [last.as_ref(), piece.as_ref()].concat().into();
         } else if !piece.is_empty() {
             self.rest.push_back(piece);
         }
     }
+
+    /// Neighbours that are together no longer than this are copied together. A piece costs about 100
+    /// bytes beside its content, so without this a peer that cuts its messages into single bytes would
+    /// cost a hundred times the window that it was given.
+    const JOIN_UP_TO: usize = 1024;
 
     /// How many bytes it has.
     pub fn len(&self) -> usize {
@@ -129,6 +137,20 @@ impl io::Read for Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crumbs_are_joined_and_slices_are_not() {
+        let whole: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        let whole = Bytes::from(whole);
+        let mut crumbs = Payload::default();
+        (0..whole.len()).for_each(|at| crumbs.push(whole.slice(at..at + 1)));
+        assert!(crumbs == whole[..]);
+        assert!(crumbs.pieces().count() <= 100_000 / 1024 + 1);
+        let mut slices = Payload::default();
+        (0..50).for_each(|at| slices.push(whole.slice(at * 2000..at * 2000 + 2000)));
+        assert!(slices == whole[..]);
+        assert!(slices.pieces().enumerate().all(|(at, piece)| piece.as_ptr() == whole[at * 2000..].as_ptr()));
+    }
 
     #[test]
     fn pieces_read_like_one() {

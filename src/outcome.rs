@@ -71,6 +71,8 @@ impl fmt::Display for DropReason {
 pub enum RequestError {
     /// No reply came within the request's own deadline ([`Config::request_timeout`](crate::Config::request_timeout)).
     Timeout,
+    /// The request message expired before its first byte was sent.
+    Expired,
     /// The peer's application had taken the request and then its process restarted.
     PeerRestarted,
     /// The request message itself was dropped, for this reason.
@@ -81,6 +83,7 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RequestError::Timeout => f.write_str("no reply came within the request's deadline"),
+            RequestError::Expired => f.write_str("the request expired before it was sent"),
             RequestError::PeerRestarted => f.write_str("the peer restarted after it had taken the request"),
             RequestError::Dropped(reason) => write!(f, "the request was dropped: {reason}"),
         }

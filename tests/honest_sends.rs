@@ -405,8 +405,7 @@ fn many_threads_can_wait_on_one_broadcast() {
     let hub = Peer::start(builder(unloaded).listen(any_addr()));
     let addr = first_addr(&hub).to_string();
     let [quick, slow] = [(); 2].map(|()| Peer::start(builder(unloaded).peer(addr.clone())));
-    hub.wait_up(quick.id());
-    hub.wait_up(slow.id());
+    [&quick, &slow].iter().for_each(|peer| hub.wait_up(peer.id()));
     // What is left in its inbox is not taken. (A batch at most was under way when it paused.)
     slow.pause();
     for seq in 0..20 {

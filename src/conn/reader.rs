@@ -16,12 +16,10 @@ const MAX_FRAMES: usize = 256;
 pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<Opener<'_>>) {
     let mut frames = Vec::new();
     loop {
-        let step = reader.next_buffered().and_then(|frame| match frame {
-            Some(frame) => {
-                frames.push(frame);
-                Ok(frames.len() == MAX_FRAMES)
-            }
-            None => Ok(true),
+        let step = reader.next_buffered().map(|frame| {
+            let nothing = frame.is_none();
+            frames.extend(frame);
+            nothing || frames.len() == MAX_FRAMES
         });
         match step {
             Ok(false) => continue,

@@ -71,9 +71,13 @@ impl Liveness {
         }
     }
 
+    /// A byte arrived at `at`. To be told of the same byte again is no new sign of life: the monitor
+    /// repeats what it last heard of in each of its rounds.
     pub(crate) fn handle_received(&mut self, at: Instant) {
-        self.last_received = self.last_received.max(at);
-        self.heard = true;
+        if at > self.last_received {
+            self.last_received = at;
+            self.heard = true;
+        }
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
@@ -103,8 +107,9 @@ impl Liveness {
 
     /// This process itself stood still for `gap` (stopped, or a machine asleep): nobody's answer is
     /// late for that reason.
-    pub(crate) fn handle_pause(&mut self, gap: Duration) {
-        self.last_received += gap;
+    pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
+        // What arrived meanwhile may have been noted already: nothing is heard in the future.
+        self.last_received = (self.last_received + gap).min(now);
         self.unacked_since = self.unacked_since.map(|at| at + gap);
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
     }
@@ -233,6 +238,21 @@ mod tests {
     }
 
     #[test]
+    fn the_same_byte_again_is_no_sign_of_life() {
+        let (mut liveness, now) = start();
+        ping(&mut liveness, now);
+        let heard = now + S / 2;
+        liveness.handle_received(heard);
+        assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Suspect));
+        for round in 0..10 {
+            liveness.handle_received(heard);
+            // As the monitor's round does: first at the time of the byte, then at its own.
+            assert_eq!(liveness.poll(heard), None, "round {round}");
+            assert_eq!(liveness.poll(now + 2 * S), None, "round {round}");
+        }
+    }
+
+    #[test]
     fn a_slow_path_gets_eight_round_trips() {
         let (mut liveness, now) = start();
         let nonce = ping(&mut liveness, now);
@@ -259,7 +279,7 @@ mod tests {
     fn our_own_pause_is_nobodys_fault() {
         let (mut liveness, now) = start();
         ping(&mut liveness, now);
-        liveness.handle_pause(60 * S);
+        liveness.handle_pause(60 * S, now + 60 * S);
         assert_eq!(liveness.poll(now + 60 * S), None);
         assert_eq!(liveness.poll(now + 61 * S), Some(Verdict::Suspect));
     }

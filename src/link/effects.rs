@@ -2,10 +2,10 @@
 //! released.
 
 use crate::id::{ConnId, Incarnation};
-use crate::outcome::Outcome;
 use crate::wire::control::GoawayReason;
 
 use super::ReplyResult;
+use super::outbound::Ended;
 
 /// Something that the node or the application should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(crate) enum CloseReason {
 
 #[derive(Debug)]
 pub(crate) struct Effects<T, R> {
-    /// Messages that ended: their tokens, and how.
-    pub(crate) ended: Vec<(T, Outcome)>,
+    /// Messages that ended.
+    pub(crate) ended: Ended<T>,
     /// Requests that ended.
     pub(crate) replies: Vec<(R, ReplyResult)>,
     pub(crate) notices: Vec<Notice>,

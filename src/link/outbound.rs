@@ -97,8 +97,8 @@ pub(crate) struct Outbound<T> {
     pub(crate) resent: u64,
 }
 
-/// What became of an enqueued message: its token and how it ended.
-pub(crate) type Ended<T> = Vec<(T, Outcome)>;
+/// What became of messages: their tokens, how they ended, and what they were.
+pub(crate) type Ended<T> = Vec<(T, Outcome, MessageKind)>;
 
 impl<T: Awaited> Outbound<T> {
     pub(crate) fn new(config: &LaneConfig) -> Self {
@@ -136,12 +136,12 @@ impl<T: Awaited> Outbound<T> {
     }
 
     /// Takes a message back that was not started.
-    pub(crate) fn withdraw(&mut self, matches: impl Fn(MessageKind) -> bool) -> Option<T> {
+    pub(crate) fn withdraw(&mut self, matches: impl Fn(MessageKind) -> bool) -> Option<(T, MessageKind)> {
         let index = (self.started..self.queue.len())
             .find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)))?;
         let message = self.queue.remove(index)?;
         self.queued_bytes -= message.cost();
-        Some(message.token)
+        Some((message.token, message.kind))
     }
 
     /// The peer has this lane too.
@@ -210,7 +210,7 @@ impl<T: Awaited> Outbound<T> {
             self.at = self.at.saturating_sub(1);
             if let Some(message) = self.queue.pop_front() {
                 self.queued_bytes -= message.cost();
-                ended.push((message.token, Outcome::Taken));
+                ended.push((message.token, Outcome::Taken, message.kind));
             }
         }
         Ok(ack.received > old.received)
@@ -268,7 +268,7 @@ impl<T: Awaited> Outbound<T> {
             match reason(message.kind) {
                 Some(reason) => {
                     self.queued_bytes -= message.cost();
-                    ended.push((message.token, Outcome::Dropped(reason)));
+                    ended.push((message.token, Outcome::Dropped(reason), message.kind));
                 }
                 None => self.queue.push_back(message),
             }
@@ -296,7 +296,7 @@ impl<T: Awaited> Outbound<T> {
         for message in self.queue.split_off(self.started) {
             if message.deadline.is_some_and(|deadline| deadline <= now) {
                 self.queued_bytes -= message.cost();
-                ended.push((message.token, Outcome::Expired));
+                ended.push((message.token, Outcome::Expired, message.kind));
             } else {
                 self.next_expiry = earliest(self.next_expiry, message.deadline);
                 self.queue.push_back(message);
@@ -350,7 +350,7 @@ impl<T: Awaited> Outbound<T> {
             };
             if let Some(message) = self.queue.remove(self.started) {
                 self.queued_bytes -= message.cost();
-                ended.push((message.token, outcome));
+                ended.push((message.token, outcome, message.kind));
             }
         }
     }

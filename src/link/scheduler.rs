@@ -32,7 +32,7 @@ impl Scheduler {
 
     /// The lane to serve next among those that `ready` names.
     pub(crate) fn pick(&mut self, ready: impl Fn(usize) -> bool) -> Option<usize> {
-        let (mut urgent, mut weighted): (Option<(u64, usize)>, Option<(u64, usize)>) = (None, None);
+        let (mut urgent, mut weighted) = (None, None);
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let is_ready = ready(index);
             if is_ready && !lane.was_ready {
@@ -41,7 +41,7 @@ impl Scheduler {
             }
             lane.was_ready = is_ready;
             let best = if lane.priority == Priority::Urgent { &mut urgent } else { &mut weighted };
-            if is_ready && best.is_none_or(|best| (lane.pass, index) < best) {
+            if is_ready && best.is_none_or(|best: (u64, usize)| (lane.pass, index) < best) {
                 *best = Some((lane.pass, index));
             }
         }

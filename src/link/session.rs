@@ -165,10 +165,12 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     fn join(&mut self, new: &NewConn, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
+        let ended = fx.ended.len();
         for lane in &mut self.lanes {
             let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
             lane.out.handle_hello(theirs, &mut fx.ended)?;
         }
+        self.end_unsent_requests(ended, fx);
         fx.space = true;
         let liveness = Liveness::new(self.settings.liveness, now, self.rng.u64(..));
         let pace = Pace::new(self.settings.max_chunk);

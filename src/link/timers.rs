@@ -16,6 +16,7 @@ impl<T: Awaited, R> Link<T, R> {
         for lane in &mut self.lanes {
             lane.out.expire(now, &mut fx.ended);
         }
+        self.end_unsent_requests(ended, fx);
         for (id, pending) in self.requests.expire(now) {
             fx.replies.push((pending.waiter, Err(RequestError::Timeout)));
             self.withdraw_or_cancel(id, pending.lane, Outcome::Dropped(DropReason::Cancelled), fx);
@@ -64,9 +65,9 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// This process stood still for `gap`: what seems overdue is not.
-    pub(crate) fn handle_pause(&mut self, gap: Duration) {
+    pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
         for conn in &mut self.conns {
-            conn.liveness.handle_pause(gap);
+            conn.liveness.handle_pause(gap, now);
         }
     }
 

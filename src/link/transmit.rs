@@ -127,6 +127,7 @@ impl<T: Awaited, R> Link<T, R> {
             }
         }
         fx.space |= fx.ended.len() > ended;
+        self.end_unsent_requests(ended, fx);
     }
 }
 

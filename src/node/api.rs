@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use super::event::Event;
 use crate::clock;
 use crate::config::{ConfigError, PeerConfig};
 use crate::error::{SendError, SendErrorKind};
-use crate::event::Event;
 use crate::id::PeerId;
 use crate::lane::LaneId;
+use crate::link::Parcel;
 use crate::outcome::DropReason;
 use crate::receipt::{Broadcast, Receipt};
 use crate::wire::control::GoawayReason;
@@ -18,7 +19,7 @@ use crate::wire::control::GoawayReason;
 use super::Node;
 use super::budget::Patience;
 use super::inbox::LaneReceiver;
-use super::link::{LinkHandle, Parcel};
+use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
 use super::outgoing::{Outgoing, PendingReply};
 

@@ -24,13 +24,13 @@ use super::hub::Report;
 use super::link::LinkHandle;
 
 /// Starts the thread that dials `target`.
-pub(crate) fn dial(core: &Arc<Core>, target: TargetId, config: PeerConfig) {
+pub(crate) fn dial(core: &Arc<Core>, target: TargetId, config: &PeerConfig) {
     let failed = move |core: &Core, config: &PeerConfig, reason| {
         let address = config.address.clone();
         core.hub.report(Report::DialFailed { target, address, reason });
     };
     let Some(permit) = Permit::new(core) else {
-        return failed(core, &config, EndReason::new(Initiator::Library, EndCause::Full));
+        return failed(core, config, EndReason::new(Initiator::Library, EndCause::Full));
     };
     let (inner, after) = (Arc::clone(core), Arc::clone(core));
     let (ours, theirs) = (config.clone(), config.clone());
@@ -49,7 +49,7 @@ pub(crate) fn dial(core: &Arc<Core>, target: TargetId, config: PeerConfig) {
         },
     );
     if let Err(error) = started {
-        failed(core, &config, EndReason::io("start a thread", &error));
+        failed(core, config, EndReason::io("start a thread", &error));
     }
 }
 

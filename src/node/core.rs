@@ -47,6 +47,8 @@ pub(crate) struct Core {
     next_conn: AtomicU64,
     closing: AtomicBool,
     closed: AtomicBool,
+    /// Held by the caller that carries out the shutdown; the others wait for it.
+    shutting_down: Mutex<()>,
     rng: Mutex<fastrand::Rng>,
 }
 
@@ -71,6 +73,7 @@ impl Core {
             next_conn: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            shutting_down: Mutex::default(),
             rng: Mutex::new(rng),
             config,
             identity,
@@ -177,13 +180,14 @@ impl Core {
     // --- the end --------------------------------------------------------------------------------
 
     /// Flushes within `grace`, says goodbye, ends every connection and joins every thread. The first
-    /// caller does it; later ones return at once.
+    /// caller does it; later ones wait until it is done.
     pub(crate) fn shutdown(self: &Arc<Self>, grace: Duration) {
+        let _done = self.shutting_down.lock();
         if self.closed.swap(true, SeqCst) {
             return;
         }
         let start = clock::now();
-        let deadline = start + grace;
+        let deadline = clock::after(grace);
         // From here on the API refuses what is new, while what was accepted still goes out.
         if grace > Duration::ZERO {
             let flushed = || self.links().iter().all(|link| self.is_flushed(link));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use super::event::Event;
 use crate::clock;
-use crate::event::Event;
 use crate::lane::LaneId;
 
 use super::hub::Hub;

@@ -15,8 +15,8 @@ use crate::error::{EndCause, EndReason, Initiator, SendError, SendErrorKind};
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::link::{
-    AttachError, CloseReason, Draining, Effects, Link, NewConn, Notice, Purpose, Refused, ReplyResult,
-    Settings, Ticket, Transmit, Violation,
+    AttachError, CloseReason, Draining, Effects, Link, NewConn, Notice, Parcel, Purpose, Refused,
+    ReplyResult, Settings, Ticket, Transmit, Violation,
 };
 use crate::outcome::DropReason;
 use crate::receipt::{OnceCell, Receipt, Token};
@@ -32,14 +32,6 @@ use super::message::Message;
 /// Where a reply is waited for.
 pub(crate) type Waiter = Arc<OnceCell<ReplyResult>>;
 type Fx = Effects<Token, Waiter>;
-
-/// A message that the application hands over, in its final form.
-#[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    pub(crate) lane: LaneId,
-    pub(crate) body: Bytes,
-    pub(crate) deadline: Option<Instant>,
-}
 
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
@@ -150,7 +142,7 @@ impl LinkHandle {
 
     fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64) {
         let settled = !fx.ended.is_empty();
-        fx.ended.into_iter().for_each(|(token, outcome)| token.end(outcome));
+        fx.ended.into_iter().for_each(|(token, outcome, _)| token.end(outcome));
         fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
         self.hub.queued.release(freed);
         self.hub.inbox_changed(held, held_after);
@@ -190,11 +182,11 @@ impl LinkHandle {
         wait: Option<Duration>,
         patience: Patience,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
-        let Parcel { lane, body, deadline } = parcel;
-        let cost = crate::link::cost_of(body.len());
+        let (lane, len) = (parcel.lane, parcel.body.len());
+        let cost = crate::link::cost_of(len);
         loop {
             if let Err(no_room) = self.hub.queued.reserve(cost, patience) {
-                return Err(SendError::new(no_room_kind(no_room, patience), body));
+                return Err(SendError::new(no_room_kind(no_room, patience), parcel.body));
             }
             let (token, receipt) = Token::new();
             let waiter: Option<Waiter> = wait.map(|_| OnceCell::new());
@@ -203,9 +195,9 @@ impl LinkHandle {
                 _ => Purpose::Message,
             };
             let sent = self.with(|core, now, fx| {
-                let sent = core.link.send(lane, purpose, body.clone(), deadline, token, now, fx);
+                let sent = core.link.send(parcel.clone(), purpose, token, now, fx);
                 // A message with a deadline, and a request, may need the monitor earlier.
-                let timed = sent.is_ok() && (deadline.is_some() || wait.is_some());
+                let timed = sent.is_ok() && (parcel.deadline.is_some() || wait.is_some());
                 sent.map(|id| (id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             let refused = match sent {
@@ -216,8 +208,8 @@ impl LinkHandle {
                 Err(refused) => refused,
             };
             self.hub.queued.release(cost);
-            if refused != Refused::Full || !self.wait_for_space(lane, body.len(), patience) {
-                return Err(SendError::new(refused_kind(refused, lane, body.len(), patience), body));
+            if refused != Refused::Full || !self.wait_for_space(lane, len, patience) {
+                return Err(SendError::new(refused_kind(refused, lane, len, patience), parcel.body));
             }
         }
     }
@@ -393,9 +385,9 @@ impl LinkHandle {
         })
     }
 
-    pub(crate) fn handle_pause(&self, gap: Duration) {
+    pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
         self.note(|core| {
-            core.link.handle_pause(gap);
+            core.link.handle_pause(gap, now);
             core.conns.iter().for_each(|conn| conn.handle_pause(gap));
         });
     }

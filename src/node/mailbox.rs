@@ -12,8 +12,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::event::Event;
 use crate::clock;
-use crate::event::Event;
 use crate::lane::{LaneConfig, Priority};
 
 use super::link::LinkHandle;

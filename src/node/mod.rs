@@ -17,6 +17,7 @@ mod api;
 mod budget;
 mod connect;
 mod core;
+mod event;
 mod hub;
 mod inbox;
 mod link;
@@ -38,6 +39,7 @@ use crate::id::{Identity, Incarnation, PeerId};
 use crate::wire::preface::NetworkName;
 
 use acceptor::Acceptor;
+pub use event::Event;
 pub use inbox::LaneReceiver;
 pub use link::LinkState;
 pub use mailbox::Closed;

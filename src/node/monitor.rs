@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::event::Event;
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::event::Event;
 use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::Action;
@@ -66,7 +66,7 @@ fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
     let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
     if late > PAUSE {
         log::warn!("this process stood still for {late:?}");
-        core.links().iter().for_each(|link| link.handle_pause(late));
+        core.links().iter().for_each(|link| link.handle_pause(late, now));
         core.pending.lock().values_mut().for_each(|(_, deadline)| *deadline += late);
     }
 }
@@ -95,7 +95,7 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, config }) => connect::dial(core, target, config),
+            Some(Action::Dial { target, config }) => connect::dial(core, target, &config),
             Some(Action::BreakerChanged { address, state }) => {
                 core.hub.mailbox.push_event(Event::Breaker { address, state });
             }

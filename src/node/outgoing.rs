@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::clock;
 use crate::codec::{self, CodecError};
 use crate::lane::LaneId;
+use crate::link::Parcel;
 use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 use crate::receipt::Receipt;
 
-use super::link::{LinkHandle, Parcel, Waiter};
+use super::link::{LinkHandle, Waiter};
 
 /// A message to send: its lane, its bytes, and how long it may wait.
 ///

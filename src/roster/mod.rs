@@ -48,7 +48,7 @@ struct Target {
 /// What the node is to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Dial { target: TargetId, config: PeerConfig },
+    Dial { target: TargetId, config: Box<PeerConfig> },
     BreakerChanged { address: String, state: BreakerState },
 }
 
@@ -130,7 +130,7 @@ impl Roster {
         if target.breaker.state() != before {
             self.announced.push_back((target.config.address.clone(), target.breaker.state()));
         }
-        Some(Action::Dial { target: target.id, config: target.config.clone() })
+        Some(Action::Dial { target: target.id, config: Box::new(target.config.clone()) })
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

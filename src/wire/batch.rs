@@ -45,9 +45,13 @@ impl Batch {
         self.len == 0
     }
 
+    /// Whether a chunk may be opened, or another message put into one that is open. Leaves enough for
+    /// the control frames behind it.
     pub(crate) fn has_room(&self) -> bool {
-        // A chunk needs its head, at most two pieces per message, and must not be cut short by this.
-        self.pieces.len() + 4 < MAX_PIECES
+        // Counted as if the piece for the next header stood there already. Otherwise opening a chunk
+        // could take the room for its data, and an empty chunk is a protocol error.
+        let closed = !matches!(self.pieces.last(), Some(Piece::Inline(_)));
+        self.pieces.len() + usize::from(closed) + 3 < MAX_PIECES
     }
 
     pub(crate) fn clear(&mut self) {
@@ -58,13 +62,13 @@ impl Batch {
         self.inline.shrink_to(1024 * 1024);
     }
 
-    /// Appends what `write` appends.
+    /// Appends what `write` appends; nothing if it fails.
     pub(crate) fn push_with<E>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.inline.len();
-        write(&mut self.inline)?;
+        write(&mut self.inline).inspect_err(|_| self.inline.truncate(start))?;
         let end = self.inline.len();
         self.len += end - start;
         match self.pieces.last_mut() {
@@ -128,6 +132,11 @@ impl Batch {
                 _ => skip -= bytes.len().min(skip),
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inline_capacity(&self) -> usize {
+        self.inline.capacity()
     }
 
     #[cfg(test)]

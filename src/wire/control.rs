@@ -6,13 +6,14 @@ use super::frame::{Kind, WireError, encode_header};
 use crate::codec::{self, CodecError};
 use crate::lane::LaneId;
 
-/// The most lanes a link may have: what fits an ACK of 16 KiB and is far beyond any need.
+/// The most lanes a link may have: far beyond any need, and few enough that HELLO and ACK fit their
+/// bounds with all of them.
 pub(crate) const MAX_LANES: usize = 64;
 /// The longest application name, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
 
 macro_rules! body {
-    ($name:ident, $kind:expr) => {
+    ($name:ident, $kind:expr $(, $field:ident <= $max:expr)*) => {
         impl $name {
             /// Appends the whole frame, header included.
             pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -23,10 +24,16 @@ macro_rules! body {
             }
 
             pub(crate) fn decode(body: &[u8]) -> Result<Self, WireError> {
-                Ok(codec::decode_limited::<{ $kind.max_body() }, _>(body)?)
+                let body: Self = codec::decode_limited::<{ $kind.max_body() }, _>(body)?;
+                $(bounded(stringify!($field), body.$field.len(), $max)?;)*
+                Ok(body)
             }
         }
     };
+}
+
+fn bounded(field: &'static str, len: usize, max: usize) -> Result<(), WireError> {
+    if len > max { Err(WireError::FieldTooLong { field, len, max }) } else { Ok(()) }
 }
 
 /// First frame of each side: what it remembers and what it accepts.
@@ -43,7 +50,7 @@ pub(crate) struct Hello {
     /// The application's name, at most 64 bytes; for logs only.
     pub(crate) name: String,
 }
-body!(Hello, Kind::Hello);
+body!(Hello, Kind::Hello, lanes <= MAX_LANES, name <= MAX_NAME);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HelloLane {
@@ -73,7 +80,7 @@ pub(crate) struct LaneAck {
 pub(crate) struct Ack {
     pub(crate) lanes: Vec<(LaneId, LaneAck)>,
 }
-body!(Ack, Kind::Ack);
+body!(Ack, Kind::Ack, lanes <= MAX_LANES);
 
 /// Why a connection is drained. What the other side does about it is in the second column.
 ///

@@ -82,9 +82,22 @@ pub(crate) enum Frame {
 #[derive(Debug)]
 pub(crate) enum WireError {
     UnknownKind(u8),
-    TooLong { kind: u8, len: usize, max: usize },
-    ShortBody { kind: Kind, len: usize },
+    TooLong {
+        kind: u8,
+        len: usize,
+        max: usize,
+    },
+    ShortBody {
+        kind: Kind,
+        len: usize,
+    },
     BadBody(CodecError),
+    /// A list or text in the body is longer than its bound.
+    FieldTooLong {
+        field: &'static str,
+        len: usize,
+        max: usize,
+    },
     BadFlags(u8),
 }
 
@@ -97,6 +110,9 @@ impl fmt::Display for WireError {
             }
             WireError::ShortBody { kind, len } => write!(f, "{kind:?} frame with only {len} bytes"),
             WireError::BadBody(error) => write!(f, "bad frame body: {error}"),
+            WireError::FieldTooLong { field, len, max } => {
+                write!(f, "the field {field} is {len} long, at most {max} is allowed")
+            }
             WireError::BadFlags(flags) => write!(f, "chunk with reserved flags set: {flags:#04x}"),
         }
     }

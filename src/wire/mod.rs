@@ -19,7 +19,8 @@
 //! | 44..76 | peer | the sender's `PeerId` (X25519 public key) |
 //! | 76..84 | incarnation | `u64`, drawn at random when the sender's process started |
 //!
-//! Version, mode and network must be equal on both sides, or the connection ends.
+//! Version, mode and network must be equal on both sides, or the connection ends. A network's name
+//! holds no zero byte and has at most 32 bytes.
 //!
 //! # Frames
 //! After its preface each side sends frames. The first is a HELLO, and there is only one.
@@ -44,8 +45,78 @@
 //! from 128 to 255 that the receiver does not know is skipped and counted (so that later versions can
 //! add hints); its greatest body is 1 KiB. Any other unknown kind is a protocol error.
 //!
-//! The bodies of the control frames (all but CHUNK) are structs in the format of [`crate::codec`];
-//! their fields, in order, are those of the structs in `wire::control`.
+//! The bodies of all frames but CHUNK are structs in the format of [`crate::codec`]. The tables below
+//! are that format spelled out: a `bool` is one byte, 0 or 1; an enum is the index of its variant as
+//! `u32`; a list or text has its length before it as `u64`, in items or in bytes. A body must be used
+//! up exactly: bytes that are missing or left over are a protocol error, and so is a `bool` other than
+//! 0 or 1, a variant that does not exist, text that is not UTF-8, and a length past its bound.
+//!
+//! # HELLO: what a side remembers and what it accepts
+//! Each side draws it up after it has read the other's preface: its memory depends on who is there.
+//!
+//! | bytes of the body | field | type | meaning |
+//! |---|---|---|---|
+//! | 0..8 | memory | `u64` | the sender's memory of this conversation: drawn at random when that began |
+//! | 8 | slot | `u8` | which of the link's connections this is, from 0; the dialer's word counts |
+//! | 9 | replaces | `bool` | in place of one that the dialer distrusts; the dialer's word counts |
+//! | 10..18 | n | `u64` | how many lanes follow, at most 64 |
+//! | 18.. | lanes | n times 33 bytes | what the sender accepts, lane by lane, in any order |
+//! | then 8 | m | `u64` | length of the name in bytes, at most 64 |
+//! | then m | name | UTF-8 | the application's name; for logs only |
+//!
+//! Each lane. A lane that is not in the list is not accepted; one that is there twice counts as it
+//! stands first.
+//!
+//! | bytes | field | type | meaning |
+//! |---|---|---|---|
+//! | 0 | lane | `u8` | |
+//! | 1..5 | max_message | `u32` | the largest payload that is accepted, in bytes |
+//! | 5..9 | max_untaken | `u32` | how many messages may be begun that are not taken |
+//! | 9..33 | state | | as in ACK; all 0 when the sender has no memory, and the limit may follow in an ACK |
+//!
+//! # ACK: acknowledgement and credit
+//! For the lanes where they changed, by any connection of the link.
+//!
+//! | bytes of the body | field | type | meaning |
+//! |---|---|---|---|
+//! | 0..8 | n | `u64` | how many lanes follow, at most 64 |
+//! | 8.. | lanes | n times 25 bytes | see below |
+//!
+//! | bytes | field | type | meaning |
+//! |---|---|---|---|
+//! | 0 | lane | `u8` | |
+//! | 1..9 | received | `u64` | every byte of the stream up to here is in the receiver's memory |
+//! | 9..17 | taken | `u64` | the application has taken everything up to here |
+//! | 17..25 | limit | `u64` | the sender may send up to here |
+//!
+//! Each number only grows within a session, so of two states one is the newer in all three. An older
+//! one may arrive late, by another connection, and is ignored. One that is newer in one number and
+//! older in another is a protocol error, and so is `received` past what was sent or `taken` past
+//! `received`.
+//!
+//! # PING, PONG: a sign of life
+//!
+//! | bytes of the body | field | type | meaning |
+//! |---|---|---|---|
+//! | 0..8 | nonce | `u64` | any number; the answer to a PING is a PONG with the same one |
+//!
+//! # GOAWAY: the sender's last word on this connection
+//!
+//! | bytes of the body | field | type | meaning |
+//! |---|---|---|---|
+//! | 0..4 | reason | `u32` | 0 shutdown, 1 replaced, 2 duplicate, 3 removed |
+//!
+//! | reason | the other side |
+//! |---|---|
+//! | shutdown | dials again after the backoff, if it wants this peer |
+//! | replaced, duplicate | goes on with the connection that stays |
+//! | removed | does not dial this peer until the application asks for it |
+//!
+//! # CANCEL: the requester no longer waits
+//!
+//! | bytes of the body | field | type | meaning |
+//! |---|---|---|---|
+//! | 0..8 | request | `u64` | id of the request; one that is not open is ignored |
 //!
 //! # CHUNK: a piece of a lane's stream
 //!
@@ -55,6 +126,8 @@
 //! | 1 | flags | bit 0: ACK_NOW, somebody waits for a receipt in this chunk; other bits are zero |
 //! | 2..10 | offset | `u64`: where in the lane's stream this piece begins |
 //! | 10.. | data | 1 byte to 1 MiB of the stream |
+//!
+//! Here alone there is no length field: the data fills the rest of the body.
 //!
 //! # The stream of a lane
 //! A lane's stream is the concatenation of its messages, each with a header before it. Chunks cut the
@@ -67,18 +140,31 @@
 //! | 12..16 | time the requester will wait, `u32` milliseconds | request |
 //! | then | payload | every message |
 //!
-//! Kinds: 0 message, 1 request, 2 reply. Offsets count every byte of the stream, headers included,
-//! from 0 at the start of a session ([`crate::link`]).
+//! Kinds: 0 message, 1 request, 2 reply; any other is a protocol error. A payload may be empty, and may
+//! not be larger than the lane's `max_message` in the receiver's HELLO. Offsets count every byte of the stream, headers included,
+//! from 0 at the start of a session.
+//!
+//! # Sessions
+//! A session is a pair of memories, the two that the HELLOs of a connection name. Offsets, `state` and
+//! request ids belong to it.
+//!
+//! | the peer's HELLO names | then |
+//! |---|---|
+//! | the memory that is known | the session goes on: each lane from the `state` in the peer's HELLO |
+//! | a memory, and none was known | a session begins |
+//! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new memory; earlier connections end, if they do not answer a PING |
+//! | another one, with the same incarnation | the peer forgot. If nothing was acknowledged in the session yet, a new one begins with this connection. Otherwise this side draws a new memory too and ends the connection; the next one agrees |
 //!
 //! # Rules for both sides
 //! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,
 //!   or, when the peer's ACK shows that it has more already, further on, but never past what the peer
 //!   has acknowledged. A chunk that begins past what the receiver has is a protocol error; what it has
 //!   already, it drops.
-//! - No chunk reaches past the limit that the receiver gave for that lane, and no more messages are
-//!   begun than the receiver's `max_untaken`.
+//! - No chunk reaches past the limit that the receiver gave for that lane, and of the messages that the
+//!   receiver has not said to be taken no more are begun than its `max_untaken`.
 //! - A connection carries frames only for the session that its two HELLOs agreed on.
-//! - After GOAWAY its sender sends no further CHUNK on that connection, and then half-closes it.
+//! - After GOAWAY its sender sends no further frame on that connection and half-closes it. The other side
+//!   sends no further CHUNK on it either, and half-closes it too.
 
 pub(crate) mod batch;
 pub(crate) mod control;

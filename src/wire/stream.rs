@@ -42,9 +42,8 @@ impl Header {
             MessageKind::Reply { id } => (2, id, 0),
         };
         let word = (tag << 28) | payload_len as u32;
-        let source = [&word.to_le_bytes()[..], &id.to_le_bytes(), &wait.to_le_bytes()];
-        let mut bytes = [0; MAX_HEADER];
-        bytes.iter_mut().zip(source.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+        // Word, id and time to wait, one behind the other.
+        let bytes = (u128::from(word) | u128::from(id) << 32 | u128::from(wait) << 96).to_le_bytes();
         Header { bytes, len: header_len(tag).unwrap_or(MAX_HEADER) as u8 }
     }
 
@@ -100,7 +99,7 @@ impl Parser {
     }
 
     /// Takes the next bytes of the stream out of `data`, up to the end of one message or of `data`.
-    /// Gives the message if it is whole.
+    /// Gives the message if it is whole. An error is final: the same one comes back ever after.
     pub(crate) fn next(&mut self, data: &mut Bytes) -> Result<Option<(MessageKind, Payload)>, StreamError> {
         if self.body.is_none() && !self.read_header(data)? {
             return Ok(None);
@@ -120,7 +119,7 @@ impl Parser {
 
     /// True when the header is complete and `body` stands ready.
     fn read_header(&mut self, data: &mut Bytes) -> Result<bool, StreamError> {
-        // The word that tells the length comes first; more than that may be there from an earlier piece.
+        // A header may have been cut anywhere, so more of it than its first word may be here already.
         let mut need = self.have.max(4);
         loop {
             let Some(missing) = self.header.get_mut(self.have..need) else { return Ok(false) };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lane::TakenWhen;
-use crate::link::{Purpose, Refused, Ticket};
+use crate::link::{Parcel, Purpose, Refused, Ticket};
 use crate::wire::stream::MessageKind;
 
 use super::ledger::{Kind, content};
@@ -214,12 +214,12 @@ impl World {
         let queued = self.queued(side, lane);
         if self.rng.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
-            let body = content(0, max + 1);
-            let result = self.sides[side].link.send(id, purpose(), body, None, stranger, now, &mut fx);
+            let parcel = Parcel { lane: id, body: content(0, max + 1), deadline: None };
+            let result = self.sides[side].link.send(parcel, purpose(), stranger, now, &mut fx);
             assert_eq!(result, Err(Refused::TooLarge { max }));
         }
-        let body = content(number, len);
-        match self.sides[side].link.send(id, purpose(), body, at, token, now, &mut fx) {
+        let parcel = Parcel { lane: id, body: content(number, len), deadline: at };
+        match self.sides[side].link.send(parcel, purpose(), token, now, &mut fx) {
             Ok(id) => {
                 let kind = if asks { Kind::Request(request) } else { Kind::Message };
                 self.ledger.accepted(side, lane, len, kind, deadline);

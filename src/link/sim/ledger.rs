@@ -269,6 +269,9 @@ impl Ledger {
                 assert!(now >= request.deadline, "request {number} timed out too early");
                 assert!(now <= request.deadline + 1, "request {number} timed out too late");
             }
+            Err(RequestError::Expired) => {
+                assert_eq!(self.messages[request.message].outcome, Some(Outcome::Expired));
+            }
             Err(RequestError::PeerRestarted) => {
                 assert!(self.lives[1 - side] > 0);
                 assert!(self.messages[request.message].outcome.is_some());

@@ -299,7 +299,7 @@ impl World {
 
     pub(super) fn apply(&mut self, side: usize, fx: Fx) {
         let now = self.now;
-        for (token, outcome) in fx.ended {
+        for (token, outcome, _) in fx.ended {
             self.ledger.ended(side, token.number, outcome, now, &self.plan);
         }
         for (waiter, result) in fx.replies {

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::message::Message;
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
 use crate::id::{ConnId, Incarnation, PeerId};
-use crate::node::Message;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -1,0 +1,38 @@
+//! Two nodes over loopback, and two plain sockets to compare them with.
+
+use std::net::{TcpListener, TcpStream};
+
+use unbroken::{Event, Node, PeerId};
+
+/// Two nodes in one process, linked over loopback; `a` dialled `b`.
+pub struct Nodes {
+    pub a: Node,
+    pub b: Node,
+    pub b_id: PeerId,
+}
+
+pub fn nodes() -> Nodes {
+    let b = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+    let a = Node::builder().peer(b.local_addrs()[0].to_string()).start().unwrap();
+    let b_id = loop {
+        if let Event::LinkUp { peer, .. } = a.recv().unwrap() {
+            break peer;
+        }
+    };
+    Nodes { a, b, b_id }
+}
+
+/// Both ends of one connection over loopback.
+pub fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (b, _) = listener.accept().unwrap();
+    a.set_nodelay(true).unwrap();
+    b.set_nodelay(true).unwrap();
+    (a, b)
+}
+
+/// Starts a thread that ends with the process.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().name(name.into()).spawn(run).unwrap();
+}

@@ -1,0 +1,304 @@
+//! What is done to the cluster, one fault after the other, and the balance at the end.
+
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::args::Args;
+use crate::cluster::Cluster;
+use crate::content::now_us;
+use crate::ledger::Counts;
+use crate::plan::{FROZEN, Fault, HOLE_SILENCE, NAT_MEMORY, NAT_SILENCE, share_out};
+use crate::support::proxy::{Faults, Ways};
+use crate::table::{Balance, Line};
+use crate::wire::{Command, Work};
+
+/// What one fault has shown.
+struct Shown {
+    /// From `since` to when the last of the affected pairs had a vote through again.
+    first_vote: Option<Duration>,
+    since: &'static str,
+    note: String,
+}
+
+impl Shown {
+    fn skipped() -> Shown {
+        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
+        Shown { first_vote: None, since: "-", note }
+    }
+}
+
+struct Run<'a> {
+    args: &'a Args,
+    cluster: Cluster,
+    rng: fastrand::Rng,
+    /// When the current fault is over.
+    end: Instant,
+}
+
+/// Runs all faults. True when the books balance.
+pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
+    let cluster = Cluster::start(args)?;
+    let rng = fastrand::Rng::with_seed(args.seed);
+    let mut run = Run { args, cluster, rng, end: Instant::now() };
+    // The first row is that of the start.
+    let mut shown = vec![None];
+    let result = run.all(&mut shown);
+    // Whatever happened, the books are closed and shown.
+    run.finish(result, shown)
+}
+
+/// What nodes send unless a fault wants something else.
+fn usual() -> Work {
+    Work { proposal_ms: 100, transactions: 100, block_ms: 400, saturate: Vec::new() }
+}
+
+fn nothing() -> Work {
+    Work::default()
+}
+
+impl Run<'_> {
+    fn scaled(&self, time: Duration) -> Duration {
+        time / self.args.factor()
+    }
+
+    fn all(&mut self, shown: &mut Vec<Option<Shown>>) -> Result<(), Failure> {
+        let times = share_out(&self.args.faults, self.args.time, self.args.factor());
+        for (fault, time) in self.args.faults.iter().zip(times) {
+            self.cluster.begin_row(fault.name())?;
+            self.end = Instant::now() + time;
+            self.cluster.work(usual())?;
+            shown.push(Some(self.inflict(*fault)?));
+            self.cluster.listen(self.end)?;
+            self.heal();
+        }
+        self.fall_silent()
+    }
+
+    fn inflict(&mut self, fault: Fault) -> Result<Shown, Failure> {
+        // Every fault meets a cluster in which votes flow.
+        self.cluster.watch_votes(self.cluster.pairs());
+        self.cluster.first_votes()?;
+        let victim = self.rng.usize(0..self.args.nodes);
+        match fault {
+            Fault::IdleNat => self.idle_nat(),
+            Fault::BlackHoleIdle => self.black_hole_idle(victim),
+            Fault::BlackHoleLoad => self.black_hole_load(victim),
+            Fault::ResetStorm => self.reset_storm(),
+            Fault::Freeze => self.freeze(victim),
+            Fault::Kill => self.kill(victim),
+            Fault::SlowConsumer => self.slow_consumer(victim),
+            Fault::SlowLink => self.slow_link(victim),
+        }
+    }
+
+    fn heal(&self) {
+        for proxy in self.cluster.proxies.values() {
+            proxy.set(Faults::default());
+            proxy.heal();
+        }
+    }
+
+    /// Some time of load before the fault strikes, never the same.
+    fn lead(&mut self, most: Duration) -> Result<(), Failure> {
+        let millis = self.scaled(most).as_millis() as u64;
+        let lead = Duration::from_millis(self.rng.u64(millis / 4..=millis));
+        self.cluster.listen(Instant::now() + lead)
+    }
+
+    fn since(&mut self, since: &'static str, pairs: Vec<(usize, usize)>) -> Result<Shown, Failure> {
+        self.cluster.watch_votes(pairs);
+        self.watched(since)
+    }
+
+    fn watched(&mut self, since: &'static str) -> Result<Shown, Failure> {
+        Ok(Shown { first_vote: self.cluster.first_votes()?, since, note: String::new() })
+    }
+
+    /// Nobody sends, and everything has arrived.
+    fn fall_silent(&mut self) -> Result<(), Failure> {
+        self.cluster.work(nothing())?;
+        // A transaction or a vote may be just on its way to the books.
+        let mut before = (0, 0);
+        loop {
+            self.cluster.expect("all messages have arrived", |cluster| cluster.ledger.is_settled())?;
+            self.cluster.listen(Instant::now() + Duration::from_millis(100))?;
+            let totals = self.cluster.ledger.totals();
+            if totals == before && self.cluster.ledger.is_settled() {
+                return Ok(());
+            }
+            before = totals;
+        }
+    }
+
+    fn idle_nat(&mut self) -> Result<Shown, Failure> {
+        self.fall_silent()?;
+        let connected = self.connected();
+        let forget_idle = Some(self.scaled(NAT_MEMORY));
+        self.cluster.proxies.values().for_each(|proxy| proxy.update(|f| f.forget_idle = forget_idle));
+        self.cluster.listen(Instant::now() + self.scaled(NAT_SILENCE))?;
+        let forgotten: u64 = self.cluster.proxies.values().map(|proxy| proxy.stats().forgotten).sum();
+        let reconnected = self.connected() - connected;
+        self.cluster.watch_votes(self.cluster.pairs());
+        self.cluster.work(usual())?;
+        let shown = self.watched("end of silence")?;
+        Ok(Shown { note: format!("{forgotten} flows forgotten, {reconnected} reconnected"), ..shown })
+    }
+
+    /// Connections that joined during this fault, counted at both ends.
+    fn connected(&self) -> u64 {
+        self.cluster.rows.last().map_or(0, |row| row.connected)
+    }
+
+    /// Makes all connections of the node vanish. False where the kernel cannot.
+    fn black_hole(&self, victim: usize) -> bool {
+        let mut all = true;
+        for proxy in self.cluster.proxies_of(victim) {
+            all &= proxy.black_hole();
+        }
+        all
+    }
+
+    fn black_hole_idle(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.fall_silent()?;
+        let struck = now_us();
+        let pairs = self.cluster.pairs_of(victim);
+        if !self.black_hole(victim) {
+            self.cluster.work(usual())?;
+            return Ok(Shown::skipped());
+        }
+        self.cluster.listen(Instant::now() + self.scaled(HOLE_SILENCE))?;
+        let again = |pair| self.cluster.connected_us.get(pair).filter(|at| **at > struck);
+        let again: Vec<u64> = pairs.iter().filter_map(again).map(|at| at - struck).collect();
+        let note = format!(
+            "node {victim}: {} of {} link ends reconnected in silence, the last after {:.2} s",
+            again.len(),
+            pairs.len(),
+            again.iter().max().copied().unwrap_or(0) as f64 / 1e6
+        );
+        self.cluster.watch_votes(pairs);
+        self.cluster.work(usual())?;
+        Ok(Shown { note, ..self.watched("end of silence")? })
+    }
+
+    fn black_hole_load(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.lead(Duration::from_secs(3))?;
+        if !self.black_hole(victim) {
+            return Ok(Shown::skipped());
+        }
+        // Counted from when the last connection had vanished: what is sent from here on meets the hole.
+        let shown = self.since("black hole", self.cluster.pairs_of(victim))?;
+        Ok(Shown { note: format!("node {victim}"), ..shown })
+    }
+
+    fn reset_storm(&mut self) -> Result<Shown, Failure> {
+        let saturate = (0..self.args.nodes).collect();
+        self.cluster.work(Work { saturate, ..usual() })?;
+        let keys: Vec<_> = self.cluster.proxies.keys().copied().collect();
+        let mut resets = 0;
+        // Leave a fifth of the time, at least a second, to see it end.
+        let left = self.end.saturating_duration_since(Instant::now());
+        let stop = self.end - (left / 5).max(Duration::from_secs(1)).min(left);
+        while Instant::now() < stop {
+            for key in &keys {
+                let hit = self.rng.u8(0..3) == 0;
+                if hit && let Some(proxy) = self.cluster.proxies.get(key) {
+                    resets += proxy.reset_some(usize::MAX);
+                }
+            }
+            let pause = Duration::from_millis(self.rng.u64(5..250));
+            self.cluster.listen(Instant::now() + pause)?;
+        }
+        let shown = self.since("last reset", self.cluster.pairs())?;
+        self.cluster.work(usual())?;
+        Ok(Shown { note: format!("{resets} connections reset"), ..shown })
+    }
+
+    fn freeze(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.lead(Duration::from_secs(3))?;
+        self.cluster.freeze(victim, true)?;
+        self.cluster.listen(Instant::now() + self.scaled(FROZEN))?;
+        self.cluster.watch_votes(self.cluster.pairs_of(victim));
+        self.cluster.freeze(victim, false)?;
+        let shown = self.watched("thaw")?;
+        Ok(Shown { note: format!("node {victim}, for {:?}", self.scaled(FROZEN)), ..shown })
+    }
+
+    fn kill(&mut self, victim: usize) -> Result<Shown, Failure> {
+        // Full queues and inboxes in all directions, so that there is something to lose.
+        let saturate = (0..self.args.nodes).collect();
+        self.cluster.work(Work { saturate, transactions: 500, ..usual() })?;
+        self.lead(Duration::from_secs(3))?;
+        self.cluster.kill(victim)?;
+        self.cluster.work(usual())?;
+        let away = Duration::from_millis(self.rng.u64(100..1000));
+        self.cluster.listen(Instant::now() + away)?;
+        self.cluster.watch_votes(self.cluster.pairs_of(victim));
+        self.cluster.restart(victim)?;
+        let shown = self.watched("restart")?;
+        Ok(Shown { note: format!("node {victim}, away for {away:?}"), ..shown })
+    }
+
+    /// Votes pass the transactions and blocks that wait.
+    fn slow_consumer(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.cluster.work(Work { saturate: vec![victim], ..usual() })?;
+        self.cluster.watch_votes(self.cluster.pairs_of(victim));
+        self.cluster.tell(victim, &Command::Slow { ms: 100 })?;
+        let shown = self.watched("slowness")?;
+        self.cluster.listen(self.end)?;
+        self.cluster.tell(victim, &Command::Slow { ms: 0 })?;
+        self.cluster.work(usual())?;
+        Ok(Shown { note: format!("node {victim} takes 100 ms for each"), ..shown })
+    }
+
+    fn slow_link(&mut self, victim: usize) -> Result<Shown, Failure> {
+        for proxy in self.cluster.proxies_of(victim) {
+            proxy.update(|faults| {
+                faults.rate = Ways::both(Some(1_000_000));
+                faults.recv_buffer = Some(32 * 1024);
+            });
+            // The buffer that stands for the slow link's own queue is that of new connections.
+            proxy.reset_all();
+        }
+        let slow = Instant::now();
+        let before: u64 = self.bytes(victim);
+        let everybody = (0..self.args.nodes).collect();
+        let saturate = |to| Work { saturate: to, ..usual() };
+        self.cluster.work(saturate(vec![victim]))?;
+        self.cluster.tell(victim, &Command::Work(saturate(everybody)))?;
+        let shown = self.since("throttle", self.cluster.pairs_of(victim))?;
+        self.cluster.listen(self.end)?;
+        let rate = (self.bytes(victim) - before) as f64 / slow.elapsed().as_secs_f64() / 1e6;
+        let ways = 2 * (self.args.nodes - 1);
+        self.cluster.work(usual())?;
+        let note = format!("node {victim}, {rate:.1} MB/s over {ways} ways of 1 MB/s");
+        Ok(Shown { note, ..shown })
+    }
+
+    fn bytes(&self, victim: usize) -> u64 {
+        let bytes = self.cluster.proxies_of(victim).map(|proxy| proxy.stats().bytes);
+        bytes.map(|bytes| bytes.to_target + bytes.to_client).sum()
+    }
+
+    /// Ends the nodes, closes the books and prints them.
+    fn finish(mut self, result: Result<(), Failure>, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
+        let ended = result.and_then(|()| self.cluster.quit());
+        if let Err(error) = &ended {
+            eprintln!("cluster: {error}");
+        }
+        let Cluster { ledger, rows, mut view, .. } = self.cluster;
+        let (counts, complaints) = ledger.close();
+        let mut total = Counts::default();
+        counts.iter().for_each(|counts| total.add(counts));
+        let shown = shown.into_iter().chain(std::iter::repeat_with(|| None));
+        let lines = rows.into_iter().zip(&counts).zip(shown).map(|((row, counts), shown)| Line {
+            row,
+            counts: counts.clone(),
+            first_vote: shown.as_ref().and_then(|shown| shown.first_vote),
+            since: shown.as_ref().map_or("-", |shown| shown.since),
+            note: shown.map(|shown| shown.note).unwrap_or_default(),
+        });
+        let ok = total.balance() && ended.is_ok();
+        view.finish(&Balance { lines: lines.collect(), total, complaints, ok });
+        Ok(ok)
+    }
+}

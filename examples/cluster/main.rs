@@ -1,0 +1,64 @@
+//! The main job: a cluster of node processes that keep talking while their links are idle, frozen,
+//! black-holed, reset and throttled beneath them, with exact books about every message.
+//!
+//! ```text
+//!   parent ── owns ──> fault proxies (one per directed pair), the books, the table
+//!     │  lines on stdin: Command        ▲ lines on stdout: Report
+//!     ▼                                 │
+//!   node 0 ──> proxy 0>1 ──> node 1     a node reports what it is about to send before it sends it,
+//!          <── proxy 1>0 <──            and what it has processed before it says that it is done
+//! ```
+//!
+//! Run it with `cargo run --release --example cluster`; `--help` lists the flags.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "an application, not the library: it reads the real clock where it needs the time"
+)]
+
+mod args;
+mod cluster;
+mod content;
+mod faults;
+mod ledger;
+mod member;
+mod node;
+mod plan;
+mod sender;
+mod table;
+mod wire;
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+/// Whatever can go wrong outside the library; printed and followed by exit code 1.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let result = match node::Role::from_environment() {
+        Some(role) => role.and_then(node::run).map(|()| true),
+        None => parent(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cluster: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True when the books balance.
+fn parent() -> Result<bool, Failure> {
+    match args::parse(std::env::args().skip(1))? {
+        args::Parsed::Help => {
+            print!("{}", args::help());
+            Ok(true)
+        }
+        args::Parsed::Run(args) => faults::run(&args),
+    }
+}

@@ -1,0 +1,301 @@
+//! One node of the cluster, in a process of its own: starts the library, receives, verifies, reports.
+
+use std::io::{self, BufRead};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use unbroken::{
+    BULK, Config, Event, Identity, LaneConfig, LaneId, LaneReceiver, Message, NORMAL, Node, PathConfig,
+    PeerConfig, PeerId, TakenWhen, URGENT,
+};
+
+use crate::Failure;
+use crate::content::{self, Kind, mix};
+use crate::sender::{self, Job};
+use crate::wire::{Command, News, Report, Reporter};
+
+const VARIABLE: &str = "UNBROKEN_CLUSTER_NODE";
+/// How many messages are processed before they are reported together.
+const BATCH: usize = 64;
+/// How long what was accepted may take to go out when the node is told to quit.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Who a node process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Role {
+    pub(crate) index: usize,
+    pub(crate) nodes: usize,
+    /// How often this node was started before.
+    pub(crate) life: u32,
+    pub(crate) seed: u64,
+    pub(crate) factor: u32,
+    /// Tells the clusters apart that run at the same time.
+    pub(crate) cluster: u32,
+}
+
+impl Role {
+    /// What the parent said; `None` in the parent itself.
+    pub(crate) fn from_environment() -> Option<Result<Role, Failure>> {
+        let text = std::env::var(VARIABLE).ok()?;
+        let numbers: Result<Vec<u64>, _> = text.split(' ').map(str::parse).collect();
+        Some(match numbers.as_deref() {
+            Ok([index, nodes, life, seed, factor, cluster]) => Ok(Role {
+                index: *index as usize,
+                nodes: *nodes as usize,
+                life: *life as u32,
+                seed: *seed,
+                factor: *factor as u32,
+                cluster: *cluster as u32,
+            }),
+            _ => Err(format!("{VARIABLE}={text:?} was not set by the cluster's parent").into()),
+        })
+    }
+
+    pub(crate) fn to_environment(&self) -> (&'static str, String) {
+        let Role { index, nodes, life, seed, factor, cluster } = self;
+        (VARIABLE, format!("{index} {nodes} {life} {seed} {factor} {cluster}"))
+    }
+
+    /// The identity of a node outlives its process.
+    fn identity_of(&self, index: usize) -> Identity {
+        let mut bytes = [0; 32];
+        fastrand::Rng::with_seed(mix(self.seed, index as u64)).fill(&mut bytes);
+        Identity::from_bytes(bytes)
+    }
+
+    fn peer_id_of(&self, index: usize) -> PeerId {
+        self.identity_of(index).peer_id()
+    }
+
+    fn config(&self) -> Config {
+        let defaults = Config::default();
+        let done = |lane| LaneConfig { taken_when: TakenWhen::Done, ..lane };
+        Config {
+            network: format!("cluster {:x}", self.cluster),
+            name: format!("node {}", self.index),
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            lanes: LaneConfig::defaults().into_iter().map(done).collect(),
+            path: PathConfig::default().scaled_down(self.factor),
+            // Must stay far below the time after which a connection is suspect.
+            ack_delay: defaults.ack_delay.min(PathConfig::default().suspect_after / self.factor / 8),
+            ..defaults
+        }
+    }
+}
+
+/// What the threads of a node share.
+pub(crate) struct Shared {
+    pub(crate) role: Role,
+    pub(crate) node: Node,
+    pub(crate) reporter: Reporter,
+    /// The index of a node and its name.
+    pub(crate) peers: Vec<(usize, PeerId)>,
+    slow: Slow,
+}
+
+/// Runs until the parent says so, or is gone.
+pub(crate) fn run(role: Role) -> Result<(), Failure> {
+    let node = Node::builder().config(role.config()).identity(role.identity_of(role.index)).start()?;
+    let addr = *node.local_addrs().first().ok_or("the node listens nowhere")?;
+    let others = (0..role.nodes).filter(|index| *index != role.index);
+    let peers = others.map(|index| (index, role.peer_id_of(index))).collect();
+    let shared = Arc::new(Shared { role, node, reporter: Reporter::new(), peers, slow: Slow::default() });
+    shared.reporter.report(&[Report::Ready { addr }])?;
+
+    let (jobs, receiver) = bounded(1 << 16);
+    let mut threads = Vec::new();
+    for lane in [URGENT, NORMAL, BULK] {
+        let receiver = shared.node.lane_receiver(lane).ok_or("the lane has a receiver already")?;
+        let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
+        threads.push(spawn(&format!("receive-{lane}"), move || receive(&shared, &receiver, &jobs))?);
+    }
+    threads.push(spawn("sender", {
+        let shared = Arc::clone(&shared);
+        move || sender::run(&shared, &receiver)
+    })?);
+    threads.push(spawn("events", {
+        let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
+        move || events(&shared, &jobs)
+    })?);
+
+    obey(&shared, &jobs)?;
+    shared.slow.set(Duration::ZERO);
+    let events_lost = shared.node.snapshot().events_lost;
+    if events_lost > 0 {
+        shared.reporter.report(&[Report::EventsLost(events_lost)])?;
+    }
+    shared.node.shutdown(GRACE);
+    drop(jobs);
+    for thread in threads {
+        thread.join().map_err(|_| "a thread of the node panicked")??;
+    }
+    Ok(())
+}
+
+type Outcome = Result<(), Failure>;
+
+pub(crate) fn spawn(
+    name: &str,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> io::Result<thread::JoinHandle<Outcome>> {
+    thread::Builder::new().name(name.into()).spawn(run)
+}
+
+/// Does what the parent says, until it says to quit or has gone.
+fn obey(shared: &Shared, jobs: &Sender<Job>) -> Outcome {
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        match serde_json::from_str(&line).map_err(|error| format!("{line:?} is no command: {error}"))? {
+            Command::Peers(addrs) => {
+                for (index, addr) in addrs {
+                    let id = Some(shared.role.peer_id_of(index));
+                    let peer = PeerConfig { id, ..PeerConfig::new(addr.to_string()) };
+                    shared.node.add_peer(peer)?;
+                }
+            }
+            Command::Work(work) => jobs.send(Job::Work(work))?,
+            Command::Row(row) => jobs.send(Job::Row(row))?,
+            Command::Slow { ms } => shared.slow.set(Duration::from_millis(ms)),
+            Command::Dump => {
+                let state = serde_json::to_string(&shared.node.snapshot())?;
+                shared.reporter.report(&[Report::State(state)])?;
+            }
+            Command::Quit => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Receives one lane: verifies, reports, and only then lets the messages go, which ends their receipts.
+fn receive(shared: &Shared, receiver: &LaneReceiver, jobs: &Sender<Job>) -> Outcome {
+    let mut lives = std::collections::HashMap::new();
+    loop {
+        let slow = receiver.lane() != URGENT && shared.slow.is_on();
+        let Ok(mut messages) = receiver.recv_batch(if slow { 1 } else { BATCH }) else { return Ok(()) };
+        if slow {
+            shared.slow.pause();
+        }
+        let mut reports: Vec<Report> = Vec::new();
+        for message in &mut messages {
+            let (peer, lane, life) = (message.peer(), message.lane(), message.incarnation());
+            let verified =
+                content::verify(message.bytes(), shared.role.index, shared.role.seed).and_then(|header| {
+                    let known = lives.entry((header.from, header.life)).or_insert(life);
+                    let sender = shared.peers.iter().find(|(index, _)| *index == header.from);
+                    if sender.is_none_or(|(_, id)| *id != peer) || header.kind.lane() != lane {
+                        return Err(format!("{header:?} came from {} on lane {lane}", peer.short()));
+                    }
+                    if *known != life {
+                        return Err(format!("{header:?} is said to be of another life of its sender"));
+                    }
+                    Ok(header)
+                });
+            match verified {
+                Err(why) => reports.push(Report::Bad { why }),
+                Ok(header) if lane == URGENT => {
+                    if header.kind == Kind::Proposal
+                        && let Err(TrySendError::Disconnected(_)) = jobs.try_send(Job::Vote)
+                    {
+                        return Ok(());
+                    }
+                    reports.push(Report::Vote {
+                        from: header.from,
+                        life: header.life,
+                        seq: header.seq,
+                        sent_us: header.sent_us,
+                        received_us: content::now_us(),
+                    });
+                }
+                Ok(header) => push_got(&mut reports, lane, header.from, header.life, header.seq),
+            }
+        }
+        shared.reporter.report(&reports)?;
+        // Backwards, since a lane must cope with any order.
+        messages.into_iter().rev().for_each(Message::done);
+    }
+}
+
+fn push_got(reports: &mut Vec<Report>, lane: LaneId, from: usize, life: u32, seq: u64) {
+    if let Some(Report::Got { from: last_from, life: last_life, last, .. }) = reports.last_mut()
+        && (*last_from, *last_life, *last + 1) == (from, life, seq)
+    {
+        *last = seq;
+        return;
+    }
+    reports.push(Report::Got { lane: lane.0, from, life, first: seq, last: seq });
+}
+
+/// Tells the parent what the library says of the links.
+fn events(shared: &Shared, jobs: &Sender<Job>) -> Outcome {
+    let mut up = std::collections::HashSet::new();
+    loop {
+        let Ok(events) = shared.node.recv_batch(BATCH, Duration::from_secs(60)) else { return Ok(()) };
+        let mut reports = Vec::new();
+        for event in events {
+            let (news, peer, why) = match &event {
+                Event::LinkUp { peer, .. } => (News::Up, peer, String::new()),
+                Event::LinkDegraded { peer } => (News::Degraded, peer, String::new()),
+                Event::LinkDown { peer, reason } => (News::Down, peer, reason.to_string()),
+                Event::Connected { peer, .. } => (News::Connected, peer, String::new()),
+                Event::Disconnected { peer, reason, .. } => (News::Disconnected, peer, reason.to_string()),
+                Event::Suspect { peer, .. } => (News::Suspect, peer, String::new()),
+                Event::PeerRestarted { peer, resent, .. } => {
+                    (News::Restarted, peer, format!("{resent} messages sent again"))
+                }
+                Event::Lost { peer, messages, .. } => (News::Lost, peer, format!("{messages} messages")),
+                other => {
+                    log::debug!("node {}: {other:?}", shared.role.index);
+                    continue;
+                }
+            };
+            log::info!("node {}: {event:?}", shared.role.index);
+            let Some((peer, id)) = shared.peers.iter().find(|(_, id)| id == peer) else { continue };
+            if news == News::Up && up.insert(*id) && up.len() == shared.peers.len() {
+                jobs.send(Job::Linked)?;
+            }
+            reports.push(Report::Link { peer: *peer, at_us: content::now_us(), news, why });
+        }
+        shared.reporter.report(&reports)?;
+    }
+}
+
+/// How long the application takes over a message.
+#[derive(Default)]
+struct Slow {
+    pause: Mutex<Duration>,
+    changed: Condvar,
+}
+
+impl Slow {
+    fn set(&self, pause: Duration) {
+        *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+        self.changed.notify_all();
+    }
+
+    fn is_on(&self) -> bool {
+        !self.pause.lock().unwrap_or_else(PoisonError::into_inner).is_zero()
+    }
+
+    /// Ends early when it is no longer slow.
+    fn pause(&self) {
+        let pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = *pause;
+        let wait = self.changed.wait_timeout_while(pause, time, |pause| !pause.is_zero());
+        drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Waits for a job, at most until `deadline`.
+pub(crate) fn next_job(jobs: &Receiver<Job>, deadline: Instant) -> Result<Option<Job>, Closed> {
+    match jobs.recv_deadline(deadline) {
+        Ok(job) => Ok(Some(job)),
+        Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(None),
+        Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(Closed),
+    }
+}
+
+/// Nobody gives jobs any longer.
+pub(crate) struct Closed;

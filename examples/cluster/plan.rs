@@ -1,0 +1,96 @@
+//! Which faults there are, and how long each needs.
+
+use std::time::Duration;
+
+/// By how much timeouts are shortened, unless `--real-time` is given.
+pub(crate) const SCALE: u32 = 10;
+
+/// How long the NAT of the idle fault remembers a silent flow: the strictest known.
+pub(crate) const NAT_MEMORY: Duration = Duration::from_secs(30);
+/// How long nothing is said through it: what the log of the broken node showed.
+pub(crate) const NAT_SILENCE: Duration = Duration::from_secs(51);
+/// How long nothing is said into a black hole: the bound within which it must be noticed.
+pub(crate) const HOLE_SILENCE: Duration = Duration::from_secs(25);
+/// How long a node is frozen: longer than its peers wait for any sign of life.
+pub(crate) const FROZEN: Duration = Duration::from_secs(25);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    IdleNat,
+    BlackHoleIdle,
+    BlackHoleLoad,
+    ResetStorm,
+    Freeze,
+    Kill,
+    SlowConsumer,
+    SlowLink,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 8] = [
+        Fault::IdleNat,
+        Fault::BlackHoleIdle,
+        Fault::BlackHoleLoad,
+        Fault::ResetStorm,
+        Fault::Freeze,
+        Fault::Kill,
+        Fault::SlowConsumer,
+        Fault::SlowLink,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Fault::IdleNat => "idle-nat",
+            Fault::BlackHoleIdle => "black-hole-idle",
+            Fault::BlackHoleLoad => "black-hole-load",
+            Fault::ResetStorm => "reset-storm",
+            Fault::Freeze => "freeze",
+            Fault::Kill => "kill",
+            Fault::SlowConsumer => "slow-consumer",
+            Fault::SlowLink => "slow-link",
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Fault::IdleNat => "nobody says anything for longer than the NAT remembers a silent flow",
+            Fault::BlackHoleIdle => "all connections of a node vanish silently while nobody says anything",
+            Fault::BlackHoleLoad => "all connections of a node vanish silently in mid-traffic",
+            Fault::ResetStorm => "connections are reset again and again, in mid-message",
+            Fault::Freeze => "a node stands still (SIGSTOP) until its peers have given its connections up",
+            Fault::Kill => "a node is killed in mid-traffic and started again",
+            Fault::SlowConsumer => "a node processes transactions and blocks slowly; its votes must not wait",
+            Fault::SlowLink => "blocks saturate the links of a node, 1 MB/s each; its votes must not wait",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+
+    pub(crate) fn names() -> String {
+        Fault::ALL.map(Fault::name).join(", ")
+    }
+
+    /// The least time that shows it, before scaling, and its share of what is left.
+    fn needs(self) -> (u64, u32) {
+        match self {
+            Fault::IdleNat => (54, 1),
+            Fault::BlackHoleIdle => (28, 1),
+            Fault::BlackHoleLoad => (12, 3),
+            Fault::ResetStorm => (12, 3),
+            Fault::Freeze => (32, 2),
+            Fault::Kill => (10, 3),
+            Fault::SlowConsumer => (10, 3),
+            Fault::SlowLink => (15, 3),
+        }
+    }
+}
+
+/// How long each of these faults takes. `time` is shared out; what a fault needs comes first.
+pub(crate) fn share_out(faults: &[Fault], time: Duration, factor: u32) -> Vec<Duration> {
+    let least = |fault: Fault| Duration::from_secs(fault.needs().0) / factor;
+    let left = time.saturating_sub(faults.iter().map(|fault| least(*fault)).sum());
+    let weights: u32 = faults.iter().map(|fault| fault.needs().1).sum();
+    faults.iter().map(|fault| least(*fault) + left * fault.needs().1 / weights.max(1)).collect()
+}

@@ -1,0 +1,84 @@
+//! One line per event, for people or for programs.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use unbroken::{Node, PeerId};
+
+/// Writes the lines to standard output.
+pub(crate) struct Reporter {
+    json: bool,
+    start: Instant,
+}
+
+/// One line in the making.
+#[must_use = "a line is written by `say`"]
+pub(crate) struct Line<'a> {
+    reporter: &'a Reporter,
+    fields: Vec<(String, Value)>,
+    peer: Option<PeerId>,
+}
+
+impl Reporter {
+    pub(crate) fn new(json: bool, start: Instant) -> Self {
+        Reporter { json, start }
+    }
+
+    pub(crate) fn event(&self, event: &str) -> Line<'_> {
+        let line = Line { reporter: self, fields: Vec::with_capacity(8), peer: None };
+        line.millis("t_ms", self.start.elapsed().as_secs_f64() * 1e3).with("event", event)
+    }
+}
+
+impl Line<'_> {
+    pub(crate) fn peer(mut self, peer: PeerId) -> Self {
+        self.peer = Some(peer);
+        self.with("peer", peer.to_string())
+    }
+
+    pub(crate) fn seq(self, seq: u64) -> Self {
+        self.with("seq", seq)
+    }
+
+    /// A time in milliseconds, to the microsecond.
+    pub(crate) fn millis(self, name: &str, millis: f64) -> Self {
+        self.with(name, round(millis))
+    }
+
+    /// A field of the JSON object.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes the line; `text` is what people read instead of the fields.
+    pub(crate) fn say(self, node: &Node, text: impl fmt::Display) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.reporter.json {
+            // In the order in which the fields were given: `t_ms` and `event` first.
+            for (index, (name, value)) in self.fields.iter().enumerate() {
+                write!(out, "{}{}:{value}", if index == 0 { '{' } else { ',' }, json!(name))?;
+            }
+            writeln!(out, "}}")?;
+        } else {
+            let seconds = self.reporter.start.elapsed().as_secs_f64();
+            let peer = self.peer.map_or_else(|| "-".into(), |peer| label(node, peer));
+            writeln!(out, "{seconds:>9.3}  {peer:<16}  {text}")?;
+        }
+        out.flush()
+    }
+}
+
+/// The peer's short id, and the name that it gave.
+fn label(node: &Node, peer: PeerId) -> String {
+    match node.peer(peer) {
+        Some(snapshot) if !snapshot.name.is_empty() => format!("{} {}", peer.short(), snapshot.name),
+        _ => peer.short(),
+    }
+}
+
+fn round(millis: f64) -> f64 {
+    (millis * 1e3).round() / 1e3
+}

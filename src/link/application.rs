@@ -1,0 +1,192 @@
+//! The application's side of a link: sending, replying, taking, letting go.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::lane::LaneId;
+use crate::outcome::{DropReason, Outcome, RequestError};
+use crate::wire::stream::MessageKind;
+
+use super::effects::Effects;
+use super::inbound::Arrived;
+use super::outbound::cost_of;
+use super::{Awaited, Link, Parcel, Purpose, Refused, Ticket, requests};
+
+impl<T: Awaited, R> Link<T, R> {
+    /// Accepts a message for sending, or says why not; then nothing has changed, and the token and the
+    /// waiter are dropped without a word. Gives the id of a request.
+    pub(crate) fn send(
+        &mut self,
+        parcel: Parcel,
+        purpose: Purpose<R>,
+        token: T,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) -> Result<u64, Refused> {
+        let Parcel { lane, body, deadline } = parcel;
+        let index = self.admit(lane, body.len())?;
+        let (kind, id) = match purpose {
+            Purpose::Message => (MessageKind::Message, 0),
+            Purpose::Request { wait, waiter } => {
+                if !self.requests.has_room() {
+                    return Err(Refused::TooManyRequests { max: self.settings.max_requests });
+                }
+                let wait = wait.min(requests::MAX_WAIT);
+                let id = self.requests.next_id();
+                self.requests.ask(id, lane, now + wait, waiter);
+                (MessageKind::Request { id, wait_ms: wait.as_millis() as u32 }, id)
+            }
+        };
+        self.enqueue(index, kind, body, deadline, token, fx);
+        Ok(id)
+    }
+
+    /// Answers a request of the peer's, which came with `ticket`.
+    pub(crate) fn reply(
+        &mut self,
+        request: u64,
+        ticket: Ticket,
+        body: Bytes,
+        token: T,
+        fx: &mut Effects<T, R>,
+    ) -> Result<(), Refused> {
+        if ticket.epoch != self.session.epoch() || !self.requests.is_open(request) {
+            return Err(Refused::NoSuchRequest);
+        }
+        let lane = self.requests.lane_of(request).ok_or(Refused::NoSuchRequest)?;
+        let index = self.admit(lane, body.len())?;
+        self.requests.answer(request);
+        self.enqueue(index, MessageKind::Reply { id: request }, body, None, token, fx);
+        Ok(())
+    }
+
+    pub(super) fn admit(&self, lane: LaneId, len: usize) -> Result<usize, Refused> {
+        if self.closed.is_some() {
+            return Err(Refused::Closed);
+        }
+        let index = self.lane_index(lane).ok_or(Refused::NoLane)?;
+        let lane = self.lanes.get(index).ok_or(Refused::NoLane)?;
+        if len > lane.max_message {
+            return Err(Refused::TooLarge { max: lane.max_message });
+        }
+        let queued = self.queued_bytes();
+        let fits =
+            lane.out.has_room(len) && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
+        if fits { Ok(index) } else { Err(Refused::Full) }
+    }
+
+    fn enqueue(
+        &mut self,
+        index: usize,
+        kind: MessageKind,
+        body: Bytes,
+        deadline: Option<Instant>,
+        token: T,
+        fx: &mut Effects<T, R>,
+    ) {
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.out.push(kind, body, deadline, token);
+            self.counters.messages_sent += 1;
+            let ended = fx.ended.len();
+            lane.out.refuse_if_unknown(&mut fx.ended);
+            let conn = lane.conn;
+            self.end_unsent_requests(ended, fx);
+            if let Some(conn) = conn {
+                self.wake(conn, fx);
+            }
+        }
+    }
+
+    /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
+    /// `fx.ended` had `from` entries.
+    pub(super) fn end_unsent_requests(&mut self, from: usize, fx: &mut Effects<T, R>) {
+        for (_, outcome, kind) in fx.ended.iter().skip(from) {
+            let error = match outcome {
+                Outcome::Taken => continue,
+                Outcome::Expired => RequestError::Expired,
+                Outcome::Dropped(reason) => RequestError::Dropped(*reason),
+            };
+            if let MessageKind::Request { id, .. } = kind
+                && let Some(pending) = self.requests.close(*id)
+            {
+                fx.replies.push((pending.waiter, Err(error)));
+            }
+        }
+    }
+
+    /// The application takes the next message of a lane.
+    pub(crate) fn take(&mut self, index: usize, now: Instant, fx: &mut Effects<T, R>) -> Option<Arrived> {
+        let (arrived, urgency) = self.lanes.get_mut(index)?.inb.take()?;
+        self.schedule_ack(urgency, now, fx);
+        Some(arrived)
+    }
+
+    /// The application is done with a message that it took.
+    pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, fx: &mut Effects<T, R>) {
+        if let Some(lane) = self.lanes.get_mut(index) {
+            let urgency = lane.inb.done(ticket);
+            self.schedule_ack(urgency, now, fx);
+        }
+    }
+
+    /// Nobody waits for the reply to this request any longer.
+    pub(crate) fn cancel(&mut self, request: u64, fx: &mut Effects<T, R>) {
+        let Some(pending) = self.requests.close(request) else { return };
+        self.withdraw_or_cancel(request, pending.lane, Outcome::Dropped(DropReason::Cancelled), fx);
+    }
+
+    pub(super) fn withdraw_or_cancel(
+        &mut self,
+        request: u64,
+        lane: LaneId,
+        outcome: Outcome,
+        fx: &mut Effects<T, R>,
+    ) {
+        let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
+        let Some(lane) = self.lane_index(lane).and_then(|index| self.lanes.get_mut(index)) else { return };
+        match lane.out.withdraw(is_request) {
+            Some((token, kind)) => fx.ended.push((token, outcome, kind)),
+            None => {
+                self.cancels.push(request);
+                // More than the peer may have open at once cannot be of interest to it.
+                if self.cancels.len() > self.settings.max_requests {
+                    self.cancels.remove(0);
+                }
+                self.wake_control(fx);
+            }
+        }
+    }
+
+    /// Whether the requester of a request of the peer's still waits.
+    pub(crate) fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {
+        ticket.epoch == self.session.epoch() && self.requests.is_open(request)
+    }
+
+    /// The application lets a request go without an answer.
+    pub(crate) fn abandon(&mut self, request: u64, ticket: Ticket) {
+        if ticket.epoch == self.session.epoch() {
+            self.requests.answer(request);
+        }
+    }
+
+    /// Gives no new credit on lanes whose messages wait for the application, or gives it again.
+    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, fx: &mut Effects<T, R>) {
+        for index in 0..self.lanes.len() {
+            if let Some(lane) = self.lanes.get_mut(index) {
+                let urgency = lane.inb.set_withheld(withheld);
+                self.schedule_ack(urgency, now, fx);
+            }
+        }
+    }
+
+    /// Ends the link for good: every message and request ends with `reason`.
+    pub(crate) fn close(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
+        self.closed = Some(reason);
+        for lane in &mut self.lanes {
+            lane.out.clear(reason, &mut fx.ended);
+        }
+        let waiters = self.requests.close_where(|_, _| true);
+        fx.replies.extend(waiters.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
+    }
+}

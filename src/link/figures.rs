@@ -1,0 +1,93 @@
+//! What can be asked of a link without changing it.
+
+use crate::id::Incarnation;
+use crate::lane::{LaneId, NORMAL, TakenWhen};
+
+use super::{Awaited, Link, Refused};
+
+/// Bytes and messages since the link began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) messages_sent: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) stream_bytes_sent: u64,
+    pub(crate) stream_bytes_received: u64,
+    pub(crate) late_replies: u64,
+    pub(crate) hints_ignored: u64,
+}
+
+/// The state of one lane, for a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneFigures {
+    pub(crate) lane: LaneId,
+    pub(crate) queued_messages: usize,
+    pub(crate) queued_bytes: usize,
+    pub(crate) resent_bytes: u64,
+    pub(crate) inbox_messages: usize,
+    pub(crate) inbox_bytes: u64,
+    pub(crate) duplicate_bytes: u64,
+}
+
+impl<T: Awaited, R> Link<T, R> {
+    /// True when nothing waits to be taken by the peer.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.out.is_empty())
+    }
+
+    pub(crate) fn has_room(&self, lane: LaneId, len: usize) -> bool {
+        self.closed.is_some() || !matches!(self.admit(lane, len), Err(Refused::Full))
+    }
+
+    pub(crate) fn lane_figures(&self) -> impl Iterator<Item = LaneFigures> {
+        self.lanes.iter().map(|lane| {
+            let (queued_messages, queued_bytes) = lane.out.queued();
+            LaneFigures {
+                lane: lane.id,
+                queued_messages,
+                queued_bytes,
+                resent_bytes: lane.out.resent,
+                inbox_messages: lane.inb.inbox_len(),
+                inbox_bytes: lane.inb.held_bytes(),
+                duplicate_bytes: lane.inb.duplicate_bytes,
+            }
+        })
+    }
+
+    /// Bytes in the queues of all lanes, with what each message costs beyond its own.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.out.queued().1).sum()
+    }
+
+    /// Bytes received and not taken, over all lanes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.inb.held_bytes()).sum()
+    }
+
+    /// Whether the link has no connection and remembers nothing that could matter to anybody.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.conns.is_empty()
+            && self.session.is_forgotten()
+            && self.is_flushed()
+            && self.lanes.iter().all(|lane| lane.inb.inbox_len() == 0)
+    }
+
+    pub(crate) fn lane_id(&self, index: usize) -> LaneId {
+        self.lanes.get(index).map_or(NORMAL, |lane| lane.id)
+    }
+
+    pub(crate) fn inbox_len(&self, index: usize) -> usize {
+        self.lanes.get(index).map_or(0, |lane| lane.inb.inbox_len())
+    }
+
+    pub(crate) fn taken_when(&self, index: usize) -> TakenWhen {
+        self.lanes.get(index).map(|lane| lane.inb.taken_when()).unwrap_or_default()
+    }
+
+    pub(crate) fn open_requests(&self) -> (usize, usize) {
+        self.requests.counts()
+    }
+
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.session.peer_incarnation()
+    }
+}

@@ -1,0 +1,155 @@
+//! The peer's side of a link: what its frames do.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::id::ConnId;
+use crate::lane::LaneId;
+use crate::wire::control::Ack;
+use crate::wire::frame::Frame;
+use crate::wire::stream::MessageKind;
+
+use super::effects::Effects;
+use super::inbound::Urgency;
+use super::{Awaited, Link, Violation};
+
+impl<T: Awaited, R> Link<T, R> {
+    /// Bytes arrived on this connection, whatever they mean.
+    pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, fx: &mut Effects<T, R>) {
+        if let Some(conn) = self.conn_mut(conn) {
+            conn.liveness.handle_received(at);
+            if conn.liveness.is_suspect() {
+                self.handle_timeout(at, fx);
+            }
+        }
+        self.settle_contests(at, fx);
+    }
+
+    /// One frame from the peer. An error ends the connection that it came by.
+    pub(crate) fn handle_frame(
+        &mut self,
+        conn: ConnId,
+        frame: Frame,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) -> Result<(), Violation> {
+        // A connection that is not, or no longer, part of the link has no say in it.
+        if self.conn_mut(conn).is_none() {
+            return Ok(());
+        }
+        match frame {
+            Frame::Hello(_) => Err(Violation::UnexpectedHello),
+            Frame::Chunk { lane, flags, offset, data } => {
+                self.handle_chunk(conn, lane, flags, offset, data, now, fx)
+            }
+            Frame::Ack(ack) => self.handle_ack(ack, now, fx),
+            Frame::Ping(nonce) => {
+                if let Some(state) = self.conn_mut(conn) {
+                    // One pending pong at most: a flood of pings costs nothing more.
+                    state.pong = Some(nonce);
+                }
+                self.wake(conn, fx);
+                Ok(())
+            }
+            Frame::Pong(nonce) => match self.conn_mut(conn) {
+                Some(state) => state.handle_pong(nonce, now),
+                None => Ok(()),
+            },
+            Frame::Goaway(goaway) => {
+                self.handle_goaway(conn, goaway.reason, now, fx);
+                Ok(())
+            }
+            Frame::Cancel(cancel) => {
+                self.requests.handle_cancel(cancel.request);
+                Ok(())
+            }
+            Frame::Hint => {
+                self.counters.hints_ignored += 1;
+                Ok(())
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of one frame.
+    fn handle_chunk(
+        &mut self,
+        conn: ConnId,
+        lane: LaneId,
+        flags: u8,
+        offset: u64,
+        data: Bytes,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) -> Result<(), Violation> {
+        if self.conn_mut(conn).is_some_and(|conn| conn.is_drained_by_peer()) {
+            return Err(Violation::ChunkAfterGoaway);
+        }
+        let index = self.lane_index(lane).ok_or(Violation::UnknownLane(lane))?;
+        let Some(state) = self.lanes.get_mut(index) else { return Ok(()) };
+        let (requests, counters) = (&mut self.requests, &mut self.counters);
+        let mut refused = None;
+        let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
+            counters.messages_received += 1;
+            match kind {
+                MessageKind::Message => Some(payload),
+                MessageKind::Request { id, wait_ms } => {
+                    let wait = Duration::from_millis(u64::from(wait_ms));
+                    refused = requests.handle_request(id, lane, wait, now).err().or(refused.take());
+                    Some(payload)
+                }
+                MessageKind::Reply { id } => {
+                    match requests.close(id) {
+                        Some(pending) => fx.replies.push((pending.waiter, Ok(payload))),
+                        None => counters.late_replies += 1,
+                    }
+                    None
+                }
+            }
+        })?;
+        self.counters.stream_bytes_received += received.new_bytes;
+        if received.arrived > 0 {
+            fx.arrived |= 1 << index;
+        }
+        self.schedule_ack(received.urgency, now, fx);
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn handle_ack(&mut self, ack: Ack, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
+        for (id, state) in ack.lanes {
+            let index = self.lane_index(id).ok_or(Violation::UnknownLane(id))?;
+            let Some(lane) = self.lanes.get_mut(index) else { continue };
+            let (before, ended) = (lane.out.acked(), fx.ended.len());
+            let progress = lane.out.handle_ack(state, &mut fx.ended)?;
+            fx.space |= fx.ended.len() > ended;
+            let (acked, ready, conn) = (lane.out.acked() - before, lane.out.is_ready(), lane.conn);
+            let Some(conn) = conn else { continue };
+            if progress {
+                let outstanding =
+                    self.lanes.iter().any(|lane| lane.conn == Some(conn) && lane.out.outstanding() > 0);
+                if let Some(conn) = self.conn_mut(conn) {
+                    conn.liveness.handle_progress(now, outstanding);
+                    conn.pace.handle_acked(acked, now);
+                    conn.proven = true;
+                }
+            }
+            if ready {
+                self.wake(conn, fx); // New credit, or room under `max_untaken`.
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the peer hears of what changed, now or within the acknowledgement delay.
+    pub(super) fn schedule_ack(&mut self, urgency: Urgency, now: Instant, fx: &mut Effects<T, R>) {
+        let due = match urgency {
+            Urgency::Nothing => return,
+            Urgency::Soon => now + self.settings.ack_delay,
+            Urgency::Now => now,
+        };
+        if self.ack_due.is_none_or(|at| due < at) {
+            self.ack_due = Some(due);
+            self.wake_control(fx);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The bytes themselves, as the documentation of [`crate::wire`] has them.
+
+use super::*;
+use crate::id::{Incarnation, PeerId};
+use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface};
+use crate::wire::stream::{Header, MessageKind};
+
+const STATE: LaneAck =
+    LaneAck { received: 0x0807_0605_0403_0201, taken: 0x1817_1615_1413_1211, limit: 0x2827_2625_2423_2221 };
+const STATE_BYTES: [u8; 24] = [
+    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, // received
+    0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, // taken
+    0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, // limit
+];
+
+fn pin(frame: &Frame, parts: &[&[u8]]) {
+    let golden = parts.concat();
+    assert_eq!(encode(frame), golden, "{frame:?}");
+    assert_eq!(read_simply(&golden), (vec![frame.clone()], "eof".into()));
+}
+
+#[test]
+fn preface() {
+    let preface = Preface {
+        mode: Mode::Plaintext,
+        network: NetworkName::new("testnet").unwrap(),
+        peer: PeerId::from_bytes(std::array::from_fn(|n| n as u8)),
+        incarnation: Incarnation(0x0807_0605_0403_0201),
+    };
+    let mut golden = b"unbroken\x01\x00\x00\x00testnet".to_vec();
+    golden.extend([0; 25]);
+    golden.extend(0..32);
+    golden.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(golden.len(), PREFACE_LEN);
+    assert_eq!(preface.encode().as_slice(), golden);
+}
+
+#[test]
+fn hello() {
+    let lane = |lane, max_message, max_untaken, state| HelloLane { lane, max_message, max_untaken, state };
+    let hello = Hello {
+        memory: 0x0807_0605_0403_0201,
+        slot: 9,
+        replaces: true,
+        lanes: vec![
+            lane(LaneId(7), 0x0403_0201, 0x1413_1211, STATE),
+            lane(LaneId(8), 1, 2, LaneAck::default()),
+        ],
+        name: "né".into(),
+    };
+    pin(
+        &Frame::Hello(hello),
+        &[
+            &[1, 95, 0, 0],
+            &[1, 2, 3, 4, 5, 6, 7, 8], // memory
+            &[9, 1],                   // slot, replaces
+            &[2, 0, 0, 0, 0, 0, 0, 0], // lanes
+            &[7, 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14],
+            &STATE_BYTES,
+            &[8, 1, 0, 0, 0, 2, 0, 0, 0],
+            &[0; 24],
+            &[3, 0, 0, 0, 0, 0, 0, 0], // name
+            &[b'n', 0xC3, 0xA9],
+        ],
+    );
+}
+
+#[test]
+fn chunk() {
+    let data = Bytes::from_static(b"abc");
+    let chunk = Frame::Chunk { lane: LaneId(5), flags: 1, offset: 0x0807_0605_0403_0201, data };
+    pin(&chunk, &[&[2, 13, 0, 0], &[5, 1], &[1, 2, 3, 4, 5, 6, 7, 8], b"abc"]);
+    // The third byte of the length.
+    assert_eq!(encode_chunk_head(LaneId(0), 0, 0, MIB)[..HEADER_LEN], [2, 10, 0, 16]);
+}
+
+#[test]
+fn ack() {
+    let lanes = vec![(LaneId(2), STATE), (LaneId(0), LaneAck::default())];
+    pin(
+        &Frame::Ack(Ack { lanes }),
+        &[&[3, 58, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 0], &[2], &STATE_BYTES, &[0], &[0; 24]],
+    );
+}
+
+#[test]
+fn ping_and_pong() {
+    pin(&Frame::Ping(0x0807_0605_0403_0201), &[&[4, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+    pin(&Frame::Pong(0x0807_0605_0403_0201), &[&[5, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+}
+
+#[test]
+fn goaway() {
+    use GoawayReason::{Duplicate, Removed, Replaced, Shutdown};
+    for (number, reason) in [Shutdown, Replaced, Duplicate, Removed].into_iter().enumerate() {
+        pin(&Frame::Goaway(Goaway { reason }), &[&[6, 4, 0, 0], &[number as u8, 0, 0, 0]]);
+    }
+}
+
+#[test]
+fn cancel() {
+    let cancel = Cancel { request: 0x0807_0605_0403_0201 };
+    pin(&Frame::Cancel(cancel), &[&[7, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+}
+
+#[test]
+fn message_headers() {
+    let (id, len) = (0x0807_0605_0403_0201, 0x0A0B_0C0D);
+    let header = |kind| Header::new(kind, len).as_bytes().to_vec();
+    assert_eq!(header(MessageKind::Message), [0x0D, 0x0C, 0x0B, 0x0A]);
+    assert_eq!(
+        header(MessageKind::Request { id, wait_ms: 0x1413_1211 }),
+        [0x0D, 0x0C, 0x0B, 0x1A, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14]
+    );
+    assert_eq!(header(MessageKind::Reply { id }), [0x0D, 0x0C, 0x0B, 0x2A, 1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn greatest_bodies() {
+    let bounds = Kind::ALL.map(|kind| (kind as u8, kind.max_body()));
+    let documented = [(1, 8 * KIB), (2, MIB + 10), (3, 16 * KIB), (4, 8), (5, 8), (6, KIB), (7, 16)];
+    assert_eq!(bounds, documented);
+}
