@@ -114,12 +114,22 @@ impl LinkHandle {
 
     /// Does something under the lock and carries out what follows from it after the lock is released.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A) -> A {
+        self.with_reserved(0, act)
+    }
+
+    /// The same for something that may take up to `reserved` bytes of the node's budget, which were set
+    /// aside for it. What the queues do not hold afterwards goes back, whatever became of it.
+    fn with_reserved<A>(
+        self: &Arc<Self>,
+        reserved: usize,
+        act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A,
+    ) -> A {
         let now = clock::now();
         let mut fx = Fx::default();
         let mut core = self.core.lock();
         let (queued, held) = (core.link.queued_bytes(), core.link.held_bytes());
         let result = act(&mut core, now, &mut fx);
-        let freed = queued.saturating_sub(core.link.queued_bytes());
+        let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
         let held_after = core.link.held_bytes();
         let wake: Vec<_> =
             fx.wake.iter().filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned()).collect();
@@ -194,7 +204,7 @@ impl LinkHandle {
                 (Some(wait), Some(waiter)) => Purpose::Request { wait, waiter: Arc::clone(waiter) },
                 _ => Purpose::Message,
             };
-            let sent = self.with(|core, now, fx| {
+            let sent = self.with_reserved(cost, |core, now, fx| {
                 let sent = core.link.send(parcel.clone(), purpose, token, now, fx);
                 // A message with a deadline, and a request, may need the monitor earlier.
                 let timed = sent.is_ok() && (parcel.deadline.is_some() || wait.is_some());
@@ -207,7 +217,6 @@ impl LinkHandle {
                 }
                 Err(refused) => refused,
             };
-            self.hub.queued.release(cost);
             if refused != Refused::Full || !self.wait_for_space(lane, len, patience) {
                 return Err(SendError::new(refused_kind(refused, lane, len, patience), parcel.body));
             }
@@ -242,10 +251,11 @@ impl LinkHandle {
             return Err(SendError::new(no_room_kind(no_room, Patience::None), body));
         }
         let (token, receipt) = Token::new();
-        match self.with(|core, _, fx| core.link.reply(request, ticket, body.clone(), token, fx)) {
+        match self
+            .with_reserved(cost, |core, _, fx| core.link.reply(request, ticket, body.clone(), token, fx))
+        {
             Ok(()) => Ok(receipt),
             Err(refused) => {
-                self.hub.queued.release(cost);
                 Err(SendError::new(refused_kind(refused, crate::NORMAL, body.len(), Patience::None), body))
             }
         }
