@@ -49,7 +49,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         for link in core.links() {
             next = sooner(next, link.tick());
             announce_state(core, &link, now);
-            core.tidy(&link);
+            core.tidy(link);
         }
         next = sooner(next, check_pending(core, now));
         next = sooner(next, dial_due(core, now));
