@@ -51,6 +51,7 @@ fn behind_a_nat() {
 #[test]
 fn silence() {
     run(&[
+        ("flow dropped, found by pings", path::drop_unused),
         ("flow dropped, idle", path::drop_idle),
         ("flow dropped, under load", path::drop_load),
         ("flow dropped, idle, a to b only", path::drop_idle_to_b),

@@ -215,6 +215,13 @@ impl Pair {
         row
     }
 
+    /// After a silence: the first votes must not be late at all.
+    pub(crate) fn votes_at_once(&mut self) -> Row {
+        self.fault();
+        self.work(false);
+        self.finish(millis(500))
+    }
+
     pub(crate) fn wait(&mut self, what: &str, mut condition: impl FnMut(&Pair) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {

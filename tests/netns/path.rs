@@ -32,10 +32,24 @@ fn drop_flow(net: Net, load: bool, to_b: bool, to_a: bool) -> Row {
     }
     pair.until_votes();
     pair.pass(SECOND);
-    // Suspicion, a dial, and the acknowledgement that it waits for.
-    let bound = millis(500) + SLACK;
-    // The listener cannot dial: it waits for the dialler to see by its pings what it cannot send itself.
-    pair.finish(if to_b && to_a { bound } else { bound + Setup::fast().path.ping_interval })
+    // Suspicion and a dial. One way only, the side that still hears waits until TCP has no more to say.
+    pair.finish(millis(500) + SLACK)
+}
+
+/// Nobody votes: the pings meet the hole, and the first vote finds a link that works.
+pub(crate) fn drop_unused(net: Net) -> Result<Row, String> {
+    let mut pair = Pair::start(net, Setup::fast());
+    pair.work(false);
+    pair.hold();
+    for port in pair.ports() {
+        pair.net.rule(&format!("tcp sport {port} drop"));
+        pair.net.rule(&format!("tcp dport {port} drop"));
+    }
+    pair.fault();
+    pair.pass(Setup::fast().path.ping_interval + SLACK);
+    let row = pair.votes_at_once();
+    assert!(row.reconnects >= 1, "nobody noticed");
+    Ok(row)
 }
 
 pub(crate) fn drop_idle(net: Net) -> Result<Row, String> {
