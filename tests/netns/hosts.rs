@@ -45,9 +45,9 @@ fn kill(pair: &mut Pair, place: Place) {
     host.kill(&mut other.votes);
 }
 
-fn killed(net: Net, place: Place) -> Row {
+fn killed(net: Net, place: Place, load: bool) -> Row {
     let mut pair = Pair::start(net, Setup::fast());
-    pair.work(false);
+    pair.work(load);
     pair.fault();
     kill(&mut pair, place);
     pair.pass(DEAD);
@@ -57,11 +57,15 @@ fn killed(net: Net, place: Place) -> Row {
 }
 
 pub(crate) fn killed_listener(net: Net) -> Result<Row, String> {
-    Ok(killed(net, Place::B))
+    Ok(killed(net, Place::B, false))
 }
 
 pub(crate) fn killed_dialler(net: Net) -> Result<Row, String> {
-    Ok(killed(net, Place::A))
+    Ok(killed(net, Place::A, false))
+}
+
+pub(crate) fn killed_under_load(net: Net) -> Result<Row, String> {
+    Ok(killed(net, Place::B, true))
 }
 
 fn moves(pair: &Pair) {
@@ -72,21 +76,21 @@ fn moves(pair: &Pair) {
     pair.net.tool("ip", Place::B, "route replace default via 10.77.2.1");
 }
 
-fn by_name(net: Net) -> Pair {
-    net.hosts(Place::A, &format!("{B} {NAME}"));
+fn by_name(net: Net) -> Result<Pair, String> {
+    net.hosts(Place::A, &format!("{B} {NAME}"))?;
     let setup = Setup { addresses: vec![format!("{NAME}:{PORT}")], ..Setup::fast() };
     let mut pair = Pair::start(net, setup);
     pair.work(false);
-    pair
+    Ok(pair)
 }
 
 /// The process lives on, and its machine gets another address, which its name says a little later.
 pub(crate) fn moved_by_name(net: Net) -> Result<Row, String> {
-    let mut pair = by_name(net);
+    let mut pair = by_name(net)?;
     pair.fault();
     moves(&pair);
     pair.pass(millis(300));
-    pair.net.hosts(Place::A, &format!("{B_LATER} {NAME}"));
+    pair.net.hosts(Place::A, &format!("{B_LATER} {NAME}"))?;
     pair.until_votes();
     // A dial to where it is no longer may have to end first.
     Ok(pair.finish(millis(300 + 500 + 500) + SLACK))
@@ -103,11 +107,11 @@ pub(crate) fn moved_by_list(net: Net) -> Result<Row, String> {
 }
 
 pub(crate) fn restarted_elsewhere(net: Net) -> Result<Row, String> {
-    let mut pair = by_name(net);
+    let mut pair = by_name(net)?;
     pair.fault();
     kill(&mut pair, Place::B);
     moves(&pair);
-    pair.net.hosts(Place::A, &format!("{B_LATER} {NAME}"));
+    pair.net.hosts(Place::A, &format!("{B_LATER} {NAME}"))?;
     pair.pass(DEAD);
     pair.restart(Place::B);
     pair.until_votes();

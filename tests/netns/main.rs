@@ -43,6 +43,7 @@ fn behind_a_nat() {
         ("NAT of 3 s, idle, invalid passed", nat::outlived_open),
         ("NAT forgets, invalid dropped", nat::forgotten_silent),
         ("NAT forgets, invalid passed", nat::forgotten_open),
+        ("NAT forgets, only the listener votes", nat::forgotten_to_a),
         ("NAT reboot, invalid dropped", nat::reboot_silent),
         ("NAT reboot, invalid passed", nat::reboot_open),
     ]);
@@ -89,6 +90,7 @@ fn processes_and_addresses() {
         ("listener frozen for 3 s", hosts::frozen_listener),
         ("dialler frozen for 3 s", hosts::frozen_dialler),
         ("listener killed, restarted", hosts::killed_listener),
+        ("listener killed under load, restarted", hosts::killed_under_load),
         ("dialler killed, restarted", hosts::killed_dialler),
         ("listener moves, known by name", hosts::moved_by_name),
         ("listener moves, known by two addresses", hosts::moved_by_list),

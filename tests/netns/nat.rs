@@ -37,18 +37,22 @@ pub(crate) fn outlived_open(net: Net) -> Result<Row, String> {
     outlived(net, false)
 }
 
-/// Pings that come too seldom: the NAT forgets, and the next votes meet that.
-fn forgotten(net: Net, drop_invalid: bool) -> Result<Row, String> {
-    net.nat(1, drop_invalid)?;
-    let ping_interval = SECOND * 4;
+/// Pings that come too seldom for a NAT of one second.
+fn seldom() -> Setup {
     let path = PathConfig {
-        ping_interval,
+        ping_interval: SECOND * 4,
         dead_after: SECOND * 8,
         keepalive_time: SECOND * 60,
         suspect_after: millis(200),
         ..calm_path()
     };
-    let mut pair = Pair::start(net, Setup { path, ..Setup::default() });
+    Setup { path, ..Setup::default() }
+}
+
+/// The NAT forgets, and the next votes meet that.
+fn forgotten(net: Net, drop_invalid: bool) -> Result<Row, String> {
+    net.nat(1, drop_invalid)?;
+    let mut pair = Pair::start(net, seldom());
     pair.work(false);
     pair.hold();
     pair.fault();
@@ -69,6 +73,20 @@ pub(crate) fn forgotten_silent(net: Net) -> Result<Row, String> {
 
 pub(crate) fn forgotten_open(net: Net) -> Result<Row, String> {
     forgotten(net, false)
+}
+
+/// Only the listener has something to say. It cannot dial into the NAT: its votes wait for the dialler's ping.
+pub(crate) fn forgotten_to_a(net: Net) -> Result<Row, String> {
+    net.nat(1, true)?;
+    let mut pair = Pair::start(net, seldom());
+    pair.work(false);
+    pair.hold();
+    pair.pass(millis(2500));
+    pair.fault();
+    pair.b_votes();
+    let row = pair.finish(SECOND * 4 + millis(200 + 500) + SLACK);
+    assert!(row.reconnects >= 1, "the NAT forgot nothing");
+    Ok(row)
 }
 
 /// The NAT loses its memory while both vote and send blocks.

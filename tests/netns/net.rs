@@ -42,7 +42,10 @@ impl Net {
         SWEEP.call_once(sweep);
         let id = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
         let net = Net { id }; // From here on a failure removes what was made.
-        net.make().map_err(|error| format!("no network of namespaces: {error}"))?;
+        net.make().map_err(|error| {
+            let first = error.lines().next().unwrap_or_default();
+            format!("no network of namespaces: {first}")
+        })?;
         Ok(net)
     }
 
@@ -146,15 +149,14 @@ impl Net {
     }
 
     /// What names mean for those who start in `place` from now on, or started when there was a file already.
-    pub(crate) fn hosts(&self, place: Place, text: &str) {
-        let dir = self.etc(place);
-        fs::create_dir_all(&dir).expect("a directory");
+    ///
+    /// # Errors
+    /// Where /etc cannot be written to.
+    pub(crate) fn hosts(&self, place: Place, text: &str) -> Result<(), String> {
+        let dir = PathBuf::from("/etc/netns").join(self.name(place));
         // In place: the file is mounted over /etc/hosts.
-        fs::write(dir.join("hosts"), format!("127.0.0.1 localhost\n{text}\n")).expect("a hosts file");
-    }
-
-    fn etc(&self, place: Place) -> PathBuf {
-        PathBuf::from("/etc/netns").join(self.name(place))
+        let write = |()| fs::write(dir.join("hosts"), format!("127.0.0.1 localhost\n{text}\n"));
+        fs::create_dir_all(&dir).and_then(write).map_err(|error| format!("{}: {error}", dir.display()))
     }
 
     fn run(&self, script: &str) -> String {
@@ -195,6 +197,6 @@ fn shell(script: &str) -> Result<String, String> {
     let error = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("{}: {script}", error.trim())),
+        false => Err(format!("{}\n{script}", error.trim())),
     }
 }

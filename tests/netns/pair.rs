@@ -119,6 +119,13 @@ impl Pair {
         self.wait("the first votes", |pair| pair.a.votes.votes() > to_b && pair.b.votes.votes() > to_a);
     }
 
+    /// Only b votes, until a has heard of it.
+    pub(crate) fn b_votes(&mut self) {
+        self.b.begin(Stream { lane: URGENT, every: millis(10), len: VOTE });
+        let enough = self.b.votes.votes() + 20;
+        self.wait("votes of b", |pair| pair.b.votes.votes() > enough);
+    }
+
     /// Lets it be for a while.
     pub(crate) fn pass(&mut self, time: Duration) {
         let deadline = Instant::now() + time;

@@ -42,7 +42,7 @@ pub(crate) fn run(faults: &[(&'static str, Fault)]) {
             Ok(Ok(row)) => table += &row.line(name),
             Ok(Err(why)) => {
                 table += &format!("| {name:<44} | skipped\n");
-                skipped.push(format!("{name}: {why}"));
+                skipped.push(why);
             }
             Err(_) => {
                 table += &format!("| {name:<44} | FAILED\n");
@@ -53,6 +53,8 @@ pub(crate) fn run(faults: &[(&'static str, Fault)]) {
     // In one piece: other tests print at the same time.
     let _ = std::io::stdout().flush();
     println!("\n{table}");
+    skipped.sort();
+    skipped.dedup();
     skipped.iter().for_each(|why| skip(why));
     let required = std::env::var("UNBROKEN_NETNS").is_ok_and(|value| value == "required");
     assert!(!required || skipped.is_empty(), "skipped: {skipped:?}");
