@@ -76,6 +76,31 @@ pub(crate) fn drop_load_to_a(net: Net) -> Result<Row, String> {
     Ok(drop_flow(net, true, false, true))
 }
 
+/// A flow that loses its large packets, one way, as where a tunnel cuts the MTU and ICMP is dropped: what the
+/// other side says, and the acknowledgements of that, still come.
+fn large_lost(net: Net, way: &str) -> Row {
+    let mut pair = Pair::start(net, Setup::fast());
+    pair.work(false);
+    for port in pair.ports() {
+        pair.net.rule(&format!("tcp {way} {port} ip length > 600 drop"));
+    }
+    pair.fault();
+    pair.blocks(millis(50));
+    pair.until_votes();
+    pair.pass(Setup::fast().path.dead_after);
+    let row = pair.finish(Setup::fast().path.dead_after + millis(500) + SLACK);
+    assert!(row.reconnects >= 1, "nobody noticed");
+    row
+}
+
+pub(crate) fn large_lost_to_b(net: Net) -> Result<Row, String> {
+    Ok(large_lost(net, "sport"))
+}
+
+pub(crate) fn large_lost_to_a(net: Net) -> Result<Row, String> {
+    Ok(large_lost(net, "dport"))
+}
+
 /// How long the whole path is gone.
 const GONE: Duration = Duration::from_millis(1500);
 /// How soon votes come when it is back: the longest wait between two dials by then, and a dial.
