@@ -59,8 +59,9 @@ fn silence() {
         ("flow dropped, idle, b to a only", path::drop_idle_to_a),
         ("flow dropped, under load, a to b only", path::drop_load_to_b),
         ("flow dropped, under load, b to a only", path::drop_load_to_a),
-        ("large packets of a flow lost, a to b only", path::large_lost_to_b),
-        ("large packets of a flow lost, b to a only", path::large_lost_to_a),
+        ("large packets lost, a to b", path::large_lost_to_b),
+        ("large packets lost, a to b, under load", path::large_lost_to_b_load),
+        ("large packets lost, b to a", path::large_lost_to_a),
         ("path dropped for 1.5 s, under load", path::path_drop),
     ]);
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use unbroken::{BULK, Config, LaneId, PathConfig, PeerConfig, URGENT};
+use unbroken::{BULK, Config, LaneId, NORMAL, PathConfig, PeerConfig, URGENT};
 
 use crate::agent::{self, Figures, micros};
 use crate::ledger::Ledger;
@@ -13,8 +13,9 @@ use crate::support::cluster::{self, PATIENCE};
 use crate::support::process::Child;
 use crate::table::Row;
 
-/// The length of a vote, and of a block.
+/// The length of a vote, of a letter (which fills a packet), and of a block.
 const VOTE: usize = 64;
+const LETTER: usize = 1000;
 const BLOCK: usize = 64 * 1024;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -106,6 +107,13 @@ impl Pair {
     pub(crate) fn blocks(&mut self, every: Duration) {
         for host in [&mut self.a, &mut self.b] {
             host.begin(Stream { lane: BULK, every, len: BLOCK });
+        }
+    }
+
+    /// Both send a letter as often as that, too.
+    pub(crate) fn letters(&mut self, every: Duration) {
+        for host in [&mut self.a, &mut self.b] {
+            host.begin(Stream { lane: NORMAL, every, len: LETTER });
         }
     }
 
