@@ -166,7 +166,7 @@ fn shake_hands<'a>(
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
-    if !core.keep_link(&link) {
+    if !core.is_kept(&link) {
         let reason = EndReason::new(Initiator::Library, EndCause::Retry);
         conn.end(reason.clone());
         link.detach(conn, &reason);

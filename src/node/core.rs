@@ -121,17 +121,27 @@ impl Core {
         Ok(Arc::clone(link))
     }
 
-    /// A connection has joined this link: it is in the list, even if it was tidied away meanwhile.
-    /// False when another link to this peer has taken its place.
-    pub(crate) fn keep_link(&self, link: &Arc<LinkHandle>) -> bool {
-        let mut links = self.links.lock();
-        Arc::ptr_eq(links.entry(link.peer).or_insert_with(|| Arc::clone(link)), link)
+    /// A connection has joined this link. False when the link was given up meanwhile: it would be one
+    /// that nobody can find.
+    pub(crate) fn is_kept(&self, link: &Arc<LinkHandle>) -> bool {
+        self.links.lock().get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, link))
     }
 
-    /// Forgets links of strangers that have nothing left to remember.
-    pub(crate) fn tidy(&self, link: &Arc<LinkHandle>) {
-        if link.look(|core| core.link.is_forgotten()) && self.roster.lock().config_of(link.peer).is_none() {
-            self.links.lock().remove(&link.peer);
+    /// Forgets a link of a stranger that has nothing left to remember, and that nobody else is about to
+    /// use: a handshake would join, and a send would be accepted by, a link that nobody can find.
+    pub(crate) fn tidy(&self, link: Arc<LinkHandle>) {
+        if !link.look(|core| core.link.is_forgotten()) {
+            return;
+        }
+        let mut links = self.links.lock();
+        // The list's and ours. While the list is locked nobody can get another one.
+        let is_ours_alone = Arc::strong_count(&link) == 2;
+        if is_ours_alone
+            && link.look(|core| core.link.is_forgotten())
+            && self.roster.lock().config_of(link.peer).is_none()
+            && links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, &link))
+        {
+            links.remove(&link.peer);
         }
     }
 
@@ -224,5 +234,31 @@ impl Core {
     pub(crate) fn end_pending(&self, reason: &EndReason) {
         let pending: Vec<_> = self.pending.lock().values().map(|(conn, _)| Arc::clone(conn)).collect();
         pending.iter().for_each(|conn| conn.end(reason.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::preface::NetworkName;
+
+    use super::*;
+
+    #[test]
+    fn a_strangers_link_is_forgotten_only_when_nobody_is_about_to_use_it() {
+        let config = Config::default();
+        let identity = Identity::generate().unwrap();
+        let card = Card {
+            network: NetworkName::empty(),
+            peer: identity.peer_id(),
+            incarnation: crate::id::Incarnation(1),
+        };
+        let core = Core::new(config, identity, card, Vec::new(), 1);
+        let stranger = PeerId::from_bytes([7; 32]);
+        let in_handshake = core.link_for(stranger).unwrap();
+        core.tidy(core.link(stranger).unwrap());
+        assert!(core.is_kept(&in_handshake));
+        drop(in_handshake);
+        core.tidy(core.link(stranger).unwrap());
+        assert!(core.link(stranger).is_none());
     }
 }

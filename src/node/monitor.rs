@@ -46,7 +46,7 @@ pub(crate) fn run(core: &Arc<Core>) {
             link.set_withheld(over);
             next = sooner(next, link.tick());
             announce_state(core, &link, now);
-            core.tidy(&link);
+            core.tidy(link);
         }
         next = sooner(next, check_pending(core, now));
         next = sooner(next, dial_due(core, now));
