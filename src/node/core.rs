@@ -13,7 +13,6 @@ use crate::conn::ConnHandle;
 use crate::conn::handshake::Card;
 use crate::conn::threads::Threads;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::health::liveness::Limits;
 use crate::id::{ConnId, Identity, PeerId};
 use crate::link::Settings;
 use crate::outcome::DropReason;
@@ -36,8 +35,11 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) acceptors: Vec<Acceptor>,
-    /// Protects the list of links, not the links.
+    /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
+    /// never the other way round.
     links: Mutex<HashMap<PeerId, Arc<LinkHandle>>>,
+    /// Links that were given up and whose connections have not ended.
+    leaving: Mutex<Vec<Arc<LinkHandle>>>,
     /// Protects the plan of whom to dial.
     pub(crate) roster: Mutex<Roster>,
     /// Protects the list of connections in handshake, with their deadlines.
@@ -67,6 +69,7 @@ impl Core {
             threads: Arc::default(),
             acceptors,
             links: Mutex::default(),
+            leaving: Mutex::default(),
             roster: Mutex::new(Roster::new(config.path.clone(), rng.u64(..))),
             pending: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -101,6 +104,61 @@ impl Core {
 
     pub(crate) fn links(&self) -> Vec<Arc<LinkHandle>> {
         self.links.lock().values().cloned().collect()
+    }
+
+    /// The links, and those that are on their way out.
+    pub(crate) fn all_links(&self) -> Vec<Arc<LinkHandle>> {
+        let mut leaving = self.leaving.lock();
+        leaving.retain(|link| !link.look(|core| core.conns.is_empty()));
+        let leaving = leaving.clone();
+        self.links().into_iter().chain(leaving).collect()
+    }
+
+    pub(crate) fn any_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
+        self.link(peer).or_else(|| self.leaving.lock().iter().find(|link| link.peer == peer).cloned())
+    }
+
+    /// The links of peers that are wanted or connected: not of strangers who may never come back.
+    pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
+        let links = self.links();
+        let roster = self.roster.lock();
+        let in_use = |link: &Arc<LinkHandle>| {
+            roster.config_of(link.peer).is_some() || link.look(|core| !core.conns.is_empty())
+        };
+        links.into_iter().filter(in_use).collect()
+    }
+
+    /// Forgets links of strangers without a connection, those first that were lost first, until no more
+    /// are left than may be.
+    pub(crate) fn forget_strangers(&self) {
+        let links = self.links();
+        if links.len() <= self.config.max_absent_strangers {
+            return;
+        }
+        let roster = self.roster.lock();
+        let absent = |link: &Arc<LinkHandle>| {
+            let since = link.look(|core| core.conns.is_empty().then_some(core.life.since));
+            since.filter(|_| roster.config_of(link.peer).is_none()).map(|since| (since, Arc::clone(link)))
+        };
+        let mut absent: Vec<_> = links.iter().filter_map(absent).collect();
+        drop(roster);
+        absent.sort_by_key(|(since, _)| *since);
+        let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
+        for (_, link) in absent.into_iter().take(surplus) {
+            link.close(DropReason::ResumptionExpired);
+            self.links.lock().remove(&link.peer);
+        }
+    }
+
+    /// Gives a peer up. False when there is no link to it.
+    pub(crate) fn remove(&self, peer: PeerId) -> bool {
+        let Some(link) = self.link(peer) else { return false };
+        // Closed first: a handshake that is under way finds either the closed link, or none.
+        link.close(DropReason::PeerRemoved);
+        self.leaving.lock().push(Arc::clone(&link));
+        self.links.lock().remove(&peer);
+        link.drain_all(GoawayReason::Removed);
+        true
     }
 
     /// The link to a peer whose handshake has come so far that its name is known.
@@ -156,10 +214,6 @@ impl Core {
         self.hub.alarm.now();
     }
 
-    pub(crate) fn remove_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
-        self.links.lock().remove(&peer)
-    }
-
     pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {
         let roster = self.roster.lock();
         let own = roster.config_of(peer).and_then(|config| config.path.as_ref());
@@ -173,11 +227,7 @@ impl Core {
             peer,
             name: config.name.clone(),
             lanes: config.lanes.clone().into(),
-            liveness: Limits {
-                ping_interval: path.ping_interval,
-                suspect_after: path.suspect_after,
-                dead_after: path.dead_after,
-            },
+            liveness: path.into(),
             ack_delay: config.ack_delay,
             resumption: config.resumption,
             drain_timeout: config.drain_timeout,
@@ -211,12 +261,12 @@ impl Core {
         self.acceptors.iter().for_each(Acceptor::stop);
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
-        self.links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
+        self.all_links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
         self.hub.wait_until(deadline.max(clock::now() + LAST_WORDS), || {
-            self.links().iter().all(|link| link.look(|core| core.conns.is_empty()))
+            self.all_links().iter().all(|link| link.look(|core| core.conns.is_empty()))
         });
         self.end_pending(&shutdown);
-        self.links().iter().for_each(|link| link.end_all(&shutdown));
+        self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
         self.hub.queued.close();
         self.hub.alarm.now();
@@ -224,10 +274,21 @@ impl Core {
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 
+    /// A thread that the node cannot do without has panicked: the application hears that the node has
+    /// ended, and what is left is taken down with its last handle.
+    pub(crate) fn give_up(&self) {
+        self.closing.store(true, SeqCst);
+        self.hub.mailbox.close();
+        self.hub.queued.close();
+        let panic = EndReason::new(Initiator::Library, EndCause::Panic);
+        self.end_pending(&panic);
+        self.all_links().iter().for_each(|link| link.end_all(&panic));
+    }
+
     fn is_flushed(&self, link: &LinkHandle) -> bool {
         link.look(|core| {
-            let lost = core.life.since.filter(|_| core.conns.is_empty());
-            core.link.is_flushed() || lost.is_some_and(|since| clock::now() > since + HOPE)
+            let since = core.life.since.unwrap_or(core.life.made);
+            core.link.is_flushed() || (core.conns.is_empty() && clock::now() > since + HOPE)
         })
     }
 
