@@ -155,6 +155,8 @@ impl<T: Awaited, R> Link<T, R> {
                 }
             }
             _ if speaks_of_another => return Err(AttachError::Retry),
+            // Forgotten while the hands were shaken: our HELLO spoke of a memory that is gone.
+            None if new.ours.memory != self.session.memory => return Err(AttachError::Retry),
             None => self.adopt(new),
             Some(_) => {
                 self.probe_incumbents(now)?;

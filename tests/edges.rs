@@ -1,0 +1,136 @@
+//! What happens at the edges: the end of a node seen by many threads, peers that are given up, addresses
+//! that never answered, names that are given twice.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and runs on the real clock and real threads"
+)]
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::proxy::{FaultProxy, Ways};
+use unbroken::{Event, LaneConfig, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind, URGENT};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn listener() -> Node {
+    Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap()
+}
+
+fn connected(node: &Node) -> PeerId {
+    node.events()
+        .find_map(|event| match event {
+            Event::LinkUp { peer, .. } => Some(peer),
+            _ => None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn every_waiting_thread_learns_of_the_end() {
+    let node = listener();
+    let lane = node.lane_receiver(NORMAL).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| node.events().count());
+            scope.spawn(|| lane.recv().unwrap_err());
+        }
+        node.shutdown(Duration::ZERO);
+    });
+}
+
+#[test]
+fn a_removed_peer_that_stands_still_does_not_hold_up_the_end() {
+    let listener = listener();
+    let proxy = FaultProxy::start(listener.local_addrs()[0]).unwrap();
+    let node = Node::builder()
+        .peer(proxy.addr().to_string())
+        .configure(|config| config.drain_timeout = Duration::from_millis(500))
+        .start()
+        .unwrap();
+    let peer = connected(&node);
+    proxy.update(|faults| faults.stall = Ways::both(true));
+    let receipt = node.send(peer, (URGENT, "never read")).unwrap();
+    assert!(node.remove_peer(peer));
+    assert!(matches!(receipt.wait_timeout(LONG), Some(Outcome::Dropped(_))));
+    // Its connection is watched to its end, although the link is gone.
+    let ended = node.events().any(|event| matches!(event, Event::Disconnected { .. }));
+    assert!(ended);
+    let error = node.send(peer, (URGENT, "gone")).unwrap_err();
+    assert_eq!(*error.kind(), SendErrorKind::UnknownPeer(peer));
+    assert_eq!(error.into_message(), "gone");
+    let start = Instant::now();
+    node.shutdown(Duration::from_secs(1));
+    assert!(start.elapsed() < LONG);
+}
+
+#[test]
+fn an_address_that_never_answered_can_be_given_up() {
+    let nobody = FaultProxy::start("127.0.0.1:1".parse().unwrap()).unwrap();
+    nobody.update(|faults| faults.refuse = true);
+    let address = nobody.addr().to_string();
+    let node = Node::builder().peer(&address).start().unwrap();
+    let failed = node.events().any(|event| matches!(event, Event::DialFailed { .. }));
+    assert!(failed);
+    assert_eq!(node.peers().len(), 1);
+    assert!(node.remove_address(&address));
+    assert!(!node.remove_address(&address));
+    assert!(node.peers().is_empty());
+}
+
+#[test]
+fn a_peer_that_is_named_twice_counts_once_for_a_quorum() {
+    let listener = listener();
+    let node = Node::builder().peer(listener.local_addrs()[0].to_string()).start().unwrap();
+    let peer = connected(&node);
+    let stranger = PeerId::from_bytes([7; 32]);
+    let broadcast = node.broadcast_to(&[peer, peer, stranger], (URGENT, "one vote"));
+    assert_eq!(broadcast.receipts().len(), 1);
+    assert_eq!(broadcast.refused(), [(stranger, SendErrorKind::UnknownPeer(stranger))]);
+    let error = broadcast.wait_for(2, LONG).unwrap_err();
+    assert!(error.impossible, "{error}");
+}
+
+#[test]
+fn what_a_peer_does_not_want_costs_nothing_of_the_budget() {
+    // The listener has no bulk lane: what is sent there ends at once, and its room comes back.
+    let lanes = vec![LaneConfig::urgent(), LaneConfig::normal()];
+    let listener = Node::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .configure(|config| config.lanes = lanes)
+        .start()
+        .unwrap();
+    let node = Node::builder().peer(listener.local_addrs()[0].to_string()).start().unwrap();
+    let peer = connected(&node);
+    for _ in 0..100 {
+        let receipt = node.send(peer, (unbroken::BULK, vec![0; 100_000])).unwrap();
+        assert!(matches!(receipt.wait_timeout(LONG), Some(Outcome::Dropped(_))));
+    }
+    assert_eq!(node.snapshot().queued_bytes, 0);
+}
+
+#[test]
+fn behaviour_that_is_set_for_an_address_holds_for_who_answers_there() {
+    let listener = listener();
+    let proxy = FaultProxy::start(listener.local_addrs()[0]).unwrap();
+    let node = Node::builder().start().unwrap();
+    let mut path = node.config().path.clone();
+    path.suspect_after = Duration::from_millis(200);
+    path.ping_interval = Duration::from_millis(300);
+    let wanted = PeerConfig { path: Some(path), ..PeerConfig::new(proxy.addr().to_string()) };
+    node.add_peer(wanted).unwrap();
+    connected(&node);
+    let start = Instant::now();
+    proxy.update(|faults| faults.stall = Ways::both(true));
+    let suspect = node.events().any(|event| matches!(event, Event::Suspect { .. }));
+    assert!(suspect);
+    // With the node's own behaviour the next ping would be ten seconds away.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+}
