@@ -41,8 +41,8 @@ pub struct Config {
     /// 60 s.
     #[serde(with = "human")]
     pub request_timeout: Duration,
-    /// How many requests may be open at once, per link and direction. Default 1,024. A peer that opens more
-    /// loses its connection.
+    /// How many requests may be open at once, per link and direction. Default 1,024. Of a peer that
+    /// opens more, those are let go that it gave up, or that have least time left.
     pub max_requests: usize,
     /// How long queues, offsets and receipts are kept after the last connection to a peer was lost.
     /// Default 1 h. Too small: messages to a peer that is away longer are dropped (their receipts say
@@ -62,6 +62,9 @@ pub struct Config {
     pub max_connections: usize,
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,
+    /// For how many peers that are not wanted and have no connection the link is remembered. Default 256.
+    /// Beyond it those that went away first are forgotten: what waits for them ends as dropped.
+    pub max_absent_strangers: usize,
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
     /// A message counts with 128 bytes more than its own.
     pub max_queued_per_peer: usize,
@@ -92,6 +95,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(5),
             max_connections: 4000,
             max_handshakes: 256,
+            max_absent_strangers: 256,
             max_queued_per_peer: 128 * MIB,
             max_queued: 1024 * MIB,
             max_inbox: 1024 * MIB,
@@ -193,6 +197,16 @@ impl Default for PathConfig {
             backoff_max: Duration::from_secs(60),
             breaker_threshold: 5,
             max_chunk: 512 * KIB,
+        }
+    }
+}
+
+impl From<&PathConfig> for crate::health::liveness::Limits {
+    fn from(path: &PathConfig) -> Self {
+        crate::health::liveness::Limits {
+            ping_interval: path.ping_interval,
+            suspect_after: path.suspect_after,
+            dead_after: path.dead_after,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::wire::control::GoawayReason;
 
 /// A node could not be started.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StartError {
     /// A setting cannot be right.
     Config(ConfigError),
@@ -49,6 +50,7 @@ impl From<ConfigError> for StartError {
 
 /// Why a message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendErrorKind {
     /// The lane's queue, the peer's or the node's is full. `send` would have waited.
     Full,
@@ -142,6 +144,7 @@ pub enum Initiator {
 /// Why a connection ended, or never came to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EndCause {
     /// In order, with GOAWAY.
     Goaway(GoawayReason),

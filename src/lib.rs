@@ -9,18 +9,19 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let alice = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
-//! let bob = Node::builder().peer(alice.local_addrs()[0].to_string()).start()?;
+//! let address = alice.local_addrs().first().ok_or("nobody listens")?.to_string();
+//! let bob = Node::builder().peer(address).start()?;
 //!
-//! let Event::Connected { peer, .. } = bob.recv()? else { return Err("not connected".into()) };
+//! let peer = loop {
+//!     if let Event::LinkUp { peer, .. } | Event::Connected { peer, .. } = bob.recv()? {
+//!         break peer;
+//!     }
+//! };
+//! // Whatever happens to the connection from here on, the greeting arrives, and once.
 //! let receipt = bob.send(peer, (URGENT, "hello, Alice"))?;
 //!
-//! for event in alice.events() {
-//!     if let Event::Message(message) = event {
-//!         println!("{} says {:?}", message.peer().short(), message.into_bytes());
-//!         break;
-//!     }
-//! }
-//! println!("the greeting was {}", receipt.wait());
+//! let greeting = alice.lane_receiver(URGENT).ok_or("no urgent lane")?.recv()?.into_bytes();
+//! println!("Alice heard {greeting:?}; Bob's receipt says: {}", receipt.wait()); // taken
 //! # Ok(())
 //! # }
 //! ```

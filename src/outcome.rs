@@ -19,6 +19,7 @@ pub enum Outcome {
 /// Why an accepted message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DropReason {
     /// This node shut down. The peer may have received it, but did not say that it was taken.
     Shutdown,
@@ -68,6 +69,7 @@ impl fmt::Display for DropReason {
 /// Why a request has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RequestError {
     /// No reply came within the request's own deadline ([`Config::request_timeout`](crate::Config::request_timeout)).
     Timeout,

@@ -284,7 +284,12 @@ impl Broadcast {
         let deadline = clock::now().checked_add(timeout);
         let weights: HashMap<PeerId, u64> =
             self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
-        let sum = |peers: &[PeerId]| peers.iter().filter_map(|peer| weights.get(peer)).sum::<u64>();
+        let sum = |peers: &[PeerId]| {
+            peers
+                .iter()
+                .filter_map(|peer| weights.get(peer))
+                .fold(0, |sum: u64, weight| sum.saturating_add(*weight))
+        };
         loop {
             let seen = *self.changes.count.lock();
             let progress = self.progress();
@@ -292,7 +297,7 @@ impl Broadcast {
             if reached >= wanted {
                 return Ok(progress);
             }
-            let impossible = reached + sum(&progress.pending) < wanted;
+            let impossible = reached.saturating_add(sum(&progress.pending)) < wanted;
             let over = deadline.is_some_and(|deadline| deadline <= clock::now());
             if impossible || over {
                 return Err(QuorumError { progress, reached, wanted, impossible });

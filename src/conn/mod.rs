@@ -32,7 +32,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::Socket;
 
 use crate::clock;
-use crate::error::{EndCause, EndReason, Initiator};
+use crate::error::{EndCause, EndReason};
 use crate::id::ConnId;
 use crate::link::{Transmit, Violation};
 use crate::wire::batch::Batch;
@@ -128,23 +128,23 @@ impl ConnHandle {
         cell.store(micros.max(1), Relaxed);
     }
 
-    /// Ends the connection if a write or an incoming frame has taken too long. Gives the next instant
-    /// at which to look.
+    /// Whether a write or an incoming frame has taken too long; then why the connection is to be ended.
+    /// Otherwise the next instant at which to look.
     pub(crate) fn check_deadlines(
         &self,
         now: Instant,
         write_timeout: Duration,
         frame_timeout: Duration,
-    ) -> Option<Instant> {
+    ) -> Result<Option<Instant>, EndCause> {
         let write = self.at(&self.write_since).map(|since| since + write_timeout);
         let frame = self.at(&self.frame_since).map(|since| since + frame_timeout);
         if write.is_some_and(|at| at <= now) {
-            self.end(EndReason::new(Initiator::Library, EndCause::WriteTimeout));
+            return Err(EndCause::WriteTimeout);
         }
         if frame.is_some_and(|at| at <= now) {
-            self.end(EndReason::new(Initiator::Library, EndCause::Dead));
+            return Err(EndCause::Dead);
         }
-        write.into_iter().chain(frame).filter(|at| *at > now).min()
+        Ok(write.into_iter().chain(frame).min())
     }
 
     /// This process stood still for `gap`.

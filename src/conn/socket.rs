@@ -1,6 +1,6 @@
 //! Making sockets, and the options that keep a connection honest.
 
-use std::io;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -57,6 +57,34 @@ pub(crate) fn configure(socket: &Socket, path: &PathConfig) -> io::Result<()> {
 /// in flight is not counted, so throughput does not suffer.
 pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+/// `MSG_NOSIGNAL` (send(2)), the same on every Linux: a write to a connection that was reset is an error
+/// here, and not SIGPIPE, which ends a process that has not chosen to ignore it.
+const MSG_NOSIGNAL: i32 = 0x4000;
+
+/// A socket as a stream that never raises SIGPIPE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream<'a>(pub(crate) &'a Socket);
+
+impl Read for Stream<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.0.read(to)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.0.send_with_flags(from, MSG_NOSIGNAL)
+    }
+
+    fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.send_vectored_with_flags(from, MSG_NOSIGNAL)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn to_std(addr: SockAddr) -> io::Result<SocketAddr> {

@@ -68,7 +68,7 @@ fn write(
     let deadline = start + write_timeout;
     conn.note(&conn.write_since, start);
     port.watch_until(deadline);
-    let result = write_batch(&mut &conn.socket, batch, deadline, clock::now);
+    let result = write_batch(&mut socket::Stream(&conn.socket), batch, deadline, clock::now);
     conn.write_since.store(0, Relaxed);
     match result {
         Ok(()) => {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::health::liveness;
 use crate::lane::LaneId;
 use crate::outcome::{DropReason, Outcome, RequestError};
 use crate::wire::stream::MessageKind;
@@ -38,6 +39,10 @@ impl<T: Awaited, R> Link<T, R> {
                 (MessageKind::Request { id, wait_ms: wait.as_millis() as u32 }, id)
             }
         };
+        if self.conns.is_empty() {
+            // Never connected, or forgotten while away: from here on there is something to give up.
+            self.down_since.get_or_insert(now);
+        }
         self.enqueue(index, kind, body, deadline, token, fx);
         Ok(id)
     }
@@ -146,7 +151,10 @@ impl<T: Awaited, R> Link<T, R> {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
         let Some(lane) = self.lane_index(lane).and_then(|index| self.lanes.get_mut(index)) else { return };
         match lane.out.withdraw(is_request) {
-            Some((token, kind)) => fx.ended.push((token, outcome, kind)),
+            Some((token, kind)) => {
+                fx.ended.push((token, outcome, kind));
+                fx.space = true;
+            }
             None => {
                 self.cancels.push(request);
                 // More than the peer may have open at once cannot be of interest to it.
@@ -168,6 +176,12 @@ impl<T: Awaited, R> Link<T, R> {
         if ticket.epoch == self.session.epoch() {
             self.requests.answer(request);
         }
+    }
+
+    /// The settings for connections that join from now on.
+    pub(crate) fn set_path(&mut self, liveness: liveness::Limits, max_chunk: usize) {
+        self.settings.liveness = liveness;
+        self.settings.max_chunk = max_chunk;
     }
 
     /// Gives no new credit on lanes whose messages wait for the application, or gives it again.

@@ -52,6 +52,8 @@ pub(crate) struct Conn {
     draining: Option<(Draining, Instant)>,
     /// The link has asked for its end, and will not ask again.
     closing: bool,
+    /// The peer has said its last word.
+    goaway_heard: bool,
     /// This newcomer goes if the incumbent shows a sign of life after the instant.
     contest: Option<(ConnId, Instant)>,
 }
@@ -70,6 +72,7 @@ impl Conn {
             idle: false,
             draining: None,
             closing: false,
+            goaway_heard: false,
             contest: None,
         }
     }
@@ -78,8 +81,8 @@ impl Conn {
         self.draining.map(|(draining, _)| draining)
     }
 
-    pub(crate) fn is_drained_by_peer(&self) -> bool {
-        matches!(self.draining(), Some(Draining::ByPeer(_)))
+    pub(super) fn has_heard_goaway(&self) -> bool {
+        self.goaway_heard
     }
 
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
@@ -252,6 +255,7 @@ impl<T: Awaited, R> Link<T, R> {
     ) {
         let deadline = now + self.settings.drain_timeout;
         let Some(conn) = self.conn_mut(id) else { return };
+        conn.goaway_heard = true;
         // When both say it at once, ours is on its way already and the end is the same.
         if conn.draining.is_none() {
             conn.draining = Some((Draining::ByPeer(reason), deadline));

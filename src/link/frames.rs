@@ -35,13 +35,15 @@ impl<T: Awaited, R> Link<T, R> {
         fx: &mut Effects<T, R>,
     ) -> Result<(), Violation> {
         // A connection that is not, or no longer, part of the link has no say in it.
-        if self.conn_mut(conn).is_none() {
-            return Ok(());
+        match self.conn_mut(conn) {
+            None => return Ok(()),
+            Some(conn) if conn.has_heard_goaway() => return Err(Violation::AfterGoaway),
+            Some(_) => {}
         }
         match frame {
             Frame::Hello(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
-                self.handle_chunk(conn, lane, flags, offset, data, now, fx)
+                self.handle_chunk(lane, flags, offset, data, now, fx)
             }
             Frame::Ack(ack) => self.handle_ack(ack, now, fx),
             Frame::Ping(nonce) => {
@@ -71,10 +73,8 @@ impl<T: Awaited, R> Link<T, R> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The fields of one frame.
     fn handle_chunk(
         &mut self,
-        conn: ConnId,
         lane: LaneId,
         flags: u8,
         offset: u64,
@@ -82,9 +82,6 @@ impl<T: Awaited, R> Link<T, R> {
         now: Instant,
         fx: &mut Effects<T, R>,
     ) -> Result<(), Violation> {
-        if self.conn_mut(conn).is_some_and(|conn| conn.is_drained_by_peer()) {
-            return Err(Violation::ChunkAfterGoaway);
-        }
         let index = self.lane_index(lane).ok_or(Violation::UnknownLane(lane))?;
         let Some(state) = self.lanes.get_mut(index) else { return Ok(()) };
         let (requests, counters) = (&mut self.requests, &mut self.counters);

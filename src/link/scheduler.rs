@@ -13,8 +13,9 @@ const URGENT_RUN: u32 = 16;
 pub(crate) struct Scheduler {
     lanes: Vec<Slot>,
     urgent_run: u32,
-    /// The pass of the lane that was served last: where a lane that wakes up joins.
-    floor: u64,
+    /// The pass of the lane that was served last, of the urgent and of the weighted: where a lane that
+    /// wakes up joins.
+    floors: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -27,7 +28,7 @@ struct Slot {
 impl Scheduler {
     pub(crate) fn new(priorities: impl Iterator<Item = Priority>) -> Self {
         let lanes = priorities.map(|priority| Slot { priority, pass: 0, was_ready: false }).collect();
-        Scheduler { lanes, urgent_run: 0, floor: 0 }
+        Scheduler { lanes, urgent_run: 0, floors: [0; 2] }
     }
 
     /// The lane to serve next among those that `ready` names.
@@ -37,7 +38,8 @@ impl Scheduler {
             let is_ready = ready(index);
             if is_ready && !lane.was_ready {
                 // It slept: no claim to what it did not use.
-                lane.pass = lane.pass.max(self.floor);
+                let [urgent, weighted] = self.floors;
+                lane.pass = lane.pass.max(if lane.priority == Priority::Urgent { urgent } else { weighted });
             }
             lane.was_ready = is_ready;
             let best = if lane.priority == Priority::Urgent { &mut urgent } else { &mut weighted };
@@ -48,16 +50,17 @@ impl Scheduler {
         match (urgent, weighted) {
             (Some(_), Some((pass, index))) if self.urgent_run >= URGENT_RUN => {
                 self.urgent_run = 0;
-                self.floor = pass;
+                self.floors[1] = pass;
                 Some(index)
             }
-            (Some((_, index)), weighted) => {
+            (Some((pass, index)), weighted) => {
+                self.floors[0] = pass;
                 self.urgent_run = if weighted.is_some() { self.urgent_run + 1 } else { 0 };
                 Some(index)
             }
             (None, Some((pass, index))) => {
                 self.urgent_run = 0;
-                self.floor = pass;
+                self.floors[1] = pass;
                 Some(index)
             }
             (None, None) => None,

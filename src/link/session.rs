@@ -114,6 +114,13 @@ impl<T: Awaited, R> Link<T, R> {
         if new.theirs.lanes.len() > MAX_LANES {
             return Err(AttachError::Violation(Violation::TooManyLanes { lanes: new.theirs.lanes.len() }));
         }
+        // A new session begins at 0 on both sides. Who has received something speaks of another one: it
+        // learns from our HELLO that this one is gone, forgets as well, and comes back.
+        let same = self.session.peer.is_some_and(|peer| {
+            peer.incarnation == new.incarnation && peer.memory == Some(new.theirs.memory)
+        });
+        let has_history = |lane: &HelloLane| lane.state.received > 0 || lane.state.taken > 0;
+        let speaks_of_another = !same && new.theirs.lanes.iter().any(has_history);
         match self.session.peer {
             Some(peer) if peer.incarnation == new.incarnation => {
                 if new.ours.memory != self.session.memory {
@@ -129,10 +136,9 @@ impl<T: Awaited, R> Link<T, R> {
                         }
                         return Err(AttachError::Retry);
                     }
-                    None if new.theirs.lanes.iter().any(|lane| lane.state.received > 0) => {
-                        return Err(AttachError::Retry);
-                    }
+                    None if speaks_of_another => return Err(AttachError::Retry),
                     None => self.adopt(new),
+                    Some(_) if self.is_virgin() && speaks_of_another => return Err(AttachError::Retry),
                     Some(_) if self.is_virgin() => {
                         // That nothing was acknowledged does not say that nothing arrived.
                         self.lose_begun(fx);
@@ -148,6 +154,7 @@ impl<T: Awaited, R> Link<T, R> {
                     }
                 }
             }
+            _ if speaks_of_another => return Err(AttachError::Retry),
             None => self.adopt(new),
             Some(_) => {
                 self.probe_incumbents(now)?;
@@ -224,6 +231,11 @@ impl<T: Awaited, R> Link<T, R> {
         }
     }
 
+    /// Whoever waited for the outcome of a probe has given up.
+    pub(crate) fn stop_probing(&mut self) {
+        self.session.probing_since = None;
+    }
+
     fn peer_restarted(&mut self, new: &NewConn, memory: u64, fx: &mut Effects<T, R>) {
         for conn in std::mem::take(&mut self.conns) {
             fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
@@ -293,7 +305,7 @@ impl<T: Awaited, R> Link<T, R> {
         self.session.memory = self.rng.u64(..);
         self.session.next = None;
         if let Some(peer) = &mut self.session.peer {
-            peer.forgotten = peer.memory.take();
+            peer.forgotten = peer.memory.take().or(peer.forgotten);
         }
     }
 

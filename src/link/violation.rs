@@ -29,7 +29,7 @@ pub(crate) enum Violation {
         sent: u64,
     },
     RequestTwice(u64),
-    ChunkAfterGoaway,
+    AfterGoaway,
     TooManyLanes {
         lanes: usize,
     },
@@ -54,7 +54,7 @@ impl fmt::Display for Violation {
                 write!(f, "acknowledged up to {acked}, but only {sent} were sent")
             }
             Violation::RequestTwice(id) => write!(f, "request {id} was opened twice"),
-            Violation::ChunkAfterGoaway => write!(f, "data after GOAWAY"),
+            Violation::AfterGoaway => write!(f, "a frame after GOAWAY"),
             Violation::TooManyLanes { lanes } => write!(f, "{lanes} lanes in HELLO"),
             Violation::TooManyUnaskedPongs => write!(f, "too many pongs that were not asked for"),
         }

@@ -12,9 +12,7 @@ use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
 use crate::lane::LaneId;
 use crate::link::Parcel;
-use crate::outcome::DropReason;
 use crate::receipt::{Broadcast, Receipt};
-use crate::wire::control::GoawayReason;
 
 use super::Node;
 use super::budget::Patience;
@@ -64,16 +62,23 @@ impl Node {
         link.send(parcel, None, patience).map(|(receipt, _)| receipt)
     }
 
-    /// Sends a message to every peer that there is a link to. The bytes are shared, not copied. Never
+    /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
+    /// go. The bytes are shared, not copied. Never
     /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody.
     pub fn broadcast(&self, message: impl Into<Outgoing>) -> Broadcast {
-        self.broadcast_over(self.handle.core.links(), message.into())
+        self.broadcast_over(self.handle.core.links_in_use(), message.into())
     }
 
     /// Sends a message to these peers, as [`Node::broadcast`] does.
     pub fn broadcast_to(&self, peers: &[PeerId], message: impl Into<Outgoing>) -> Broadcast {
         let core = &self.handle.core;
-        let links: Vec<_> = peers.iter().filter_map(|peer| core.link(*peer)).collect();
+        // Each once: a peer that is named twice must not count twice for a quorum.
+        let mut links: Vec<Arc<LinkHandle>> = Vec::with_capacity(peers.len());
+        for link in peers.iter().filter_map(|peer| core.link(*peer)) {
+            if links.iter().all(|other| other.peer != link.peer) {
+                links.push(link);
+            }
+        }
         let unknown = peers.iter().filter(|peer| links.iter().all(|link| link.peer != **peer));
         let unknown: Vec<_> = unknown.map(|peer| (*peer, SendErrorKind::UnknownPeer(*peer))).collect();
         let mut broadcast = self.broadcast_over(links, message.into());
@@ -116,7 +121,7 @@ impl Node {
         let parcel = request.into().into_parcel();
         let link = self.link_to(peer, &parcel)?;
         let body = parcel.body.clone();
-        match link.send(parcel, Some(timeout), patience(timeout))? {
+        match link.send(parcel, Some(clock::after(timeout)), patience(timeout))? {
             (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
             (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, body)),
         }
@@ -214,12 +219,18 @@ impl Node {
     /// Gives a peer up: it is not dialled any longer, its connections are ended with a goodbye that asks it
     /// not to dial, and everything under way to it ends as dropped. False when it is not known.
     pub fn remove_peer(&self, peer: PeerId) -> bool {
-        let core = &self.handle.core;
-        core.roster.lock().remove(peer);
-        let Some(link) = core.remove_link(peer) else { return false };
-        link.drain_all(GoawayReason::Removed);
-        link.close(DropReason::PeerRemoved);
-        true
+        self.handle.core.roster.lock().remove(peer);
+        self.handle.core.remove(peer)
+    }
+
+    /// Gives an address up that was configured or added, whether anybody ever answered there or not; with
+    /// it the peer behind it, if it is wanted by no other address. False when it is not known.
+    pub fn remove_address(&self, address: &str) -> bool {
+        let removed = self.handle.core.roster.lock().remove_address(address);
+        if let Some(Some(peer)) = removed {
+            self.handle.core.remove(peer);
+        }
+        removed.is_some()
     }
 }
 

@@ -77,6 +77,10 @@ impl Budget {
         self.freed.notify_all();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.state.lock().used
     }

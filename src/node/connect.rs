@@ -101,8 +101,8 @@ fn try_address(
 
 /// Starts the thread of an accepted connection. A connection that cannot have one is closed.
 pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
-    let Some(permit) = Permit::new(core).filter(|_| core.pending.lock().len() < core.config.max_handshakes)
-    else {
+    let handshakes = || core.pending.lock().values().filter(|(conn, _)| !conn.dialled).count();
+    let Some(permit) = Permit::new(core).filter(|_| handshakes() < core.config.max_handshakes) else {
         log::warn!("{addr}: refused, too many connections");
         return;
     };
@@ -131,10 +131,14 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
 }
 
 fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> Result<(), EndReason> {
+    // A shutdown that came before this was in the list would not end it.
+    if core.is_closing() {
+        return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
+    }
     let joined = shake_hands(core, conn, None, &core.config.path, &pending)?;
     drop(pending);
     // Only now is it known who this is and what was configured for it.
-    if let Err(error) = socket::configure(&conn.socket, &joined.link.path) {
+    if let Err(error) = socket::configure(&conn.socket, &joined.link.path()) {
         conn.end(EndReason::io("set options", &error));
     }
     serve(conn, joined);
@@ -156,17 +160,20 @@ fn shake_hands<'a>(
     pending: &Pending,
 ) -> Result<Joined<'a>, EndReason> {
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
-    let mut stream = &conn.socket;
+    let mut stream = socket::Stream(&conn.socket);
     let (peer, incarnation) =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     let link = core.link_for(peer)?;
+    if conn.dialled {
+        link.set_path(path);
+    }
     let ours = link.hello(incarnation, conn.dialled);
     handshake::send_hello(&mut stream, &ours).map_err(end_reason)?;
     let mut reader = FrameReader::new(Opener::Plaintext(&conn.socket));
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
-    if !core.keep_link(&link) {
+    if !core.is_kept(&link) {
         let reason = EndReason::new(Initiator::Library, EndCause::Retry);
         conn.end(reason.clone());
         link.detach(conn, &reason);
@@ -180,7 +187,8 @@ fn serve(conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
-    let (its_conn, its_link, write_timeout) = (Arc::clone(conn), Arc::clone(&link), link.path.write_timeout);
+    let (its_conn, its_link, write_timeout) =
+        (Arc::clone(conn), Arc::clone(&link), link.path().write_timeout);
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
         "unbroken-writer",

@@ -13,7 +13,6 @@ use crate::conn::ConnHandle;
 use crate::conn::handshake::Card;
 use crate::conn::threads::Threads;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::health::liveness::Limits;
 use crate::id::{ConnId, Identity, PeerId};
 use crate::link::Settings;
 use crate::outcome::DropReason;
@@ -36,8 +35,11 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) acceptors: Vec<Acceptor>,
-    /// Protects the list of links, not the links.
+    /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
+    /// never the other way round.
     links: Mutex<HashMap<PeerId, Arc<LinkHandle>>>,
+    /// Links that were given up and whose connections have not ended.
+    leaving: Mutex<Vec<Arc<LinkHandle>>>,
     /// Protects the plan of whom to dial.
     pub(crate) roster: Mutex<Roster>,
     /// Protects the list of connections in handshake, with their deadlines.
@@ -67,6 +69,7 @@ impl Core {
             threads: Arc::default(),
             acceptors,
             links: Mutex::default(),
+            leaving: Mutex::default(),
             roster: Mutex::new(Roster::new(config.path.clone(), rng.u64(..))),
             pending: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -103,6 +106,61 @@ impl Core {
         self.links.lock().values().cloned().collect()
     }
 
+    /// The links, and those that are on their way out.
+    pub(crate) fn all_links(&self) -> Vec<Arc<LinkHandle>> {
+        let mut leaving = self.leaving.lock();
+        leaving.retain(|link| !link.look(|core| core.conns.is_empty()));
+        let leaving = leaving.clone();
+        self.links().into_iter().chain(leaving).collect()
+    }
+
+    pub(crate) fn any_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
+        self.link(peer).or_else(|| self.leaving.lock().iter().find(|link| link.peer == peer).cloned())
+    }
+
+    /// The links of peers that are wanted or connected: not of strangers who may never come back.
+    pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
+        let links = self.links();
+        let roster = self.roster.lock();
+        let in_use = |link: &Arc<LinkHandle>| {
+            roster.config_of(link.peer).is_some() || link.look(|core| !core.conns.is_empty())
+        };
+        links.into_iter().filter(in_use).collect()
+    }
+
+    /// Forgets links of strangers without a connection, those first that were lost first, until no more
+    /// are left than may be.
+    pub(crate) fn forget_strangers(&self) {
+        let links = self.links();
+        if links.len() <= self.config.max_absent_strangers {
+            return;
+        }
+        let roster = self.roster.lock();
+        let absent = |link: &Arc<LinkHandle>| {
+            let since = link.look(|core| core.conns.is_empty().then_some(core.life.since));
+            since.filter(|_| roster.config_of(link.peer).is_none()).map(|since| (since, Arc::clone(link)))
+        };
+        let mut absent: Vec<_> = links.iter().filter_map(absent).collect();
+        drop(roster);
+        absent.sort_by_key(|(since, _)| *since);
+        let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
+        for (_, link) in absent.into_iter().take(surplus) {
+            link.close(DropReason::ResumptionExpired);
+            self.links.lock().remove(&link.peer);
+        }
+    }
+
+    /// Gives a peer up. False when there is no link to it.
+    pub(crate) fn remove(&self, peer: PeerId) -> bool {
+        let Some(link) = self.link(peer) else { return false };
+        // Closed first: a handshake that is under way finds either the closed link, or none.
+        link.close(DropReason::PeerRemoved);
+        self.leaving.lock().push(Arc::clone(&link));
+        self.links.lock().remove(&peer);
+        link.drain_all(GoawayReason::Removed);
+        true
+    }
+
     /// The link to a peer whose handshake has come so far that its name is known.
     pub(crate) fn link_for(&self, peer: PeerId) -> Result<Arc<LinkHandle>, EndReason> {
         if self.is_closing() {
@@ -121,17 +179,27 @@ impl Core {
         Ok(Arc::clone(link))
     }
 
-    /// A connection has joined this link: it is in the list, even if it was tidied away meanwhile.
-    /// False when another link to this peer has taken its place.
-    pub(crate) fn keep_link(&self, link: &Arc<LinkHandle>) -> bool {
-        let mut links = self.links.lock();
-        Arc::ptr_eq(links.entry(link.peer).or_insert_with(|| Arc::clone(link)), link)
+    /// A connection has joined this link. False when the link was given up meanwhile: it would be one
+    /// that nobody can find.
+    pub(crate) fn is_kept(&self, link: &Arc<LinkHandle>) -> bool {
+        self.links.lock().get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, link))
     }
 
-    /// Forgets links of strangers that have nothing left to remember.
-    pub(crate) fn tidy(&self, link: &Arc<LinkHandle>) {
-        if link.look(|core| core.link.is_forgotten()) && self.roster.lock().config_of(link.peer).is_none() {
-            self.links.lock().remove(&link.peer);
+    /// Forgets a link of a stranger that has nothing left to remember, and that nobody else is about to
+    /// use: a handshake would join, and a send would be accepted by, a link that nobody can find.
+    pub(crate) fn tidy(&self, link: Arc<LinkHandle>) {
+        if !link.look(|core| core.link.is_forgotten()) {
+            return;
+        }
+        let mut links = self.links.lock();
+        // The list's and ours. While the list is locked nobody can get another one.
+        let is_ours_alone = Arc::strong_count(&link) == 2;
+        if is_ours_alone
+            && link.look(|core| core.link.is_forgotten())
+            && self.roster.lock().config_of(link.peer).is_none()
+            && links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, &link))
+        {
+            links.remove(&link.peer);
         }
     }
 
@@ -144,10 +212,6 @@ impl Core {
             let _ = self.link_for(id);
         }
         self.hub.alarm.now();
-    }
-
-    pub(crate) fn remove_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
-        self.links.lock().remove(&peer)
     }
 
     pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {
@@ -163,11 +227,7 @@ impl Core {
             peer,
             name: config.name.clone(),
             lanes: config.lanes.clone().into(),
-            liveness: Limits {
-                ping_interval: path.ping_interval,
-                suspect_after: path.suspect_after,
-                dead_after: path.dead_after,
-            },
+            liveness: path.into(),
             ack_delay: config.ack_delay,
             resumption: config.resumption,
             drain_timeout: config.drain_timeout,
@@ -201,12 +261,12 @@ impl Core {
         self.acceptors.iter().for_each(Acceptor::stop);
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
-        self.links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
+        self.all_links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
         self.hub.wait_until(deadline.max(clock::now() + LAST_WORDS), || {
-            self.links().iter().all(|link| link.look(|core| core.conns.is_empty()))
+            self.all_links().iter().all(|link| link.look(|core| core.conns.is_empty()))
         });
         self.end_pending(&shutdown);
-        self.links().iter().for_each(|link| link.end_all(&shutdown));
+        self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
         self.hub.queued.close();
         self.hub.alarm.now();
@@ -214,15 +274,52 @@ impl Core {
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 
+    /// A thread that the node cannot do without has panicked: the application hears that the node has
+    /// ended, and what is left is taken down with its last handle.
+    pub(crate) fn give_up(&self) {
+        self.closing.store(true, SeqCst);
+        self.hub.mailbox.close();
+        self.hub.queued.close();
+        let panic = EndReason::new(Initiator::Library, EndCause::Panic);
+        self.end_pending(&panic);
+        self.all_links().iter().for_each(|link| link.end_all(&panic));
+    }
+
     fn is_flushed(&self, link: &LinkHandle) -> bool {
         link.look(|core| {
-            let lost = core.life.since.filter(|_| core.conns.is_empty());
-            core.link.is_flushed() || lost.is_some_and(|since| clock::now() > since + HOPE)
+            let since = core.life.since.unwrap_or(core.life.made);
+            core.link.is_flushed() || (core.conns.is_empty() && clock::now() > since + HOPE)
         })
     }
 
     pub(crate) fn end_pending(&self, reason: &EndReason) {
         let pending: Vec<_> = self.pending.lock().values().map(|(conn, _)| Arc::clone(conn)).collect();
         pending.iter().for_each(|conn| conn.end(reason.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::preface::NetworkName;
+
+    use super::*;
+
+    #[test]
+    fn a_strangers_link_is_forgotten_only_when_nobody_is_about_to_use_it() {
+        let config = Config::default();
+        let identity = Identity::generate().unwrap();
+        let card = Card {
+            network: NetworkName::empty(),
+            peer: identity.peer_id(),
+            incarnation: crate::id::Incarnation(1),
+        };
+        let core = Core::new(config, identity, card, Vec::new(), 1);
+        let stranger = PeerId::from_bytes([7; 32]);
+        let in_handshake = core.link_for(stranger).unwrap();
+        core.tidy(core.link(stranger).unwrap());
+        assert!(core.is_kept(&in_handshake));
+        drop(in_handshake);
+        core.tidy(core.link(stranger).unwrap());
+        assert!(core.link(stranger).is_none());
     }
 }

@@ -98,6 +98,11 @@ impl Hub {
         self.held.load(SeqCst)
     }
 
+    /// The node has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queued.is_closed()
+    }
+
     pub(crate) fn progress(&self) {
         *self.progress.lock() += 1;
         self.progressed.notify_all();

@@ -26,6 +26,7 @@ use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
 use super::budget::{NoRoom, Patience};
+use super::event::Event;
 use super::hub::{Hub, Report};
 use super::message::Message;
 
@@ -36,7 +37,6 @@ type Fx = Effects<Token, Waiter>;
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) path: PathConfig,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
     core: Mutex<Core>,
@@ -53,13 +53,16 @@ pub(crate) struct LinkHandle {
 pub(crate) struct Core {
     pub(crate) link: Link<Token, Waiter>,
     pub(crate) conns: Vec<Arc<ConnHandle>>,
+    /// The behaviour towards this peer.
+    pub(crate) path: PathConfig,
     /// What the node needs to remember of the link's life.
     pub(crate) life: Life,
 }
 
 /// The history of a link, for snapshots and events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Life {
+    pub(crate) made: Instant,
     pub(crate) name: String,
     pub(crate) announced: LinkState,
     pub(crate) since: Option<Instant>,
@@ -70,6 +73,23 @@ pub(crate) struct Life {
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) score: crate::health::score::Score,
+}
+
+impl Life {
+    fn new(made: Instant) -> Self {
+        Life {
+            made,
+            name: String::new(),
+            announced: LinkState::default(),
+            since: None,
+            joined: 0,
+            last_end: None,
+            announced_to_roster: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            score: crate::health::score::Score::default(),
+        }
+    }
 }
 
 /// The state of a link.
@@ -99,11 +119,11 @@ impl LinkHandle {
         LinkHandle {
             peer,
             hub,
-            path,
             core: Mutex::new(Core {
+                path,
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
-                life: Life::default(),
+                life: Life::new(clock::now()),
             }),
             space: Condvar::new(),
             changed: Condvar::new(),
@@ -114,12 +134,22 @@ impl LinkHandle {
 
     /// Does something under the lock and carries out what follows from it after the lock is released.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A) -> A {
+        self.with_reserved(0, act)
+    }
+
+    /// The same for something that may take up to `reserved` bytes of the node's budget, which were set
+    /// aside for it. What the queues do not hold afterwards goes back, whatever became of it.
+    fn with_reserved<A>(
+        self: &Arc<Self>,
+        reserved: usize,
+        act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A,
+    ) -> A {
         let now = clock::now();
         let mut fx = Fx::default();
         let mut core = self.core.lock();
         let (queued, held) = (core.link.queued_bytes(), core.link.held_bytes());
         let result = act(&mut core, now, &mut fx);
-        let freed = queued.saturating_sub(core.link.queued_bytes());
+        let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
         let held_after = core.link.held_bytes();
         let wake: Vec<_> =
             fx.wake.iter().filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned()).collect();
@@ -179,7 +209,7 @@ impl LinkHandle {
     pub(crate) fn send(
         self: &Arc<Self>,
         parcel: Parcel,
-        wait: Option<Duration>,
+        reply_by: Option<Instant>,
         patience: Patience,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len) = (parcel.lane, parcel.body.len());
@@ -189,15 +219,20 @@ impl LinkHandle {
                 return Err(SendError::new(no_room_kind(no_room, patience), parcel.body));
             }
             let (token, receipt) = Token::new();
-            let waiter: Option<Waiter> = wait.map(|_| OnceCell::new());
-            let purpose = match (wait, &waiter) {
-                (Some(wait), Some(waiter)) => Purpose::Request { wait, waiter: Arc::clone(waiter) },
-                _ => Purpose::Message,
-            };
-            let sent = self.with(|core, now, fx| {
+            let waiter: Option<Waiter> = reply_by.map(|_| OnceCell::new());
+            let sent = self.with_reserved(cost, |core, now, fx| {
+                let purpose = match (reply_by, &waiter) {
+                    // The time that was spent waiting for room is part of the request's.
+                    (Some(reply_by), Some(waiter)) => Purpose::Request {
+                        wait: reply_by.saturating_duration_since(now),
+                        waiter: Arc::clone(waiter),
+                    },
+                    _ => Purpose::Message,
+                };
                 let sent = core.link.send(parcel.clone(), purpose, token, now, fx);
-                // A message with a deadline, and a request, may need the monitor earlier.
-                let timed = sent.is_ok() && (parcel.deadline.is_some() || wait.is_some());
+                // A message with a deadline, a request, and what begins to wait for a peer that is away may
+                // need the monitor earlier.
+                let timed = parcel.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
                 sent.map(|id| (id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             let refused = match sent {
@@ -207,9 +242,8 @@ impl LinkHandle {
                 }
                 Err(refused) => refused,
             };
-            self.hub.queued.release(cost);
             if refused != Refused::Full || !self.wait_for_space(lane, len, patience) {
-                return Err(SendError::new(refused_kind(refused, lane, len, patience), parcel.body));
+                return Err(SendError::new(self.refused_kind(refused, lane, len, patience), parcel.body));
             }
         }
     }
@@ -242,12 +276,14 @@ impl LinkHandle {
             return Err(SendError::new(no_room_kind(no_room, Patience::None), body));
         }
         let (token, receipt) = Token::new();
-        match self.with(|core, _, fx| core.link.reply(request, ticket, body.clone(), token, fx)) {
+        match self
+            .with_reserved(cost, |core, _, fx| core.link.reply(request, ticket, body.clone(), token, fx))
+        {
             Ok(()) => Ok(receipt),
-            Err(refused) => {
-                self.hub.queued.release(cost);
-                Err(SendError::new(refused_kind(refused, crate::NORMAL, body.len(), Patience::None), body))
-            }
+            Err(refused) => Err(SendError::new(
+                self.refused_kind(refused, crate::NORMAL, body.len(), Patience::None),
+                body,
+            )),
         }
     }
 
@@ -297,6 +333,19 @@ impl LinkHandle {
         more
     }
 
+    /// The behaviour towards this peer, as far as the application has set one, is known from now on: the
+    /// link may have been made before it was known who the peer is.
+    pub(crate) fn set_path(&self, path: &PathConfig) {
+        self.note(|core| {
+            core.link.set_path(path.into(), path.max_chunk);
+            core.path.clone_from(path);
+        });
+    }
+
+    pub(crate) fn path(&self) -> PathConfig {
+        self.look(|core| core.path.clone())
+    }
+
     // --- connections ----------------------------------------------------------------------------
 
     pub(crate) fn hello(&self, incarnation: Incarnation, dialled: bool) -> Hello {
@@ -321,6 +370,9 @@ impl LinkHandle {
                     core.conns.push(Arc::clone(conn));
                     core.life.joined += 1;
                     core.life.name.clone_from(&new.theirs.name);
+                    // Under the lock, so that it comes before whatever is seen of the link afterwards.
+                    let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
+                    self.hub.mailbox.push_event(Event::Connected { peer, conn: conn.id, addr, dialled });
                 }
                 result.map(|()| core.link.next_timeout())
             });
@@ -334,6 +386,7 @@ impl LinkHandle {
                     self.hub.alarm.now();
                     let mut core = self.core.lock();
                     if clock::now() >= deadline || conn.reason().is_some() {
+                        core.link.stop_probing();
                         return refuse(EndCause::HandshakeTimeout);
                     }
                     self.changed.wait_until(&mut core, until.min(deadline));
@@ -370,19 +423,24 @@ impl LinkHandle {
 
     /// The monitor's round: deadlines of connections, timers of the link. Gives when to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
-        let (write_timeout, frame_timeout) = (self.path.write_timeout, self.path.dead_after);
-        self.with(|core, now, fx| {
+        let (next, late) = self.with(|core, now, fx| {
+            let (write_timeout, frame_timeout) = (core.path.write_timeout, core.path.dead_after);
             let mut next = None;
+            let mut late = Vec::new();
             for conn in &core.conns {
                 if let Some(at) = conn.last_received() {
                     core.link.handle_received(conn.id, at, fx);
                 }
-                let deadline = conn.check_deadlines(now, write_timeout, frame_timeout);
-                next = next.into_iter().chain(deadline).min();
+                match conn.check_deadlines(now, write_timeout, frame_timeout) {
+                    Ok(deadline) => next = next.into_iter().chain(deadline).min(),
+                    Err(cause) => late.push((Arc::clone(conn), cause)),
+                }
             }
             core.link.handle_timeout(now, fx);
-            next.into_iter().chain(core.link.next_timeout()).min()
-        })
+            (next.into_iter().chain(core.link.next_timeout()).min(), late)
+        });
+        late.into_iter().for_each(|(conn, cause)| conn.end(EndReason::new(Initiator::Library, cause)));
+        next
     }
 
     pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
@@ -421,6 +479,27 @@ impl LinkHandle {
         self.with(|core, _, fx| core.link.close(reason, fx));
         self.space.notify_all();
         self.changed.notify_all();
+    }
+
+    fn refused_kind(&self, refused: Refused, lane: LaneId, len: usize, patience: Patience) -> SendErrorKind {
+        match refused {
+            Refused::Full if matches!(patience, Patience::None) => SendErrorKind::Full,
+            Refused::Full => SendErrorKind::Timeout,
+            Refused::TooLarge { max } => SendErrorKind::TooLarge { len, max },
+            Refused::NoLane => SendErrorKind::UnknownLane(lane),
+            Refused::TooManyRequests { max } => SendErrorKind::TooManyRequests { max },
+            Refused::NoSuchRequest => SendErrorKind::NoSuchRequest,
+            // The link was given up, or the whole node is.
+            Refused::Closed if self.hub.is_closed() => SendErrorKind::Closed,
+            Refused::Closed => SendErrorKind::UnknownPeer(self.peer),
+        }
+    }
+}
+
+impl Drop for LinkHandle {
+    /// Bytes of an unfinished message go with the link.
+    fn drop(&mut self) {
+        self.hub.inbox_changed(self.core.get_mut().link.held_bytes(), 0);
     }
 }
 
@@ -473,17 +552,5 @@ fn no_room_kind(no_room: NoRoom, patience: Patience) -> SendErrorKind {
         (NoRoom::Closed, _) => SendErrorKind::Closed,
         (NoRoom::Full, Patience::None) => SendErrorKind::Full,
         (NoRoom::Full, _) => SendErrorKind::Timeout,
-    }
-}
-
-fn refused_kind(refused: Refused, lane: LaneId, len: usize, patience: Patience) -> SendErrorKind {
-    match refused {
-        Refused::Full if matches!(patience, Patience::None) => SendErrorKind::Full,
-        Refused::Full => SendErrorKind::Timeout,
-        Refused::TooLarge { max } => SendErrorKind::TooLarge { len, max },
-        Refused::NoLane => SendErrorKind::UnknownLane(lane),
-        Refused::TooManyRequests { max } => SendErrorKind::TooManyRequests { max },
-        Refused::NoSuchRequest => SendErrorKind::NoSuchRequest,
-        Refused::Closed => SendErrorKind::Closed,
     }
 }

@@ -216,7 +216,8 @@ impl Mailbox {
         deadline: Option<Instant>,
     ) -> Result<Vec<Event>, Closed> {
         loop {
-            let taken = self.take(reader, max)?;
+            // At the end every thread that waits is to learn of it, one from the other.
+            let taken = self.take(reader, max).inspect_err(|_| self.pass_on(reader))?;
             if !taken.is_empty() {
                 // Another thread may wait for what is left.
                 self.pass_on(reader);

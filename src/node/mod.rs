@@ -34,6 +34,7 @@ use std::time::Duration;
 use crate::config::{Config, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
+use crate::conn::threads::Panicked;
 use crate::error::StartError;
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::wire::preface::NetworkName;
@@ -153,6 +154,16 @@ fn halves([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> [u64; 2] {
     [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest)]
 }
 
+/// A node without its monitor or an acceptor would only seem to work: a bug there ends it.
+fn given_up(core: &Arc<core::Core>) -> impl FnOnce(Panicked) + Send + 'static {
+    let core = Arc::clone(core);
+    move |panicked| {
+        if panicked == Panicked(true) {
+            core.give_up();
+        }
+    }
+}
+
 impl Node {
     /// Starts to build a node.
     pub fn builder() -> Builder {
@@ -163,12 +174,13 @@ impl Node {
         let core = &self.handle.core;
         core.config.peers.iter().cloned().for_each(|peer| core.want(peer));
         let monitor = Arc::clone(core);
-        core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), |_| ())?;
+        core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {
+            let after = given_up(core);
             let core = Arc::clone(core);
             let threads = Arc::clone(&core.threads);
             let run = move || core.acceptors.get(index).into_iter().for_each(|acceptor| acceptor.run(&core));
-            threads.spawn("unbroken-acceptor", run, |_| ())?;
+            threads.spawn("unbroken-acceptor", run, after)?;
         }
         Ok(())
     }

@@ -31,23 +31,26 @@ pub(crate) fn run(core: &Arc<Core>) {
     let mut planned = None;
     loop {
         core.hub.alarm.begin();
-        if core.is_closing() && core.connections.load(SeqCst) == 0 {
-            return;
-        }
+        // Looked at before the reports are: the last connection reports its end before it is gone.
+        let last_round = core.is_closing() && core.connections.load(SeqCst) == 0;
         let now = clock::now();
         forgive_pause(core, planned, now);
         for report in core.hub.take_reports() {
             handle_report(core, report, now);
         }
+        if last_round {
+            return;
+        }
         let over = core.hub.over.load(SeqCst);
         let mut next = now + LONGEST_SLEEP;
-        for link in core.links() {
+        for link in core.all_links() {
             // Those too that came after the bound was crossed.
             link.set_withheld(over);
             next = sooner(next, link.tick());
             announce_state(core, &link, now);
-            core.tidy(&link);
+            core.tidy(link);
         }
+        core.forget_strangers();
         next = sooner(next, check_pending(core, now));
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
@@ -66,7 +69,7 @@ fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
     let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
     if late > PAUSE {
         log::warn!("this process stood still for {late:?}");
-        core.links().iter().for_each(|link| link.handle_pause(late, now));
+        core.all_links().iter().for_each(|link| link.handle_pause(late, now));
         core.pending.lock().values_mut().for_each(|(_, deadline)| *deadline += late);
     }
 }
@@ -111,7 +114,10 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             if proven {
                 core.roster.lock().handle_proven(peer);
             }
-            if let Some(link) = core.link(peer) {
+            if reason == EndReason::new(Initiator::Peer, EndCause::Goaway(GoawayReason::Shutdown)) {
+                core.roster.lock().handle_shutdown(peer);
+            }
+            if let Some(link) = core.any_link(peer) {
                 let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
                 link.note(|state| {
                     state.life.score.good(f64::from(u8::from(proven)), now);
@@ -122,7 +128,11 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             }
         }
         Report::Dialled { target, peer } => {
-            core.roster.lock().handle_dialled(target, peer);
+            if !core.roster.lock().handle_dialled(target, peer) {
+                // It was given up while it was being dialled.
+                core.remove(peer);
+                return;
+            }
             if let Some(link) = core.link(peer) {
                 link.note(|state| state.life.announced_to_roster = None);
                 announce_state(core, &link, now);
@@ -144,21 +154,11 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
 }
 
 fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
-    let Some(link) = core.link(peer) else { return };
+    let Some(link) = core.any_link(peer) else { return };
     let mailbox = &core.hub.mailbox;
     match notice {
-        Notice::Joined(conn) => {
-            let found = link.look(|state| {
-                state
-                    .conns
-                    .iter()
-                    .find(|handle| handle.id == conn)
-                    .map(|handle| (handle.addr, handle.dialled))
-            });
-            if let Some((addr, dialled)) = found {
-                mailbox.push_event(Event::Connected { peer, conn, addr, dialled });
-            }
-        }
+        // The application was told when it joined.
+        Notice::Joined(_) => {}
         Notice::Suspect(conn) => {
             link.note(|state| state.life.score.bad(1.0, now));
             mailbox.push_event(Event::Suspect { peer, conn });
@@ -166,7 +166,6 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Recovered(conn) => mailbox.push_event(Event::Recovered { peer, conn }),
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
-        Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
         Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
         Notice::Goaway(..) => {}
         Notice::PeerRestarted { incarnation, resent } => {

@@ -43,6 +43,8 @@ struct Target {
     backoff: Backoff,
     breaker: Breaker,
     last_error: Option<EndReason>,
+    /// The last dial was made again at once because the session had changed.
+    retried: bool,
 }
 
 /// What the node is to do.
@@ -100,11 +102,20 @@ impl Roster {
             backoff: Backoff::new(path.backoff_first, path.backoff_max),
             breaker: Breaker::new(path.breaker_threshold),
             last_error: None,
+            retried: false,
         });
         if let Some(target) = self.targets.last_mut() {
             // The attempt that is due now is the one at once.
             target.backoff.not_at_once();
         }
+    }
+
+    /// Gives an address up. Gives the peer that is known by no other one.
+    pub(crate) fn remove_address(&mut self, address: &str) -> Option<Option<PeerId>> {
+        let index = self.targets.iter().position(|target| target.config.address == address)?;
+        let target = self.targets.remove(index);
+        let peer = target.peer.or(target.config.id);
+        Some(peer.filter(|peer| self.config_of(*peer).is_none()))
     }
 
     pub(crate) fn remove(&mut self, peer: PeerId) {
@@ -116,13 +127,10 @@ impl Roster {
         if let Some((address, state)) = self.announced.pop_front() {
             return Some(Action::BreakerChanged { address, state });
         }
-        // Two addresses may belong to one peer: one dial at a time is enough.
-        let dialing: Vec<PeerId> = self.targets.iter().filter(|t| t.dialing).filter_map(|t| t.peer).collect();
-        let target = self.targets.iter_mut().find(|target| {
-            target.wants_dial()
-                && target.retry_at.is_none_or(|at| at <= now)
-                && target.peer.is_none_or(|peer| !dialing.contains(&peer))
-        })?;
+        let dialing = self.peers_dialed();
+        let due =
+            |target: &&mut Target| target.may_dial(&dialing) && target.retry_at.is_none_or(|at| at <= now);
+        let target = self.targets.iter_mut().find(due)?;
         target.dialing = true;
         target.retry_at = None;
         let before = target.breaker.state();
@@ -134,18 +142,30 @@ impl Roster {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.targets.iter().filter(|target| target.wants_dial()).filter_map(|target| target.retry_at).min()
+        let dialing = self.peers_dialed();
+        self.targets
+            .iter()
+            .filter(|target| target.may_dial(&dialing))
+            .filter_map(|target| target.retry_at)
+            .min()
     }
 
-    /// A dial has led to a peer, whose connection joined its link.
-    pub(crate) fn handle_dialled(&mut self, target: TargetId, peer: PeerId) {
+    fn peers_dialed(&self) -> Vec<PeerId> {
+        self.targets.iter().filter(|target| target.dialing).filter_map(|target| target.peer).collect()
+    }
+
+    /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
+    /// longer.
+    pub(crate) fn handle_dialled(&mut self, target: TargetId, peer: PeerId) -> bool {
         if let Some(target) = self.target_mut(target) {
             target.dialing = false;
             target.peer = Some(peer);
             // Until the link says otherwise: a loss in between must count as one.
             target.up = true;
             target.last_error = None;
+            target.retried = false;
         }
+        self.config_of(peer).is_some()
     }
 
     /// A dial has failed. Gives the wait until the next one.
@@ -156,7 +176,7 @@ impl Roster {
         now: Instant,
     ) -> Option<Duration> {
         let for_good = reason.cause == EndCause::SelfConnection;
-        let at_once = reason.cause == EndCause::Retry;
+        let retry = reason.cause == EndCause::Retry;
         let rng = &mut self.rng;
         let target = self.targets.iter_mut().find(|candidate| candidate.id == target)?;
         target.dialing = false;
@@ -165,7 +185,8 @@ impl Roster {
             target.resting_for_good = true;
             return None;
         }
-        if at_once {
+        // Once: a peer that never agrees must not be dialled in a loop.
+        if retry && !std::mem::replace(&mut target.retried, true) {
             target.retry_at = Some(now);
             return Some(Duration::ZERO);
         }
@@ -244,6 +265,11 @@ impl Roster {
 }
 
 impl Target {
+    /// Two addresses may belong to one peer: one dial at a time is enough.
+    fn may_dial(&self, dialing: &[PeerId]) -> bool {
+        self.wants_dial() && self.peer.is_none_or(|peer| !dialing.contains(&peer))
+    }
+
     fn wants_dial(&self) -> bool {
         !self.up && !self.dialing && !self.resting_for_good
     }

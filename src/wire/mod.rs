@@ -158,7 +158,8 @@
 //! # Rules for both sides
 //! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,
 //!   or, when the peer's ACK shows that it has more already, further on, but never past what the peer
-//!   has acknowledged. A chunk that begins past what the receiver has is a protocol error; what it has
+//!   has acknowledged; or, when the lane comes back to a connection that it had left, further back.
+//!   A chunk that begins past what the receiver has is a protocol error; what it has
 //!   already, it drops.
 //! - No chunk reaches past the limit that the receiver gave for that lane, and of the messages that the
 //!   receiver has not said to be taken no more are begun than its `max_untaken`.

@@ -12,6 +12,8 @@ pub(super) struct Watch {
     passed_over: [u32; 2],
     /// Urgent chunks in a row, by side, while a weighted lane waited.
     urgent_run: [u32; 2],
+    /// The connection, by side, that sent last.
+    seen_on: [Option<ConnId>; 2],
 }
 
 /// What a connection could send before it was asked.
@@ -50,7 +52,8 @@ impl World {
         }
     }
 
-    pub(super) fn check_batch(&mut self, side: usize, before: Before, mut bytes: &[u8]) {
+    pub(super) fn check_batch(&mut self, side: usize, id: ConnId, before: Before, mut bytes: &[u8]) {
+        let waits_still = self.ready(side, id, false);
         let mut chunks = Vec::new();
         let mut data = 0;
         while !bytes.is_empty() {
@@ -77,11 +80,17 @@ impl World {
         let passed = before.urgent && chunks.first() == Some(&false);
         watch.passed_over[side] = if passed { watch.passed_over[side] + 1 } else { 0 };
         assert!(watch.passed_over[side] <= 1, "an urgent message waits for more than one chunk");
-        if !before.weighted {
+        // Between two connections the lanes may have been ready or not, unseen.
+        if !before.weighted || watch.seen_on[side] != Some(id) {
             watch.urgent_run[side] = 0;
         }
+        watch.seen_on[side] = Some(id);
         for urgent in chunks {
             watch.urgent_run[side] = if urgent && before.weighted { watch.urgent_run[side] + 1 } else { 0 };
+        }
+        // A lane that got all that it wanted in this batch does not wait.
+        if !waits_still {
+            watch.urgent_run[side] = 0;
         }
         assert!(watch.urgent_run[side] <= 17, "a weighted lane starves");
     }

@@ -374,7 +374,7 @@ impl World {
         let transmit = self.sides[side].link.poll_transmit(id, now, &mut batch, &mut fx);
         let bytes = batch.to_vec();
         assert_eq!(bytes.len(), batch.len());
-        self.check_batch(side, before, &bytes);
+        self.check_batch(side, id, before, &bytes);
         self.write(conn, side, &bytes);
         match transmit {
             Transmit::Finish => {

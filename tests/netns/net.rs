@@ -1,0 +1,202 @@
+//! Three network namespaces, a - router - b, made for one fault and removed afterwards.
+//!
+//! All of them use the same addresses, for they do not see each other, and nothing of the machine's own
+//! network is touched.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+const PREFIX: &str = "unbroken-test";
+
+/// Where b lives first, and where it moves to.
+pub(crate) const B: &str = "10.77.2.2";
+pub(crate) const B_LATER: &str = "10.77.2.3";
+pub(crate) const PORT: u16 = 7000;
+
+/// Which of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    A,
+    Router,
+    B,
+}
+
+/// The namespaces. Dropping them removes them; those of a run that was killed are removed by the next.
+pub(crate) struct Net {
+    id: String,
+}
+
+impl Net {
+    /// # Errors
+    /// Says why such networks cannot be made here.
+    pub(crate) fn new() -> Result<Net, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SWEEP: Once = Once::new();
+        for tool in ["ip", "tc", "nft", "conntrack"] {
+            shell(&format!("command -v {tool}")).map_err(|_| format!("there is no `{tool}` here"))?;
+        }
+        SWEEP.call_once(sweep);
+        let id = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+        let net = Net { id }; // From here on a failure removes what was made.
+        net.make().map_err(|error| {
+            let first = error.lines().next().unwrap_or_default();
+            format!("no network of namespaces: {first}")
+        })?;
+        Ok(net)
+    }
+
+    fn make(&self) -> Result<(), String> {
+        let [a, r, b] = [Place::A, Place::Router, Place::B].map(|place| self.name(place));
+        shell(&format!(
+            "ip netns add {a}; ip netns add {r}; ip netns add {b}
+            ip link add eth0 netns {a} type veth peer name to-a netns {r}
+            ip link add eth0 netns {b} type veth peer name to-b netns {r}
+            for it in {a} {r} {b}; do ip -n $it link set lo up; done
+            ip -n {a} addr add 10.77.1.2/24 dev eth0; ip -n {a} link set eth0 up
+            ip -n {b} addr add {B}/24 dev eth0; ip -n {b} link set eth0 up
+            ip -n {r} addr add 10.77.1.1/24 dev to-a; ip -n {r} link set to-a up
+            ip -n {r} addr add 10.77.2.1/24 dev to-b; ip -n {r} link set to-b up
+            ip -n {a} route add default via 10.77.1.1; ip -n {b} route add default via 10.77.2.1
+            ip netns exec {r} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'"
+        ))?;
+        self.try_nft("add table ip t\nadd chain ip t path { type filter hook forward priority 0; }")
+    }
+
+    pub(crate) fn name(&self, place: Place) -> String {
+        let letter = match place {
+            Place::A => "a",
+            Place::Router => "r",
+            Place::B => "b",
+        };
+        format!("{}-{letter}", self.id)
+    }
+
+    /// A command that runs a program in a place.
+    pub(crate) fn command(&self, place: Place, program: &std::ffi::OsStr) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(place)]).arg(program);
+        command
+    }
+
+    /// Makes the router a NAT for a that keeps established flows for so many seconds of silence.
+    ///
+    /// # Errors
+    /// Where the kernel has no such thing.
+    pub(crate) fn nat(&self, seconds: u32, drop_invalid: bool) -> Result<(), String> {
+        self.try_nft(
+            "add chain ip t post { type nat hook postrouting priority 100; }
+            add rule ip t post oifname to-b masquerade",
+        )?;
+        let invalid = if drop_invalid { "ct state invalid drop" } else { "ct state invalid accept" };
+        self.try_nft(&format!(
+            "add chain ip t local {{ type filter hook input priority 0; }}
+            add rule ip t local {invalid}
+            add rule ip t path {invalid}"
+        ))?;
+        // A real NAT passes nothing to its own ports that nobody asked for.
+        if drop_invalid {
+            self.try_nft("add rule ip t local ct state new iifname to-b drop")?;
+        }
+        let settings = [("timeout_established", seconds), ("loose", 0)];
+        settings.into_iter().try_for_each(|(name, value)| {
+            let file = format!("/proc/sys/net/netfilter/nf_conntrack_tcp_{name}");
+            shell(&format!("ip netns exec {} sh -c 'echo {value} > {file}'", self.name(Place::Router)))
+                .map(drop)
+        })
+    }
+
+    /// The NAT loses its memory.
+    pub(crate) fn forget(&self) {
+        self.run(&format!("ip netns exec {} conntrack -D -p tcp", self.name(Place::Router)));
+    }
+
+    /// How many flows the NAT remembers as established.
+    pub(crate) fn remembered(&self) -> usize {
+        let name = self.name(Place::Router);
+        let list = self.run(&format!("ip netns exec {name} conntrack -L -p tcp --state ESTABLISHED"));
+        list.lines().filter(|line| line.contains("ESTABLISHED")).count()
+    }
+
+    fn try_nft(&self, script: &str) -> Result<(), String> {
+        let mut command = self.command(Place::Router, "nft".as_ref());
+        command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let mut stdin = child.stdin.take().ok_or("no standard input")?;
+        stdin.write_all(format!("{script}\n").as_bytes()).map_err(|error| error.to_string())?;
+        drop(stdin);
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() { Ok(()) } else { Err(format!("nft: {text}: {script}")) }
+    }
+
+    /// Adds a rule for what the router forwards, like `iifname to-a drop`.
+    pub(crate) fn rule(&self, rule: &str) {
+        self.try_nft(&format!("add rule ip t path {rule}")).expect("a rule");
+    }
+
+    /// Removes all rules for what the router forwards.
+    pub(crate) fn no_rules(&self) {
+        self.try_nft("flush chain ip t path").expect("no rules");
+    }
+
+    /// Runs `ip` or `tc` in a place.
+    pub(crate) fn tool(&self, tool: &str, place: Place, arguments: &str) {
+        self.run(&format!("{tool} -n {} {arguments}", self.name(place)));
+    }
+
+    /// What names mean for those who start in `place` from now on, or started when there was a file already.
+    ///
+    /// # Errors
+    /// Where /etc cannot be written to.
+    pub(crate) fn hosts(&self, place: Place, text: &str) -> Result<(), String> {
+        let dir = PathBuf::from("/etc/netns").join(self.name(place));
+        // In place: the file is mounted over /etc/hosts.
+        let write = |()| fs::write(dir.join("hosts"), format!("127.0.0.1 localhost\n{text}\n"));
+        fs::create_dir_all(&dir).and_then(write).map_err(|error| format!("{}: {error}", dir.display()))
+    }
+
+    fn run(&self, script: &str) -> String {
+        shell(script).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for place in [Place::A, Place::Router, Place::B] {
+            remove(&self.name(place));
+        }
+    }
+}
+
+fn remove(name: &str) {
+    let _ = shell(&format!("ip netns del {name}"));
+    let _ = fs::remove_dir_all(PathBuf::from("/etc/netns").join(name));
+}
+
+/// Removes what runs that were killed have left behind. Their processes died with them.
+fn sweep() {
+    let dirs = ["/run/netns", "/etc/netns"].into_iter().filter_map(|dir| fs::read_dir(dir).ok());
+    for entry in dirs.flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        // This process's own number was another's before: it has made nothing yet.
+        if pid == std::process::id() || !PathBuf::from(format!("/proc/{pid}")).exists() {
+            remove(&name);
+        }
+    }
+}
+
+fn shell(script: &str) -> Result<String, String> {
+    let output = Command::new("sh").args(["-ec", script]).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("sh: {error}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("{}\n{script}", error.trim())),
+    }
+}
