@@ -118,6 +118,8 @@ fn shutdown_while_everything_is_busy() {
         let pair = Pair::start_each(
             |config| {
                 tune(config);
+                // Shutdown must not leave them to their deadline.
+                config.path.handshake_timeout = Duration::from_secs(60);
                 config.listen.push(any_addr());
                 config.peers.push(PeerConfig::new(hole.local_addr().unwrap().to_string()));
                 config.peers.push(PeerConfig::new(nobody.addr().to_string()));

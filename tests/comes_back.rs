@@ -55,8 +55,30 @@ fn nth_failure(peer: &Peer, mark: usize, n: usize) -> (Instant, (EndReason, Opti
 }
 
 #[test]
-fn redials_at_once_and_then_with_growing_jitter() {
-    // A whole second would pass before the first attempt, were it not made at once.
+fn a_lost_connection_is_redialled_at_once() {
+    let pair = Pair::start(|config| {
+        calm(config);
+        // What an attempt that is not made at once would wait for.
+        config.path.backoff_first = Duration::from_secs(120);
+        config.path.backoff_max = Duration::from_secs(120);
+    });
+    for seq in 0..5 {
+        // The connection proves itself: one that does not counts as a failure.
+        let votes = [
+            pair.a.send(pair.b.id(), (URGENT, message(1, seq, 64))).unwrap(),
+            pair.b.send(pair.a.id(), (URGENT, message(1, seq, 64))).unwrap(),
+        ];
+        all_taken(&votes);
+        let connected = pair.proxy.stats().connected;
+        pair.proxy.reset_all();
+        let back = pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected);
+        assert!(back, "not redialled at once: {:?}", pair.a.peers());
+        pair.wait_up();
+    }
+}
+
+#[test]
+fn redials_with_growing_jitter() {
     let pair = Pair::start(|config| {
         calm(config);
         config.path.breaker_threshold = 1000;
@@ -83,7 +105,6 @@ fn redials_at_once_and_then_with_growing_jitter() {
             assert!(next <= bound, "attempt {n}: {next:?}, at most {bound:?}");
             waits.push((next, bound));
         }
-        // As many as the waits allow, and no more: nobody is hammered.
         pair.proxy.update(|faults| faults.refuse = false);
     }
     let shares: Vec<f64> =
@@ -178,6 +199,7 @@ fn what_waited_is_delivered_when_the_peer_is_back_unless_its_time_is_over() {
         Event::LinkDown { .. } => Some(()),
         _ => None,
     });
+    let mark = a.mark();
     let expiring = Outgoing::new(NORMAL, message(2, 0, 64)).expires_in(50 * MS);
     let expired = a.send(peer, expiring).unwrap();
     let receipts: Vec<_> =
@@ -189,11 +211,8 @@ fn what_waited_is_delivered_when_the_peer_is_back_unless_its_time_is_over() {
     assert_eq!(question.wait().unwrap().into_bytes(), message(3, 0, 64));
     b.check(50);
     // Events take their own way, by the monitor: they may come a moment after the messages.
-    a.wait_event("the restart", mark, |event| match event {
-        Event::PeerRestarted { .. } => Some(()),
-        _ => None,
-    });
-    let (_, after) = a.wait_event("the link", mark, |event| match event {
+    a.wait_event("the restart", mark, |event| matches!(event, Event::PeerRestarted { .. }).then_some(()));
+    let (_, after) = a.wait_event("the link is up", mark, |event| match event {
         Event::LinkUp { after, .. } => Some(*after),
         _ => None,
     });
