@@ -248,6 +248,9 @@ fn storm(reconnects: u64) {
             // The block may still be under way: then it is hit in its middle.
             drop(bulk);
             connected = pair.proxy.stats().connected;
+            // The test's own record would be the only thing that grows.
+            a.forget_events();
+            b.forget_events();
             pair.proxy.reset_all();
         }
         assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected && stats.flows == 1));
@@ -270,7 +273,7 @@ fn storm(reconnects: u64) {
     );
     assert!(a.peer(b.id()).unwrap().reconnects >= reconnects);
     assert!(fds_after <= fds, "{fds} descriptors before, {fds_after} after");
-    assert!(memory_after < memory + (16 << 20), "{memory} bytes resident before, {memory_after} after");
+    assert!(memory_after < memory + (6 << 20), "{memory} bytes resident before, {memory_after} after");
     b.check(2 * sent);
     a.check(sent);
     drop(pair);

@@ -122,6 +122,11 @@ impl Peer {
         self.shared.resumed.notify_all();
     }
 
+    /// Lets the events so far go, with their memory.
+    pub fn forget_events(&self) {
+        self.shared.log.lock().events = Vec::new();
+    }
+
     /// Looks at the record.
     pub fn look<A>(&self, look: impl FnOnce(&Log) -> A) -> A {
         look(&self.shared.log.lock())
