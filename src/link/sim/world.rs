@@ -192,11 +192,17 @@ impl World {
     /// Runs until nothing that was promised is pending.
     pub(super) fn run(&mut self) {
         let limit = self.plan.chaos + 1000 * SECOND;
-        while !(self.healed && self.ledger.is_quiet() && self.apps_are_done()) {
+        while !(self.healed && self.ledger.is_quiet() && self.apps_are_done() && self.inboxes_are_empty()) {
             assert!(self.now < limit, "stuck: {}", self.stuck());
             self.step();
         }
         self.watch_end();
+    }
+
+    /// What a peer's earlier life sent is no open promise any longer, and waits for the application all
+    /// the same.
+    fn inboxes_are_empty(&self) -> bool {
+        self.sides.iter().flat_map(|side| &side.link.lanes).all(|lane| lane.inb.inbox_len() == 0)
     }
 
     /// Runs for so long.
