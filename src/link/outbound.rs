@@ -252,9 +252,11 @@ impl<T: Awaited> Outbound<T> {
         again
     }
 
-    /// Nothing was ever acknowledged: the stream may begin anew at 0 without any loss.
+    /// Nothing was ever sent in this session: its stream at 0 is as good for any other one. A stream of
+    /// which something was sent is not, although nothing was acknowledged: under the same pair of
+    /// memories the receiver would take the bytes of the next stream for those that it has.
     pub(crate) fn is_virgin(&self) -> bool {
-        self.peer.received == 0
+        self.sent == 0
     }
 
     /// Drops messages that were not started, for the reason given.

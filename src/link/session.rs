@@ -140,7 +140,6 @@ impl<T: Awaited, R> Link<T, R> {
                     None => self.adopt(new),
                     Some(_) if self.is_virgin() && speaks_of_another => return Err(AttachError::Retry),
                     Some(_) if self.is_virgin() => {
-                        // That nothing was acknowledged does not say that nothing arrived.
                         self.lose_begun(fx);
                         // The limits in our HELLO hold in this session too.
                         self.lanes.iter_mut().for_each(|lane| {
@@ -204,7 +203,7 @@ impl<T: Awaited, R> Link<T, R> {
         self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
     }
 
-    /// Nothing in this session was acknowledged by either side.
+    /// Nothing was sent or received in this session.
     fn is_virgin(&self) -> bool {
         self.lanes.iter().all(|lane| lane.out.is_virgin() && lane.inb.is_virgin())
     }

@@ -153,7 +153,7 @@
 //! | the memory that is known | the session goes on: each lane from the `state` in the peer's HELLO |
 //! | a memory, and none was known | a session begins |
 //! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new memory; earlier connections end, if they do not answer a PING |
-//! | another one, with the same incarnation | the peer forgot. If nothing was acknowledged in the session yet, a new one begins with this connection. Otherwise this side draws a new memory too and ends the connection; the next one agrees |
+//! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise this side draws a new memory too and ends the connection; the next one agrees |
 //!
 //! # Rules for both sides
 //! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,
