@@ -5,13 +5,11 @@ use crate::lane::{LaneId, NORMAL, TakenWhen};
 
 use super::{Awaited, Link, Refused};
 
-/// Bytes and messages since the link began.
+/// Messages since the link began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) messages_sent: u64,
     pub(crate) messages_received: u64,
-    pub(crate) stream_bytes_sent: u64,
-    pub(crate) stream_bytes_received: u64,
     pub(crate) late_replies: u64,
     pub(crate) hints_ignored: u64,
 }

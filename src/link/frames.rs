@@ -104,7 +104,6 @@ impl<T: Awaited, R> Link<T, R> {
                 }
             }
         })?;
-        self.counters.stream_bytes_received += received.new_bytes;
         if received.arrived > 0 {
             fx.arrived |= 1 << index;
         }

@@ -144,7 +144,7 @@ impl Inbound {
         let known = (self.received - offset).min(data.len() as u64);
         self.duplicate_bytes += known;
         data.advance(known as usize);
-        let mut outcome = Received { new_bytes: data.len() as u64, arrived: 0, urgency: Urgency::Nothing };
+        let mut outcome = Received { arrived: 0, urgency: Urgency::Nothing };
         if flags & ACK_NOW != 0 {
             self.awaited = self.awaited.max(end);
         }
@@ -286,7 +286,6 @@ impl Inbound {
 
 /// What a chunk brought.
 pub(crate) struct Received {
-    pub(crate) new_bytes: u64,
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,

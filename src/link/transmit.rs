@@ -118,7 +118,6 @@ impl<T: Awaited, R> Link<T, R> {
             let Some(lane) = self.lanes.get_mut(index) else { break };
             let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut fx.ended);
             self.scheduler.charge(index, sent);
-            self.counters.stream_bytes_sent += sent as u64;
             left = left.saturating_sub(sent);
             if sent > 0
                 && let Some(conn) = self.conn_mut(id)
