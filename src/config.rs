@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::PeerId;
-use crate::lane::{LaneConfig, Priority, WINDOW_HEADROOM};
+use crate::lane::{LaneConfig, MAX_SLOTS, Priority, WINDOW_HEADROOM};
 use crate::wire::control::{MAX_LANES, MAX_NAME};
 use crate::wire::preface::NetworkName;
 use crate::wire::stream::MAX_PAYLOAD;
@@ -329,6 +329,9 @@ impl Config {
             })?;
             check(lane.queue >= lane.max_message, name("queue"), || {
                 format!("{} is less than max_message ({})", lane.queue, lane.max_message)
+            })?;
+            check(lane.slot.is_none_or(|slot| slot < MAX_SLOTS), name("slot"), || {
+                format!("{:?} is none of the {MAX_SLOTS} connections of a pool, 0 to 2", lane.slot)
             })?;
             check(lane.max_untaken > 0, name("max_untaken"), || "must be at least 1".into())?;
             check(lane.priority != Priority::Weighted(0), name("priority"), || {

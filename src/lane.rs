@@ -81,10 +81,17 @@ pub struct LaneConfig {
     pub queue: usize,
     /// What ends a receipt. Default: the application took the message from the inbox.
     pub taken_when: TakenWhen,
+    /// Which connection of a pool carries it: 0, 1 or 2. Default by priority: urgent lanes 0, of weight 1
+    /// (bulk) 1, others 2. Where the pool has no such connection, or it is in trouble, another does: of the
+    /// lanes with 0 the one of 2, of the others each the other's.
+    pub slot: Option<u8>,
 }
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// The most connections of one link.
+pub(crate) const MAX_SLOTS: u8 = 3;
 
 /// The headroom that a window needs beyond the largest message, for its header and its neighbours.
 pub(crate) const WINDOW_HEADROOM: usize = 64 * KIB;
@@ -99,6 +106,7 @@ impl Default for LaneConfig {
             max_untaken: 65_536,
             queue: 16 * MIB,
             taken_when: TakenWhen::Received,
+            slot: None,
         }
     }
 }
@@ -131,6 +139,15 @@ impl LaneConfig {
             queue: 64 * MIB,
             ..LaneConfig::default()
         }
+    }
+
+    /// The connection of a full pool that carries it.
+    pub(crate) fn home(&self) -> u8 {
+        self.slot.unwrap_or(match self.priority {
+            Priority::Urgent => 0,
+            Priority::Weighted(0 | 1) => 1,
+            Priority::Weighted(_) => 2,
+        })
     }
 
     /// The three default lanes.

@@ -123,7 +123,7 @@ impl<T: Awaited, R> Link<T, R> {
     /// The application takes the next message of a lane.
     pub(crate) fn take(&mut self, index: usize, now: Instant, fx: &mut Effects<T, R>) -> Option<Arrived> {
         let (arrived, urgency) = self.lanes.get_mut(index)?.inb.take()?;
-        self.schedule_ack(urgency, now, fx);
+        self.schedule_ack(index, urgency, now, fx);
         Some(arrived)
     }
 
@@ -131,7 +131,7 @@ impl<T: Awaited, R> Link<T, R> {
     pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, fx: &mut Effects<T, R>) {
         if let Some(lane) = self.lanes.get_mut(index) {
             let urgency = lane.inb.done(ticket);
-            self.schedule_ack(urgency, now, fx);
+            self.schedule_ack(index, urgency, now, fx);
         }
     }
 
@@ -189,7 +189,7 @@ impl<T: Awaited, R> Link<T, R> {
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {
                 let urgency = lane.inb.set_withheld(withheld);
-                self.schedule_ack(urgency, now, fx);
+                self.schedule_ack(index, urgency, now, fx);
             }
         }
     }

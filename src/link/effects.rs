@@ -18,6 +18,8 @@ pub(crate) enum Notice {
     Recovered(ConnId),
     /// The connection is to be closed at once.
     Close(ConnId, CloseReason),
+    /// A successor has proved itself; the connection that it replaces is drained.
+    Replaced { old: ConnId, new: ConnId },
     /// The peer said goodbye on this connection.
     Goaway(ConnId, GoawayReason),
     /// The peer is a new process. So many messages will be sent to it again.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::id::ConnId;
 use crate::lane::LaneId;
-use crate::wire::control::Ack;
+use crate::wire::control::LaneAck;
 use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
@@ -43,9 +43,9 @@ impl<T: Awaited, R> Link<T, R> {
         match frame {
             Frame::Hello(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
-                self.handle_chunk(lane, flags, offset, data, now, fx)
+                self.handle_chunk(conn, lane, flags, offset, data, now, fx)
             }
-            Frame::Ack(ack) => self.handle_ack(ack, now, fx),
+            Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, fx),
             Frame::Ping(nonce) => {
                 if let Some(state) = self.conn_mut(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
@@ -54,11 +54,16 @@ impl<T: Awaited, R> Link<T, R> {
                 self.wake(conn, fx);
                 Ok(())
             }
-            Frame::Pong(nonce) => match self.conn_mut(conn) {
-                Some(state) => state.handle_pong(nonce, now),
-                None => Ok(()),
-            },
+            Frame::Pong(nonce) => {
+                if let Some(state) = self.conn_mut(conn)
+                    && state.handle_pong(nonce, now)?
+                {
+                    self.handle_proven(conn, now, fx);
+                }
+                Ok(())
+            }
             Frame::Goaway(goaway) => {
+                self.handle_acks(conn, &goaway.lanes, now, fx)?;
                 self.handle_goaway(conn, goaway.reason, now, fx);
                 Ok(())
             }
@@ -73,8 +78,10 @@ impl<T: Awaited, R> Link<T, R> {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // The fields of a chunk, and where and when it came.
     fn handle_chunk(
         &mut self,
+        conn: ConnId,
         lane: LaneId,
         flags: u8,
         offset: u64,
@@ -107,16 +114,26 @@ impl<T: Awaited, R> Link<T, R> {
         if received.arrived > 0 {
             fx.arrived |= 1 << index;
         }
-        self.schedule_ack(received.urgency, now, fx);
+        if state.from != Some(conn) {
+            state.from = Some(conn);
+            self.route_acks(index, now, fx);
+        }
+        self.schedule_ack(index, received.urgency, now, fx);
         refused.map_or(Ok(()), Err)
     }
 
-    fn handle_ack(&mut self, ack: Ack, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
-        for (id, state) in ack.lanes {
-            let index = self.lane_index(id).ok_or(Violation::UnknownLane(id))?;
+    fn handle_acks(
+        &mut self,
+        by: ConnId,
+        acks: &[(LaneId, LaneAck)],
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) -> Result<(), Violation> {
+        for (id, state) in acks {
+            let index = self.lane_index(*id).ok_or(Violation::UnknownLane(*id))?;
             let Some(lane) = self.lanes.get_mut(index) else { continue };
             let (before, ended) = (lane.out.acked(), fx.ended.len());
-            let progress = lane.out.handle_ack(state, &mut fx.ended)?;
+            let progress = lane.out.handle_ack(*state, &mut fx.ended)?;
             fx.space |= fx.ended.len() > ended;
             let (acked, ready, conn) = (lane.out.acked() - before, lane.out.is_ready(), lane.conn);
             let Some(conn) = conn else { continue };
@@ -126,7 +143,10 @@ impl<T: Awaited, R> Link<T, R> {
                 if let Some(conn) = self.conn_mut(conn) {
                     conn.liveness.handle_progress(now, outstanding);
                     conn.pace.handle_acked(acked, now);
-                    conn.proven = true;
+                }
+                // By another one it may speak of what that one carried before.
+                if conn == by {
+                    self.handle_proven(conn, now, fx);
                 }
             }
             if ready {
@@ -136,16 +156,24 @@ impl<T: Awaited, R> Link<T, R> {
         Ok(())
     }
 
-    /// Sees to it that the peer hears of what changed, now or within the acknowledgement delay.
-    pub(super) fn schedule_ack(&mut self, urgency: Urgency, now: Instant, fx: &mut Effects<T, R>) {
+    /// Sees to it that the peer hears of what changed on this lane, now or within the acknowledgement delay.
+    pub(super) fn schedule_ack(
+        &mut self,
+        index: usize,
+        urgency: Urgency,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) {
         let due = match urgency {
             Urgency::Nothing => return,
             Urgency::Soon => now + self.settings.ack_delay,
             Urgency::Now => now,
         };
-        if self.ack_due.is_none_or(|at| due < at) {
-            self.ack_due = Some(due);
-            self.wake_control(fx);
-        }
+        let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.ack_due.is_none_or(|at| due < at))
+        else {
+            return;
+        };
+        lane.ack_due = Some(due);
+        lane.acks_by.into_iter().for_each(|conn| self.wake(conn, fx));
     }
 }

@@ -34,16 +34,12 @@
 //!
 //! # Connections
 //! ```text
-//!            answer overdue             replaced, duplicate, GOAWAY, shutdown
-//!   Up  <------------------>  Suspect ------------------------------------> Draining --> ended
-//!            byte received                       (Up drains alike)
+//!             PONG, or ack       answer overdue            replaced, duplicate, GOAWAY, shutdown
+//!   newcomer -------------> Up <----------------> Suspect ------------------------------------> Draining --> ended
+//!                                byte received                    (any other drains alike)
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
-//! Lanes prefer Up to Suspect and never use Draining. When a lane moves, its cursor goes back to what
-//! the peer has acknowledged. So on every connection the chunks of a lane begin at or before what the
-//! receiver has, and are contiguous from there: the receiver drops what it knows, and a gap is a lie.
-//! It follows that both sides may choose connections freely without agreeing first; they agree only
-//! on which connections to keep.
+//! How they form a pool, which of them carries which lane, and how one replaces another: [`pool`].
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
@@ -58,6 +54,7 @@ mod figures;
 mod frames;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod pool;
 pub(crate) mod requests;
 pub(crate) mod scheduler;
 mod session;
@@ -159,8 +156,16 @@ struct Lane<T> {
     max_message: usize,
     out: Outbound<T>,
     inb: Inbound,
-    /// The connection that carries it.
+    /// The slot of the pool that is its own.
+    home: u8,
+    /// The connection that carries what we send.
     conn: Option<ConnId>,
+    /// The connection that brought something last.
+    from: Option<ConnId>,
+    /// The connection that carries our acknowledgements.
+    acks_by: Option<ConnId>,
+    /// When the next acknowledgement is due, if there is something to acknowledge.
+    ack_due: Option<Instant>,
 }
 
 pub(crate) struct Link<T, R> {
@@ -170,10 +175,6 @@ pub(crate) struct Link<T, R> {
     conns: Vec<Conn>,
     scheduler: Scheduler,
     session: session::Session,
-    /// The connection on which the peer was told last what there is to tell.
-    control: Option<ConnId>,
-    /// When the next acknowledgement is due, if there is something to acknowledge.
-    ack_due: Option<Instant>,
     /// CANCEL frames to send.
     cancels: Vec<u64>,
     /// When the last connection ended.
@@ -191,7 +192,11 @@ impl<T: Awaited, R> Link<T, R> {
             max_message: config.max_message,
             out: Outbound::new(config),
             inb: Inbound::new(config),
+            home: config.home(),
             conn: None,
+            from: None,
+            acks_by: None,
+            ack_due: None,
         });
         Link {
             lanes: lanes.collect(),
@@ -199,8 +204,6 @@ impl<T: Awaited, R> Link<T, R> {
             conns: Vec::new(),
             scheduler: Scheduler::new(settings.lanes.iter().map(|lane| lane.priority)),
             session: session::Session::new(&mut rng),
-            control: None,
-            ack_due: None,
             cancels: Vec::new(),
             down_since: None,
             closed: None,

@@ -6,8 +6,9 @@ use std::time::Instant;
 use crate::health::liveness::Liveness;
 use crate::health::pace::Pace;
 use crate::id::{ConnId, Incarnation};
+use crate::lane::MAX_SLOTS;
 use crate::outcome::{DropReason, RequestError};
-use crate::wire::control::{Hello, HelloLane, LaneAck, MAX_LANES};
+use crate::wire::control::{Hello, HelloLane, LaneAck};
 use crate::wire::stream::MessageKind;
 
 use super::conns::Conn;
@@ -80,8 +81,13 @@ pub(crate) enum AttachError {
 }
 
 impl<T: Awaited, R> Link<T, R> {
-    /// Our HELLO for a peer with this incarnation.
+    /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
+    /// is for, and whether it is to replace the one that serves there.
     pub(crate) fn hello(&mut self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
+        let token = self.rng.u64(..);
+        let serving = self.conns.iter().filter(|conn| conn.slot == slot && conn.is_serving());
+        let replaces = serving.max_by_key(|conn| (conn.rank(), conn.id)).filter(|_| replaces);
+        let replaces = replaces.map(|conn| conn.token);
         let restarted = self.session.peer_incarnation().is_some_and(|known| known != incarnation);
         let memory = match self.session.next {
             _ if !restarted => self.session.memory,
@@ -98,7 +104,7 @@ impl<T: Awaited, R> Link<T, R> {
             max_untaken: config.max_untaken,
             state: if restarted { LaneAck::default() } else { lane.inb.grant() },
         });
-        Hello { memory, slot, replaces, lanes: lanes.collect(), name: self.settings.name.clone() }
+        Hello { memory, token, slot, replaces, lanes: lanes.collect(), name: self.settings.name.clone() }
     }
 
     /// Joins a connection to the link.
@@ -111,8 +117,9 @@ impl<T: Awaited, R> Link<T, R> {
         if self.closed.is_some() {
             return Err(AttachError::Closed);
         }
-        if new.theirs.lanes.len() > MAX_LANES {
-            return Err(AttachError::Violation(Violation::TooManyLanes { lanes: new.theirs.lanes.len() }));
+        let dialer = if new.dialled { &new.ours } else { &new.theirs };
+        if dialer.slot >= MAX_SLOTS {
+            return Err(AttachError::Violation(Violation::NoSuchSlot { slot: dialer.slot }));
         }
         // A new session begins at 0 on both sides. Who has received something speaks of another one: it
         // learns from our HELLO that this one is gone, forgets as well, and comes back.
@@ -182,18 +189,13 @@ impl<T: Awaited, R> Link<T, R> {
         fx.space = true;
         let liveness = Liveness::new(self.settings.liveness, now, self.rng.u64(..));
         let pace = Pace::new(self.settings.max_chunk);
-        // Both sides know who asked for the replacement: the dialer, in its HELLO.
-        let (slot, replaces) = if new.dialled {
-            (new.ours.slot, new.ours.replaces)
-        } else {
-            (new.theirs.slot, new.theirs.replaces)
-        };
-        self.conns.push(Conn::new(new.id, slot, new.dialled, liveness, pace));
+        let dialer = if new.dialled { &new.ours } else { &new.theirs };
+        self.conns.push(Conn::new(new.id, dialer.token, dialer.slot, new.dialled, liveness, pace));
         self.down_since = None;
         fx.notices.push(Notice::Joined(new.id));
         self.retell(now, fx);
         self.reassign(now, fx);
-        self.settle_newcomer(new.id, replaces, now, fx);
+        self.settle_newcomer(new.id, dialer.replaces, now, fx);
         Ok(())
     }
 
@@ -325,7 +327,7 @@ impl<T: Awaited, R> Link<T, R> {
         for lane in &mut self.lanes {
             resent += lane.out.restart(&mut fx.ended, &drop_reason);
             lane.inb.restart();
-            lane.conn = None;
+            (lane.conn, lane.from, lane.acks_by) = (None, None, None);
         }
         resent
     }

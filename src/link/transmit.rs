@@ -45,11 +45,13 @@ impl<T: Awaited, R> Link<T, R> {
             push_ping(batch, Kind::Ping, nonce);
         }
         let chunk = conn.pace.chunk();
-        if draining.is_some() && is_control {
+        if draining.is_some() {
             // The last word: nobody else would tell the peer what was taken.
-            self.ack_due = self.ack_due.map(|due| due.min(now));
+            for lane in self.lanes.iter_mut().filter(|lane| lane.acks_by == Some(id)) {
+                lane.ack_due = lane.ack_due.map(|due| due.min(now));
+            }
         }
-        let ack_at = if is_control { self.push_acks(now, batch) } else { None };
+        let ack_at = self.push_acks(id, now, batch);
         if is_control {
             for request in self.cancels.drain(..) {
                 push_control(batch, |out| Cancel { request }.encode(out));
@@ -58,18 +60,21 @@ impl<T: Awaited, R> Link<T, R> {
         if draining.is_none() {
             self.push_data(id, now, chunk, batch, fx);
         }
-        if is_control && ack_at.is_some() && !batch.is_empty() {
+        if ack_at.is_some() && !batch.is_empty() {
             // A write is made anyway: the acknowledgement rides along.
-            self.ack_due = Some(now);
-            self.push_acks(now, batch);
+            self.push_acks(id, now + self.settings.ack_delay, batch);
         }
         match draining {
             Some(Draining::ByPeer(_)) => return Transmit::Finish,
             Some(Draining::ByUs { reason, said: false }) => {
-                push_control(batch, |out| Goaway { reason }.encode(out));
+                let agreed = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed());
+                let lanes = agreed.map(|lane| (lane.id, lane.inb.grant())).collect();
+                push_control(batch, |out| Goaway { reason, lanes }.encode(out));
                 if let Some(conn) = self.conn_mut(id) {
                     conn.goaway_said();
                 }
+                // What it carried beside data goes by another one from now on.
+                self.reassign(now, fx);
                 return Transmit::Finish;
             }
             _ => {}
@@ -80,23 +85,30 @@ impl<T: Awaited, R> Link<T, R> {
             conn.idle = true;
             conn.pace.handle_idle();
         }
-        Transmit::Continue { at: self.ack_due.filter(|_| is_control), chunk }
+        Transmit::Continue { at: self.next_ack(id), chunk }
     }
 
-    /// Appends the acknowledgements if they are due. Gives the time at which they will be.
-    fn push_acks(&mut self, now: Instant, batch: &mut Batch) -> Option<Instant> {
-        let due = self.ack_due?;
-        if due > now {
-            return Some(due);
+    /// When the next acknowledgement is due that goes by this connection.
+    fn next_ack(&self, id: ConnId) -> Option<Instant> {
+        self.lanes.iter().filter(|lane| lane.acks_by == Some(id)).filter_map(|lane| lane.ack_due).min()
+    }
+
+    /// Appends the acknowledgements that are due by `by` on this connection. Gives the time of the next.
+    fn push_acks(&mut self, id: ConnId, by: Instant, batch: &mut Batch) -> Option<Instant> {
+        let mut lanes = Vec::new();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.acks_by == Some(id)) {
+            if lane.ack_due.take_if(|due| *due <= by).is_some()
+                // A lane that the peer does not have means nothing to it.
+                && lane.out.is_agreed()
+                && lane.inb.has_news()
+            {
+                lanes.push((lane.id, lane.inb.tell()));
+            }
         }
-        self.ack_due = None;
-        // A lane that the peer does not have means nothing to it.
-        let news = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed() && lane.inb.has_news());
-        let lanes: Vec<_> = news.map(|lane| (lane.id, lane.inb.tell())).collect();
         if !lanes.is_empty() {
             push_control(batch, |out| Ack { lanes }.encode(out));
         }
-        None
+        self.next_ack(id)
     }
 
     fn push_data(

@@ -30,8 +30,8 @@ pub(crate) enum Violation {
     },
     RequestTwice(u64),
     AfterGoaway,
-    TooManyLanes {
-        lanes: usize,
+    NoSuchSlot {
+        slot: u8,
     },
     TooManyUnaskedPongs,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Violation {
             }
             Violation::RequestTwice(id) => write!(f, "request {id} was opened twice"),
             Violation::AfterGoaway => write!(f, "a frame after GOAWAY"),
-            Violation::TooManyLanes { lanes } => write!(f, "{lanes} lanes in HELLO"),
+            Violation::NoSuchSlot { slot } => write!(f, "slot {slot} in HELLO, 0 to 2 are allowed"),
             Violation::TooManyUnaskedPongs => write!(f, "too many pongs that were not asked for"),
         }
     }

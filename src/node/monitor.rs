@@ -167,7 +167,7 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
         Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
-        Notice::Goaway(..) => {}
+        Notice::Goaway(..) | Notice::Replaced { .. } => {}
         Notice::PeerRestarted { incarnation, resent } => {
             log::info!("{} restarted, {resent} messages go again", peer.short());
             mailbox.push_event(Event::PeerRestarted { peer, incarnation, resent });

@@ -41,10 +41,12 @@ fn bounded(field: &'static str, len: usize, max: usize) -> Result<(), WireError>
 pub(crate) struct Hello {
     /// The sender's memory of this conversation: drawn at random when that memory began.
     pub(crate) memory: u64,
-    /// Which of the link's connections this one is, from 0.
+    /// The dialer's name for this connection, drawn at random; 0 from the listener.
+    pub(crate) token: u64,
+    /// Which of the link's connections this one is, from 0; the dialer's word counts.
     pub(crate) slot: u8,
-    /// The dialer wants this connection in the place of one that it distrusts.
-    pub(crate) replaces: bool,
+    /// The dialer wants this connection in the place of that one.
+    pub(crate) replaces: Option<u64>,
     /// What the sender accepts, lane by lane. At most 64.
     pub(crate) lanes: Vec<HelloLane>,
     /// The application's name, at most 64 bytes; for logs only.
@@ -86,7 +88,7 @@ body!(Ack, Kind::Ack, lanes <= MAX_LANES);
 ///
 /// | reason | the other side |
 /// |---|---|
-/// | Shutdown | dials again after the backoff, if it wants this peer |
+/// | Shutdown, Retired | dials again after the backoff, if it wants this peer |
 /// | Replaced, Duplicate | goes on with the connection that stays |
 /// | Removed | does not dial this peer until the application asks for it |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,13 +102,17 @@ pub enum GoawayReason {
     Duplicate,
     /// The application removed this peer.
     Removed,
+    /// The node keeps links to better peers.
+    Retired,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Goaway {
     pub(crate) reason: GoawayReason,
+    /// What the sender has of each lane, over all connections: nobody need wait for it elsewhere.
+    pub(crate) lanes: Vec<(LaneId, LaneAck)>,
 }
-body!(Goaway, Kind::Goaway);
+body!(Goaway, Kind::Goaway, lanes <= MAX_LANES);
 
 /// The requester no longer waits for the reply to this request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

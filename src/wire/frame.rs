@@ -42,9 +42,8 @@ impl Kind {
         match self {
             Kind::Hello => 8 * 1024,
             Kind::Chunk => CHUNK_HEAD_LEN + MAX_CHUNK,
-            Kind::Ack => 16 * 1024,
+            Kind::Ack | Kind::Goaway => 16 * 1024,
             Kind::Ping | Kind::Pong => 8,
-            Kind::Goaway => 1024,
             Kind::Cancel => 16,
         }
     }

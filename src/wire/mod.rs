@@ -38,7 +38,7 @@
 //! | 3 | ACK | 16 KiB |
 //! | 4 | PING | 8 |
 //! | 5 | PONG | 8 |
-//! | 6 | GOAWAY | 1 KiB |
+//! | 6 | GOAWAY | 16 KiB |
 //! | 7 | CANCEL | 16 |
 //!
 //! A body longer than that ends the connection before anything is read or reserved for it. A kind
@@ -46,9 +46,9 @@
 //! add hints); its greatest body is 1 KiB. Any other unknown kind is a protocol error.
 //!
 //! The bodies of all frames but CHUNK are structs in the format of [`crate::codec`]. The tables below
-//! are that format spelled out: a `bool` is one byte, 0 or 1; an enum is the index of its variant as
+//! are that format spelled out: an option is one byte, 0 or 1, and then what is there; an enum is the index of its variant as
 //! `u32`; a list or text has its length before it as `u64`, in items or in bytes. A body must be used
-//! up exactly: bytes that are missing or left over are a protocol error, and so is a `bool` other than
+//! up exactly: bytes that are missing or left over are a protocol error, and so is an option other than
 //! 0 or 1, a variant that does not exist, text that is not UTF-8, and a length past its bound.
 //!
 //! # HELLO: what a side remembers and what it accepts
@@ -57,10 +57,12 @@
 //! | bytes of the body | field | type | meaning |
 //! |---|---|---|---|
 //! | 0..8 | memory | `u64` | the sender's memory of this conversation: drawn at random when that began |
-//! | 8 | slot | `u8` | which of the link's connections this is, from 0; the dialer's word counts |
-//! | 9 | replaces | `bool` | in place of one that the dialer distrusts; the dialer's word counts |
-//! | 10..18 | n | `u64` | how many lanes follow, at most 64 |
-//! | 18.. | lanes | n times 33 bytes | what the sender accepts, lane by lane, in any order |
+//! | 8..16 | token | `u64` | the dialer's name for this connection, drawn at random; the listener says 0 |
+//! | 16 | slot | `u8` | which of the link's connections this is, 0 to 2; the dialer's word counts |
+//! | 17 | r | `u8` | 1 if a token follows, 0 if not |
+//! | then 0 or 8 | replaces | `u64` | the token of the connection in whose place the dialer wants this one; the dialer's word counts |
+//! | then 8 | n | `u64` | how many lanes follow, at most 64 |
+//! | then | lanes | n times 33 bytes | what the sender accepts, lane by lane, in any order |
 //! | then 8 | m | `u64` | length of the name in bytes, at most 64 |
 //! | then m | name | UTF-8 | the application's name; for logs only |
 //!
@@ -75,7 +77,8 @@
 //! | 9..33 | state | | as in ACK; all 0 when the sender has no memory, and the limit may follow in an ACK |
 //!
 //! # ACK: acknowledgement and credit
-//! For the lanes where they changed, by any connection of the link.
+//! For the lanes where they changed, by any connection of the link: best by the one on which the lane's chunks
+//! arrive, so that its silence means something.
 //!
 //! | bytes of the body | field | type | meaning |
 //! |---|---|---|---|
@@ -104,11 +107,13 @@
 //!
 //! | bytes of the body | field | type | meaning |
 //! |---|---|---|---|
-//! | 0..4 | reason | `u32` | 0 shutdown, 1 replaced, 2 duplicate, 3 removed |
+//! | 0..4 | reason | `u32` | 0 shutdown, 1 replaced, 2 duplicate, 3 removed, 4 retired |
+//! | 4..12 | n | `u64` | how many lanes follow, at most 64 |
+//! | 12.. | lanes | n times 25 bytes | what the sender has of each lane, as in ACK, whatever connection it came by |
 //!
 //! | reason | the other side |
 //! |---|---|
-//! | shutdown | dials again after the backoff, if it wants this peer |
+//! | shutdown, retired | dials again after the backoff, if it wants this peer |
 //! | replaced, duplicate | goes on with the connection that stays |
 //! | removed | does not dial this peer until the application asks for it |
 //!

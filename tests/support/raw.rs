@@ -27,8 +27,9 @@ pub const CANCEL: u8 = 7;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     pub memory: u64,
+    pub token: u64,
     pub slot: u8,
-    pub replaces: bool,
+    pub replaces: Option<u64>,
     pub lanes: Vec<HelloLane>,
     pub name: String,
 }
@@ -64,8 +65,9 @@ impl RawIdentity {
         });
         let hello = Hello {
             memory: u64::from(seed) + 1,
+            token: u64::from(seed) + 7,
             slot: 0,
-            replaces: false,
+            replaces: None,
             lanes: lanes.collect(),
             name: "raw".into(),
         };

@@ -2,7 +2,7 @@
 
 use super::plan::{MS, Plan, SECOND};
 use super::random::run_named;
-use super::world::{Event, World};
+use super::world::{Event, State, World};
 
 /// A few messages on two lanes each way, and a request and its reply.
 fn script() -> Vec<(usize, usize, usize, bool)> {
@@ -62,7 +62,7 @@ const ORDERS: [[Step; 4]; 4] = [
 /// Both sides dial at once, and come to each step in every possible order.
 #[test]
 fn two_dials_in_every_order() {
-    for before in ["first contact", "resumed", "restarted"] {
+    for before in ["first contact", "resumed", "restarted", "replaced"] {
         for smaller in 0..2 {
             for (one, two) in (0..16).map(|both| (both / 4, both % 4)) {
                 for places in (0..256u32).filter(|places| places.count_ones() == 4) {
@@ -84,9 +84,13 @@ fn two_dials(before: &str, smaller: usize, orders: [&[Step; 4]; 2], places: u32)
         if before == "restarted" {
             world.restart(0);
         }
-        (0..2).for_each(|side| world.end(side, 0));
+        if before != "replaced" {
+            (0..2).for_each(|side| world.end(side, 0));
+        }
     }
-    let conns = [world.connect(0, 0, false), world.connect(1, 0, false)];
+    // Both want the one that serves to be replaced.
+    let replaces = before == "replaced";
+    let conns = [world.connect(0, 0, replaces), world.connect(1, 0, replaces)];
     let mut next = [0, 0];
     for place in 0..8 {
         let which = (places >> place & 1) as usize;
@@ -103,7 +107,14 @@ fn two_dials(before: &str, smaller: usize, orders: [&[Step; 4]; 2], places: u32)
     }
     world.plan.dials_by_hand = false;
     world.run();
-    let serving =
-        world.sides.each_ref().map(|side| side.link.conns().iter().filter(|conn| conn.is_serving()).count());
-    assert!(serving.iter().all(|count| *count <= 2), "{serving:?}");
+    let serving = world.sides.each_ref().map(|side| {
+        let serving = side.link.conns().iter().filter(|conn| conn.is_serving());
+        serving.map(|conn| (conn.token, conn.dialled)).collect::<Vec<_>>()
+    });
+    // One, the same for both, and not the one that was to go.
+    let [[(here, dialled)], [(there, accepted)]] = serving.each_ref().map(Vec::as_slice) else {
+        panic!("{serving:?}");
+    };
+    assert!(here == there && dialled != accepted, "{serving:?}");
+    assert!(!replaces || world.conns[0].ends.iter().all(|end| end.state != State::Attached));
 }

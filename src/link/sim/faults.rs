@@ -22,7 +22,7 @@ impl World {
         let Some(conn) = self.rng.choice(live) else { return };
         let side = self.rng.usize(0..2);
         let notice = [0; 2].map(|_| self.rng.u64(0..=self.plan.notice));
-        match self.rng.u8(..10) {
+        match self.rng.u8(..13) {
             0 | 1 => self.sever(conn, notice),
             2 | 3 => {
                 let sent = self.conns[conn].pipes[side].sent;
@@ -54,7 +54,33 @@ impl World {
                     }
                 }
             }
-            _ => self.after(300 * MS, Event::Dial { side, slot: 0, replaces: false }),
+            // Only who dials can replace.
+            10 if self.plan.dials[side] => {
+                let id = self.conns[conn].ends[side].id;
+                self.sides[side].link.retire(id);
+            }
+            11 => {
+                let (id, poor) = (self.conns[conn].ends[side].id, self.rng.bool());
+                let (now, mut fx) = (self.instant(), Fx::default());
+                self.sides[side].link.set_poor(id, poor, now, &mut fx);
+                self.apply(side, fx);
+            }
+            _ => {
+                let slot = self.rng.u8(..self.plan.slots);
+                self.after(300 * MS, Event::Dial { side, slot, replaces: false });
+            }
+        }
+    }
+
+    /// No faults from now on, and those that would last are over.
+    pub(super) fn heal(&mut self) {
+        self.healed = true;
+        let now = self.instant();
+        for side in 0..2 {
+            let ids: Vec<_> = self.sides[side].link.conns().iter().map(|conn| conn.id).collect();
+            let mut fx = Fx::default();
+            ids.into_iter().for_each(|id| self.sides[side].link.set_poor(id, false, now, &mut fx));
+            self.apply(side, fx);
         }
     }
 

@@ -19,27 +19,20 @@ impl World {
             return;
         }
         for slot in 0..self.plan.slots {
-            let link = &self.sides[side].link;
-            let served = self.conns.iter().rev().take(50).any(|conn| {
-                let end = &conn.ends[side];
-                conn.slot == slot
-                    && match end.state {
-                        State::Dialling => true,
-                        State::Attached => {
-                            link.conns().iter().any(|conn| conn.id == end.id && conn.is_serving())
-                        }
-                        State::Ended => false,
-                    }
+            let dialling = self.conns.iter().rev().take(50).any(|conn| {
+                conn.slot == slot && conn.dialler == side && conn.ends[side].state == State::Dialling
             });
-            if !served {
-                self.dial(side, slot, false);
+            let mut conns = self.sides[side].link.conns().iter().filter(|conn| conn.slot == slot);
+            let serves = conns.clone().any(|conn| conn.is_serving());
+            if !dialling && !conns.any(|conn| conn.is_good()) {
+                self.dial(side, slot, serves);
             }
         }
     }
 
     pub(super) fn dial(&mut self, side: usize, slot: u8, replaces: bool) {
-        // A settings' `suspect_after` below the round trip distrusts every newcomer: one at a time.
-        let replaced_at = &mut self.sides[side].replaced_at;
+        // A settings' `suspect_after` below the round trip distrusts every newcomer: not too often.
+        let replaced_at = &mut self.sides[side].replaced_at[usize::from(slot)];
         if self.now < self.partitioned_until || replaces && self.now < *replaced_at + SECOND {
             return;
         }

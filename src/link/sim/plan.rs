@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::health::liveness::Limits;
 use crate::id::PeerId;
-use crate::lane::{LaneConfig, LaneId, Priority, TakenWhen};
+use crate::lane::{LaneConfig, LaneId, MAX_SLOTS, Priority, TakenWhen};
 use crate::link::Settings;
 
 /// Virtual time is counted in microseconds.
@@ -108,7 +108,7 @@ impl Plan {
             chaos: rng.u64(SECOND..10 * SECOND),
             fault_every: rng.u64(20 * MS..SECOND),
             dials: *rng.choice(&[[true, true], [true, false], [false, true]]).unwrap_or(&[true, true]),
-            slots: rng.u8(1..=2),
+            slots: rng.u8(1..=MAX_SLOTS),
             delay: *rng.choice(&[0, MS, 20 * MS, 100 * MS]).unwrap_or(&0),
             jitter: *rng.choice(&[1, 5 * MS]).unwrap_or(&1),
             piece: *rng.choice(&[20, 1000, 10_000]).unwrap_or(&1000),
@@ -138,6 +138,7 @@ impl Plan {
             max_untaken: 3,
             queue: 4096,
             taken_when,
+            slot: None,
         };
         let lanes = vec![config(0, TakenWhen::Received), config(1, TakenWhen::Done)];
         let day = Duration::from_secs(86_400);
@@ -205,5 +206,6 @@ fn lane(rng: &mut fastrand::Rng, index: usize) -> LaneConfig {
         max_untaken: *rng.choice(&[1, 2, 5, 100]).unwrap_or(&1),
         queue: max_message + rng.usize(0..3 * max_message + 2000),
         taken_when: if rng.bool() { TakenWhen::Received } else { TakenWhen::Done },
+        slot: if rng.bool() { None } else { Some(rng.u8(..MAX_SLOTS)) },
     }
 }

@@ -4,7 +4,7 @@ use crate::id::ConnId;
 use crate::lane::Priority;
 use crate::wire::frame::{HEADER_LEN, Kind};
 
-use super::world::World;
+use super::world::{State, World};
 
 #[derive(Default)]
 pub(super) struct Watch {
@@ -104,6 +104,45 @@ impl World {
                 assert_eq!(lane.out.queued(), (0, 0));
             }
         }
+    }
+
+    /// What keeps a successor from replacing: it must have proved itself, and be of the same slot.
+    pub(super) fn check_replaced(&self, side: usize, old: ConnId, new: ConnId) {
+        let of = |id| self.sides[side].link.conns().iter().find(|conn| conn.id == id);
+        if let (Some(old), Some(new)) = (of(old), of(new)) {
+            assert!(new.proven && old.slot == new.slot && !old.is_serving(), "{new:?} replaces {old:?}");
+        }
+    }
+
+    /// What the two sides have not agreed on yet: one connection for each slot, the lanes on their own.
+    pub(super) fn quarrel(&self) -> Option<String> {
+        if self.plan.dials_by_hand {
+            return None;
+        }
+        for slot in 0..self.plan.slots {
+            let serving = [0, 1].map(|side| {
+                let link = &self.sides[side].link;
+                let serving = |id| link.conns().iter().any(|conn| conn.id == id && conn.is_serving());
+                let attached = self.conns.iter().enumerate().filter(|(_, conn)| {
+                    let end = &conn.ends[side];
+                    conn.slot == slot && end.state == State::Attached && serving(end.id)
+                });
+                attached.map(|(index, _)| index).collect::<Vec<_>>()
+            });
+            if serving[0].len() != 1 || serving[0] != serving[1] {
+                return Some(format!("slot {slot} has {serving:?}"));
+            }
+        }
+        for side in &self.sides {
+            for lane in &side.link.lanes {
+                let conn = side.link.conns().iter().find(|conn| Some(conn.id) == lane.conn);
+                let away = conn.is_none_or(|conn| lane.home < self.plan.slots && conn.slot != lane.home);
+                if away && side.link.conns().iter().all(|conn| conn.proven) {
+                    return Some(format!("{} is not at home on {conn:?}", lane.id));
+                }
+            }
+        }
+        None
     }
 
     pub(super) fn stuck(&self) -> String {

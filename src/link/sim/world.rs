@@ -128,8 +128,8 @@ pub(super) struct Side {
     pub(super) incarnation: Incarnation,
     pub(super) app: App,
     pub(super) next_conn: u64,
-    /// When it last dialled a replacement.
-    pub(super) replaced_at: u64,
+    /// When it last dialled a replacement, by slot.
+    pub(super) replaced_at: [u64; 3],
     timer: Option<u64>,
 }
 
@@ -158,7 +158,7 @@ impl World {
             incarnation: Incarnation(rng.u64(..)),
             app: App::new(&plan, side),
             next_conn: 1,
-            replaced_at: 0,
+            replaced_at: [0; 3],
             timer: None,
         });
         let mut world = World {
@@ -197,6 +197,16 @@ impl World {
             self.step();
         }
         self.watch_end();
+        self.settle();
+    }
+
+    /// Runs on until both sides agree on one connection for each slot, which they do before long.
+    pub(super) fn settle(&mut self) {
+        let limit = self.now + 60 * SECOND;
+        while let Some(quarrel) = self.quarrel() {
+            assert!(self.now < limit, "{quarrel}: {}", self.stuck());
+            self.step();
+        }
     }
 
     /// What a peer's earlier life sent is no open promise any longer, and waits for the application all
@@ -256,7 +266,7 @@ impl World {
             Event::Roster { side, life } => self.roster(side, life),
             Event::App { side, life } => self.app(side, life),
             Event::Fault => self.fault(),
-            Event::Heal => self.healed = true,
+            Event::Heal => self.heal(),
         }
     }
 
@@ -321,17 +331,10 @@ impl World {
                         self.after(5 * MS, Event::End { side, conn });
                     }
                 }
-                Notice::Suspect(id) => {
-                    if let Some(conn) = self.find(side, id)
-                        && !self.plan.dials_by_hand
-                    {
-                        let slot = self.conns[conn].slot;
-                        self.after(50 * MS, Event::Dial { side, slot, replaces: true });
-                    }
-                }
                 Notice::Lost { .. } => assert!(self.plan.forgets),
                 Notice::PeerRestarted { .. } => assert!(self.ledger.lives[1 - side] > 0),
-                Notice::Joined(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
+                Notice::Replaced { old, new } => self.check_replaced(side, old, new),
+                Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
             }
         }
         for id in fx.wake {

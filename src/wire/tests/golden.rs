@@ -40,8 +40,9 @@ fn hello() {
     let lane = |lane, max_message, max_untaken, state| HelloLane { lane, max_message, max_untaken, state };
     let hello = Hello {
         memory: 0x0807_0605_0403_0201,
+        token: 0x1817_1615_1413_1211,
         slot: 9,
-        replaces: true,
+        replaces: Some(0x2827_2625_2423_2221),
         lanes: vec![
             lane(LaneId(7), 0x0403_0201, 0x1413_1211, STATE),
             lane(LaneId(8), 1, 2, LaneAck::default()),
@@ -51,10 +52,12 @@ fn hello() {
     pin(
         &Frame::Hello(hello),
         &[
-            &[1, 95, 0, 0],
-            &[1, 2, 3, 4, 5, 6, 7, 8], // memory
-            &[9, 1],                   // slot, replaces
-            &[2, 0, 0, 0, 0, 0, 0, 0], // lanes
+            &[1, 111, 0, 0],
+            &[1, 2, 3, 4, 5, 6, 7, 8],                            // memory
+            &[0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18],    // token
+            &[9],                                                 // slot
+            &[1, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28], // replaces
+            &[2, 0, 0, 0, 0, 0, 0, 0],                            // lanes
             &[7, 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14],
             &STATE_BYTES,
             &[8, 1, 0, 0, 0, 2, 0, 0, 0],
@@ -91,9 +94,13 @@ fn ping_and_pong() {
 
 #[test]
 fn goaway() {
-    use GoawayReason::{Duplicate, Removed, Replaced, Shutdown};
-    for (number, reason) in [Shutdown, Replaced, Duplicate, Removed].into_iter().enumerate() {
-        pin(&Frame::Goaway(Goaway { reason }), &[&[6, 4, 0, 0], &[number as u8, 0, 0, 0]]);
+    use GoawayReason::{Duplicate, Removed, Replaced, Retired, Shutdown};
+    for (number, reason) in [Shutdown, Replaced, Duplicate, Removed, Retired].into_iter().enumerate() {
+        let lanes = vec![(LaneId(2), STATE)];
+        pin(
+            &Frame::Goaway(Goaway { reason, lanes }),
+            &[&[6, 37, 0, 0], &[number as u8, 0, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0], &[2], &STATE_BYTES],
+        );
     }
 }
 
@@ -118,6 +125,6 @@ fn message_headers() {
 #[test]
 fn greatest_bodies() {
     let bounds = Kind::ALL.map(|kind| (kind as u8, kind.max_body()));
-    let documented = [(1, 8 * KIB), (2, MIB + 10), (3, 16 * KIB), (4, 8), (5, 8), (6, KIB), (7, 16)];
+    let documented = [(1, 8 * KIB), (2, MIB + 10), (3, 16 * KIB), (4, 8), (5, 8), (6, 16 * KIB), (7, 16)];
     assert_eq!(bounds, documented);
 }

@@ -65,7 +65,7 @@ fn hello(lanes: usize, name: &str) -> Hello {
         state: lane_ack(n as u64),
     };
     let lanes = (0..lanes).map(lane).collect();
-    Hello { memory: 0x0123_4567_89AB_CDEF, slot: 3, replaces: true, lanes, name: name.into() }
+    Hello { memory: 0x0123_4567_89AB_CDEF, token: 0x77, slot: 3, replaces: Some(5), lanes, name: name.into() }
 }
 
 fn ack(lanes: usize) -> Ack {
@@ -83,7 +83,7 @@ fn small_frames() -> Vec<Frame> {
         Frame::Ack(ack(3)),
         Frame::Ping(1),
         Frame::Pong(u64::MAX),
-        Frame::Goaway(Goaway { reason: GoawayReason::Removed }),
+        Frame::Goaway(Goaway { reason: GoawayReason::Removed, lanes: ack(2).lanes }),
         Frame::Cancel(Cancel { request: 77 }),
         Frame::Hint,
     ]
@@ -103,23 +103,31 @@ fn any_hello() -> impl Strategy<Value = Frame> {
         },
     );
     let lanes = prop::collection::vec(lane, 0..=64);
-    (any::<u64>(), any::<u8>(), any::<bool>(), lanes, "\\PC{0,16}").prop_map(
-        |(memory, slot, replaces, lanes, name)| Frame::Hello(Hello { memory, slot, replaces, lanes, name }),
+    (any::<[u64; 2]>(), any::<u8>(), any::<Option<u64>>(), lanes, "\\PC{0,16}").prop_map(
+        |([memory, token], slot, replaces, lanes, name)| {
+            Frame::Hello(Hello { memory, token, slot, replaces, lanes, name })
+        },
     )
 }
 
 fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
-    use GoawayReason::{Duplicate, Removed, Replaced, Shutdown};
-    let state = (any::<u8>(), any_lane_ack()).prop_map(|(lane, state)| (LaneId(lane), state));
+    use GoawayReason::{Duplicate, Removed, Replaced, Retired, Shutdown};
+    let states = || {
+        let state = (any::<u8>(), any_lane_ack()).prop_map(|(lane, state)| (LaneId(lane), state));
+        prop::collection::vec(state, 0..=64)
+    };
     prop_oneof![
         1 => any_hello(),
         4 => (any::<u8>(), 0..2u8, any::<u64>(), 1..=max_chunk)
             .prop_map(|(lane, flags, offset, len)| chunk(lane, flags, offset, len)),
-        1 => prop::collection::vec(state, 0..=64).prop_map(|lanes| Frame::Ack(Ack { lanes })),
+        1 => states().prop_map(|lanes| Frame::Ack(Ack { lanes })),
         1 => any::<u64>().prop_map(Frame::Ping),
         1 => any::<u64>().prop_map(Frame::Pong),
-        1 => prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed])
-            .prop_map(|reason| Frame::Goaway(Goaway { reason })),
+        1 => (
+            prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed, Retired]),
+            states(),
+        )
+            .prop_map(|(reason, lanes)| Frame::Goaway(Goaway { reason, lanes })),
         1 => any::<u64>().prop_map(|request| Frame::Cancel(Cancel { request })),
         1 => Just(Frame::Hint),
     ]

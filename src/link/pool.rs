@@ -1,0 +1,276 @@
+//! The pool: which connections of a link stay, which of them carries which lane, and how one takes the
+//! place of another.
+//!
+//! # Slots
+//! A link has up to three slots, and a slot holds one connection. The dialer says in HELLO which slot its
+//! connection is for, and which connection, if any, it is to replace. Until both sides have come to the same
+//! choice all of them serve. When a connection joins a slot that has one:
+//!
+//! | the incumbent | who opened the two | what happens |
+//! |---|---|---|
+//! | is named by the newcomer, or is suspect | any | it is drained when the newcomer has proved itself |
+//! | is up | the same side twice | it is drained at once: its opener knows that it is gone |
+//! | is up | one each | the one opened by the smaller `PeerId` stays; but an incumbent that should stay is probed first, and if it does not answer it is drained instead |
+//!
+//! Both sides see the same connections and come to the same choice. A newcomer *proves itself* by a PONG, or
+//! by an acknowledgement of data that it carried. If it never does, the incumbent stays as long as it lives.
+//!
+//! # Which connection carries a lane
+//! The best by rank, and among equals the one of the lane's home slot ([`preference`]):
+//!
+//! | rank | connection |
+//! |---|---|
+//! | 4 | up and proven |
+//! | 3 | up, but its score is poor |
+//! | 2 | up, not proven yet |
+//! | 1 | suspect |
+//! | 0 | draining, or given up: carries nothing |
+//!
+//! So the lanes of a slot that dies move at once to the best survivor, and back when the slot has a
+//! connection that has proved itself. A lane that moves goes on from what the peer has acknowledged: on
+//! every connection its chunks begin at or before what the receiver has, and are contiguous from there.
+//! It follows that both sides may choose freely, without agreeing first.
+//!
+//! # Acknowledgements
+//! What arrives on a connection is acknowledged on it as long as it is up, else by the best there is. So
+//! the missing acknowledgement of a black hole speaks of that hole, and no other connection becomes suspect
+//! for it. When the way of a lane's acknowledgements changes, its state is told again.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use crate::id::ConnId;
+use crate::wire::control::GoawayReason;
+
+use super::conns::{Conn, Draining};
+use super::effects::{Effects, Notice};
+use super::{Awaited, Link};
+
+/// Where a lane goes whose home is slot `home`, best first. Urgent lanes (home 0) would rather be with the
+/// normal ones (2) than with bulk (1); those two would rather be with each other.
+fn preference(home: u8, slot: u8) -> u8 {
+    match (home, slot) {
+        (home, slot) if home == slot => 2,
+        (0, 2) | (1, 2) | (2, 1) => 1,
+        _ => 0,
+    }
+}
+
+impl<T: Awaited, R> Link<T, R> {
+    // --- which stay ----------------------------------------------------------------------------
+
+    /// A connection has joined: settles which connections of its slot stay.
+    pub(super) fn settle_newcomer(
+        &mut self,
+        id: ConnId,
+        replaces: Option<u64>,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) {
+        let (us, peer) = (self.settings.us, self.settings.peer);
+        let Some(newcomer) = self.conn_mut(id) else { return };
+        let (slot, opener) = (newcomer.slot, newcomer.opener(us, peer));
+        let (mut drained, mut succeeds, mut contest) = (Vec::new(), Vec::new(), None);
+        for conn in
+            self.conns.iter_mut().filter(|conn| conn.id != id && conn.slot == slot && conn.is_serving())
+        {
+            let theirs = conn.opener(us, peer);
+            if replaces == Some(conn.token) || !conn.is_up() {
+                succeeds.push(conn.id);
+            } else if theirs == opener {
+                drained.push((conn.id, GoawayReason::Replaced));
+            } else if opener < theirs {
+                drained.push((conn.id, GoawayReason::Duplicate));
+            } else {
+                conn.liveness.probe(now);
+                contest = Some((conn.id, now));
+            }
+        }
+        if let Some(newcomer) = self.conn_mut(id) {
+            newcomer.contest = contest;
+            newcomer.succeeds = succeeds;
+        }
+        for (id, reason) in drained {
+            self.drain(id, reason, now, fx);
+        }
+    }
+
+    /// Something of ours was answered on this connection.
+    pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, fx: &mut Effects<T, R>) {
+        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.proven) else { return };
+        conn.proven = true;
+        let slot = conn.slot;
+        for old in std::mem::take(&mut conn.succeeds) {
+            if self.conns.iter().any(|conn| conn.id == old && conn.slot == slot && conn.is_serving()) {
+                fx.notices.push(Notice::Replaced { old, new: id });
+                self.drain(old, GoawayReason::Replaced, now, fx);
+            }
+        }
+        self.reassign(now, fx);
+    }
+
+    /// Ends the contests that are decided.
+    pub(super) fn settle_contests(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        let mut drained = Vec::new();
+        for conn in &self.conns {
+            let Some((incumbent, since)) = conn.contest else { continue };
+            match self.conns.iter().find(|other| other.id == incumbent && other.is_serving()) {
+                Some(incumbent) if incumbent.liveness.last_received() > since => {
+                    drained.push((conn.id, Some((conn.id, GoawayReason::Duplicate))));
+                }
+                Some(incumbent) if incumbent.is_up() => {}
+                Some(incumbent) => drained.push((conn.id, Some((incumbent.id, GoawayReason::Replaced)))),
+                None => drained.push((conn.id, None)),
+            }
+        }
+        for (contestant, loser) in drained {
+            if let Some(conn) = self.conn_mut(contestant) {
+                conn.contest = None;
+            }
+            if let Some((id, reason)) = loser {
+                self.drain(id, reason, now, fx);
+            }
+        }
+    }
+
+    /// This connection is to be replaced while it serves: a successor is to be dialled for its slot.
+    /// False when it serves no longer.
+    pub(crate) fn retire(&mut self, id: ConnId) -> bool {
+        let conn = self.conn_mut(id).filter(|conn| conn.is_serving());
+        conn.map(|conn| conn.retiring = true).is_some()
+    }
+
+    /// Its score has fallen below, or risen above, what is worth keeping.
+    pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, fx: &mut Effects<T, R>) {
+        if let Some(conn) = self.conn_mut(id)
+            && std::mem::replace(&mut conn.poor, poor) != poor
+        {
+            self.reassign(now, fx);
+        }
+    }
+
+    /// No new data on this connection; GOAWAY, then its orderly end.
+    pub(crate) fn drain(&mut self, id: ConnId, reason: GoawayReason, now: Instant, fx: &mut Effects<T, R>) {
+        let deadline = now + self.settings.drain_timeout;
+        let Some(conn) = self.conn_mut(id) else { return };
+        if conn.start_draining(Draining::ByUs { reason, said: false }, deadline) {
+            self.reassign(now, fx);
+            self.wake(id, fx);
+        }
+    }
+
+    pub(super) fn handle_goaway(
+        &mut self,
+        id: ConnId,
+        reason: GoawayReason,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) {
+        let deadline = now + self.settings.drain_timeout;
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.goaway_heard = true;
+        // When both say it at once, ours is on its way already and the end is the same.
+        conn.start_draining(Draining::ByPeer(reason), deadline);
+        fx.notices.push(Notice::Goaway(id, reason));
+        self.reassign(now, fx);
+        self.wake(id, fx);
+    }
+
+    /// A connection has ended, for whatever reason.
+    pub(crate) fn handle_conn_ended(&mut self, id: ConnId, now: Instant, fx: &mut Effects<T, R>) {
+        let before = self.conns.len();
+        self.conns.retain(|conn| conn.id != id);
+        if self.conns.len() == before {
+            return; // The link had let go of it already.
+        }
+        if self.conns.is_empty() {
+            self.down_since = Some(now);
+        }
+        // What it carried last may not have arrived.
+        self.retell(now, fx);
+        self.reassign(now, fx);
+        self.settle_contests(now, fx);
+    }
+
+    // --- which carries what ---------------------------------------------------------------------
+
+    /// The connection that serves lanes of that home best, the current one among equals.
+    fn best_conn(&self, home: u8, current: Option<ConnId>) -> Option<&Conn> {
+        self.conns.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
+            (conn.rank(), preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
+        })
+    }
+
+    /// The connection that carries cancellations, and acknowledgements that have no better way: the best
+    /// there is, and if there is no other, one that drains and has not said its last word.
+    pub(super) fn control_conn(&self) -> Option<ConnId> {
+        let speaking = || self.conns.iter().filter(|conn| conn.speaks()).min_by_key(|conn| conn.id);
+        self.best_conn(0, None).or_else(speaking).map(|conn| conn.id)
+    }
+
+    /// Gives every lane, and its acknowledgements, the best connection. A lane stays where it is as long as
+    /// nothing is better; when it moves it goes back to what the peer has acknowledged.
+    pub(super) fn reassign(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        for index in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get(index) else { break };
+            let best = self.best_conn(lane.home, lane.conn).map(|conn| conn.id);
+            if best != lane.conn
+                && let Some(lane) = self.lanes.get_mut(index)
+            {
+                lane.conn = best;
+                lane.out.rewind();
+                best.into_iter().for_each(|conn| self.wake(conn, fx));
+            }
+            self.route_acks(index, now, fx);
+        }
+        for conn in &mut self.conns {
+            let carries =
+                self.lanes.iter().any(|lane| lane.conn == Some(conn.id) && lane.out.outstanding() > 0);
+            if !carries {
+                conn.liveness.handle_progress(now, false);
+            }
+        }
+    }
+
+    /// Chooses the connection for a lane's acknowledgements: where its chunks arrive if that is up. When it
+    /// changes, all is told again there.
+    pub(super) fn route_acks(&mut self, index: usize, now: Instant, fx: &mut Effects<T, R>) {
+        let Some(lane) = self.lanes.get(index) else { return };
+        let from = self.conns.iter().find(|conn| Some(conn.id) == lane.from && conn.is_up());
+        let route = from.map(|conn| conn.id).or_else(|| self.control_conn());
+        if route != lane.acks_by
+            && let Some(lane) = self.lanes.get_mut(index)
+        {
+            lane.acks_by = route;
+            lane.inb.retell();
+            lane.ack_due = Some(now);
+            route.into_iter().for_each(|conn| self.wake(conn, fx));
+        }
+    }
+
+    /// Nothing that was told to the peer may be relied upon: tell it all again.
+    pub(super) fn retell(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        for lane in &mut self.lanes {
+            lane.inb.retell();
+            lane.ack_due = Some(now);
+        }
+        for index in 0..self.lanes.len() {
+            let route = self.lanes.get(index).and_then(|lane| lane.acks_by);
+            route.into_iter().for_each(|conn| self.wake(conn, fx));
+        }
+    }
+
+    pub(super) fn wake(&mut self, id: ConnId, fx: &mut Effects<T, R>) {
+        if let Some(conn) = self.conn_mut(id)
+            && std::mem::take(&mut conn.idle)
+        {
+            fx.wake.push(id);
+        }
+    }
+
+    pub(super) fn wake_control(&mut self, fx: &mut Effects<T, R>) {
+        if let Some(conn) = self.control_conn() {
+            self.wake(conn, fx);
+        }
+    }
+}
