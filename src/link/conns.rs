@@ -47,8 +47,8 @@ pub(crate) struct Conn {
     closing: bool,
     /// The peer has said its last word.
     pub(super) goaway_heard: bool,
-    /// This newcomer goes if the incumbent shows a sign of life after the instant.
-    pub(super) contest: Option<(ConnId, Instant)>,
+    /// This newcomer goes if one of these incumbents shows a sign of life after the instant.
+    pub(super) contests: Vec<(ConnId, Instant)>,
     /// What it takes the place of when it has proved itself.
     pub(super) succeeds: Vec<ConnId>,
 }
@@ -78,7 +78,7 @@ impl Conn {
             draining: None,
             closing: false,
             goaway_heard: false,
-            contest: None,
+            contests: Vec::new(),
             succeeds: Vec::new(),
         }
     }

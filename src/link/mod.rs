@@ -25,9 +25,9 @@
 //! ```
 //!
 //! Incarnations are exchanged before HELLO, so both sides of a restart draw their new memories before
-//! they say them, and one handshake is enough. A side that forgot refuses the first handshake with a
-//! peer that still says the memory it forgot: that peer learns of it there, and nothing is begun that
-//! the peer would then drop. A session in which nothing was sent or received is re-paired without a new
+//! they say them, and one handshake is enough. A HELLO also says which memory of the other side its offsets
+//! are about. One that is about a memory that is gone is refused: the peer learns of it in that handshake, and
+//! nothing is begun that the peer would then drop. A session in which nothing was sent or received is re-paired without a new
 //! memory; any other is not, for the receiver would take the bytes of the new stream for those of the old.
 //! A new session begins without the connections of the old one. A new incarnation is believed only
 //! when no connection of the old one answers a probe: two processes with one identity cannot take turns at tearing the link down.

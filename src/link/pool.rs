@@ -70,7 +70,7 @@ impl<T: Awaited, R> Link<T, R> {
         let (us, peer) = (self.settings.us, self.settings.peer);
         let Some(newcomer) = self.conn_mut(id) else { return };
         let (slot, opener) = (newcomer.slot, newcomer.opener(us, peer));
-        let (mut drained, mut succeeds, mut contest) = (Vec::new(), Vec::new(), None);
+        let (mut drained, mut succeeds, mut contests) = (Vec::new(), Vec::new(), Vec::new());
         for conn in
             self.conns.iter_mut().filter(|conn| conn.id != id && conn.slot == slot && conn.is_serving())
         {
@@ -83,11 +83,11 @@ impl<T: Awaited, R> Link<T, R> {
                 drained.push((conn.id, GoawayReason::Duplicate));
             } else {
                 conn.liveness.probe(now);
-                contest = Some((conn.id, now));
+                contests.push((conn.id, now));
             }
         }
         if let Some(newcomer) = self.conn_mut(id) {
-            newcomer.contest = contest;
+            newcomer.contests = contests;
             newcomer.succeeds = succeeds;
         }
         for (id, reason) in drained {
@@ -112,24 +112,29 @@ impl<T: Awaited, R> Link<T, R> {
     /// Ends the contests that are decided.
     pub(super) fn settle_contests(&mut self, now: Instant, fx: &mut Effects<T, R>) {
         let mut drained = Vec::new();
-        for conn in &self.conns {
-            let Some((incumbent, since)) = conn.contest else { continue };
-            match self.conns.iter().find(|other| other.id == incumbent && other.is_serving()) {
-                Some(incumbent) if incumbent.liveness.last_received() > since => {
-                    drained.push((conn.id, Some((conn.id, GoawayReason::Duplicate))));
-                }
-                Some(incumbent) if incumbent.is_up() => {}
-                Some(incumbent) => drained.push((conn.id, Some((incumbent.id, GoawayReason::Replaced)))),
-                None => drained.push((conn.id, None)),
+        for index in 0..self.conns.len() {
+            let Some(conn) = self.conns.get_mut(index) else { break };
+            let (newcomer, contests) = (conn.id, std::mem::take(&mut conn.contests));
+            let open = contests.into_iter().filter(|(incumbent, since)| {
+                let serving = self.conns.iter().find(|conn| conn.id == *incumbent && conn.is_serving());
+                let loser = match serving {
+                    Some(incumbent) if incumbent.liveness.last_received() > *since => {
+                        Some((newcomer, GoawayReason::Duplicate))
+                    }
+                    Some(incumbent) if incumbent.is_up() => return true,
+                    Some(incumbent) => Some((incumbent.id, GoawayReason::Replaced)),
+                    None => None,
+                };
+                drained.extend(loser);
+                false
+            });
+            let open = open.collect();
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.contests = open;
             }
         }
-        for (contestant, loser) in drained {
-            if let Some(conn) = self.conn_mut(contestant) {
-                conn.contest = None;
-            }
-            if let Some((id, reason)) = loser {
-                self.drain(id, reason, now, fx);
-            }
+        for (id, reason) in drained {
+            self.drain(id, reason, now, fx);
         }
     }
 

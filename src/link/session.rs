@@ -33,8 +33,6 @@ struct PeerSide {
     incarnation: Incarnation,
     /// `None` after we forgot.
     memory: Option<u64>,
-    /// The memory that we forgot, until the peer was given a handshake to learn it from.
-    forgotten: Option<u64>,
 }
 
 impl Session {
@@ -104,7 +102,16 @@ impl<T: Awaited, R> Link<T, R> {
             max_untaken: config.max_untaken,
             state: if restarted { LaneAck::default() } else { lane.inb.grant() },
         });
-        Hello { memory, token, slot, replaces, lanes: lanes.collect(), name: self.settings.name.clone() }
+        let paired = self.session.peer.filter(|_| !restarted).and_then(|peer| peer.memory);
+        Hello {
+            memory,
+            paired,
+            token,
+            slot,
+            replaces,
+            lanes: lanes.collect(),
+            name: self.settings.name.clone(),
+        }
     }
 
     /// Joins a connection to the link.
@@ -121,42 +128,29 @@ impl<T: Awaited, R> Link<T, R> {
         if dialer.slot >= MAX_SLOTS {
             return Err(AttachError::Violation(Violation::NoSuchSlot { slot: dialer.slot }));
         }
-        // A new session begins at 0 on both sides. Who has received something speaks of another one: it
-        // learns from our HELLO that this one is gone, forgets as well, and comes back.
-        let same = self.session.peer.is_some_and(|peer| {
-            peer.incarnation == new.incarnation && peer.memory == Some(new.theirs.memory)
-        });
-        let has_history = |lane: &HelloLane| lane.state.received > 0 || lane.state.taken > 0;
-        let speaks_of_another = !same && new.theirs.lanes.iter().any(has_history);
+        // What the peer says of its state is about a memory of ours that is gone. It reads so in our HELLO,
+        // forgets as well, and comes back; what began before would be lost with it.
+        let speaks_of_another = new.theirs.paired.is_some_and(|memory| memory != new.ours.memory);
         match self.session.peer {
             Some(peer) if peer.incarnation == new.incarnation => {
                 if new.ours.memory != self.session.memory {
                     return Err(AttachError::Retry);
                 }
                 match peer.memory {
-                    Some(memory) if memory == new.theirs.memory => {}
-                    // It speaks of what we forgot. It reads of that in our HELLO and forgets as well;
-                    // what began before would be lost with it.
-                    None if peer.forgotten == Some(new.theirs.memory) => {
-                        if let Some(peer) = &mut self.session.peer {
-                            peer.forgotten = None;
-                        }
+                    Some(memory) if memory != new.theirs.memory && !self.is_virgin() => {
+                        self.peer_forgot(now, fx);
                         return Err(AttachError::Retry);
                     }
-                    None if speaks_of_another => return Err(AttachError::Retry),
+                    _ if speaks_of_another => return Err(AttachError::Retry),
+                    Some(memory) if memory == new.theirs.memory => {}
                     None => self.adopt(new),
-                    Some(_) if self.is_virgin() && speaks_of_another => return Err(AttachError::Retry),
-                    Some(_) if self.is_virgin() => {
+                    Some(_) => {
                         self.lose_begun(fx);
                         // The limits in our HELLO hold in this session too.
                         self.lanes.iter_mut().for_each(|lane| {
                             lane.inb.grant();
                         });
                         self.adopt(new);
-                    }
-                    Some(_) => {
-                        self.peer_forgot(now, fx);
-                        return Err(AttachError::Retry);
                     }
                 }
             }
@@ -200,8 +194,7 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     fn adopt(&mut self, new: &NewConn) {
-        self.session.peer =
-            Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory), forgotten: None });
+        self.session.peer = Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory) });
         self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
     }
 
@@ -308,7 +301,7 @@ impl<T: Awaited, R> Link<T, R> {
         self.session.memory = self.rng.u64(..);
         self.session.next = None;
         if let Some(peer) = &mut self.session.peer {
-            peer.forgotten = peer.memory.take().or(peer.forgotten);
+            peer.memory = None;
         }
     }
 

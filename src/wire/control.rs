@@ -41,6 +41,8 @@ fn bounded(field: &'static str, len: usize, max: usize) -> Result<(), WireError>
 pub(crate) struct Hello {
     /// The sender's memory of this conversation: drawn at random when that memory began.
     pub(crate) memory: u64,
+    /// The memory of the other side that what is said below is about; `None` if the sender knows of none.
+    pub(crate) paired: Option<u64>,
     /// The dialer's name for this connection, drawn at random; 0 from the listener.
     pub(crate) token: u64,
     /// Which of the link's connections this one is, from 0; the dialer's word counts.

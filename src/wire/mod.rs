@@ -57,9 +57,11 @@
 //! | bytes of the body | field | type | meaning |
 //! |---|---|---|---|
 //! | 0..8 | memory | `u64` | the sender's memory of this conversation: drawn at random when that began |
-//! | 8..16 | token | `u64` | the dialer's name for this connection, drawn at random; the listener says 0 |
-//! | 16 | slot | `u8` | which of the link's connections this is, 0 to 2; the dialer's word counts |
-//! | 17 | r | `u8` | 1 if a token follows, 0 if not |
+//! | 8 | p | `u8` | 1 if a memory follows, 0 if not |
+//! | then 0 or 8 | paired | `u64` | the other side's memory that the states below are about; none if the sender knows of none |
+//! | then 8 | token | `u64` | the dialer's name for this connection, drawn at random; the listener says 0 |
+//! | then 1 | slot | `u8` | which of the link's connections this is, 0 to 2; the dialer's word counts |
+//! | then 1 | r | `u8` | 1 if a token follows, 0 if not |
 //! | then 0 or 8 | replaces | `u64` | the token of the connection in whose place the dialer wants this one; the dialer's word counts |
 //! | then 8 | n | `u64` | how many lanes follow, at most 64 |
 //! | then | lanes | n times 33 bytes | what the sender accepts, lane by lane, in any order |
@@ -155,10 +157,11 @@
 //!
 //! | the peer's HELLO names | then |
 //! |---|---|
+//! | as paired another memory than the one that this side's HELLO names | it speaks of a session that is gone: this side ends the connection; the peer has read of it and comes back |
 //! | the memory that is known | the session goes on: each lane from the `state` in the peer's HELLO |
 //! | a memory, and none was known | a session begins |
 //! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new memory; earlier connections end, if they do not answer a PING |
-//! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise this side draws a new memory too and ends the connection; the next one agrees |
+//! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise, whatever is paired, this side draws a new memory too and ends the connection; the next one agrees |
 //!
 //! # Rules for both sides
 //! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,

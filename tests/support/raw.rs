@@ -27,6 +27,7 @@ pub const CANCEL: u8 = 7;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     pub memory: u64,
+    pub paired: Option<u64>,
     pub token: u64,
     pub slot: u8,
     pub replaces: Option<u64>,
@@ -65,6 +66,7 @@ impl RawIdentity {
         });
         let hello = Hello {
             memory: u64::from(seed) + 1,
+            paired: None,
             token: u64::from(seed) + 7,
             slot: 0,
             replaces: None,

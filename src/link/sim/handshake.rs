@@ -94,7 +94,11 @@ impl World {
         let (now, mut fx) = (self.instant(), Fx::default());
         let result = self.sides[side].link.attach(&new, now, &mut fx);
         if self.trace {
-            eprintln!("{:>10}   {side}: connection {conn} joins as {}: {result:?}", self.now, new.id);
+            let (ours, theirs) = (new.ours.memory, new.theirs.memory);
+            eprintln!(
+                "{:>10}   {side}: connection {conn} joins as {}, {ours:x} with {theirs:x}: {result:?}, then {:?}",
+                self.now, new.id, self.sides[side].link.session
+            );
         }
         match result {
             Ok(()) => {

@@ -40,6 +40,7 @@ fn hello() {
     let lane = |lane, max_message, max_untaken, state| HelloLane { lane, max_message, max_untaken, state };
     let hello = Hello {
         memory: 0x0807_0605_0403_0201,
+        paired: Some(0x3837_3635_3433_3231),
         token: 0x1817_1615_1413_1211,
         slot: 9,
         replaces: Some(0x2827_2625_2423_2221),
@@ -52,8 +53,9 @@ fn hello() {
     pin(
         &Frame::Hello(hello),
         &[
-            &[1, 111, 0, 0],
+            &[1, 120, 0, 0],
             &[1, 2, 3, 4, 5, 6, 7, 8],                            // memory
+            &[1, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38], // paired
             &[0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18],    // token
             &[9],                                                 // slot
             &[1, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28], // replaces

@@ -65,7 +65,15 @@ fn hello(lanes: usize, name: &str) -> Hello {
         state: lane_ack(n as u64),
     };
     let lanes = (0..lanes).map(lane).collect();
-    Hello { memory: 0x0123_4567_89AB_CDEF, token: 0x77, slot: 3, replaces: Some(5), lanes, name: name.into() }
+    Hello {
+        memory: 0x0123_4567_89AB_CDEF,
+        paired: None,
+        token: 0x77,
+        slot: 3,
+        replaces: Some(5),
+        lanes,
+        name: name.into(),
+    }
 }
 
 fn ack(lanes: usize) -> Ack {
@@ -103,9 +111,9 @@ fn any_hello() -> impl Strategy<Value = Frame> {
         },
     );
     let lanes = prop::collection::vec(lane, 0..=64);
-    (any::<[u64; 2]>(), any::<u8>(), any::<Option<u64>>(), lanes, "\\PC{0,16}").prop_map(
-        |([memory, token], slot, replaces, lanes, name)| {
-            Frame::Hello(Hello { memory, token, slot, replaces, lanes, name })
+    (any::<[u64; 2]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}").prop_map(
+        |([memory, token], slot, [paired, replaces], lanes, name)| {
+            Frame::Hello(Hello { memory, paired, token, slot, replaces, lanes, name })
         },
     )
 }
