@@ -62,7 +62,7 @@
 //! node    the handle, monitor, acceptors, dials       threads and locks
 //! conn    one connection: reader and writer           threads and sockets
 //! roster  whom to dial, and when                      pure
-//! health  liveness, score, breaker, backoff, pace     pure
+//! health  liveness, scores, ping interval, pace ...   pure
 //! link    lanes, credit, receipts, resumption         pure
 //! wire    bytes <-> frames                            pure
 //! ```
@@ -91,6 +91,10 @@ pub use config::{Config, ConfigError, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, SendError, SendErrorKind, StartError};
 
 pub use health::breaker::BreakerState;
+pub use health::keepalive::LearnedInterval;
+pub use health::kernel::KernelSample;
+pub use health::peer_score::{PeerScoreParts, SavedScore};
+pub use health::score::ScoreParts;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;

@@ -1,22 +1,44 @@
 //! Is this connection alive? One state machine for each connection.
 //!
 //! ```text
-//!          an answer is overdue              a byte arrives
-//!   Up ------------------------> Suspect ---------------------> Up
-//!    |                              |
-//!    |   no byte for `dead_after`   |
-//!    +------------> Dead <----------+
+//!          an answer is overdue, or a hole           a byte arrives, and the hole is none
+//!   Up -----------------------------------> Suspect --------------------------------------> Up
+//!    |                                         |
+//!    |          no byte for `dead_after`       |
+//!    +-----------------> Dead <----------------+
 //! ```
 //!
-//! Only a byte makes a suspect connection Up again: that its data moved elsewhere proves nothing.
+//! Only a byte makes a silent connection Up again: that its data moved elsewhere proves nothing.
 //!
 //! An *answer* is a pong to a ping, or an acknowledgement of data. It is overdue when neither it nor
 //! anything else has arrived for max(`suspect_after`, 8 x RTT) since it was first expected: any byte
 //! received is a sign of life, so a pong that is late behind a large block makes nobody suspect.
 //! TCP itself would notice much later (an established connection with data in flight into a silent
 //! black hole failed after 938 s with keepalive alone; measured on Linux 6.18).
+//!
+//! A *hole* swallows what we send, or the larger part of it, while what the peer sends arrives:
+//!
+//! ```text
+//!              something in flight, of which the peer's kernel acknowledged nothing for
+//!              max(`suspect_after`, 8 x RTT), nor after two timeouts in a row
+//!   no hole -------------------------------------------------------------------------> hole
+//!      ^                                                                                 |
+//!      +------- an acknowledgement of new bytes, nothing in flight, a window of 0 -------+
+//! ```
+//!
+//! No byte received helps against a hole. It makes a connection suspect, never dead: as long as bytes
+//! arrive, its end is left to the kernel (TCP_USER_TIMEOUT). A path that is slow has its data acknowledged all
+//! the same, and the data for a peer that does not read is not in flight: neither is a hole.
+//!
+//! For the learned ping interval ([`super::keepalive`]) it keeps the longest silence that the path outlived,
+//! and the silence before a *question* (a ping or data) that nobody answered.
 
 use std::time::{Duration, Instant};
+
+use super::kernel::{KernelSample, Stall};
+
+/// One timeout may be fired in vain, by a round trip that grew faster than the kernel's timer (RFC 5682).
+const TIMEOUTS_OF_A_HOLE: u8 = 2;
 
 /// The settings of the state machine; see [`crate::Config`].
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +68,37 @@ pub(crate) struct Liveness {
     next_ping: Instant,
     next_nonce: u64,
     rtt: Option<Duration>,
-    suspect: bool,
-    /// A byte has arrived since it became suspect.
+    /// An answer is overdue.
+    silent: bool,
+    /// A byte has arrived since it became silent.
     heard: bool,
+    stall: Stall,
+    hole: bool,
+    /// Silent, or a hole, and said so.
+    suspect: bool,
+    /// When anything was last sent or received. `None`: this process stood still, and nobody knows.
+    active: Option<Instant>,
+    question: Option<Question>,
+    outlived: Option<Duration>,
     /// Pongs that were not asked for.
     strikes: u32,
+}
+
+/// The first ping or data after which nothing was heard yet.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    at: Instant,
+    /// How long nothing had gone either way before it, if that is known.
+    idle: Option<Duration>,
+}
+
+/// What a connection has shown about how long its path may stay silent. Asked for at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Silences {
+    /// The longest after which a question was answered.
+    pub(crate) outlived: Option<Duration>,
+    /// The one after which a question was not.
+    pub(crate) deadly: Option<Duration>,
 }
 
 impl Liveness {
@@ -65,8 +113,14 @@ impl Liveness {
             next_ping: now,
             next_nonce: nonce,
             rtt: None,
-            suspect: false,
+            silent: false,
             heard: false,
+            stall: Stall::default(),
+            hole: false,
+            suspect: false,
+            active: Some(now),
+            question: None,
+            outlived: None,
             strikes: 0,
         }
     }
@@ -77,11 +131,28 @@ impl Liveness {
         if at > self.last_received {
             self.last_received = at;
             self.heard = true;
+            self.active = Some(self.active.map_or(at, |active| active.max(at)));
+            if let Some(question) = self.question.take_if(|question| at > question.at) {
+                self.outlived = self.outlived.max(question.idle);
+            }
         }
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
         self.unacked_since.get_or_insert(now);
+        self.ask(now);
+    }
+
+    /// Anything at all was sent. What sends data or a ping need not say so.
+    pub(crate) fn handle_sent(&mut self, now: Instant) {
+        // After a pause only a byte from there tells that the path is still there.
+        self.active = self.active.map(|active| active.max(now));
+    }
+
+    /// What the kernel says. To be followed by [`Liveness::poll`].
+    pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
+        self.stall.handle_kernel(sample, now);
+        self.hole = self.stall.timeouts() >= TIMEOUTS_OF_A_HOLE && self.stall.lasts(now) >= self.patience();
     }
 
     /// An acknowledgement came, or what was outstanding moved elsewhere.
@@ -112,6 +183,25 @@ impl Liveness {
         self.last_received = (self.last_received + gap).min(now);
         self.unacked_since = self.unacked_since.map(|at| at + gap);
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
+        self.stall.handle_pause(gap);
+        // How long the path was silent meanwhile is not known: it teaches nothing.
+        self.active = None;
+        if let Some(question) = &mut self.question {
+            question.idle = None;
+        }
+    }
+
+    /// The learned interval changed.
+    pub(crate) fn set_ping_interval(&mut self, interval: Duration, now: Instant) {
+        self.limits.ping_interval = interval;
+        self.next_ping = self.next_ping.min(now + interval);
+    }
+
+    /// What its silences have shown. `reset`: the network ended it with an error, and not one of the two
+    /// sides with a goodbye.
+    pub(crate) fn silences(&self, reset: bool) -> Silences {
+        let deadly = self.question.filter(|_| reset || self.silent).and_then(|question| question.idle);
+        Silences { outlived: self.outlived, deadly }
     }
 
     /// Asks for a ping now, to find out whether the other side answers.
@@ -126,19 +216,23 @@ impl Liveness {
             return Some(Verdict::Dead);
         }
         let overdue = self.overdue_at().is_some_and(|at| now >= at);
-        if overdue && !self.suspect {
-            (self.suspect, self.heard) = (true, false);
-            return Some(Verdict::Suspect);
+        if overdue && !self.silent {
+            (self.silent, self.heard) = (true, false);
         }
         // That what was outstanding moved elsewhere says nothing for this connection.
-        if self.suspect && !overdue && self.heard {
-            self.suspect = false;
-            return Some(Verdict::Recovered);
+        if !overdue && self.heard {
+            self.silent = false;
+        }
+        let suspect = self.silent || self.hole;
+        if suspect != self.suspect {
+            self.suspect = suspect;
+            return Some(if suspect { Verdict::Suspect } else { Verdict::Recovered });
         }
         if self.ping.is_none() && now >= self.next_ping {
             self.next_ping = now + self.limits.ping_interval;
             self.next_nonce = self.next_nonce.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             self.ping = Some((self.next_nonce, now));
+            self.ask(now);
             return Some(Verdict::Ping(self.next_nonce));
         }
         None
@@ -146,9 +240,15 @@ impl Liveness {
 
     pub(crate) fn next_timeout(&self) -> Instant {
         let dead = self.last_received + self.limits.dead_after;
-        let overdue = self.overdue_at().filter(|_| !self.suspect).unwrap_or(dead);
+        let overdue = self.overdue_at().filter(|_| !self.silent).unwrap_or(dead);
         let ping = if self.ping.is_none() { self.next_ping } else { dead };
         dead.min(overdue).min(ping)
+    }
+
+    fn ask(&mut self, now: Instant) {
+        let idle = self.active.map(|active| now.saturating_duration_since(active));
+        self.question.get_or_insert(Question { at: now, idle });
+        self.handle_sent(now);
     }
 
     fn overdue_at(&self) -> Option<Instant> {
@@ -299,5 +399,176 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 3, "{seen:?}");
+    }
+
+    /// Something in flight; `acked` bytes got through, and the last `timeouts` tries did not.
+    fn in_flight(acked: u64, timeouts: u8) -> KernelSample {
+        KernelSample {
+            unacked: 10,
+            retransmits: timeouts,
+            backoff: timeouts,
+            bytes_acked: Some(acked),
+            snd_wnd: Some(65_536),
+            ..KernelSample::default()
+        }
+    }
+
+    /// A connection over which a ping was answered 10 ms after it was opened.
+    fn proven() -> (Liveness, Instant) {
+        let (mut liveness, now) = start();
+        let nonce = ping(&mut liveness, now);
+        let now = now + S / 100;
+        liveness.handle_received(now);
+        assert!(liveness.handle_pong(nonce, now));
+        (liveness, now)
+    }
+
+    /// Polls once, with a byte from the peer just before.
+    fn hear(liveness: &mut Liveness, now: Instant) -> Option<Verdict> {
+        liveness.handle_received(now);
+        match liveness.poll(now) {
+            Some(Verdict::Ping(nonce)) => {
+                assert!(liveness.handle_pong(nonce, now + S / 1000));
+                liveness.poll(now)
+            }
+            other => other,
+        }
+    }
+
+    #[test]
+    fn a_hole_makes_suspect_although_bytes_arrive() {
+        let (mut liveness, start) = proven();
+        let mut suspect = None;
+        for tick in 1..100 {
+            let now = start + tick * S / 10;
+            // The kernel tries after 200 ms, doubling.
+            let timeouts = (0..9).filter(|n| tick >= 2 << n).count() as u8;
+            liveness.handle_kernel(&in_flight(5000, timeouts), now);
+            match hear(&mut liveness, now) {
+                Some(Verdict::Suspect) => suspect = Some(tick),
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        // `suspect_after` is a second, counted from the first sample.
+        assert_eq!(suspect, Some(11));
+        let now = start + 10 * S;
+        liveness.handle_kernel(&in_flight(6000, 0), now);
+        assert_eq!(hear(&mut liveness, now), Some(Verdict::Recovered));
+    }
+
+    #[test]
+    fn a_hole_that_falls_silent_recovers_by_both_only() {
+        let (mut liveness, start) = proven();
+        liveness.handle_data_sent(start);
+        liveness.handle_kernel(&in_flight(5000, 0), start);
+        let now = start + 2 * S;
+        liveness.handle_kernel(&in_flight(5000, 3), now);
+        assert_eq!(liveness.poll(now), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now), None);
+        liveness.handle_received(now + S);
+        assert_eq!(liveness.poll(now + S), None, "the hole is still there");
+        liveness.handle_kernel(&in_flight(5001, 0), now + S);
+        assert_eq!(liveness.poll(now + S), Some(Verdict::Recovered));
+    }
+
+    #[test]
+    fn one_timeout_or_a_short_stall_is_no_hole() {
+        let (mut liveness, start) = proven();
+        for tick in 0..200 {
+            let now = start + tick * S / 10;
+            // Every 0.9 s something gets through; or, later, never more than one timeout.
+            let sample = if tick < 100 { in_flight(u64::from(tick / 9), 3) } else { in_flight(100, 1) };
+            liveness.handle_kernel(&sample, now);
+            assert_eq!(hear(&mut liveness, now), None, "tick {tick}");
+        }
+    }
+
+    #[test]
+    fn a_slow_saturated_path_is_no_hole() {
+        let (mut liveness, start) = proven();
+        for tick in 0..600u32 {
+            let now = start + tick * S / 2;
+            // 20 KB/s, and the queue's growth fires a timer in vain now and then.
+            liveness.handle_kernel(&in_flight(u64::from(tick) * 10_000, u8::from(tick % 7 == 0) * 2), now);
+            assert_eq!(hear(&mut liveness, now), None, "tick {tick}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_no_hole() {
+        let (mut liveness, start) = proven();
+        for tick in 0..600 {
+            let now = start + tick * S / 2;
+            let mut sample = in_flight(5000, 0);
+            // The kernel probes the window, less and less often. In the second half the peer has shrunk it.
+            (sample.backoff, sample.snd_wnd) = (9, Some(0));
+            sample.unacked = if tick < 300 { 0 } else { 3 };
+            liveness.handle_kernel(&sample, now);
+            assert_eq!(hear(&mut liveness, now), None, "tick {tick}");
+            sample.snd_wnd = None;
+            sample.unacked = 0;
+            liveness.handle_kernel(&sample, now);
+            assert_eq!(hear(&mut liveness, now), None, "an old kernel, tick {tick}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_tells_too_little_makes_nobody_suspect() {
+        let (mut liveness, start) = proven();
+        for tick in 0..100 {
+            let now = start + tick * S / 2;
+            let sample = KernelSample { bytes_acked: None, ..in_flight(0, 5) };
+            liveness.handle_kernel(&sample, now);
+            assert_eq!(hear(&mut liveness, now), None, "tick {tick}");
+        }
+    }
+
+    #[test]
+    fn the_silence_before_an_unanswered_question_is_known() {
+        let (mut liveness, start) = proven();
+        let now = start + 7 * S;
+        liveness.handle_data_sent(now);
+        liveness.handle_data_sent(now + S / 2);
+        assert_eq!(liveness.silences(false).deadly, None, "not overdue yet");
+        assert_eq!(liveness.silences(true).deadly, Some(7 * S), "reset at its first use");
+        assert_eq!(liveness.poll(now + S), Some(Verdict::Suspect));
+        assert_eq!(
+            liveness.silences(false),
+            Silences { outlived: Some(Duration::ZERO), deadly: Some(7 * S) }
+        );
+
+        liveness.handle_received(now + 2 * S);
+        assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Recovered));
+        assert_eq!(liveness.silences(true), Silences { outlived: Some(7 * S), deadly: None });
+    }
+
+    #[test]
+    fn what_was_sent_last_ends_the_silence_too() {
+        let (mut liveness, start) = proven();
+        liveness.handle_sent(start + 6 * S);
+        liveness.handle_data_sent(start + 7 * S);
+        assert_eq!(liveness.silences(true).deadly, Some(S));
+    }
+
+    #[test]
+    fn a_pause_teaches_nothing() {
+        let (mut liveness, start) = proven();
+        liveness.handle_pause(60 * S, start + 60 * S);
+        liveness.handle_data_sent(start + 61 * S);
+        assert_eq!(liveness.silences(true).deadly, None);
+
+        let (mut liveness, start) = proven();
+        liveness.handle_data_sent(start + 7 * S);
+        liveness.handle_pause(60 * S, start + 68 * S);
+        assert_eq!(liveness.silences(true).deadly, None);
+    }
+
+    #[test]
+    fn a_shorter_interval_holds_at_once() {
+        let (mut liveness, start) = proven();
+        liveness.set_ping_interval(2 * S, start);
+        assert_eq!(liveness.next_timeout(), start + 2 * S);
+        ping(&mut liveness, start + 2 * S);
     }
 }

@@ -72,7 +72,7 @@ pub(crate) struct Life {
     pub(crate) announced_to_roster: Option<(bool, bool)>,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
-    pub(crate) score: crate::health::score::Score,
+    pub(crate) score: crate::health::peer_score::PeerScore,
 }
 
 impl Life {
@@ -87,7 +87,7 @@ impl Life {
             announced_to_roster: None,
             bytes_sent: 0,
             bytes_received: 0,
-            score: crate::health::score::Score::default(),
+            score: crate::health::peer_score::PeerScore::default(),
         }
     }
 }

@@ -119,10 +119,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             }
             if let Some(link) = core.any_link(peer) {
                 let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
-                link.note(|state| {
-                    state.life.score.good(f64::from(u8::from(proven)), now);
-                    state.life.score.bad(if orderly { 0.0 } else { 2.0 }, now);
-                });
+                link.note(|state| state.life.score.handle_ended(proven, orderly, now));
                 core.hub.mailbox.push_event(Event::Disconnected { peer, conn, reason });
                 announce_state(core, &link, now);
             }
@@ -145,7 +142,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 (next, roster.peer_of(target))
             };
             if let Some(link) = peer.and_then(|peer| core.link(peer)) {
-                link.note(|state| state.life.score.bad(1.0, now));
+                link.note(|state| state.life.score.handle_dial_failed(now));
             }
             log::debug!("dial {address}: {reason}");
             core.hub.mailbox.push_event(Event::DialFailed { address, reason, next });
@@ -160,7 +157,7 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         // The application was told when it joined.
         Notice::Joined(_) => {}
         Notice::Suspect(conn) => {
-            link.note(|state| state.life.score.bad(1.0, now));
+            link.note(|state| state.life.score.handle_suspect(now));
             mailbox.push_event(Event::Suspect { peer, conn });
         }
         Notice::Recovered(conn) => mailbox.push_event(Event::Recovered { peer, conn }),
