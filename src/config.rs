@@ -150,6 +150,10 @@ pub struct PathConfig {
     /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
     #[serde(with = "human")]
     pub ping_interval: Duration,
+    /// Where a path forgets flows so soon that connections die of silence the interval is learned and
+    /// becomes shorter, but never shorter than this. Default 1 s.
+    #[serde(with = "human")]
+    pub min_ping_interval: Duration,
     /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a
     /// second connection is dialled; 8 round trips if that is longer. Default 1 s. Nothing is closed
     /// for it.
@@ -189,6 +193,7 @@ impl Default for PathConfig {
             user_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(10),
+            min_ping_interval: Duration::from_secs(1),
             suspect_after: Duration::from_secs(1),
             dead_after: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(5),
@@ -224,6 +229,7 @@ impl PathConfig {
             user_timeout: scale(self.user_timeout),
             write_timeout: scale(self.write_timeout),
             ping_interval: scale(self.ping_interval),
+            min_ping_interval: scale(self.min_ping_interval),
             suspect_after: scale(self.suspect_after),
             dead_after: scale(self.dead_after),
             connect_timeout: scale(self.connect_timeout),

@@ -40,6 +40,9 @@ use crate::link::{Transmit, Violation};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 
+/// A write that takes longer has met a full buffer.
+const LONG_WRITE: Duration = Duration::from_millis(1);
+
 /// What a connection needs of its link.
 pub(crate) trait Port {
     /// Fills the batch with what is to be written next.
@@ -68,6 +71,8 @@ pub(crate) struct ConnHandle {
     last_received: AtomicU64,
     frame_since: AtomicU64,
     write_since: AtomicU64,
+    /// How long writes took that are over, in microseconds.
+    blocked: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
 }
@@ -87,6 +92,7 @@ impl ConnHandle {
             last_received: AtomicU64::new(0),
             frame_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
         }
@@ -128,6 +134,14 @@ impl ConnHandle {
     fn note(&self, cell: &AtomicU64, at: Instant) {
         let micros = at.saturating_duration_since(self.opened).as_micros() as u64;
         cell.store(micros.max(1), Relaxed);
+    }
+
+    /// How long the writer stood blocked since this was asked last.
+    pub(crate) fn take_blocked(&self) -> Duration {
+        let over = Duration::from_micros(self.blocked.swap(0, Relaxed));
+        // A write that lasts still is counted when it is over, unless it lasts so long that it tells.
+        let current = self.at(&self.write_since).map(|since| clock::now().saturating_duration_since(since));
+        over + current.filter(|lasts| *lasts >= LONG_WRITE).unwrap_or_default()
     }
 
     /// Whether a write or an incoming frame has taken too long; then why the connection is to be ended.

@@ -11,7 +11,7 @@ use crate::link::Transmit;
 use crate::wire::batch::Batch;
 
 use super::record::Sealer;
-use super::{ConnHandle, Port, socket};
+use super::{ConnHandle, LONG_WRITE, Port, socket};
 
 /// Runs until the connection ends.
 pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, write_timeout: Duration) {
@@ -70,6 +70,10 @@ fn write(
     port.watch_until(deadline);
     let result = write_batch(&mut socket::Stream(&conn.socket), batch, deadline, clock::now);
     conn.write_since.store(0, Relaxed);
+    let lasted = clock::now().saturating_duration_since(start);
+    if lasted >= LONG_WRITE {
+        conn.blocked.fetch_add(lasted.as_micros() as u64, Relaxed);
+    }
     match result {
         Ok(()) => {
             conn.bytes_sent.fetch_add(batch.len() as u64, Relaxed);

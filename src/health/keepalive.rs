@@ -74,6 +74,11 @@ impl Keepalive {
         Keepalive { configured, least: least.min(configured), learned: None, outlived: Duration::ZERO }
     }
 
+    /// The settings have changed; what was learned stays.
+    pub(crate) fn configure(&mut self, configured: Duration, least: Duration) {
+        (self.configured, self.least) = (configured, least.min(configured));
+    }
+
     /// Goes on from what was saved.
     pub(crate) fn restore(
         configured: Duration,
@@ -190,7 +195,7 @@ mod tests {
                         liveness.handle_received(now);
                         passed = now;
                         match nonce {
-                            Some(nonce) => assert!(liveness.handle_pong(nonce, now)),
+                            Some(nonce) => assert!(liveness.handle_pong(nonce, now).is_some()),
                             None => liveness.handle_progress(now, false),
                         }
                     }
@@ -297,7 +302,7 @@ mod tests {
         let mut liveness = Liveness::new(limits, now, 7);
         let Some(Verdict::Ping(nonce)) = liveness.poll(now) else { panic!("no ping") };
         liveness.handle_received(now + RTT);
-        assert!(liveness.handle_pong(nonce, now + RTT));
+        assert!(liveness.handle_pong(nonce, now + RTT).is_some());
         let mut keepalive = Keepalive::new(10 * S, S);
         let killed = now + 9 * S;
         assert!(!keepalive.handle_ended(liveness.silences(true), killed), "reset while idle");

@@ -160,20 +160,16 @@ impl Liveness {
         self.unacked_since = outstanding.then_some(now);
     }
 
-    /// Returns false for a pong that nobody asked for.
-    pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> bool {
-        match self.ping.take_if(|(asked, _)| *asked == nonce) {
-            Some((_, sent)) => {
-                let sample = now.saturating_duration_since(sent);
-                // RFC 6298's smoothing: an eighth of the new sample.
-                self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
-                true
-            }
-            None => {
-                self.strikes += 1;
-                false
-            }
-        }
+    /// Gives the round trip; nothing for a pong that nobody asked for.
+    pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> Option<Duration> {
+        let Some((_, sent)) = self.ping.take_if(|(asked, _)| *asked == nonce) else {
+            self.strikes += 1;
+            return None;
+        };
+        let sample = now.saturating_duration_since(sent);
+        // RFC 6298's smoothing: an eighth of the new sample.
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        Some(sample)
     }
 
     /// This process itself stood still for `gap` (stopped, or a machine asleep): nobody's answer is
@@ -226,6 +222,8 @@ impl Liveness {
         let suspect = self.silent || self.hole;
         if suspect != self.suspect {
             self.suspect = suspect;
+            // Its data moves elsewhere: without a question nobody would learn that it is well again.
+            self.probe(now);
             return Some(if suspect { Verdict::Suspect } else { Verdict::Recovered });
         }
         if self.ping.is_none() && now >= self.next_ping {
@@ -258,6 +256,11 @@ impl Liveness {
             (None, None) => return None,
         };
         Some(expected.max(self.last_received) + self.patience())
+    }
+
+    /// A ping or data waits for its answer.
+    pub(crate) fn expects_answer(&self) -> bool {
+        self.ping.is_some() || self.unacked_since.is_some()
     }
 
     /// How long an answer may take.
@@ -327,7 +330,7 @@ mod tests {
     fn missing_acknowledgement_makes_suspect_and_a_byte_recovers() {
         let (mut liveness, now) = start();
         let nonce = ping(&mut liveness, now);
-        assert!(liveness.handle_pong(nonce, now + S / 100));
+        assert!(liveness.handle_pong(nonce, now + S / 100).is_some());
         liveness.handle_received(now + S / 100);
         let sent = now + 5 * S;
         liveness.handle_data_sent(sent);
@@ -357,7 +360,7 @@ mod tests {
         let (mut liveness, now) = start();
         let nonce = ping(&mut liveness, now);
         liveness.handle_received(now + S / 2);
-        assert!(liveness.handle_pong(nonce, now + S / 2));
+        assert!(liveness.handle_pong(nonce, now + S / 2).is_some());
         liveness.handle_data_sent(now + S);
         assert_eq!(liveness.poll(now + S + 3 * S), None);
         assert_eq!(liveness.poll(now + S + 4 * S), Some(Verdict::Suspect));
@@ -367,10 +370,10 @@ mod tests {
     fn an_unasked_pong_changes_nothing_but_the_strikes() {
         let (mut liveness, now) = start();
         let nonce = ping(&mut liveness, now);
-        assert!(!liveness.handle_pong(nonce + 1, now + S / 2));
+        assert_eq!(liveness.handle_pong(nonce + 1, now + S / 2), None);
         assert_eq!(liveness.rtt(), None);
-        assert!(liveness.handle_pong(nonce, now + S / 4));
-        assert!(!liveness.handle_pong(nonce, now + S / 2));
+        assert!(liveness.handle_pong(nonce, now + S / 4).is_some());
+        assert_eq!(liveness.handle_pong(nonce, now + S / 2), None);
         assert_eq!(liveness.rtt(), Some(S / 4));
         assert_eq!(liveness.strikes, 2);
     }
@@ -419,7 +422,7 @@ mod tests {
         let nonce = ping(&mut liveness, now);
         let now = now + S / 100;
         liveness.handle_received(now);
-        assert!(liveness.handle_pong(nonce, now));
+        assert!(liveness.handle_pong(nonce, now).is_some());
         (liveness, now)
     }
 
@@ -428,7 +431,7 @@ mod tests {
         liveness.handle_received(now);
         match liveness.poll(now) {
             Some(Verdict::Ping(nonce)) => {
-                assert!(liveness.handle_pong(nonce, now + S / 1000));
+                assert!(liveness.handle_pong(nonce, now + S / 1000).is_some());
                 liveness.poll(now)
             }
             other => other,

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::health::liveness;
 use crate::lane::LaneId;
 use crate::outcome::{DropReason, Outcome, RequestError};
 use crate::wire::stream::MessageKind;
@@ -176,12 +175,6 @@ impl<T: Awaited, R> Link<T, R> {
         if ticket.epoch == self.session.epoch() {
             self.requests.answer(request);
         }
-    }
-
-    /// The settings for connections that join from now on.
-    pub(crate) fn set_path(&mut self, liveness: liveness::Limits, max_chunk: usize) {
-        self.settings.liveness = liveness;
-        self.settings.max_chunk = max_chunk;
     }
 
     /// Gives no new credit on lanes whose messages wait for the application, or gives it again.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::health::liveness::Liveness;
 use crate::health::pace::Pace;
+use crate::health::score::ConnScore;
 use crate::id::{ConnId, PeerId};
 use crate::wire::control::GoawayReason;
 
@@ -30,6 +31,9 @@ pub(crate) struct Conn {
     pub(crate) dialled: bool,
     pub(crate) liveness: Liveness,
     pub(crate) pace: Pace,
+    pub(crate) score: ConnScore,
+    /// When the kernel is to be asked next how the connection does.
+    pub(super) next_look: Instant,
     /// The pong to send.
     pub(crate) pong: Option<u64>,
     /// The ping to send.
@@ -61,6 +65,7 @@ impl Conn {
         dialled: bool,
         liveness: Liveness,
         pace: Pace,
+        now: Instant,
     ) -> Self {
         Conn {
             id,
@@ -69,6 +74,8 @@ impl Conn {
             dialled,
             liveness,
             pace,
+            score: ConnScore::new(now),
+            next_look: now,
             pong: None,
             ping: None,
             proven: false,
@@ -102,9 +109,14 @@ impl Conn {
 
     /// When something is due on it next.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let liveness = self.liveness.next_timeout();
-        let next = self.drain_deadline().map_or(liveness, |deadline| deadline.min(liveness));
-        (!self.closing).then_some(next)
+        let look = self.is_watched().then_some(self.next_look);
+        let next = self.drain_deadline().into_iter().chain(look).chain([self.liveness.next_timeout()]).min();
+        next.filter(|_| !self.closing)
+    }
+
+    /// Whether the kernel's view of it can tell anything new.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_serving() && (self.poor || self.liveness.expects_answer())
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -159,7 +171,9 @@ impl Conn {
     }
 
     pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> Result<bool, Violation> {
-        if self.liveness.handle_pong(nonce, now) {
+        if let Some(round_trip) = self.liveness.handle_pong(nonce, now) {
+            self.score.handle_rtt(round_trip, now);
+            self.score.handle_answer(now);
             return Ok(true);
         }
         if self.liveness.strikes() > MAX_STRIKES { Err(Violation::TooManyUnaskedPongs) } else { Ok(false) }

@@ -1,6 +1,8 @@
 //! What an input to the link leads to, for the threads around it to carry out after the lock is
 //! released.
 
+use std::time::Duration;
+
 use crate::id::{ConnId, Incarnation};
 use crate::wire::control::GoawayReason;
 
@@ -18,6 +20,12 @@ pub(crate) enum Notice {
     Recovered(ConnId),
     /// The connection is to be closed at once.
     Close(ConnId, CloseReason),
+    /// The connection scores so low that it is to be replaced.
+    Poor(ConnId),
+    /// It scores well again.
+    Well(ConnId),
+    /// A connection died of silence: pings come more often from now on.
+    Learned { ping_interval: Duration },
     /// A successor has proved itself; the connection that it replaces is drained.
     Replaced { old: ConnId, new: ConnId },
     /// The peer said goodbye on this connection.
@@ -48,6 +56,8 @@ pub(crate) struct Effects<T, R> {
     pub(crate) notices: Vec<Notice>,
     /// Connections whose writer sleeps and has something to do.
     pub(crate) wake: Vec<ConnId>,
+    /// Connections of which the kernel's view is wanted ([`super::Look`]).
+    pub(crate) look: Vec<ConnId>,
     /// Lanes (bit = index) whose inbox got messages.
     pub(crate) arrived: u64,
     /// A queue got room.
@@ -61,6 +71,7 @@ impl<T, R> Default for Effects<T, R> {
             replies: Vec::new(),
             notices: Vec::new(),
             wake: Vec::new(),
+            look: Vec::new(),
             arrived: 0,
             space: false,
         }

@@ -143,6 +143,7 @@ impl<T: Awaited, R> Link<T, R> {
                 if let Some(conn) = self.conn_mut(conn) {
                     conn.liveness.handle_progress(now, outstanding);
                     conn.pace.handle_acked(acked, now);
+                    conn.score.handle_answer(now);
                 }
                 // By another one it may speak of what that one carried before.
                 if conn == by {

@@ -39,7 +39,8 @@
 //!                                byte received                    (any other drains alike)
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
-//! How they form a pool, which of them carries which lane, and how one replaces another: [`pool`].
+//! How they form a pool, which of them carries which lane, and how one replaces another: [`pool`]. What
+//! is known of how they do: [`vitals`].
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
@@ -60,6 +61,7 @@ pub(crate) mod scheduler;
 mod session;
 mod timers;
 mod transmit;
+mod vitals;
 mod violation;
 
 #[cfg(test)]
@@ -70,6 +72,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::health::keepalive::Keepalive;
 use crate::health::liveness;
 use crate::id::{ConnId, PeerId};
 use crate::lane::{LaneConfig, LaneId};
@@ -87,6 +90,7 @@ use requests::Requests;
 use scheduler::Scheduler;
 pub(crate) use session::{AttachError, NewConn};
 pub(crate) use transmit::Transmit;
+pub(crate) use vitals::Look;
 pub(crate) use violation::Violation;
 
 /// Does anybody wait for the receipt behind this token?
@@ -110,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) lanes: Arc<[LaneConfig]>,
     pub(crate) liveness: liveness::Limits,
+    /// The ping interval that is learned is never shorter.
+    pub(crate) min_ping_interval: Duration,
     /// The longest that an acknowledgement waits for company.
     pub(crate) ack_delay: Duration,
     pub(crate) resumption: Duration,
@@ -174,6 +180,7 @@ pub(crate) struct Link<T, R> {
     requests: Requests<R>,
     conns: Vec<Conn>,
     scheduler: Scheduler,
+    keepalive: Keepalive,
     session: session::Session,
     /// CANCEL frames to send.
     cancels: Vec<u64>,
@@ -203,6 +210,7 @@ impl<T: Awaited, R> Link<T, R> {
             requests: Requests::new(settings.max_requests, rng.u64(..)),
             conns: Vec::new(),
             scheduler: Scheduler::new(settings.lanes.iter().map(|lane| lane.priority)),
+            keepalive: Keepalive::new(settings.liveness.ping_interval, settings.min_ping_interval),
             session: session::Session::new(&mut rng),
             cancels: Vec::new(),
             down_since: None,

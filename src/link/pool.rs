@@ -181,8 +181,15 @@ impl<T: Awaited, R> Link<T, R> {
         self.wake(id, fx);
     }
 
-    /// A connection has ended, for whatever reason.
-    pub(crate) fn handle_conn_ended(&mut self, id: ConnId, now: Instant, fx: &mut Effects<T, R>) {
+    /// A connection has ended, for whatever reason. `reset`: the network did it, with an error.
+    pub(crate) fn handle_conn_ended(
+        &mut self,
+        id: ConnId,
+        reset: bool,
+        now: Instant,
+        fx: &mut Effects<T, R>,
+    ) {
+        self.learn_from(id, reset, now, fx);
         let before = self.conns.len();
         self.conns.retain(|conn| conn.id != id);
         if self.conns.len() == before {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::health::liveness::Liveness;
+use crate::health::liveness::{Limits, Liveness};
 use crate::health::pace::Pace;
 use crate::id::{ConnId, Incarnation};
 use crate::lane::MAX_SLOTS;
@@ -181,10 +181,11 @@ impl<T: Awaited, R> Link<T, R> {
         }
         self.end_unsent_requests(ended, fx);
         fx.space = true;
-        let liveness = Liveness::new(self.settings.liveness, now, self.rng.u64(..));
+        let limits = Limits { ping_interval: self.keepalive.interval(now), ..self.settings.liveness };
+        let liveness = Liveness::new(limits, now, self.rng.u64(..));
         let pace = Pace::new(self.settings.max_chunk);
         let dialer = if new.dialled { &new.ours } else { &new.theirs };
-        self.conns.push(Conn::new(new.id, dialer.token, dialer.slot, new.dialled, liveness, pace));
+        self.conns.push(Conn::new(new.id, dialer.token, dialer.slot, new.dialled, liveness, pace, now));
         self.down_since = None;
         fx.notices.push(Notice::Joined(new.id));
         self.retell(now, fx);

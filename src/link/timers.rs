@@ -31,6 +31,8 @@ impl<T: Awaited, R> Link<T, R> {
     fn check_conns(&mut self, now: Instant, fx: &mut Effects<T, R>) {
         let mut changed = false;
         let mut pinged = Vec::new();
+        // It grows back slowly.
+        let ping_interval = self.keepalive.interval(now);
         for conn in self.conns.iter_mut().filter(|conn| !conn.is_given_up()) {
             if conn.drain_deadline().is_some_and(|deadline| now >= deadline) {
                 fx.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
@@ -42,9 +44,13 @@ impl<T: Awaited, R> Link<T, R> {
                 match verdict {
                     Verdict::Ping(nonce) => {
                         conn.ping = Some(nonce);
+                        conn.liveness.set_ping_interval(ping_interval, now);
                         pinged.push(conn.id);
                     }
-                    Verdict::Suspect => fx.notices.push(Notice::Suspect(conn.id)),
+                    Verdict::Suspect => {
+                        conn.score.handle_overdue(now);
+                        fx.notices.push(Notice::Suspect(conn.id));
+                    }
                     Verdict::Recovered => fx.notices.push(Notice::Recovered(conn.id)),
                     Verdict::Dead => {
                         fx.notices.push(Notice::Close(conn.id, CloseReason::Dead));
@@ -61,6 +67,7 @@ impl<T: Awaited, R> Link<T, R> {
             self.reassign(now, fx);
         }
         self.settle_contests(now, fx);
+        self.ask_for_looks(now, fx);
         pinged.into_iter().for_each(|conn| self.wake(conn, fx));
     }
 
@@ -68,6 +75,7 @@ impl<T: Awaited, R> Link<T, R> {
     pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
         for conn in &mut self.conns {
             conn.liveness.handle_pause(gap, now);
+            conn.score.handle_pause(gap);
         }
     }
 

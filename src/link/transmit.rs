@@ -79,11 +79,13 @@ impl<T: Awaited, R> Link<T, R> {
             }
             _ => {}
         }
-        if batch.is_empty()
-            && let Some(conn) = self.conn_mut(id)
-        {
-            conn.idle = true;
-            conn.pace.handle_idle();
+        if let Some(conn) = self.conn_mut(id) {
+            if batch.is_empty() {
+                conn.idle = true;
+                conn.pace.handle_idle();
+            } else {
+                conn.liveness.handle_sent(now);
+            }
         }
         Transmit::Continue { at: self.next_ack(id), chunk }
     }

@@ -228,6 +228,7 @@ impl Core {
             name: config.name.clone(),
             lanes: config.lanes.clone().into(),
             liveness: path.into(),
+            min_ping_interval: path.min_ping_interval,
             ack_delay: config.ack_delay,
             resumption: config.resumption,
             drain_timeout: config.drain_timeout,

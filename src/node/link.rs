@@ -10,12 +10,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock;
 use crate::config::PathConfig;
-use crate::conn::{ConnHandle, Port};
+use crate::conn::{ConnHandle, Port, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator, SendError, SendErrorKind};
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::link::{
-    AttachError, CloseReason, Draining, Effects, Link, NewConn, Notice, Parcel, Purpose, Refused,
+    AttachError, CloseReason, Draining, Effects, Link, Look, NewConn, Notice, Parcel, Purpose, Refused,
     ReplyResult, Settings, Ticket, Transmit, Violation,
 };
 use crate::outcome::DropReason;
@@ -163,11 +163,24 @@ impl LinkHandle {
                 _ => None,
             })
             .collect();
+        let look: Vec<_> =
+            core.conns.iter().filter(|conn| fx.look.contains(&conn.id)).map(Arc::clone).collect();
         drop(core);
         wake.iter().for_each(|conn| conn.wake());
         close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         self.carry_out(fx, freed, held, held_after);
+        look.iter().for_each(|conn| self.look_at(conn));
         result
+    }
+
+    /// Asks the kernel how a connection does.
+    fn look_at(self: &Arc<Self>, conn: &ConnHandle) {
+        let look = Look { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
+        let next = self.with(|core, now, fx| {
+            core.link.handle_look(conn.id, &look, now, fx);
+            core.link.next_timeout()
+        });
+        next.into_iter().for_each(|at| self.hub.alarm.at(at));
     }
 
     fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64) {
@@ -337,7 +350,7 @@ impl LinkHandle {
     /// link may have been made before it was known who the peer is.
     pub(crate) fn set_path(&self, path: &PathConfig) {
         self.note(|core| {
-            core.link.set_path(path.into(), path.max_chunk);
+            core.link.set_path(path.into(), path.min_ping_interval, path.max_chunk);
             core.path.clone_from(path);
         });
     }
@@ -409,7 +422,8 @@ impl LinkHandle {
     pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
         let proven = self.with(|core, now, fx| {
             let proven = core.link.conns().iter().any(|state| state.id == conn.id && state.proven);
-            core.link.handle_conn_ended(conn.id, now, fx);
+            let reset = reason.by == Initiator::Network && matches!(reason.cause, EndCause::Io { .. });
+            core.link.handle_conn_ended(conn.id, reset, now, fx);
             core.conns.retain(|other| other.id != conn.id);
             core.life.bytes_sent += conn.bytes_sent.load(std::sync::atomic::Ordering::Relaxed);
             core.life.bytes_received += conn.bytes_received.load(std::sync::atomic::Ordering::Relaxed);

@@ -185,6 +185,7 @@ impl Plan {
             name: String::new(),
             lanes: Arc::from(self.lanes[side].clone()),
             liveness: self.limits,
+            min_ping_interval: self.limits.ping_interval / 10,
             ack_delay: Duration::from_micros(self.ack_delay),
             resumption: Duration::from_micros(self.resumption),
             drain_timeout: Duration::from_micros(self.drain_timeout),

@@ -334,6 +334,7 @@ impl World {
                 Notice::Lost { .. } => assert!(self.plan.forgets),
                 Notice::PeerRestarted { .. } => assert!(self.ledger.lives[1 - side] > 0),
                 Notice::Replaced { old, new } => self.check_replaced(side, old, new),
+                Notice::Poor(_) | Notice::Well(_) | Notice::Learned { .. } => {}
                 Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
             }
         }
@@ -516,7 +517,7 @@ impl World {
         }
         if state == State::Attached {
             let (now, mut fx) = (self.instant(), Fx::default());
-            self.sides[side].link.handle_conn_ended(id, now, &mut fx);
+            self.sides[side].link.handle_conn_ended(id, self.rng.bool(), now, &mut fx);
             self.apply(side, fx);
         }
     }

@@ -1,0 +1,86 @@
+//! How the connections do: what the kernel tells of them, what they score, what their deaths teach.
+//!
+//! While an answer is awaited on a connection, or it does poorly, the link asks for a *look* at it twice
+//! per `suspect_after` (every 0.5 s by default). A look finds a hole that swallows only what we send, and moves the
+//! score; a connection whose score is poor ranks below any that does well, and is to be replaced.
+
+use std::time::{Duration, Instant};
+
+use crate::health::keepalive::{Keepalive, LearnedInterval};
+use crate::health::kernel::KernelSample;
+use crate::health::liveness::Limits;
+use crate::health::score::Change;
+use crate::id::ConnId;
+
+use super::effects::{Effects, Notice};
+use super::{Awaited, Link};
+
+/// What was seen of a connection from outside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Look {
+    /// `None` where the system has no such figures.
+    pub(crate) kernel: Option<KernelSample>,
+    /// How long its writer stood blocked since the last look.
+    pub(crate) blocked: Duration,
+}
+
+impl<T: Awaited, R> Link<T, R> {
+    /// Asks for looks at the connections where one is due.
+    pub(super) fn ask_for_looks(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        let interval = self.settings.liveness.suspect_after / 2;
+        for conn in self.conns.iter_mut().filter(|conn| conn.is_watched() && conn.next_look <= now) {
+            conn.next_look = now + interval;
+            fx.look.push(conn.id);
+        }
+    }
+
+    pub(crate) fn handle_look(&mut self, id: ConnId, look: &Look, now: Instant, fx: &mut Effects<T, R>) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.score.handle_write_blocked(look.blocked, now);
+        if let Some(kernel) = &look.kernel {
+            conn.liveness.handle_kernel(kernel, now);
+            conn.score.handle_kernel(kernel, now);
+        }
+        let change = conn.score.poll(now);
+        if let Some(change) = change {
+            let poor = change == Change::Poor;
+            fx.notices.push(if poor { Notice::Poor(id) } else { Notice::Well(id) });
+            self.set_poor(id, poor, now, fx);
+        }
+        self.handle_timeout(now, fx);
+    }
+
+    /// The settings for connections that join from now on.
+    pub(crate) fn set_path(&mut self, liveness: Limits, min_ping_interval: Duration, max_chunk: usize) {
+        self.settings.liveness = liveness;
+        self.settings.max_chunk = max_chunk;
+        self.keepalive.configure(liveness.ping_interval, min_ping_interval);
+    }
+
+    /// A connection has ended: how long was its path silent before? `reset`: by an error of the network.
+    pub(super) fn learn_from(&mut self, id: ConnId, reset: bool, now: Instant, fx: &mut Effects<T, R>) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        let silences = conn.liveness.silences(reset);
+        if self.keepalive.handle_ended(silences, now) {
+            let interval = self.keepalive.interval(now);
+            self.conns.iter_mut().for_each(|conn| conn.liveness.set_ping_interval(interval, now));
+            fx.notices.push(Notice::Learned { ping_interval: interval });
+        }
+    }
+
+    /// The time between pings at present.
+    pub(crate) fn ping_interval(&self, now: Instant) -> Duration {
+        self.keepalive.interval(now)
+    }
+
+    /// What the path has taught, to be kept.
+    pub(crate) fn learned(&self, now: Instant) -> Option<LearnedInterval> {
+        self.keepalive.save(now)
+    }
+
+    /// Goes on from what was learned in an earlier life.
+    pub(crate) fn restore_learned(&mut self, learned: LearnedInterval, now: Instant) {
+        let (configured, least) = (self.settings.liveness.ping_interval, self.settings.min_ping_interval);
+        self.keepalive = Keepalive::restore(configured, least, learned, now);
+    }
+}
