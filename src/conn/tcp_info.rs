@@ -76,8 +76,12 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::time::Duration;
 
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use crate::clock;
+    use crate::health::liveness::{Limits, Liveness, Verdict};
+    use crate::health::score::ConnScore;
 
     fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -168,5 +172,68 @@ mod tests {
         assert!(parse(&info[..228]).unwrap().snd_wnd.is_none());
         assert!(parse(&info[..232]).unwrap().snd_wnd.is_some());
         assert_eq!(read(&UdpSocket::bind("127.0.0.1:0").unwrap().into()), None);
+    }
+
+    /// Drops all segments of this socket, or no longer: those without a signature (TCP_MD5SIG_EXT of
+    /// linux/tcp.h) are not for it. False where the kernel has none.
+    fn set_hole(socket: &impl AsRawFd, on: bool) -> bool {
+        // struct tcp_md5sig: the address (family first), flags (1: a prefix), its length, the key's, the key.
+        let mut option = [0u8; 216];
+        option[..2].copy_from_slice(&2u16.to_ne_bytes());
+        option[128] = 1;
+        option[130..132].copy_from_slice(&u16::from(on).to_ne_bytes());
+        option[136] = b'k';
+        // SAFETY: pointer and length describe `option`, which outlives the call.
+        let done = unsafe {
+            let length = option.len() as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, 32, option.as_ptr().cast(), length)
+        };
+        done == 0
+    }
+
+    #[test]
+    fn a_real_hole_makes_suspect_although_bytes_arrive_and_ends_with_it() {
+        let (mut ours, mut theirs) = pair();
+        if !set_hole(&theirs, true) {
+            println!("skipped: this kernel has no TCP_MD5SIG");
+            return;
+        }
+        let second = Duration::from_secs(1);
+        let limits =
+            Limits { ping_interval: 60 * second, suspect_after: second / 2, dead_after: 120 * second };
+        let start = clock::now();
+        let mut liveness = Liveness::new(limits, start, 7);
+        let mut score = ConnScore::new(start);
+        assert!(matches!(liveness.poll(start), Some(Verdict::Ping(_))));
+        ours.write_all(&[7; 10_000]).unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+
+        let mut sample_until = |what: &str, verdict| {
+            let begun = clock::now();
+            loop {
+                // Nothing comes: this is the time between two samples.
+                assert!(ours.read(&mut [0]).is_err());
+                let now = clock::now();
+                // As far as the application's side of it can tell, the peer speaks on.
+                liveness.handle_received(now);
+                let sample = read(&ours).unwrap();
+                liveness.handle_kernel(&sample, now);
+                score.handle_kernel(&sample, now);
+                match liveness.poll(now) {
+                    None => assert!(now < begun + 20 * second, "not {what}: {sample:?}"),
+                    found => {
+                        assert_eq!(found, Some(verdict), "{sample:?}");
+                        return (now - begun, score.parts(now));
+                    }
+                }
+            }
+        };
+        let (took, parts) = sample_until("suspect", Verdict::Suspect);
+        assert!(took >= second / 2 && took < 5 * second, "{took:?}");
+        assert!(parts.path <= 0.5, "{parts:?}");
+        assert!(set_hole(&theirs, false));
+        let (_, parts) = sample_until("recovered", Verdict::Recovered);
+        assert!(parts.path > 0.9, "{parts:?}");
+        theirs.read_exact(&mut [0; 10_000]).unwrap();
     }
 }

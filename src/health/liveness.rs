@@ -500,20 +500,27 @@ mod tests {
 
     #[test]
     fn a_peer_that_does_not_read_is_no_hole() {
-        let (mut liveness, start) = proven();
-        for tick in 0..600 {
-            let now = start + tick * S / 2;
-            let mut sample = in_flight(5000, 0);
-            // The kernel probes the window, less and less often. In the second half the peer has shrunk it.
-            (sample.backoff, sample.snd_wnd) = (9, Some(0));
-            sample.unacked = if tick < 300 { 0 } else { 3 };
-            liveness.handle_kernel(&sample, now);
-            assert_eq!(hear(&mut liveness, now), None, "tick {tick}");
-            sample.snd_wnd = None;
-            sample.unacked = 0;
-            liveness.handle_kernel(&sample, now);
-            assert_eq!(hear(&mut liveness, now), None, "an old kernel, tick {tick}");
+        // Closed; shrunk by the peer to less than was in flight; closed, by a kernel that does not tell.
+        for (unacked, window) in [(0, Some(0)), (3, Some(0)), (0, None)] {
+            let (mut liveness, start) = proven();
+            for tick in 0..600 {
+                let now = start + tick * S / 2;
+                // The kernel probes the window, less and less often.
+                let sample = KernelSample { unacked, backoff: 9, snd_wnd: window, ..in_flight(5000, 0) };
+                liveness.handle_kernel(&sample, now);
+                assert_eq!(hear(&mut liveness, now), None, "{unacked} {window:?}, tick {tick}");
+            }
         }
+    }
+
+    #[test]
+    fn our_own_pause_makes_no_hole() {
+        let (mut liveness, start) = proven();
+        liveness.handle_kernel(&in_flight(5000, 0), start);
+        let now = start + 60 * S;
+        liveness.handle_pause(60 * S, now);
+        liveness.handle_kernel(&in_flight(5000, 2), now);
+        assert_eq!(hear(&mut liveness, now), None);
     }
 
     #[test]

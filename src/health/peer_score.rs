@@ -270,8 +270,15 @@ mod tests {
         let aged = PeerScore::restore(&saved, later).parts(later);
         assert!((aged.value() - score.value(now + MINUTE)).abs() < 1e-9, "{aged:?}");
 
-        let spoilt = SavedScore { good: f64::NAN, bad: f64::INFINITY, answered: -5.0, ..saved };
-        let value = PeerScore::restore(&spoilt, later).value(later);
-        assert!((0.0..=1.0).contains(&value), "{value}");
+        let mut spoilt = [saved; 5];
+        spoilt[0].good = f64::INFINITY;
+        spoilt[1].bad = f64::NAN;
+        spoilt[2].answered = -5.0;
+        spoilt[3].dials_failed = -0.5;
+        spoilt[4].timed_out = f64::NAN;
+        for spoilt in spoilt {
+            let value = PeerScore::restore(&SavedScore { age: Duration::ZERO, ..spoilt }, later).value(later);
+            assert!((0.0..=1.0).contains(&value), "{spoilt:?}: {value}");
+        }
     }
 }

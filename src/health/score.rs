@@ -423,6 +423,14 @@ mod tests {
     }
 
     #[test]
+    fn many_answers_do_not_outweigh_the_next_ones() {
+        let (mut score, now) = healthy();
+        (0..10_000).for_each(|_| score.handle_answer(now));
+        (0..10).for_each(|_| score.handle_overdue(now));
+        assert!(score.value(now) < POOR, "{}", score.value(now));
+    }
+
+    #[test]
     fn few_segments_say_nothing() {
         let (mut score, now) = healthy();
         score.handle_kernel(&sample(0, 0, 0), now);
