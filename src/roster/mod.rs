@@ -52,6 +52,8 @@ mod target;
 mod topology;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! **Chosen** is who promises most: a good record, divided by how many peers of the same group there are
-//! already. So diversity is preferred and nobody is refused for the lack of it. At most
-//! [`MAX_DIALS`] candidates are on the way at once.
+//! already. So diversity is preferred and nobody is refused for the lack of it. Nobody is chosen while
+//! [`MAX_DIALS`] candidates are on the way.
 //!
 //! **Exchange**: a linked candidate whose score stays below [`POOR`] gets a successor that promises more.
 //! The successor is linked first, and only when it has answered is the poor one let go. One exchange
