@@ -186,13 +186,17 @@ impl Node {
     /// The state of the whole node.
     pub fn snapshot(&self) -> NodeSnapshot {
         let core = &self.handle.core;
+        let (candidates, replacements) = {
+            let roster = core.roster.lock();
+            (roster.candidates(), roster.replacements(clock::now()))
+        };
         NodeSnapshot {
             peers: self.peers(),
             connections: core.connections.load(SeqCst),
             queued_bytes: core.hub.queued.used(),
             inbox_bytes: core.hub.held(),
-            candidates: core.roster.lock().candidates(),
-            replacements: core.roster.lock().replacements(clock::now()),
+            candidates,
+            replacements,
             events_lost: core.hub.mailbox.events_lost.load(SeqCst),
         }
     }
