@@ -330,7 +330,11 @@ fn a_storm_is_limited_loses_nobody_and_lets_the_suspect_and_the_dead_go_first() 
         targets.push((target, id));
     }
     for (index, (_, id)) in targets.iter().enumerate() {
-        let reason = if index < 25 { ReplaceReason::Aged } else { ReplaceReason::Suspect };
+        let reason = match index {
+            0..10 => ReplaceReason::Aged,
+            10..25 => ReplaceReason::Asked,
+            _ => ReplaceReason::Suspect,
+        };
         let view = if index == 7 { good(&[]) } else { troubled(good(&[]), 0, reason) };
         roster.handle_link(*id, view, start);
     }
@@ -348,7 +352,8 @@ fn a_storm_is_limited_loses_nobody_and_lets_the_suspect_and_the_dead_go_first() 
         }
     }
     assert!(made.windows(11).all(|window| window[10].0 - window[0].0 >= 60 * S));
-    assert!(made.iter().take(25).all(|(_, reason)| *reason == Some(ReplaceReason::Suspect)));
+    assert!(made.is_sorted_by_key(|(_, reason)| *reason), "{made:?}");
+    assert_eq!(made[24].1, Some(ReplaceReason::Suspect));
     assert_eq!(now - start, 240 * S, "and no later than it must be");
 }
 
