@@ -37,6 +37,22 @@ pub struct Config {
     pub lanes: Vec<LaneConfig>,
     /// The behaviour towards a peer, unless [`PeerConfig::path`] says otherwise.
     pub path: PathConfig,
+    /// How many connections a link to a peer owns that this node dials, 1 to 3. Default 1. More cost two
+    /// threads each, and let lanes move at once when one dies.
+    pub connections: u8,
+    /// The same for peers that are marked as important. Default 2.
+    pub important_connections: u8,
+    /// How many connections that still serve may be replaced in any minute, over all peers. Default 60.
+    /// Beyond it the others wait their turn, the suspect ones first. Dead connections are dialled again
+    /// without regard to it. Too small: suspect connections are kept until they are dead. Too large: what
+    /// slows all paths down at once makes the node dial everybody at once.
+    pub max_replacements_per_minute: u32,
+    /// How many peers to be linked with: those configured or added, those that dialled this node, and as
+    /// many of the candidates ([`Node::learn`](crate::Node::learn)) as it takes. Default 0: candidates are
+    /// not dialled.
+    pub target_peers: usize,
+    /// How many candidates are remembered. Default 1,000. Beyond it those with the worst record are dropped.
+    pub max_candidates: usize,
     /// How long a request waits for its reply unless the call says otherwise. Default 30 s, at most
     /// 60 s.
     #[serde(with = "human")]
@@ -88,6 +104,11 @@ impl Default for Config {
             peers: Vec::new(),
             lanes: LaneConfig::defaults(),
             path: PathConfig::default(),
+            connections: 1,
+            important_connections: 2,
+            max_replacements_per_minute: 60,
+            target_peers: 0,
+            max_candidates: 1000,
             request_timeout: Duration::from_secs(30),
             max_requests: 1024,
             resumption: Duration::from_secs(3600),
@@ -110,10 +131,16 @@ impl Default for Config {
 pub struct PeerConfig {
     /// `host:port`; a name is resolved anew at each attempt and every address is tried.
     pub address: String,
+    /// Further addresses of the same peer, tried in this order after `address`. The connections of a pool
+    /// begin with different ones, and the successor of a suspect connection with another than that
+    /// connection's: so they go by different paths. Default none.
+    pub alternatives: Vec<String>,
     /// Who it must be. Default: whoever answers there.
     pub id: Option<PeerId>,
-    /// Marks a peer whose link matters most. Shown in snapshots.
+    /// Marks a peer whose link matters most: it gets [`Config::important_connections`]. Shown in snapshots.
     pub important: bool,
+    /// How many connections its link owns, 1 to 3. Default: what the node's settings say.
+    pub connections: Option<u8>,
     /// The behaviour towards this peer. Default: that of the node.
     pub path: Option<PathConfig>,
 }
@@ -122,6 +149,23 @@ impl PeerConfig {
     /// A peer at `address`, with the node's behaviour.
     pub fn new(address: impl Into<String>) -> Self {
         PeerConfig { address: address.into(), ..PeerConfig::default() }
+    }
+
+    /// All addresses, the first one first.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.address).chain(&self.alternatives)
+    }
+}
+
+impl From<&str> for PeerConfig {
+    fn from(address: &str) -> Self {
+        PeerConfig::new(address)
+    }
+}
+
+impl From<String> for PeerConfig {
+    fn from(address: String) -> Self {
+        PeerConfig::new(address)
     }
 }
 
@@ -163,6 +207,12 @@ pub struct PathConfig {
     /// frame may take from its first byte to its last. Default 20 s; at least twice `ping_interval`.
     #[serde(with = "human")]
     pub dead_after: Duration,
+    /// How old a connection may become that this node dialled; a random part of 20 % earlier or later it
+    /// gets a successor, and is drained when that has taken over. Default none: as old as it can. For paths
+    /// that end flows after a fixed time however busy they are. Too small: connections are made all the
+    /// time, and `max_replacements_per_minute` is used up.
+    #[serde(with = "human_option", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
     /// For each address of a peer. Default 5 s. (The system's own would be 134 s, measured.)
     #[serde(with = "human")]
     pub connect_timeout: Duration,
@@ -196,6 +246,7 @@ impl Default for PathConfig {
             min_ping_interval: Duration::from_secs(1),
             suspect_after: Duration::from_secs(1),
             dead_after: Duration::from_secs(20),
+            max_age: None,
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
             backoff_first: Duration::from_millis(500),
@@ -232,6 +283,7 @@ impl PathConfig {
             min_ping_interval: scale(self.min_ping_interval),
             suspect_after: scale(self.suspect_after),
             dead_after: scale(self.dead_after),
+            max_age: self.max_age.map(scale),
             connect_timeout: scale(self.connect_timeout),
             handshake_timeout: scale(self.handshake_timeout),
             backoff_first: scale(self.backoff_first),
@@ -267,6 +319,17 @@ fn check(ok: bool, setting: impl Into<String>, problem: impl FnOnce() -> String)
     if ok { Ok(()) } else { Err(ConfigError { setting: setting.into(), problem: problem() }) }
 }
 
+fn check_connections(setting: &str, count: u8) -> Result<(), ConfigError> {
+    check((1..=MAX_SLOTS).contains(&count), setting, || format!("{count} is not between 1 and {MAX_SLOTS}"))
+}
+
+fn check_address(setting: &str, address: &str) -> Result<(), ConfigError> {
+    let parts = address.rsplit_once(':');
+    check(parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()), setting, || {
+        format!("{address:?} is not of the form host:port")
+    })
+}
+
 impl Config {
     /// Checks every setting and the combinations.
     ///
@@ -295,7 +358,21 @@ impl Config {
                 format!("{value:?} is not between 0 and a year")
             })?;
         }
+        for (setting, value) in
+            [("connections", self.connections), ("important_connections", self.important_connections)]
+        {
+            check_connections(setting, value)?;
+        }
+        check(
+            (1..=100_000).contains(&self.max_replacements_per_minute),
+            "max_replacements_per_minute",
+            || format!("{} is not between 1 and 100,000", self.max_replacements_per_minute),
+        )?;
+        check(self.target_peers <= self.max_connections, "target_peers", || {
+            format!("{} is more than max_connections ({})", self.target_peers, self.max_connections)
+        })?;
         let positive = [
+            ("max_candidates", self.max_candidates),
             ("max_requests", self.max_requests),
             ("max_connections", self.max_connections),
             ("max_handshakes", self.max_handshakes),
@@ -357,13 +434,9 @@ impl Config {
 
 impl PeerConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        check(
-            self.address
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-            "peers.address",
-            || format!("{:?} is not of the form host:port", self.address),
-        )?;
+        check_address("peers.address", &self.address)?;
+        self.alternatives.iter().try_for_each(|address| check_address("peers.alternatives", address))?;
+        self.connections.map_or(Ok(()), |count| check_connections("peers.connections", count))?;
         self.path.as_ref().map_or(Ok(()), |path| path.validate("peers.path"))
     }
 }
@@ -404,6 +477,11 @@ impl PathConfig {
                 format!("{value:?} is not between 1 ms and a day")
             })?;
         }
+        if let Some(age) = self.max_age {
+            check(age > self.dead_after && age <= 365 * day, name("max_age"), || {
+                format!("{age:?} is not between dead_after ({:?}) and a year", self.dead_after)
+            })?;
+        }
         check(self.suspect_after < self.dead_after, name("suspect_after"), || {
             format!("{:?} is not below dead_after ({:?})", self.suspect_after, self.dead_after)
         })?;
@@ -441,6 +519,33 @@ mod human {
     }
 }
 
+/// The same for one that need not be there.
+mod human_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::human;
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => human::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Human(#[serde(with = "human")] Duration);
+        Ok(Option::<Human>::deserialize(deserializer)?.map(|Human(time)| time))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,9 +560,19 @@ mod tests {
     }
 
     #[test]
+    fn an_age_survives_a_file() {
+        let path = PathConfig { max_age: Some(Duration::from_secs(3600)), ..PathConfig::default() };
+        let text = toml::to_string(&path).unwrap();
+        assert!(text.contains("max_age = \"1h\""), "{text}");
+        assert_eq!(toml::from_str::<PathConfig>(&text).unwrap(), path);
+        let text = serde_json::to_string(&PathConfig::default()).unwrap();
+        assert_eq!(serde_json::from_str::<PathConfig>(&text).unwrap(), PathConfig::default());
+    }
+
+    #[test]
     fn a_bad_setting_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 16] = [
             ("network", |config| config.network = "x".repeat(33)),
             ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),
@@ -467,6 +582,17 @@ mod tests {
             ("request_timeout", |config| config.request_timeout = Duration::from_secs(61)),
             ("max_queued", |config| config.max_queued = 1),
             ("peers.address", |config| config.peers.push(PeerConfig::new("nowhere"))),
+            ("peers.alternatives", |config| {
+                config.peers.push(PeerConfig { alternatives: vec![":1".into()], ..PeerConfig::new("a:1") });
+            }),
+            ("peers.connections", |config| {
+                config.peers.push(PeerConfig { connections: Some(4), ..PeerConfig::new("a:1") });
+            }),
+            ("connections", |config| config.connections = 0),
+            ("important_connections", |config| config.important_connections = 4),
+            ("max_replacements_per_minute", |config| config.max_replacements_per_minute = 0),
+            ("target_peers", |config| config.target_peers = config.max_connections + 1),
+            ("path.max_age", |config| config.path.max_age = Some(config.path.dead_after)),
         ];
         for (setting, spoil) in cases {
             let mut config = Config::default();

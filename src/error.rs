@@ -127,6 +127,27 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
+/// Connections to a peer cannot be replaced ([`Node::replace`](crate::Node::replace)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// It has no connection.
+    NotConnected,
+    /// It dialled this node, which has no address to dial it by; or it asked this node to stay away.
+    NoAddress,
+}
+
+impl fmt::Display for ReplaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReplaceError::NotConnected => "there is no connection to replace",
+            ReplaceError::NoAddress => "there is no address to dial this peer by",
+        })
+    }
+}
+
+impl std::error::Error for ReplaceError {}
+
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

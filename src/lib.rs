@@ -88,7 +88,7 @@ mod roster;
 pub mod wire;
 
 pub use config::{Config, ConfigError, PathConfig, PeerConfig};
-pub use error::{EndCause, EndReason, Initiator, SendError, SendErrorKind, StartError};
+pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
 
 pub use health::breaker::BreakerState;
 pub use health::keepalive::LearnedInterval;
@@ -100,8 +100,9 @@ pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, LaneReceiver, LaneSnapshot, LinkState, Message, Node,
-    NodeSnapshot, Outgoing, PeerSnapshot, PendingReply,
+    NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};
+pub use roster::{PeerRecord, ReplaceReason};
 pub use wire::control::GoawayReason;

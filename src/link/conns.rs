@@ -42,8 +42,6 @@ pub(crate) struct Conn {
     pub(crate) proven: bool,
     /// Its writer sleeps until it is woken.
     pub(crate) idle: bool,
-    /// It is to be replaced although it serves.
-    pub(crate) retiring: bool,
     /// Its score is so low that any other one is better.
     pub(crate) poor: bool,
     draining: Option<(Draining, Instant)>,
@@ -80,7 +78,6 @@ impl Conn {
             ping: None,
             proven: false,
             idle: false,
-            retiring: false,
             poor: false,
             draining: None,
             closing: false,
@@ -151,11 +148,6 @@ impl Conn {
 
     pub(crate) fn is_serving(&self) -> bool {
         self.rank() > 0
-    }
-
-    /// It serves, and nothing speaks against it.
-    pub(crate) fn is_good(&self) -> bool {
-        self.is_up() && !self.poor && !self.retiring
     }
 
     /// Control frames may be sent on it.

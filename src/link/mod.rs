@@ -61,8 +61,8 @@ pub(crate) mod scheduler;
 mod session;
 mod timers;
 mod transmit;
-mod vitals;
 mod violation;
+mod vitals;
 
 #[cfg(test)]
 mod sim;
@@ -90,8 +90,8 @@ use requests::Requests;
 use scheduler::Scheduler;
 pub(crate) use session::{AttachError, NewConn};
 pub(crate) use transmit::Transmit;
-pub(crate) use vitals::Look;
 pub(crate) use violation::Violation;
+pub(crate) use vitals::Look;
 
 /// Does anybody wait for the receipt behind this token?
 pub(crate) trait Awaited {

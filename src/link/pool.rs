@@ -138,13 +138,6 @@ impl<T: Awaited, R> Link<T, R> {
         }
     }
 
-    /// This connection is to be replaced while it serves: a successor is to be dialled for its slot.
-    /// False when it serves no longer.
-    pub(crate) fn retire(&mut self, id: ConnId) -> bool {
-        let conn = self.conn_mut(id).filter(|conn| conn.is_serving());
-        conn.map(|conn| conn.retiring = true).is_some()
-    }
-
     /// Its score has fallen below, or risen above, what is worth keeping.
     pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, fx: &mut Effects<T, R>) {
         if let Some(conn) = self.conn_mut(id)

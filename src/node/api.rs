@@ -8,11 +8,12 @@ use crossbeam_channel::Receiver;
 use super::event::Event;
 use crate::clock;
 use crate::config::{ConfigError, PeerConfig};
-use crate::error::{SendError, SendErrorKind};
+use crate::error::{ReplaceError, SendError, SendErrorKind};
 use crate::id::PeerId;
 use crate::lane::LaneId;
 use crate::link::Parcel;
 use crate::receipt::{Broadcast, Receipt};
+use crate::roster::PeerRecord;
 
 use super::Node;
 use super::budget::Patience;
@@ -214,6 +215,48 @@ impl Node {
         peer.validate()?;
         self.handle.core.want(peer);
         Ok(())
+    }
+
+    /// Peers that this node may be linked with, as `host:port` or [`PeerConfig`]. Candidates are dialled while
+    /// the node is linked with fewer peers than [`Config::target_peers`](crate::Config::target_peers), those
+    /// first that promise most; see [`Config::max_candidates`](crate::Config::max_candidates) for how many are
+    /// remembered.
+    ///
+    /// Gives how many of them are new and remembered: those that are malformed, known already, or this
+    /// node itself are not.
+    pub fn learn<C: Into<PeerConfig>>(&self, candidates: impl IntoIterator<Item = C>) -> usize {
+        let core = &self.handle.core;
+        let now = clock::now();
+        let new = candidates.into_iter().map(Into::into).filter(|candidate| match candidate.validate() {
+            // Locked for each: a long list does not hold up the monitor.
+            Ok(()) => core.roster.lock().learn(candidate.clone(), now),
+            Err(error) => {
+                log::debug!("not a candidate: {error}");
+                false
+            }
+        });
+        let new = new.count();
+        core.hub.alarm.now();
+        new
+    }
+
+    /// What this node knows of peers, to be kept for its next life
+    /// ([`Builder::records`](crate::Builder::records)). Ask for it while the node runs.
+    pub fn records(&self) -> Vec<PeerRecord> {
+        let now = clock::now();
+        self.handle.core.tell_scores(now);
+        self.handle.core.roster.lock().records(now)
+    }
+
+    /// Replaces the connections to a peer while they serve, without a gap: each gets a successor and is
+    /// drained when that has taken over. For when the application knows that a path is about to change.
+    /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Gives how
+    /// many connections that are.
+    ///
+    /// # Errors
+    /// When there is nothing to replace, or no address to dial.
+    pub fn replace(&self, peer: PeerId) -> Result<usize, ReplaceError> {
+        self.handle.core.replace(peer)
     }
 
     /// Gives a peer up: it is not dialled any longer, its connections are ended with a goodbye that asks it

@@ -14,69 +14,100 @@ use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::{ConnId, PeerId};
+use crate::id::ConnId;
 use crate::link::NewConn;
-use crate::roster::TargetId;
+use crate::roster::{TargetId, Trouble, rotated};
 use crate::wire::reader::FrameReader;
 
 use super::core::Core;
 use super::hub::Report;
 use super::link::LinkHandle;
 
-/// Starts the thread that dials `target`.
-pub(crate) fn dial(core: &Arc<Core>, target: TargetId, config: &PeerConfig) {
-    let failed = move |core: &Core, config: &PeerConfig, reason| {
-        let address = config.address.clone();
-        core.hub.report(Report::DialFailed { target, address, reason });
-    };
+/// A dial that the roster asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    pub(crate) target: TargetId,
+    /// Its place in the pool.
+    pub(crate) slot: u8,
+    /// The connection that it is to relieve.
+    pub(crate) replaces: Option<Trouble>,
+    pub(crate) config: PeerConfig,
+}
+
+impl Dial {
+    fn failed(&self, core: &Core, reason: EndReason) {
+        let (target, slot, address) = (self.target, self.slot, self.config.address.clone());
+        core.hub.report(Report::DialFailed { target, slot, address, reason });
+    }
+}
+
+/// Starts the thread that dials.
+pub(crate) fn dial(core: &Arc<Core>, dial: Dial) {
     let Some(permit) = Permit::new(core) else {
-        return failed(core, config, EndReason::new(Initiator::Library, EndCause::Full));
+        return dial.failed(core, EndReason::new(Initiator::Library, EndCause::Full));
     };
     let (inner, after) = (Arc::clone(core), Arc::clone(core));
-    let (ours, theirs) = (config.clone(), config.clone());
+    let (ours, theirs) = (dial.clone(), dial.clone());
     let started = core.threads.spawn(
         "unbroken-dial",
         move || {
             let _permit = permit;
-            if let Err(reason) = run_dialled(&inner, target, &ours) {
-                failed(&inner, &ours, reason);
+            if let Err(reason) = run_dialled(&inner, &ours) {
+                ours.failed(&inner, reason);
             }
         },
         move |panicked| {
             if panicked.0 {
-                failed(&after, &theirs, EndReason::new(Initiator::Library, EndCause::Panic));
+                theirs.failed(&after, EndReason::new(Initiator::Library, EndCause::Panic));
             }
         },
     );
     if let Err(error) = started {
-        failed(core, config, EndReason::io("start a thread", &error));
+        dial.failed(core, EndReason::io("start a thread", &error));
     }
 }
 
-/// Tries every address. An error says why no connection came to be; how one ended is the link's news.
-fn run_dialled(core: &Arc<Core>, target: TargetId, config: &PeerConfig) -> Result<(), EndReason> {
-    let addrs = config.address.to_socket_addrs().map_err(|error| EndReason::io("resolve", &error))?;
-    let mut last = EndReason::io("resolve", &std::io::Error::other("the name has no address"));
-    for addr in addrs {
-        if core.is_closing() {
-            return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
-        }
-        let path = config.path.as_ref().unwrap_or(&core.config.path);
-        match try_address(core, target, config, addr, path) {
-            Ok(()) => return Ok(()),
-            Err(reason) => last = reason,
+/// Tries every address, in the order of [`rotated`]; the one that leads where the connection to be relieved
+/// leads comes last. An error says why no connection came to be; how one ended is the link's news.
+fn run_dialled(core: &Arc<Core>, dial: &Dial) -> Result<(), EndReason> {
+    let avoid = dial.replaces.map(|trouble| trouble.addr);
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut avoided = None;
+    let mut last = None;
+    // Each name is resolved when its turn has come: a resolver that is slow or gone does not delay an
+    // address that needs none, if that comes first.
+    for address in rotated(dial.config.addresses().collect(), dial.slot) {
+        let addrs = match address.to_socket_addrs() {
+            Ok(addrs) => rotated(addrs.collect(), dial.slot),
+            Err(error) => {
+                last = Some(EndReason::io("resolve", &error));
+                continue;
+            }
+        };
+        for addr in addrs {
+            if Some(addr) == avoid {
+                avoided = Some(addr);
+            } else if !tried.contains(&addr) {
+                tried.push(addr);
+                match try_address(core, dial, addr) {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => last = Some(reason),
+                }
+            }
         }
     }
-    Err(last)
+    if let Some(addr) = avoided {
+        return try_address(core, dial, addr);
+    }
+    Err(last.unwrap_or_else(|| EndReason::io("resolve", &std::io::Error::other("the name has no address"))))
 }
 
-fn try_address(
-    core: &Arc<Core>,
-    target: TargetId,
-    config: &PeerConfig,
-    addr: SocketAddr,
-    path: &PathConfig,
-) -> Result<(), EndReason> {
+fn try_address(core: &Arc<Core>, dial: &Dial, addr: SocketAddr) -> Result<(), EndReason> {
+    // Also between two addresses: a shutdown does not wait for all of them.
+    if core.is_closing() {
+        return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
+    }
+    let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
     let socket = socket::for_dialing(addr).map_err(|error| EndReason::io("make a socket", &error))?;
     let conn = Arc::new(ConnHandle::new(core.next_conn(), addr, true, socket));
     let deadline = clock::now() + path.connect_timeout + path.handshake_timeout;
@@ -87,11 +118,12 @@ fn try_address(
     }
     socket::connect(&conn.socket, addr, path).map_err(|error| EndReason::io("connect", &error))?;
     pending.set_deadline(clock::now() + path.handshake_timeout);
-    let joined = shake_hands(core, &conn, config.id, path, &pending);
+    let joined = shake_hands(core, &conn, Some(dial), path, &pending);
     drop(pending);
     match joined {
         Ok(joined) => {
-            core.hub.report(Report::Dialled { target, peer: joined.link.peer });
+            let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
+            core.hub.report(Report::Dialled { target, slot, peer });
             serve(&conn, joined);
             Ok(())
         }
@@ -155,19 +187,21 @@ struct Joined<'a> {
 fn shake_hands<'a>(
     core: &Arc<Core>,
     conn: &'a Arc<ConnHandle>,
-    expected: Option<PeerId>,
+    dial: Option<&Dial>,
     path: &PathConfig,
     pending: &Pending,
 ) -> Result<Joined<'a>, EndReason> {
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = socket::Stream(&conn.socket);
+    let expected = dial.and_then(|dial| dial.config.id);
     let (peer, incarnation) =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     let link = core.link_for(peer)?;
     if conn.dialled {
         link.set_path(path);
     }
-    let ours = link.hello(incarnation, conn.dialled);
+    let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces.is_some()));
+    let ours = link.hello(incarnation, slot, replaces);
     handshake::send_hello(&mut stream, &ours).map_err(end_reason)?;
     let mut reader = FrameReader::new(Opener::Plaintext(&conn.socket));
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;

@@ -52,6 +52,8 @@ pub(crate) struct Core {
     /// Held by the caller that carries out the shutdown; the others wait for it.
     shutting_down: Mutex<()>,
     rng: Mutex<fastrand::Rng>,
+    /// Decides what has to be decided the same way each time.
+    pub(crate) seed: u64,
 }
 
 impl Core {
@@ -70,7 +72,8 @@ impl Core {
             acceptors,
             links: Mutex::default(),
             leaving: Mutex::default(),
-            roster: Mutex::new(Roster::new(config.path.clone(), rng.u64(..))),
+            roster: Mutex::new(Roster::new(card.peer, &config, rng.u64(..))),
+            seed: rng.u64(..),
             pending: Mutex::default(),
             connections: AtomicUsize::new(0),
             next_conn: AtomicU64::new(0),
@@ -122,9 +125,8 @@ impl Core {
     pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
         let links = self.links();
         let roster = self.roster.lock();
-        let in_use = |link: &Arc<LinkHandle>| {
-            roster.config_of(link.peer).is_some() || link.look(|core| !core.conns.is_empty())
-        };
+        let in_use =
+            |link: &Arc<LinkHandle>| roster.is_kept(link.peer) || link.look(|core| !core.conns.is_empty());
         links.into_iter().filter(in_use).collect()
     }
 
@@ -138,7 +140,7 @@ impl Core {
         let roster = self.roster.lock();
         let absent = |link: &Arc<LinkHandle>| {
             let since = link.look(|core| core.conns.is_empty().then_some(core.life.since));
-            since.filter(|_| roster.config_of(link.peer).is_none()).map(|since| (since, Arc::clone(link)))
+            since.filter(|_| !roster.is_kept(link.peer)).map(|since| (since, Arc::clone(link)))
         };
         let mut absent: Vec<_> = links.iter().filter_map(absent).collect();
         drop(roster);
@@ -196,7 +198,7 @@ impl Core {
         let is_ours_alone = Arc::strong_count(&link) == 2;
         if is_ours_alone
             && link.look(|core| core.link.is_forgotten())
-            && self.roster.lock().config_of(link.peer).is_none()
+            && !self.roster.lock().is_kept(link.peer)
             && links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, &link))
         {
             links.remove(&link.peer);
@@ -212,6 +214,14 @@ impl Core {
             let _ = self.link_for(id);
         }
         self.hub.alarm.now();
+    }
+
+    /// The roster hears how well the linked peers do.
+    pub(crate) fn tell_scores(&self, now: Instant) {
+        let score = |link: &Arc<LinkHandle>| (link.peer, link.look(|core| core.life.score.value(now)));
+        let scores: Vec<_> = self.links().iter().map(score).collect();
+        let mut roster = self.roster.lock();
+        scores.into_iter().for_each(|(peer, score)| roster.handle_score(peer, score, now));
     }
 
     pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {

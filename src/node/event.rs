@@ -3,10 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::Message;
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
 use crate::id::{ConnId, Incarnation, PeerId};
+use crate::roster::ReplaceReason;
+
+/// Why a peer that was a candidate is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RetireReason {
+    /// Its score stayed low.
+    Poor,
+}
 
 /// Something that happened.
 #[derive(Debug)]
@@ -88,13 +100,64 @@ pub enum Event {
         /// Whether the peer gave up its memory (or this node, after the resumption time).
         by_peer: bool,
     },
+    /// A successor is dialled for a connection that still serves. Every attempt is one event.
+    Replacing {
+        /// The peer.
+        peer: PeerId,
+        /// The connection that is to be relieved.
+        conn: ConnId,
+        /// Its place in the pool.
+        slot: u8,
+        /// Why.
+        reason: ReplaceReason,
+    },
+    /// A successor has proved itself and carries what the old connection did; that one is drained.
+    Replaced {
+        /// The peer.
+        peer: PeerId,
+        /// The connection that goes.
+        old: ConnId,
+        /// Its successor.
+        new: ConnId,
+    },
+    /// A connection scores so low, for so long, that it is to be replaced; whatever can go by another one does.
+    Poor {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection that was poor scores well again.
+    Well {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection to this peer died of silence: from now on pings come more often.
+    PingIntervalLearned {
+        /// The peer.
+        peer: PeerId,
+        /// The time between pings now. It grows back slowly.
+        ping_interval: Duration,
+    },
+    /// A candidate was linked, and this linked candidate is let go in its favour: its connections are drained.
+    PeerRetired {
+        /// Who goes.
+        peer: PeerId,
+        /// Who came instead.
+        successor: PeerId,
+        /// Why.
+        reason: RetireReason,
+    },
     /// A dial failed.
     DialFailed {
         /// The address as it was configured.
         address: String,
         /// Why.
         reason: EndReason,
-        /// When the next attempt will be made; `None`: not before something changes.
+        /// When the next attempt will be made; `None`: not before something changes. For a candidate that
+        /// is: when it is chosen again.
         next: Option<Duration>,
     },
     /// A breaker changed its state.

@@ -19,19 +19,23 @@ use super::mailbox::Mailbox;
 #[derive(Debug)]
 pub(crate) enum Report {
     Link(PeerId, Notice),
-    /// A connection's threads are done. `proven`: something of ours was answered over it.
+    /// A connection's threads are done. `proven`: something of ours was answered over it; `proof`: its
+    /// place in the pool, if the roster was not told so yet.
     Ended {
         peer: PeerId,
         conn: ConnId,
         reason: EndReason,
         proven: bool,
+        proof: Option<u8>,
     },
     Dialled {
         target: TargetId,
+        slot: u8,
         peer: PeerId,
     },
     DialFailed {
         target: TargetId,
+        slot: u8,
         address: String,
         reason: EndReason,
     },

@@ -20,6 +20,7 @@ use crate::link::{
 };
 use crate::outcome::DropReason;
 use crate::receipt::{OnceCell, Receipt, Token};
+use crate::roster::{LinkView, ReplaceReason};
 use crate::wire::batch::Batch;
 use crate::wire::control::{GoawayReason, Hello};
 use crate::wire::frame::Frame;
@@ -68,8 +69,12 @@ pub(crate) struct Life {
     pub(crate) since: Option<Instant>,
     pub(crate) joined: u64,
     pub(crate) last_end: Option<EndReason>,
-    /// What the roster was told: up, and proven.
-    pub(crate) announced_to_roster: Option<(bool, bool)>,
+    /// What the roster was told.
+    pub(crate) announced_to_roster: Option<LinkView>,
+    /// Connections of which the roster was told that they are proven.
+    pub(crate) proofs: Vec<ConnId>,
+    /// Connections that serve and are to be replaced, and why.
+    pub(crate) retiring: Vec<(ConnId, ReplaceReason)>,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) score: crate::health::peer_score::PeerScore,
@@ -85,6 +90,8 @@ impl Life {
             joined: 0,
             last_end: None,
             announced_to_roster: None,
+            proofs: Vec::new(),
+            retiring: Vec::new(),
             bytes_sent: 0,
             bytes_received: 0,
             score: crate::health::peer_score::PeerScore::default(),
@@ -361,11 +368,19 @@ impl LinkHandle {
 
     // --- connections ----------------------------------------------------------------------------
 
-    pub(crate) fn hello(&self, incarnation: Incarnation, dialled: bool) -> Hello {
+    /// `slot` and `replaces` count for the side that dials.
+    pub(crate) fn hello(&self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
+        self.note(|core| core.link.hello(incarnation, slot, replaces))
+    }
+
+    /// This connection is to be replaced while it serves: the roster sees it as troubled, and dials its
+    /// successor, whose HELLO says so.
+    pub(crate) fn retire(&self, conn: ConnId, why: ReplaceReason) {
         self.note(|core| {
-            let replaces = dialled && core.link.conns().iter().any(|conn| conn.liveness.is_suspect());
-            core.link.hello(incarnation, 0, replaces)
-        })
+            if core.life.retiring.iter().all(|(id, _)| *id != conn) {
+                core.life.retiring.push((conn, why));
+            }
+        });
     }
 
     /// Joins a connection to the link. When connections of another life of the peer are to be probed
@@ -420,19 +435,24 @@ impl LinkHandle {
 
     /// The connection's threads are done.
     pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
-        let proven = self.with(|core, now, fx| {
-            let proven = core.link.conns().iter().any(|state| state.id == conn.id && state.proven);
+        let (proven, proof) = self.with(|core, now, fx| {
+            let state = core.link.conns().iter().find(|state| state.id == conn.id && state.proven);
+            let (proven, slot) = (state.is_some(), state.map(|state| state.slot));
+            let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
+            core.life.proofs.retain(|id| *id != conn.id);
+            core.life.retiring.retain(|(id, _)| *id != conn.id);
             let reset = reason.by == Initiator::Network && matches!(reason.cause, EndCause::Io { .. });
             core.link.handle_conn_ended(conn.id, reset, now, fx);
             core.conns.retain(|other| other.id != conn.id);
             core.life.bytes_sent += conn.bytes_sent.load(std::sync::atomic::Ordering::Relaxed);
             core.life.bytes_received += conn.bytes_received.load(std::sync::atomic::Ordering::Relaxed);
             core.life.last_end = Some(reason.clone());
-            proven
+            (proven, proof)
         });
         self.changed.notify_all();
         self.hub.progress();
-        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason: reason.clone(), proven });
+        let reason = reason.clone();
+        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof });
     }
 
     /// The monitor's round: deadlines of connections, timers of the link. Gives when to look again.

@@ -25,22 +25,25 @@ mod mailbox;
 mod message;
 mod monitor;
 mod outgoing;
+mod pool;
 mod snapshot;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::config::{Config, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
 use crate::error::StartError;
 use crate::id::{Identity, Incarnation, PeerId};
+use crate::roster::PeerRecord;
 use crate::wire::preface::NetworkName;
 
 use acceptor::Acceptor;
-pub use event::Event;
+pub use event::{Event, RetireReason};
 pub use inbox::LaneReceiver;
 pub use link::LinkState;
 pub use mailbox::Closed;
@@ -79,6 +82,7 @@ impl std::fmt::Debug for Node {
 pub struct Builder {
     config: Config,
     identity: Option<Identity>,
+    records: Vec<PeerRecord>,
 }
 
 impl Builder {
@@ -119,6 +123,13 @@ impl Builder {
         self
     }
 
+    /// What an earlier life of this node knew of peers ([`Node::records`]): candidates from the start, if
+    /// [`Config::target_peers`] asks for any. A record says whom to prefer and nothing else.
+    pub fn records(mut self, records: Vec<PeerRecord>) -> Self {
+        self.records = records;
+        self
+    }
+
     /// Checks the settings, listens, and starts the threads.
     ///
     /// # Errors
@@ -145,7 +156,7 @@ impl Builder {
         let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
-        node.start_threads().map_err(|error| StartError::System("start a thread", error))?;
+        node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
         Ok(node)
     }
 }
@@ -170,9 +181,11 @@ impl Node {
         Builder::default()
     }
 
-    fn start_threads(&self) -> std::io::Result<()> {
+    fn start_threads(&self, records: Vec<PeerRecord>) -> std::io::Result<()> {
         let core = &self.handle.core;
         core.config.peers.iter().cloned().for_each(|peer| core.want(peer));
+        let now = clock::now();
+        records.iter().for_each(|record| core.roster.lock().restore(record, now));
         let monitor = Arc::clone(core);
         core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {

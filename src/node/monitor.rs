@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::event::Event;
+use super::event::{Event, RetireReason};
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::link::Notice;
-use crate::roster::Action;
+use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
 
-use super::connect;
+use super::connect::{self, Dial};
 use super::core::Core;
 use super::hub::Report;
 use super::link::{LinkHandle, LinkState};
+use super::pool;
 
 /// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -27,8 +28,13 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// machine), and what seems overdue is not.
 const PAUSE: Duration = Duration::from_millis(700);
 
+/// The roster hears of scores so often in the time after which a silent connection is dead: once a second by
+/// default, and only when the monitor is awake anyway.
+const SCORES: u32 = 20;
+
 pub(crate) fn run(core: &Arc<Core>) {
     let mut planned = None;
+    let mut scores_at = clock::now();
     loop {
         core.hub.alarm.begin();
         // Looked at before the reports are: the last connection reports its end before it is gone.
@@ -47,11 +53,16 @@ pub(crate) fn run(core: &Arc<Core>) {
             // Those too that came after the bound was crossed.
             link.set_withheld(over);
             next = sooner(next, link.tick());
+            next = sooner(next, pool::retire_aged(&link, core.seed, now));
             announce_state(core, &link, now);
             core.tidy(link);
         }
         core.forget_strangers();
         next = sooner(next, check_pending(core, now));
+        if now >= scores_at {
+            core.tell_scores(now);
+            scores_at = now + core.config.path.dead_after / SCORES;
+        }
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
@@ -98,11 +109,24 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, config }) => connect::dial(core, target, &config),
+            Some(Action::Dial { target, peer, slot, replaces, config }) => {
+                if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
+                    core.hub.mailbox.push_event(Event::Replacing { peer, conn, slot, reason });
+                }
+                connect::dial(core, Dial { target, slot, replaces, config: *config });
+            }
+            Some(Action::Retire { peer, successor }) => {
+                if let Some(link) = core.link(peer) {
+                    log::info!("{} retired for {}", peer.short(), successor.short());
+                    link.drain_all(GoawayReason::Retired);
+                    let reason = RetireReason::Poor;
+                    core.hub.mailbox.push_event(Event::PeerRetired { peer, successor, reason });
+                }
+            }
             Some(Action::BreakerChanged { address, state }) => {
                 core.hub.mailbox.push_event(Event::Breaker { address, state });
             }
-            None => return core.roster.lock().next_timeout(),
+            None => return core.roster.lock().next_timeout(now),
         }
     }
 }
@@ -110,12 +134,13 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
 fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
     match report {
         Report::Link(peer, notice) => handle_notice(core, peer, notice, now),
-        Report::Ended { peer, conn, reason, proven } => {
-            if proven {
-                core.roster.lock().handle_proven(peer);
+        Report::Ended { peer, conn, reason, proven, proof } => {
+            if let Some(slot) = proof {
+                core.roster.lock().handle_proven(peer, slot, now);
             }
-            if reason == EndReason::new(Initiator::Peer, EndCause::Goaway(GoawayReason::Shutdown)) {
-                core.roster.lock().handle_shutdown(peer);
+            if core.link(peer).is_none() {
+                // It was given up: nobody else says that nothing serves.
+                core.roster.lock().handle_link(peer, LinkView::default(), now);
             }
             if let Some(link) = core.any_link(peer) {
                 let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
@@ -124,8 +149,8 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 announce_state(core, &link, now);
             }
         }
-        Report::Dialled { target, peer } => {
-            if !core.roster.lock().handle_dialled(target, peer) {
+        Report::Dialled { target, slot, peer } => {
+            if !core.roster.lock().handle_dialled(target, slot, peer, now) {
                 // It was given up while it was being dialled.
                 core.remove(peer);
                 return;
@@ -135,10 +160,10 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 announce_state(core, &link, now);
             }
         }
-        Report::DialFailed { target, address, reason } => {
+        Report::DialFailed { target, slot, address, reason } => {
             let (next, peer) = {
                 let mut roster = core.roster.lock();
-                let next = roster.handle_dial_failed(target, &reason, now);
+                let next = roster.handle_dial_failed(target, slot, &reason, now);
                 (next, roster.peer_of(target))
             };
             if let Some(link) = peer.and_then(|peer| core.link(peer)) {
@@ -164,7 +189,16 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
         Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
-        Notice::Goaway(..) | Notice::Replaced { .. } => {}
+        // Before the roster hears that the connection serves no longer: that dials at once.
+        Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
+        Notice::Goaway(..) => {}
+        Notice::Replaced { old, new } => mailbox.push_event(Event::Replaced { peer, old, new }),
+        Notice::Poor(conn) => mailbox.push_event(Event::Poor { peer, conn }),
+        Notice::Well(conn) => mailbox.push_event(Event::Well { peer, conn }),
+        Notice::Learned { ping_interval } => {
+            log::info!("{}: a path that forgets; a ping every {ping_interval:?}", peer.short());
+            mailbox.push_event(Event::PingIntervalLearned { peer, ping_interval });
+        }
         Notice::PeerRestarted { incarnation, resent } => {
             log::info!("{} restarted, {resent} messages go again", peer.short());
             mailbox.push_event(Event::PeerRestarted { peer, incarnation, resent });
@@ -194,27 +228,20 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
         } else {
             LinkState::Connecting
         };
-        let up = current == LinkState::Up;
-        let proven = conns.iter().any(|conn| conn.proven);
-        let to_roster = (state.life.announced_to_roster != Some((up, proven))).then(|| {
-            state.life.announced_to_roster = Some((up, proven));
-            (up, proven)
-        });
+        let news = pool::news(state);
         let previous = std::mem::replace(&mut state.life.announced, current);
         let changed = (previous != current).then(|| {
             let since = state.life.since.replace(now);
             (previous, current, since, state.link.incarnation(), state.life.last_end.clone())
         });
-        (to_roster, changed)
+        (news, changed)
     });
-    if let Some((up, proven)) = change.0 {
-        let mut roster = core.roster.lock();
-        if proven {
-            roster.handle_proven(peer);
-        }
-        roster.handle_link(peer, up, now);
+    let (news, changed) = change;
+    // One that was given up does not speak for one that came after it.
+    if core.is_kept(link) {
+        pool::tell(core, peer, news, now);
     }
-    let Some((previous, current, since, incarnation, last_end)) = change.1 else { return };
+    let Some((previous, current, since, incarnation, last_end)) = changed else { return };
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);

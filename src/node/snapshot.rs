@@ -26,6 +26,11 @@ pub struct PeerSnapshot {
     pub name: String,
     /// The addresses by which it is wanted; empty for one that only dials us.
     pub addresses: Vec<String>,
+    /// Whether it was configured or added. Otherwise it is a candidate that was chosen, if it has an
+    /// address here, or it dialled this node.
+    pub wanted: bool,
+    /// How many connections its link is to own that this node dials; 0 when it dials none.
+    pub connections_wanted: u8,
     /// Whether it was marked as important.
     pub important: bool,
     /// The state of the link.
@@ -87,6 +92,8 @@ pub enum ConnState {
 pub struct ConnSnapshot {
     /// Its number in this node.
     pub id: ConnId,
+    /// Its place in the pool of the link, from 0.
+    pub slot: u8,
     /// The other side's address.
     pub addr: SocketAddr,
     /// Whether this node dialled.
@@ -139,6 +146,10 @@ pub struct NodeSnapshot {
     pub queued_bytes: usize,
     /// Bytes received and not taken, over all peers.
     pub inbox_bytes: u64,
+    /// Candidates that are remembered, those that are linked included.
+    pub candidates: usize,
+    /// Successors that were dialled for serving connections in the last minute.
+    pub replacements: usize,
     /// Events that were dropped because nobody took them.
     pub events_lost: u64,
 }
@@ -152,7 +163,7 @@ impl Node {
     pub fn peers(&self) -> Vec<PeerSnapshot> {
         let now = clock::now();
         let core = &self.handle.core;
-        let targets: Vec<TargetFigures> = core.roster.lock().figures().collect();
+        let targets: Vec<TargetFigures> = core.roster.lock().figures(now);
         let mut peers: Vec<PeerSnapshot> =
             core.links().iter().map(|link| of_link(link, &targets, now)).collect();
         for target in &targets {
@@ -167,18 +178,25 @@ impl Node {
     /// The state of one peer. `None` when there is no link to it.
     pub fn peer(&self, peer: PeerId) -> Option<PeerSnapshot> {
         let core = &self.handle.core;
-        let targets: Vec<TargetFigures> = core.roster.lock().figures().collect();
-        core.link(peer).map(|link| of_link(&link, &targets, clock::now()))
+        let now = clock::now();
+        let targets = core.roster.lock().figures(now);
+        core.link(peer).map(|link| of_link(&link, &targets, now))
     }
 
     /// The state of the whole node.
     pub fn snapshot(&self) -> NodeSnapshot {
         let core = &self.handle.core;
+        let (candidates, replacements) = {
+            let roster = core.roster.lock();
+            (roster.candidates(), roster.replacements(clock::now()))
+        };
         NodeSnapshot {
             peers: self.peers(),
             connections: core.connections.load(SeqCst),
             queued_bytes: core.hub.queued.used(),
             inbox_bytes: core.hub.held(),
+            candidates,
+            replacements,
             events_lost: core.hub.mailbox.events_lost.load(SeqCst),
         }
     }
@@ -196,6 +214,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
                 let heard = handle.last_received().unwrap_or(handle.opened);
                 Some(ConnSnapshot {
                     id: handle.id,
+                    slot: state.slot,
                     addr: handle.addr,
                     dialled: handle.dialled,
                     state: match (state.is_serving(), state.is_up()) {
@@ -218,7 +237,9 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
         PeerSnapshot {
             peer: Some(link.peer),
             name: life.name.clone(),
-            addresses: targets.iter().map(|target| target.config.address.clone()).collect(),
+            addresses: targets.iter().flat_map(|target| target.config.addresses().cloned()).collect(),
+            wanted: targets.iter().any(|target| target.wanted),
+            connections_wanted: targets.iter().map(|target| target.connections).max().unwrap_or(0),
             important: targets.iter().any(|target| target.config.important),
             state: life.announced,
             state_age_ms: life.since.map_or(0.0, |since| millis(now.saturating_duration_since(since))),
@@ -247,7 +268,9 @@ fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
     PeerSnapshot {
         peer: target.peer,
         name: String::new(),
-        addresses: vec![target.config.address.clone()],
+        addresses: target.config.addresses().cloned().collect(),
+        wanted: target.wanted,
+        connections_wanted: target.connections,
         important: target.config.important,
         state: LinkState::Connecting,
         state_age_ms: 0.0,

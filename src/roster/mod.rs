@@ -1,73 +1,144 @@
-//! Which peers to dial, and when. Pure: time is an argument, actions come out of [`Roster::poll`].
+//! Whom to dial, and when. Pure: time is an argument, actions come out of [`Roster::poll`].
 //!
-//! For each wanted address:
+//! # Places
+//! A link owns a pool of 1 to 3 connections. For each place of the pool of each peer that is to be linked:
 //!
 //! ```text
-//!              the link is up                 the link has no connection above suspicion,
-//!   Resting <------------------+              and the wait is over
-//!      |                       |                        |
-//!      +-- lost or suspect --> Waiting --------------> Dialing
-//!                                ^    failed, or the       |
-//!                                +--- connection ended ----+
+//!              a connection above suspicion               the wait is over
+//!    Good <---------------------------------+    +------------------------------+
+//!      |                                    |    |                              v
+//!      +-- lost ------> Missing ------------+----+-- failed: backoff ------ Dialing
+//!      |                                    |    |                              |
+//!      +-- suspect, poor, aged, asked for --+----+   and the storm limit        |
+//!                   -> Troubled: serves, needs a successor                      |
+//!                                           ^                                   |
+//!                                           +--------- joined the link ---------+
 //! ```
 //!
 //! The first attempt after a loss is made at once, then with exponential backoff and full jitter, for
 //! ever. Only a connection over which something of ours was answered resets the backoff: a peer that
-//! accepts and says goodbye in a loop is not dialled in a loop. The breaker counts failures in a row.
+//! accepts and says goodbye in a loop is not dialled in a loop.
+//!
+//! # Two waits
+//! - **Of the peer**, with the breaker: while nothing on the link answers, one dial at a time, the
+//!   *scout*, finds out whether the peer is there. The breaker counts scouts that failed in a row.
+//! - **Of the place**: while the link answers elsewhere, each place waits for itself.
+//!
+//! So a place that is refused again and again neither hammers the peer nor delays another: a success
+//! elsewhere does not reset its wait, and when the link is lost the scout goes at once, whatever that
+//! place waits for. A peer that is away is dialled as often with three connections as with one.
+//!
+//! # Who
+//! Wanted peers (configured, added) always; candidates when there are fewer peers than there should be:
+//! see [`topology`].
+//!
+//! # Invariants
+//! - One dial at a time for each place of a peer, by however many addresses it is known; one scout.
+//! - A wanted peer is dialled for ever and never retired.
+//! - In no minute more replacements of serving connections than the setting says. A place that has to wait
+//!   for that is served later, suspect ones first; a dead connection does not wait for it.
+//! - Nobody is retired before the successor has answered.
+//! - This node itself, and candidates that turn out to be a peer known by another address, are not dialled
+//!   again.
+//! - Memory: one entry for each wanted address, at most `max_candidates` others, and one for each linked peer.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+mod addresses;
+mod age;
+mod news;
+mod records;
+mod slots;
+mod storm;
+mod target;
+mod topology;
 
-use crate::config::{PathConfig, PeerConfig};
-use crate::error::{EndCause, EndReason};
-use crate::health::backoff::Backoff;
-use crate::health::breaker::{Breaker, BreakerState};
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use crate::config::{Config, PathConfig, PeerConfig};
+use crate::error::EndReason;
+use crate::health::breaker::BreakerState;
 use crate::id::PeerId;
 
-/// Names a wanted address for as long as the node runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct TargetId(u64);
-
-#[derive(Debug)]
-struct Target {
-    id: TargetId,
-    config: PeerConfig,
-    /// Who answered there last.
-    peer: Option<PeerId>,
-    /// The link has a connection above suspicion.
-    up: bool,
-    /// Nobody is to be dialled: it is this node itself, or the peer asked us to stay away.
-    resting_for_good: bool,
-    dialing: bool,
-    retry_at: Option<Instant>,
-    backoff: Backoff,
-    breaker: Breaker,
-    last_error: Option<EndReason>,
-    /// The last dial was made again at once because the session had changed.
-    retried: bool,
-}
+pub(crate) use addresses::rotated;
+pub(crate) use age::aged_at;
+use news::announce_breaker;
+pub use records::PeerRecord;
+pub use slots::ReplaceReason;
+pub(crate) use slots::{LinkView, Trouble};
+use storm::StormLimit;
+pub(crate) use target::TargetId;
+use target::{Busy, Dialing, Role, Target, Wish};
 
 /// What the node is to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Dial { target: TargetId, config: Box<PeerConfig> },
-    BreakerChanged { address: String, state: BreakerState },
+    /// `replaces`: the connection that serves in this place and is to be relieved.
+    Dial {
+        target: TargetId,
+        peer: Option<PeerId>,
+        slot: u8,
+        replaces: Option<Trouble>,
+        config: Box<PeerConfig>,
+    },
+    BreakerChanged {
+        address: String,
+        state: BreakerState,
+    },
+    /// Somebody better is linked and has answered.
+    Retire {
+        peer: PeerId,
+        successor: PeerId,
+    },
+}
+
+/// What the roster needs to know from the configuration.
+#[derive(Clone, Debug)]
+struct Settings {
+    us: PeerId,
+    path: PathConfig,
+    connections: u8,
+    important_connections: u8,
+    target_peers: usize,
+    max_candidates: usize,
+}
+
+/// A peer whose link serves.
+#[derive(Debug, Default)]
+struct Linked {
+    view: LinkView,
+    score: Option<f64>,
+    poor_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Roster {
-    path: PathConfig,
+    settings: Settings,
     targets: Vec<Target>,
+    /// Everybody whose link serves, strangers that dialled us included.
+    peers: BTreeMap<PeerId, Linked>,
+    storm: StormLimit,
+    exchange: Option<topology::Exchange>,
+    /// When the last exchange ended.
+    last_exchange: Option<Instant>,
     next_id: u64,
     rng: fastrand::Rng,
-    announced: VecDeque<(String, BreakerState)>,
+    announced: VecDeque<Action>,
 }
 
-/// What is known of a wanted address, for snapshots.
+/// What is known of an address that is dialled, for snapshots.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetFigures {
     pub(crate) config: PeerConfig,
     pub(crate) peer: Option<PeerId>,
+    /// Configured or added; otherwise a candidate that was chosen.
+    pub(crate) wanted: bool,
+    /// How many connections its link is to own.
+    pub(crate) connections: u8,
     pub(crate) dialing: bool,
     pub(crate) breaker: BreakerState,
     pub(crate) failures: u32,
@@ -76,168 +147,80 @@ pub(crate) struct TargetFigures {
 }
 
 impl Roster {
-    pub(crate) fn new(path: PathConfig, seed: u64) -> Self {
+    pub(crate) fn new(us: PeerId, config: &Config, seed: u64) -> Self {
         Roster {
-            path,
+            settings: Settings {
+                us,
+                path: config.path.clone(),
+                connections: config.connections,
+                important_connections: config.important_connections,
+                target_peers: config.target_peers,
+                max_candidates: config.max_candidates,
+            },
             targets: Vec::new(),
+            peers: BTreeMap::new(),
+            storm: StormLimit::new(config.max_replacements_per_minute),
+            exchange: None,
+            last_exchange: None,
             next_id: 0,
             rng: fastrand::Rng::with_seed(seed),
             announced: VecDeque::new(),
         }
     }
 
+    // --- who ------------------------------------------------------------------------------------
+
     /// A new address to keep a link to. One that is known already is dialled afresh.
     pub(crate) fn add(&mut self, config: PeerConfig, now: Instant) {
-        let path = config.path.clone().unwrap_or_else(|| self.path.clone());
-        self.targets.retain(|target| target.config.address != config.address || target.dialing);
-        self.next_id += 1;
-        self.targets.push(Target {
-            id: TargetId(self.next_id),
-            config,
-            peer: None,
-            up: false,
-            resting_for_good: false,
-            dialing: false,
-            retry_at: Some(now),
-            backoff: Backoff::new(path.backoff_first, path.backoff_max),
-            breaker: Breaker::new(path.breaker_threshold),
-            last_error: None,
-            retried: false,
-        });
-        if let Some(target) = self.targets.last_mut() {
-            // The attempt that is due now is the one at once.
-            target.backoff.not_at_once();
+        let path = config.path.as_ref().unwrap_or(&self.settings.path).clone();
+        match self.targets.iter_mut().find(|target| target.config.address == config.address) {
+            Some(known) => known.want(config, &path, now),
+            None => {
+                let id = self.next_id();
+                self.push(id, config, Role::Wanted, now);
+            }
         }
+    }
+
+    fn next_id(&mut self) -> TargetId {
+        self.next_id += 1;
+        TargetId(self.next_id)
+    }
+
+    fn push(&mut self, id: TargetId, config: PeerConfig, role: Role, now: Instant) {
+        let path = config.path.as_ref().unwrap_or(&self.settings.path);
+        self.targets.push(Target::new(id, config.clone(), role, path, now));
     }
 
     /// Gives an address up. Gives the peer that is known by no other one.
     pub(crate) fn remove_address(&mut self, address: &str) -> Option<Option<PeerId>> {
         let index = self.targets.iter().position(|target| target.config.address == address)?;
         let target = self.targets.remove(index);
-        let peer = target.peer.or(target.config.id);
-        Some(peer.filter(|peer| self.config_of(*peer).is_none()))
+        Some(target.known().filter(|peer| !self.is_kept(*peer)))
     }
 
+    /// Gives a peer up. Candidates that lead to it stay known, so that to learn them again changes nothing.
     pub(crate) fn remove(&mut self, peer: PeerId) {
-        self.targets.retain(|target| target.peer != Some(peer) && target.config.id != Some(peer));
+        self.targets.retain(|target| target.known() != Some(peer) || target.is_candidate());
+        self.handle_removed(peer);
+        self.peers.remove(&peer);
     }
 
-    /// What is due now. To be called until it gives nothing.
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
-        if let Some((address, state)) = self.announced.pop_front() {
-            return Some(Action::BreakerChanged { address, state });
-        }
-        let dialing = self.peers_dialed();
-        let due =
-            |target: &&mut Target| target.may_dial(&dialing) && target.retry_at.is_none_or(|at| at <= now);
-        let target = self.targets.iter_mut().find(due)?;
-        target.dialing = true;
-        target.retry_at = None;
-        let before = target.breaker.state();
-        target.breaker.handle_dial();
-        if target.breaker.state() != before {
-            self.announced.push_back((target.config.address.clone(), target.breaker.state()));
-        }
-        Some(Action::Dial { target: target.id, config: Box::new(target.config.clone()) })
+    /// A link to this peer is to be kept.
+    pub(crate) fn is_kept(&self, peer: PeerId) -> bool {
+        let kept = |target: &Target| target.is_wanted() || target.is_active_candidate();
+        self.targets.iter().any(|target| target.known() == Some(peer) && kept(target))
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let dialing = self.peers_dialed();
-        self.targets
-            .iter()
-            .filter(|target| target.may_dial(&dialing))
-            .filter_map(|target| target.retry_at)
-            .min()
+    /// There is an address by which this peer is dialled when it needs to be.
+    pub(crate) fn may_dial(&self, peer: PeerId) -> bool {
+        self.targets.iter().any(|target| target.known() == Some(peer) && target.is_kept())
     }
 
-    fn peers_dialed(&self) -> Vec<PeerId> {
-        self.targets.iter().filter(|target| target.dialing).filter_map(|target| target.peer).collect()
-    }
-
-    /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
-    /// longer.
-    pub(crate) fn handle_dialled(&mut self, target: TargetId, peer: PeerId) -> bool {
-        if let Some(target) = self.target_mut(target) {
-            target.dialing = false;
-            target.peer = Some(peer);
-            // Until the link says otherwise: a loss in between must count as one.
-            target.up = true;
-            target.last_error = None;
-            target.retried = false;
-        }
-        self.config_of(peer).is_some()
-    }
-
-    /// A dial has failed. Gives the wait until the next one.
-    pub(crate) fn handle_dial_failed(
-        &mut self,
-        target: TargetId,
-        reason: &EndReason,
-        now: Instant,
-    ) -> Option<Duration> {
-        let for_good = reason.cause == EndCause::SelfConnection;
-        let retry = reason.cause == EndCause::Retry;
-        let rng = &mut self.rng;
-        let target = self.targets.iter_mut().find(|candidate| candidate.id == target)?;
-        target.dialing = false;
-        target.last_error = Some(reason.clone());
-        if for_good {
-            target.resting_for_good = true;
-            return None;
-        }
-        // Once: a peer that never agrees must not be dialled in a loop.
-        if retry && !std::mem::replace(&mut target.retried, true) {
-            target.retry_at = Some(now);
-            return Some(Duration::ZERO);
-        }
-        let before = target.breaker.state();
-        target.breaker.handle_failure();
-        if target.breaker.state() != before {
-            self.announced.push_back((target.config.address.clone(), target.breaker.state()));
-        }
-        let wait = target.backoff.next(rng);
-        target.retry_at = Some(now + wait);
-        Some(wait)
-    }
-
-    /// The link to this peer has, or has no longer, a connection above suspicion.
-    pub(crate) fn handle_link(&mut self, peer: PeerId, up: bool, now: Instant) {
-        let rng = &mut self.rng;
-        for target in self.targets.iter_mut().filter(|target| target.peer == Some(peer)) {
-            if target.up && !up {
-                target.retry_at = Some(now + target.backoff.next(rng));
-            }
-            target.up = up;
-        }
-    }
-
-    /// Something of ours was answered by this peer: what went wrong before is forgiven.
-    pub(crate) fn handle_proven(&mut self, peer: PeerId) {
-        for target in self.targets.iter_mut().filter(|target| target.peer == Some(peer)) {
-            target.backoff.succeed();
-            if target.breaker.state() != BreakerState::Closed {
-                self.announced.push_back((target.config.address.clone(), BreakerState::Closed));
-            }
-            target.breaker.handle_success();
-        }
-    }
-
-    /// The peer said that it goes down: it will not be there at once.
-    pub(crate) fn handle_shutdown(&mut self, peer: PeerId) {
-        for target in self.targets.iter_mut().filter(|target| target.peer == Some(peer)) {
-            target.backoff.not_at_once();
-        }
-    }
-
-    /// The peer asked us to stay away.
-    pub(crate) fn handle_removed(&mut self, peer: PeerId) {
-        for target in self.targets.iter_mut().filter(|target| target.peer == Some(peer)) {
-            target.resting_for_good = true;
-        }
-    }
-
-    fn target_mut(&mut self, id: TargetId) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|target| target.id == id)
+    /// The settings for a peer, as far as it is known by an address.
+    pub(crate) fn config_of(&self, peer: PeerId) -> Option<&PeerConfig> {
+        let known = self.targets.iter().filter(|target| target.known() == Some(peer));
+        known.max_by_key(|target| target.is_wanted()).map(|target| &target.config)
     }
 
     /// Who answered last at this address.
@@ -245,124 +228,119 @@ impl Roster {
         self.targets.iter().find(|candidate| candidate.id == target)?.peer
     }
 
-    /// The settings for a peer, as far as it is known by a wanted address.
-    pub(crate) fn config_of(&self, peer: PeerId) -> Option<&PeerConfig> {
-        let known = |target: &&Target| target.peer == Some(peer) || target.config.id == Some(peer);
-        self.targets.iter().find(known).map(|target| &target.config)
+    // --- what is to be done ---------------------------------------------------------------------
+
+    /// What is due now. To be called until it gives nothing.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.check_exchange(now);
+        loop {
+            let action = self.announced.pop_front().or_else(|| self.dial_due(now));
+            if action.is_some() || !self.recruit(now) {
+                return action;
+            }
+        }
     }
 
-    pub(crate) fn figures(&self) -> impl Iterator<Item = TargetFigures> {
-        self.targets.iter().map(|target| TargetFigures {
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let free_at = self.storm.free_at(now);
+        let busy = self.busy();
+        let wishes = self.targets.iter().flat_map(|target| self.wishes(target, &busy));
+        let dial = wishes.filter_map(|wish| due_at(&wish, free_at)).min();
+        dial.into_iter().chain(self.next_recruit(now)).min()
+    }
+
+    /// Makes the dial that is due and matters most.
+    fn dial_due(&mut self, now: Instant) -> Option<Action> {
+        let free_at = self.storm.free_at(now);
+        let busy = self.busy();
+        // Dead connections first, among them those of peers that are away; then by reason.
+        let rank = |wish: &Wish| (wish.replaces.map(|trouble| trouble.reason), !wish.scout, wish.at);
+        let due = |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
+        let all = self.targets.iter().enumerate();
+        let due = all.flat_map(|(index, target)| {
+            self.wishes(target, &busy).filter(due).map(move |wish| (index, wish))
+        });
+        let (index, wish) = due.min_by_key(|(_, wish)| rank(wish))?;
+        let target = self.targets.get_mut(index)?;
+        let Wish { slot, scout, replaces, .. } = wish;
+        let place = target.place_mut(slot)?;
+        (place.dialing, place.retry_at) = (Some(Dialing { scout }), None);
+        if replaces.is_some() {
+            self.storm.note(now);
+        }
+        let before = target.breaker.state();
+        if scout {
+            target.breaker.handle_dial();
+        }
+        let dial = Action::Dial {
+            target: target.id,
+            peer: target.known(),
+            slot,
+            replaces,
+            config: Box::new(target.config.clone()),
+        };
+        announce_breaker(&mut self.announced, target, before);
+        Some(dial)
+    }
+
+    fn wishes(&self, target: &Target, busy: &BTreeMap<PeerId, Busy>) -> impl Iterator<Item = Wish> + use<> {
+        let peer = target.known();
+        let view = peer.and_then(|peer| self.peers.get(&peer)).map(|linked| linked.view).unwrap_or_default();
+        let busy = match peer {
+            Some(peer) => busy.get(&peer).copied().unwrap_or_default(),
+            None => target.dialing(),
+        };
+        target.wishes(view, busy, self.connections(&target.config))
+    }
+
+    /// What is under way to peers that are known, by all of their addresses.
+    fn busy(&self) -> BTreeMap<PeerId, Busy> {
+        let mut all: BTreeMap<PeerId, Busy> = BTreeMap::new();
+        for target in &self.targets {
+            let dialing = target.dialing();
+            if let Some(peer) = target.known().filter(|_| !dialing.slots.is_empty()) {
+                let busy = all.entry(peer).or_default();
+                busy.slots = busy.slots.or(dialing.slots);
+                busy.scouting |= dialing.scouting;
+            }
+        }
+        all
+    }
+
+    fn connections(&self, config: &PeerConfig) -> u8 {
+        let usual = match config.important {
+            true => self.settings.important_connections,
+            false => self.settings.connections,
+        };
+        config.connections.unwrap_or(usual)
+    }
+
+    // --- for snapshots --------------------------------------------------------------------------
+
+    /// Replacements of serving connections that were begun in the last minute.
+    pub(crate) fn replacements(&self, now: Instant) -> usize {
+        self.storm.in_last_minute(now)
+    }
+
+    pub(crate) fn figures(&self, now: Instant) -> Vec<TargetFigures> {
+        let (free_at, busy) = (self.storm.free_at(now), self.busy());
+        let shown = |target: &&Target| target.is_wanted() || target.is_active_candidate();
+        let figures = |target: &Target| TargetFigures {
             config: target.config.clone(),
-            peer: target.peer.or(target.config.id),
-            dialing: target.dialing,
+            peer: target.known(),
+            wanted: target.is_wanted(),
+            connections: self.connections(&target.config),
+            dialing: !target.dialing().slots.is_empty(),
             breaker: target.breaker.state(),
             failures: target.breaker.failures(),
-            retry_at: target.retry_at.filter(|_| target.wants_dial()),
+            retry_at: self.wishes(target, &busy).map(|wish| due_at(&wish, free_at).unwrap_or(now)).min(),
             last_error: target.last_error.clone(),
-        })
+        };
+        self.targets.iter().filter(shown).map(figures).collect()
     }
 }
 
-impl Target {
-    /// Two addresses may belong to one peer: one dial at a time is enough.
-    fn may_dial(&self, dialing: &[PeerId]) -> bool {
-        self.wants_dial() && self.peer.is_none_or(|peer| !dialing.contains(&peer))
-    }
-
-    fn wants_dial(&self) -> bool {
-        !self.up && !self.dialing && !self.resting_for_good
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
-mod tests {
-    use super::*;
-
-    fn roster() -> (Roster, Instant) {
-        let now = Instant::now();
-        let mut roster = Roster::new(PathConfig::default(), 1);
-        roster.add(PeerConfig::new("a:1"), now);
-        (roster, now)
-    }
-
-    fn dial(roster: &mut Roster, now: Instant) -> Option<TargetId> {
-        loop {
-            match roster.poll(now)? {
-                Action::Dial { target, .. } => return Some(target),
-                Action::BreakerChanged { .. } => {}
-            }
-        }
-    }
-
-    fn reason(cause: EndCause) -> EndReason {
-        EndReason::new(crate::error::Initiator::Library, cause)
-    }
-
-    const PEER: PeerId = PeerId::from_bytes([1; 32]);
-
-    #[test]
-    fn dials_at_once_and_only_once_at_a_time() {
-        let (mut roster, now) = roster();
-        assert!(dial(&mut roster, now).is_some());
-        assert!(dial(&mut roster, now + Duration::from_secs(100)).is_none());
-    }
-
-    #[test]
-    fn a_proven_link_that_is_lost_is_dialled_at_once() {
-        let (mut roster, now) = roster();
-        for _ in 0..50 {
-            let target = dial(&mut roster, now).expect("at once");
-            roster.handle_dialled(target, PEER);
-            roster.handle_link(PEER, true, now);
-            assert!(dial(&mut roster, now).is_none());
-            roster.handle_proven(PEER);
-            roster.handle_link(PEER, false, now);
-        }
-    }
-
-    #[test]
-    fn a_peer_that_accepts_and_leaves_in_a_loop_is_backed_off() {
-        let (mut roster, mut now) = roster();
-        let start = now;
-        for _ in 0..20 {
-            let target = loop {
-                match dial(&mut roster, now) {
-                    Some(target) => break target,
-                    None => now = roster.next_timeout().expect("for ever"),
-                }
-            };
-            roster.handle_dialled(target, PEER);
-            roster.handle_link(PEER, true, now);
-            roster.handle_link(PEER, false, now);
-        }
-        assert!(now - start > Duration::from_secs(60), "{:?}", now - start);
-    }
-
-    #[test]
-    fn the_breaker_opens_and_is_tried_for_ever() {
-        let (mut roster, mut now) = roster();
-        let mut states = Vec::new();
-        for _ in 0..500 {
-            match roster.poll(now) {
-                Some(Action::Dial { target, .. }) => {
-                    roster.handle_dial_failed(target, &reason(EndCause::Closed), now);
-                }
-                Some(Action::BreakerChanged { state, .. }) => states.push(state),
-                None => now = roster.next_timeout().expect("for ever"),
-            }
-        }
-        assert_eq!(states[..3], [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Open]);
-        assert!(states.len() > 100);
-    }
-
-    #[test]
-    fn this_node_itself_is_not_dialled_again() {
-        let (mut roster, now) = roster();
-        let target = dial(&mut roster, now).unwrap();
-        assert_eq!(roster.handle_dial_failed(target, &reason(EndCause::SelfConnection), now), None);
-        assert!(roster.next_timeout().is_none());
-        assert!(dial(&mut roster, now + Duration::from_secs(3600)).is_none());
-    }
+/// When a dial may be made; `None`: now. Only those that relieve a serving connection are limited.
+fn due_at(wish: &Wish, free_at: Option<Instant>) -> Option<Instant> {
+    wish.at.max(free_at.filter(|_| wish.replaces.is_some()))
 }

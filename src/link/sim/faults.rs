@@ -56,8 +56,8 @@ impl World {
             }
             // Only who dials can replace.
             10 if self.plan.dials[side] => {
-                let id = self.conns[conn].ends[side].id;
-                self.sides[side].link.retire(id);
+                let slot = self.conns[conn].slot;
+                self.dial(side, slot, true);
             }
             11 => {
                 let (id, poor) = (self.conns[conn].ends[side].id, self.rng.bool());

@@ -24,7 +24,7 @@ impl World {
             });
             let mut conns = self.sides[side].link.conns().iter().filter(|conn| conn.slot == slot);
             let serves = conns.clone().any(|conn| conn.is_serving());
-            if !dialling && !conns.any(|conn| conn.is_good()) {
+            if !dialling && !conns.any(|conn| conn.is_up() && !conn.poor) {
                 self.dial(side, slot, serves);
             }
         }

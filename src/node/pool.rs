@@ -1,0 +1,99 @@
+//! The pool of a link as the roster sees it, and which of its connections are to be replaced.
+
+use std::time::Instant;
+
+use crate::error::ReplaceError;
+use crate::id::PeerId;
+use crate::link::conns::Conn;
+use crate::roster::{LinkView, ReplaceReason, Trouble, aged_at};
+
+use super::core::Core;
+use super::link::{self, Life, LinkHandle};
+
+/// What the roster is to be told of a link.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// If it has changed.
+    view: Option<LinkView>,
+    /// Places with a connection that was proven since.
+    proofs: Vec<u8>,
+}
+
+/// What is new on a link. It counts as told.
+pub(crate) fn news(state: &mut link::Core) -> News {
+    let view = view(state);
+    let (conns, life) = (state.link.conns(), &mut state.life);
+    let new = |conn: &&Conn| conn.proven && !life.proofs.contains(&conn.id);
+    let new: Vec<_> = conns.iter().filter(new).map(|conn| (conn.id, conn.slot)).collect();
+    life.proofs.extend(new.iter().map(|(id, _)| *id));
+    let changed = life.announced_to_roster.replace(view) != Some(view);
+    News { view: changed.then_some(view), proofs: new.into_iter().map(|(_, slot)| slot).collect() }
+}
+
+pub(crate) fn tell(core: &Core, peer: PeerId, news: News, now: Instant) {
+    let mut roster = core.roster.lock();
+    news.proofs.into_iter().for_each(|slot| roster.handle_proven(peer, slot, now));
+    news.view.into_iter().for_each(|view| roster.handle_link(peer, view, now));
+}
+
+fn view(state: &link::Core) -> LinkView {
+    let mut view = LinkView::default();
+    for handle in &state.conns {
+        let conns = state.link.conns();
+        let Some(conn) = conns.iter().find(|conn| conn.id == handle.id && conn.is_serving()) else {
+            continue;
+        };
+        view.addr = view.addr.or(Some(handle.addr));
+        match why_replaced(conn, &state.life) {
+            None => view.good.insert(conn.slot),
+            Some(reason) => {
+                view.set_trouble(conn.slot, Trouble { conn: conn.id, addr: handle.addr, reason });
+            }
+        }
+    }
+    view
+}
+
+/// Why a connection that serves needs a successor, if it does.
+fn why_replaced(conn: &Conn, life: &Life) -> Option<ReplaceReason> {
+    if !conn.is_up() {
+        return Some(ReplaceReason::Suspect);
+    }
+    let retiring = life.retiring.iter().find(|(id, _)| *id == conn.id).map(|(_, reason)| *reason);
+    conn.poor.then_some(ReplaceReason::Poor).or(retiring)
+}
+
+/// Sees to the successors of connections that this node dialled and that are old. Gives when the next one is.
+pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<Instant> {
+    let (aged, next) = link.look(|core| {
+        let max_age = core.path.max_age?;
+        let young = |id| core.life.retiring.iter().all(|(retiring, _)| *retiring != id);
+        let dialled = core.conns.iter().filter(|conn| conn.dialled && young(conn.id));
+        let due = dialled.map(|conn| (conn.id, aged_at(conn.opened, max_age, conn.id, seed)));
+        let (aged, later): (Vec<_>, Vec<_>) = due.partition(|(_, at)| *at <= now);
+        Some((aged, later.into_iter().map(|(_, at)| at).min()))
+    })?;
+    aged.into_iter().for_each(|(conn, _)| link.retire(conn, ReplaceReason::Aged));
+    next
+}
+
+impl Core {
+    /// Every connection of this link is to be replaced. Gives how many those are.
+    pub(crate) fn replace(&self, peer: PeerId) -> Result<usize, ReplaceError> {
+        let link = self.link(peer).ok_or(ReplaceError::NotConnected)?;
+        let serving = |core: &link::Core| {
+            let serving = core.link.conns().iter().filter(|conn| conn.is_serving());
+            serving.map(|conn| conn.id).collect::<Vec<_>>()
+        };
+        let serving = link.look(serving);
+        if serving.is_empty() {
+            return Err(ReplaceError::NotConnected);
+        }
+        if !self.roster.lock().may_dial(peer) {
+            return Err(ReplaceError::NoAddress);
+        }
+        serving.iter().for_each(|conn| link.retire(*conn, ReplaceReason::Asked));
+        self.hub.alarm.now();
+        Ok(serving.len())
+    }
+}

@@ -1,0 +1,128 @@
+//! What the roster is told: what became of dials, and what has changed on links.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::error::{EndCause, EndReason};
+use crate::health::breaker::BreakerState;
+use crate::id::PeerId;
+
+use super::slots::LinkView;
+use super::target::{Target, TargetId};
+use super::{Action, Roster};
+
+impl Roster {
+    /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
+    /// longer.
+    pub(crate) fn handle_dialled(&mut self, target: TargetId, slot: u8, peer: PeerId, now: Instant) -> bool {
+        let known_otherwise = self
+            .targets
+            .iter()
+            .any(|other| other.id != target && other.known() == Some(peer) && other.is_kept());
+        if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
+            if let Some(place) = target.place_mut(slot) {
+                (place.dialing, place.retried) = (None, false);
+            }
+            target.peer = Some(peer);
+            target.last_error = None;
+            target.memory.handle_seen(now);
+            if target.is_candidate() && known_otherwise {
+                target.rest(now);
+            }
+            // Until the link says otherwise: a loss in between must count as one.
+            self.peers.entry(peer).or_default().view.good.insert(slot);
+        }
+        self.is_kept(peer)
+    }
+
+    /// A dial has failed. Gives the wait until the next one; `None` when it depends on something else.
+    pub(crate) fn handle_dial_failed(
+        &mut self,
+        target: TargetId,
+        slot: u8,
+        reason: &EndReason,
+        now: Instant,
+    ) -> Option<Duration> {
+        let index = self.targets.iter().position(|candidate| candidate.id == target)?;
+        let target = self.targets.get_mut(index)?;
+        target.last_error = Some(reason.clone());
+        if reason.cause == EndCause::SelfConnection {
+            target.barred = true;
+            target.place_mut(slot)?.dialing = None;
+            self.settle_candidate(index, now);
+            return None;
+        }
+        // Once: a peer that never agrees must not be dialled in a loop.
+        if reason.cause == EndCause::Retry && target.retry(slot, now) {
+            return Some(Duration::ZERO);
+        }
+        let before = target.breaker.state();
+        // What this node lacked says nothing of the peer.
+        let counts = !matches!(reason.cause, EndCause::Full | EndCause::Shutdown | EndCause::Panic);
+        let wait = target.handle_failed(slot, now, counts, &mut self.rng);
+        announce_breaker(&mut self.announced, target, before);
+        self.settle_candidate(index, now);
+        wait.filter(|_| self.targets.get(index).is_some_and(Target::is_kept))
+    }
+
+    /// What serves on the link to this peer is another than before.
+    pub(crate) fn handle_link(&mut self, peer: PeerId, view: LinkView, now: Instant) {
+        let old = self.peers.get(&peer).map(|linked| linked.view).unwrap_or_default();
+        let score = self.peers.get(&peer).and_then(|linked| linked.score);
+        match view.is_linked() {
+            true => self.peers.entry(peer).or_default().view = view,
+            false => drop(self.peers.remove(&peer)),
+        }
+        for index in 0..self.targets.len() {
+            let Some(target) = self.targets.get_mut(index) else { continue };
+            if target.known() == Some(peer) {
+                target.handle_link(&old, &view, now, &mut self.rng);
+                target.memory.score = score.or(target.memory.score);
+                self.settle_candidate(index, now);
+            }
+        }
+    }
+
+    /// A candidate that is not to be dialled at once makes room for others.
+    fn settle_candidate(&mut self, index: usize, now: Instant) {
+        let Some(target) = self.targets.get_mut(index) else { return };
+        let is_linked = target.known().is_some_and(|peer| self.peers.contains_key(&peer));
+        let rests = target.barred || (target.retry_at > now && !is_linked);
+        if target.is_active_candidate() && target.dialing().slots.is_empty() && rests {
+            target.rest(target.retry_at);
+        }
+    }
+
+    /// Something of ours was answered over a connection in this place, for the first time: what went wrong
+    /// before is forgiven. To be told once for each connection.
+    pub(crate) fn handle_proven(&mut self, peer: PeerId, slot: u8, now: Instant) {
+        for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
+            let before = target.breaker.state();
+            target.handle_proven(slot);
+            announce_breaker(&mut self.announced, target, before);
+        }
+        self.complete_exchange(peer, now);
+    }
+
+    /// The peer said that it goes down, or has no room: it will not be there at once.
+    pub(crate) fn handle_shutdown(&mut self, peer: PeerId) {
+        self.targets.iter_mut().filter(|target| target.known() == Some(peer)).for_each(Target::not_at_once);
+    }
+
+    /// The peer asked us to stay away.
+    pub(crate) fn handle_removed(&mut self, peer: PeerId) {
+        for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
+            target.barred = true;
+            if target.is_active_candidate() {
+                target.rest(target.retry_at);
+            }
+        }
+    }
+}
+
+pub(super) fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
+    let state = target.breaker.state();
+    if state != before {
+        announced.push_back(Action::BreakerChanged { address: target.config.address.clone(), state });
+    }
+}

@@ -1,0 +1,116 @@
+//! What is remembered of a peer, also from one life of the node to the next.
+//!
+//! A record prefers, and does nothing else: it bars nobody, and who it says a peer was is not believed.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::PeerId;
+
+/// What is thought of somebody of whom nothing is known.
+const UNKNOWN: f64 = 0.5;
+/// After so long half of what was known has no weight any more.
+const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// What a node knows of a peer: to be kept by the application and given to the node's next life
+/// ([`Builder::records`](crate::Builder::records)).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PeerRecord {
+    /// Its addresses, as `host:port`; the first is what it is known by.
+    pub addresses: Vec<String>,
+    /// Who answered there last.
+    pub peer: Option<PeerId>,
+    /// How well it did, from 0 to 1, when it was linked last. `None` if it never was.
+    pub score: Option<f64>,
+    /// Dials that failed since it answered last.
+    pub failures: u32,
+    /// The time between pings that its path was found to need.
+    pub ping_interval: Option<Duration>,
+    /// How long ago it was linked last. `None` if it never was.
+    pub last_seen: Option<Duration>,
+}
+
+impl PeerRecord {
+    /// Nothing but an address.
+    pub fn new(address: impl Into<String>) -> Self {
+        PeerRecord { addresses: vec![address.into()], ..PeerRecord::default() }
+    }
+}
+
+/// The same while the node runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) score: Option<f64>,
+    pub(super) failures: u32,
+    pub(super) ping_interval: Option<Duration>,
+    /// How long ago it was seen, at that instant.
+    seen: Option<(Duration, Instant)>,
+}
+
+impl Memory {
+    pub(super) fn restored(record: &PeerRecord, now: Instant) -> Self {
+        Memory {
+            // What comes out of a file may be anything, not a number included.
+            score: record.score.filter(|score| score.is_finite()).map(|score| score.clamp(0.0, 1.0)),
+            failures: record.failures,
+            ping_interval: record.ping_interval,
+            seen: record.last_seen.map(|age| (age, now)),
+        }
+    }
+
+    pub(super) fn handle_seen(&mut self, now: Instant) {
+        self.seen = Some((Duration::ZERO, now));
+        self.failures = 0;
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.seen.map(|(age, at)| age.saturating_add(now.saturating_duration_since(at)))
+    }
+
+    /// How promising it is to dial this peer, from 0 to 1: half for somebody unknown, and towards that the
+    /// longer ago it was seen; divided for each dial that failed since.
+    pub(super) fn promise(&self, now: Instant) -> f64 {
+        let halves = self.age(now).map_or(0.0, |age| age.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let known = self.score.unwrap_or(UNKNOWN) - UNKNOWN;
+        (UNKNOWN + known * 0.5f64.powf(halves)) / f64::from(self.failures.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_record_is_better_than_none_and_none_better_than_a_bad_one() {
+        let now = Instant::now();
+        let of = |score, failures, days: u64| {
+            let last_seen = Some(Duration::from_secs(days * 24 * 3600));
+            Memory::restored(&PeerRecord { score, failures, last_seen, ..PeerRecord::default() }, now)
+                .promise(now)
+        };
+        let unknown = Memory::default().promise(now);
+        assert!(of(Some(0.9), 0, 0) > of(Some(0.9), 0, 3) && of(Some(0.9), 0, 3) > unknown);
+        assert!(of(Some(0.1), 0, 0) < unknown && of(Some(0.9), 1, 0) < unknown);
+        assert!(of(None, 3, 0) < of(None, 2, 0));
+        assert_eq!(of(Some(f64::NAN), 0, 0), unknown);
+        assert_eq!(of(Some(7.0), 0, 0), 1.0);
+    }
+
+    #[test]
+    fn a_record_survives_a_file() {
+        let record = PeerRecord {
+            peer: Some(PeerId::from_bytes([3; 32])),
+            score: Some(0.25),
+            last_seen: Some(Duration::from_secs(7)),
+            ..PeerRecord::new("a:1")
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<PeerRecord>(&text).unwrap(), record);
+        let short: PeerRecord = serde_json::from_str(r#"{"addresses":["a:1"]}"#).unwrap();
+        assert_eq!(short, PeerRecord::new("a:1"));
+    }
+}

@@ -1,0 +1,289 @@
+//! One address to dial: what is planned for each place of the pool behind it.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{PathConfig, PeerConfig};
+use crate::error::EndReason;
+use crate::health::backoff::Backoff;
+use crate::health::breaker::Breaker;
+use crate::id::PeerId;
+
+use super::addresses::Group;
+use super::records::Memory;
+use super::slots::{LinkView, ReplaceReason, Slots, Trouble};
+use crate::lane::MAX_SLOTS;
+
+/// Names an address for as long as the node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TargetId(pub(super) u64);
+
+/// A candidate that was just dialled in vain is one of many: it is left alone for longer than a peer that is
+/// wanted, by these factors for the first and the longest wait.
+const CANDIDATE_FIRST: u32 = 4;
+const CANDIDATE_MAX: u32 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Configured or added: dialled for ever, never retired.
+    Wanted,
+    /// Learned. Dialled only while it is active: chosen, and linked or on the way to be.
+    Candidate { active: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) id: TargetId,
+    pub(super) config: PeerConfig,
+    pub(super) group: Group,
+    pub(super) role: Role,
+    /// Who answered there last.
+    pub(super) peer: Option<PeerId>,
+    /// Nobody is to be dialled: it is this node itself, or somebody asked us to stay away.
+    pub(super) barred: bool,
+    pub(super) places: [Place; MAX_SLOTS as usize],
+    /// The next attempt while nothing answers on the link; of a candidate at rest, when it may be chosen.
+    pub(super) retry_at: Instant,
+    pub(super) backoff: Backoff,
+    pub(super) breaker: Breaker,
+    pub(super) last_error: Option<EndReason>,
+    pub(super) memory: Memory,
+}
+
+/// What is planned for one place of the pool.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) dialing: Option<Dialing>,
+    /// The next attempt while the link answers elsewhere; `None`: at once.
+    pub(super) retry_at: Option<Instant>,
+    pub(super) backoff: Backoff,
+    /// The last dial was made again at once because the session had changed.
+    pub(super) retried: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialing {
+    /// Made because nothing answered on the link: it speaks for the peer, not only for the place.
+    pub(super) scout: bool,
+}
+
+/// What is under way to one peer, by whichever of its addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Busy {
+    pub(super) slots: Slots,
+    pub(super) scouting: bool,
+}
+
+/// A dial that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) slot: u8,
+    /// `None`: at once.
+    pub(super) at: Option<Instant>,
+    pub(super) scout: bool,
+    pub(super) replaces: Option<Trouble>,
+}
+
+impl Target {
+    pub(super) fn new(id: TargetId, config: PeerConfig, role: Role, path: &PathConfig, now: Instant) -> Self {
+        let place = || Place {
+            dialing: None,
+            retry_at: None,
+            backoff: Backoff::new(path.backoff_first, path.backoff_max),
+            retried: false,
+        };
+        Target {
+            id,
+            group: Group::of(&config.address),
+            config,
+            role,
+            peer: None,
+            barred: false,
+            places: [place(), place(), place()],
+            retry_at: now,
+            backoff: backoff_of(role, path),
+            breaker: Breaker::new(path.breaker_threshold),
+            last_error: None,
+            memory: Memory::default(),
+        }
+    }
+
+    /// The application asks for it (again): it is dialled now, whatever was before.
+    pub(super) fn want(&mut self, config: PeerConfig, path: &PathConfig, now: Instant) {
+        if config.id.is_some() && config.id != self.peer {
+            self.peer = None;
+        }
+        self.config = config;
+        self.role = Role::Wanted;
+        self.barred = false;
+        self.retry_at = now;
+        self.backoff = backoff_of(self.role, path);
+        self.breaker = Breaker::new(path.breaker_threshold);
+        for place in &mut self.places {
+            (place.retry_at, place.retried) = (None, false);
+            place.backoff = Backoff::new(path.backoff_first, path.backoff_max);
+        }
+    }
+
+    /// Who is behind it, as far as anybody knows.
+    pub(super) fn known(&self) -> Option<PeerId> {
+        self.peer.or(self.config.id)
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.role == Role::Wanted
+    }
+
+    pub(super) fn is_candidate(&self) -> bool {
+        !self.is_wanted()
+    }
+
+    pub(super) fn is_active_candidate(&self) -> bool {
+        self.role == Role::Candidate { active: true }
+    }
+
+    /// Connections to it are to be made.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.barred && self.role != Role::Candidate { active: false }
+    }
+
+    /// A candidate is not to be dialled until it is chosen again, at the earliest at `until`.
+    pub(super) fn rest(&mut self, until: Instant) {
+        self.role = Role::Candidate { active: false };
+        self.retry_at = until;
+    }
+
+    pub(super) fn place_mut(&mut self, slot: u8) -> Option<&mut Place> {
+        self.places.get_mut(usize::from(slot))
+    }
+
+    pub(super) fn dialing(&self) -> Busy {
+        let mut busy = Busy::default();
+        for (slot, dialing) in
+            (0u8..).zip(&self.places).filter_map(|(slot, place)| Some((slot, place.dialing?)))
+        {
+            busy.slots.insert(slot);
+            busy.scouting |= dialing.scout;
+        }
+        busy
+    }
+
+    /// The dials that its link needs and that are not under way. `wanted`: how many connections it is to own.
+    pub(super) fn wishes(
+        &self,
+        view: LinkView,
+        busy: Busy,
+        wanted: u8,
+    ) -> impl Iterator<Item = Wish> + use<> {
+        let mut wishes = [None; MAX_SLOTS as usize];
+        let needs = |slot: u8| match view.trouble(slot) {
+            Some(trouble) if slot < wanted || trouble.reason == ReplaceReason::Asked => Some(Some(trouble)),
+            None if slot < wanted && !view.good.contains(slot) => Some(None),
+            _ => None,
+        };
+        let scouting = !answers(&view);
+        if self.is_kept() && !(scouting && busy.scouting) {
+            for (slot, (wish, place)) in (0u8..).zip(wishes.iter_mut().zip(&self.places)) {
+                if !busy.slots.contains(slot)
+                    && let Some(replaces) = needs(slot)
+                {
+                    let at = if scouting { Some(self.retry_at) } else { place.retry_at };
+                    *wish = Some(Wish { slot, at, scout: scouting, replaces });
+                }
+            }
+        }
+        // While nothing answers one dial tells whether the peer is there, rather one that replaces nobody.
+        let scout = wishes.iter().flatten().min_by_key(|wish| (wish.replaces.is_some(), wish.slot)).copied();
+        if scouting {
+            wishes = [scout, None, None];
+        }
+        wishes.into_iter().flatten()
+    }
+
+    /// The link has changed.
+    pub(super) fn handle_link(
+        &mut self,
+        old: &LinkView,
+        new: &LinkView,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        for (slot, place) in (0u8..).zip(&mut self.places) {
+            if old.good.contains(slot) && !new.good.contains(slot) {
+                place.retry_at = Some(now + place.backoff.next(rng));
+            }
+        }
+        if answers(old) && !answers(new) {
+            self.retry_at = now + self.backoff.next(rng);
+        }
+        if old.is_linked() || new.is_linked() {
+            self.memory.handle_seen(now);
+        }
+    }
+
+    /// A dial to this place has failed. Gives the wait until the next one; `None` when none was under way.
+    pub(super) fn handle_failed(
+        &mut self,
+        slot: u8,
+        now: Instant,
+        counts: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
+        let place = self.place_mut(slot)?;
+        let dialing = place.dialing.take()?;
+        if !dialing.scout {
+            let wait = place.backoff.next(rng);
+            place.retry_at = Some(now + wait);
+            return Some(wait);
+        }
+        let wait = self.backoff.next(rng);
+        self.retry_at = now + wait;
+        if let Some(place) = self.place_mut(slot) {
+            place.retry_at = Some(now + wait);
+        }
+        self.breaker.handle_failure();
+        self.memory.failures = self.memory.failures.saturating_add(u32::from(counts));
+        Some(wait)
+    }
+
+    /// A dial of one place is to be made again at once; false if it was already.
+    pub(super) fn retry(&mut self, slot: u8, now: Instant) -> bool {
+        let Some(place) = self.place_mut(slot).filter(|place| place.dialing.is_some() && !place.retried)
+        else {
+            return false;
+        };
+        (place.dialing, place.retry_at, place.retried) = (None, Some(now), true);
+        self.retry_at = now;
+        true
+    }
+
+    pub(super) fn handle_proven(&mut self, slot: u8) {
+        if let Some(place) = self.place_mut(slot) {
+            place.backoff.succeed();
+        }
+        self.backoff.succeed();
+        self.breaker.handle_success();
+    }
+
+    pub(super) fn not_at_once(&mut self) {
+        self.backoff.not_at_once();
+        self.places.iter_mut().for_each(|place| place.backoff.not_at_once());
+    }
+}
+
+/// Whether anything on the link answers: a connection that is old or poor does, a suspect one does not.
+fn answers(view: &LinkView) -> bool {
+    let answering = |trouble: &Trouble| trouble.reason != ReplaceReason::Suspect;
+    !view.good.is_empty() || view.troubled.iter().flatten().any(answering)
+}
+
+/// The attempt that is due when it is made is the one at once.
+fn backoff_of(role: Role, path: &PathConfig) -> Backoff {
+    let (first, max) = match role {
+        Role::Wanted => (1, 1),
+        Role::Candidate { .. } => (CANDIDATE_FIRST, CANDIDATE_MAX),
+    };
+    let mut backoff =
+        Backoff::new(path.backoff_first.saturating_mul(first), path.backoff_max.saturating_mul(max));
+    backoff.not_at_once();
+    backoff
+}

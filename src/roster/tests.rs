@@ -1,0 +1,476 @@
+//! What the roster does in small stories, told step by step.
+
+#![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, PeerConfig};
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::health::breaker::BreakerState;
+use crate::id::{ConnId, PeerId};
+
+use super::slots::{LinkView, ReplaceReason, Trouble};
+use super::{Action, Roster, TargetId};
+
+const US: PeerId = PeerId::from_bytes([0; 32]);
+const PEER: PeerId = PeerId::from_bytes([1; 32]);
+const OTHER: PeerId = PeerId::from_bytes([2; 32]);
+const S: Duration = Duration::from_secs(1);
+
+fn roster_with(change: impl FnOnce(&mut Config)) -> (Roster, Instant) {
+    let mut config = Config::default();
+    change(&mut config);
+    (Roster::new(US, &config, 1), Instant::now())
+}
+
+fn roster() -> (Roster, Instant) {
+    let (mut roster, now) = roster_with(|_| {});
+    roster.add(PeerConfig::new("a:1"), now);
+    (roster, now)
+}
+
+/// With a pool of two that is linked, and has proved itself.
+fn pool() -> (Roster, Instant, TargetId) {
+    let (mut roster, now) = roster_with(|config| config.connections = 2);
+    roster.add(PeerConfig::new("a:1"), now);
+    let (target, slot) = dial(&mut roster, now).expect("the scout");
+    assert_eq!(slot, 0);
+    assert_eq!(dial(&mut roster, now), None, "one scout tells enough");
+    roster.handle_dialled(target, 0, PEER, now);
+    assert_eq!(dial(&mut roster, now), Some((target, 1)), "the scout is there");
+    roster.handle_dialled(target, 1, PEER, now);
+    roster.handle_link(PEER, good(&[0, 1]), now);
+    [0, 1].into_iter().for_each(|slot| roster.handle_proven(PEER, slot, now));
+    (roster, now, target)
+}
+
+fn dial(roster: &mut Roster, now: Instant) -> Option<(TargetId, u8)> {
+    dial_with(roster, now).map(|(target, slot, _)| (target, slot))
+}
+
+fn dial_with(roster: &mut Roster, now: Instant) -> Option<(TargetId, u8, Option<ReplaceReason>)> {
+    loop {
+        match roster.poll(now)? {
+            Action::Dial { target, slot, replaces, .. } => {
+                return Some((target, slot, replaces.map(|trouble| trouble.reason)));
+            }
+            Action::BreakerChanged { .. } => {}
+            Action::Retire { .. } => panic!("nobody is retired here"),
+        }
+    }
+}
+
+fn good(slots: &[u8]) -> LinkView {
+    let mut view = LinkView::default();
+    slots.iter().for_each(|slot| view.good.insert(*slot));
+    view
+}
+
+fn troubled(mut view: LinkView, slot: u8, reason: ReplaceReason) -> LinkView {
+    view.set_trouble(
+        slot,
+        Trouble { conn: ConnId(u64::from(slot)), addr: ([10, 0, 0, 1], 1).into(), reason },
+    );
+    view
+}
+
+fn reason(cause: EndCause) -> EndReason {
+    EndReason::new(Initiator::Library, cause)
+}
+
+fn refused(roster: &mut Roster, (target, slot): (TargetId, u8), now: Instant) -> Option<Duration> {
+    roster.handle_dial_failed(target, slot, &reason(EndCause::Closed), now)
+}
+
+// --- one connection -----------------------------------------------------------------------------
+
+#[test]
+fn dials_at_once_and_only_once_at_a_time() {
+    let (mut roster, now) = roster();
+    assert!(dial(&mut roster, now).is_some());
+    assert!(dial(&mut roster, now + 100 * S).is_none());
+}
+
+#[test]
+fn a_proven_link_that_is_lost_is_dialled_at_once() {
+    let (mut roster, now) = roster();
+    for _ in 0..50 {
+        let (target, slot) = dial(&mut roster, now).expect("at once");
+        roster.handle_dialled(target, slot, PEER, now);
+        roster.handle_link(PEER, good(&[0]), now);
+        assert!(dial(&mut roster, now).is_none());
+        roster.handle_proven(PEER, 0, now);
+        roster.handle_link(PEER, LinkView::default(), now);
+    }
+}
+
+#[test]
+fn a_peer_that_accepts_and_leaves_in_a_loop_is_backed_off() {
+    for connections in 1..=3 {
+        let (mut roster, start) = roster_with(|config| config.connections = connections);
+        roster.add(PeerConfig::new("a:1"), start);
+        let (mut now, mut dials) = (start, 0);
+        while now < start + 600 * S {
+            let Some((target, slot)) = dial(&mut roster, now) else {
+                now = roster.next_timeout(now).expect("for ever");
+                continue;
+            };
+            dials += 1;
+            roster.handle_dialled(target, slot, PEER, now);
+            roster.handle_link(PEER, good(&[slot]), now);
+            roster.handle_link(PEER, LinkView::default(), now);
+        }
+        assert!((10..=30 + 30 * u32::from(connections)).contains(&dials), "{connections}: {dials}");
+    }
+}
+
+#[test]
+fn the_breaker_opens_and_is_tried_for_ever() {
+    let (mut roster, mut now) = roster();
+    let mut states = Vec::new();
+    for _ in 0..500 {
+        match roster.poll(now) {
+            Some(Action::Dial { target, slot, .. }) => {
+                refused(&mut roster, (target, slot), now);
+            }
+            Some(Action::BreakerChanged { state, .. }) => states.push(state),
+            Some(Action::Retire { .. }) => panic!("a wanted peer is not retired"),
+            None => now = roster.next_timeout(now).expect("for ever"),
+        }
+    }
+    assert_eq!(states[..3], [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Open]);
+    assert!(states.len() > 100);
+}
+
+#[test]
+fn this_node_itself_is_not_dialled_again() {
+    let (mut roster, now) = roster();
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    assert_eq!(roster.handle_dial_failed(target, slot, &reason(EndCause::SelfConnection), now), None);
+    assert!(roster.next_timeout(now).is_none());
+    assert!(dial(&mut roster, now + 3600 * S).is_none());
+}
+
+#[test]
+fn a_goodbye_is_not_answered_with_a_dial_at_once() {
+    let (mut roster, now) = roster();
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.handle_proven(PEER, 0, now);
+    roster.handle_shutdown(PEER);
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert_eq!(dial(&mut roster, now), None);
+    let later = roster.next_timeout(now).unwrap();
+    assert!(dial(&mut roster, later).is_some());
+}
+
+#[test]
+fn who_asked_us_to_stay_away_is_dialled_when_the_application_asks() {
+    let (mut roster, now) = roster();
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.handle_removed(PEER);
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert!(!roster.may_dial(PEER));
+    assert_eq!((dial(&mut roster, now + 3600 * S), roster.next_timeout(now)), (None, None));
+    roster.add(PeerConfig::new("a:1"), now);
+    assert!(dial(&mut roster, now).is_some());
+}
+
+#[test]
+fn two_addresses_of_one_peer_are_dialled_one_at_a_time() {
+    let (mut roster, now) = roster();
+    roster.add(PeerConfig::new("b:1"), now);
+    for _ in 0..2 {
+        let (target, slot) = dial(&mut roster, now).unwrap();
+        roster.handle_dialled(target, slot, PEER, now);
+    }
+    roster.handle_proven(PEER, 0, now);
+    roster.handle_link(PEER, LinkView::default(), now);
+    let first = dial(&mut roster, now).expect("at once");
+    assert_eq!(dial(&mut roster, now), None);
+    refused(&mut roster, first, now);
+    assert_ne!(dial(&mut roster, now).expect("the other address").0, first.0);
+}
+
+// --- pools --------------------------------------------------------------------------------------
+
+#[test]
+fn an_important_peer_has_more_connections_unless_it_says_otherwise() {
+    for (important, own, expected) in
+        [(false, None, 1), (true, None, 2), (true, Some(1), 1), (false, Some(3), 3)]
+    {
+        let (mut roster, now) = roster_with(|_| {});
+        roster.add(PeerConfig { important, connections: own, ..PeerConfig::new("a:1") }, now);
+        let mut slots = Vec::new();
+        while let Some((target, slot)) = dial(&mut roster, now) {
+            roster.handle_dialled(target, slot, PEER, now);
+            slots.push(slot);
+        }
+        assert_eq!(slots, (0..expected).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_place_that_is_refused_again_and_again_does_not_delay_the_other() {
+    let (mut roster, mut now, target) = pool();
+    roster.handle_link(PEER, good(&[0]), now);
+    for _ in 0..10 {
+        assert_eq!(dial(&mut roster, now), Some((target, 1)));
+        refused(&mut roster, (target, 1), now);
+        now = roster.next_timeout(now).unwrap();
+    }
+    assert_eq!(dial(&mut roster, now), Some((target, 1)));
+    // Its dial hangs while the other connection dies.
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert_eq!(dial(&mut roster, now), Some((target, 0)), "at once");
+}
+
+#[test]
+fn a_success_elsewhere_does_not_make_a_refused_place_be_hammered() {
+    let (mut roster, start, target) = pool();
+    roster.handle_link(PEER, good(&[0]), start);
+    let (mut now, mut refusals) = (start, 0);
+    while now < start + 600 * S {
+        match dial(&mut roster, now) {
+            Some((_, 1)) => {
+                refusals += 1;
+                refused(&mut roster, (target, 1), now);
+            }
+            Some((_, slot)) => {
+                roster.handle_dialled(target, slot, PEER, now);
+                roster.handle_link(PEER, good(&[0]), now);
+                roster.handle_proven(PEER, 0, now);
+            }
+            None => {
+                // The first connection dies and comes back every five seconds, and answers each time.
+                now = roster.next_timeout(now).unwrap().min(now + 5 * S);
+                roster.handle_link(PEER, LinkView::default(), now);
+            }
+        }
+    }
+    assert!((8..60).contains(&refusals), "{refusals} in ten minutes");
+}
+
+#[test]
+fn a_place_that_fails_is_no_failure_of_the_peer() {
+    let (mut roster, mut now, target) = pool();
+    roster.handle_link(PEER, good(&[0]), now);
+    for _ in 0..20 {
+        assert_eq!(dial(&mut roster, now), Some((target, 1)));
+        refused(&mut roster, (target, 1), now);
+        now = roster.next_timeout(now).unwrap();
+    }
+    let figures = &roster.figures(now)[0];
+    assert_eq!((figures.breaker, figures.failures), (BreakerState::Closed, 0));
+}
+
+#[test]
+fn a_suspect_connection_gets_a_successor_and_only_one() {
+    let (mut roster, now, target) = pool();
+    let view = troubled(good(&[0]), 1, ReplaceReason::Suspect);
+    roster.handle_link(PEER, view, now);
+    assert_eq!(dial_with(&mut roster, now), Some((target, 1, Some(ReplaceReason::Suspect))));
+    assert_eq!(dial(&mut roster, now + 3600 * S), None);
+    roster.handle_dialled(target, 1, PEER, now);
+    // The successor is there, the other one has not gone.
+    roster.handle_link(PEER, troubled(good(&[0, 1]), 1, ReplaceReason::Suspect), now);
+    assert_eq!(dial(&mut roster, now + 3600 * S), None);
+    assert_eq!(roster.replacements(now), 1);
+}
+
+#[test]
+fn a_replacement_that_fails_is_backed_off_and_the_breaker_of_an_answering_peer_stays_closed() {
+    let (mut roster, now) = roster();
+    let (target, _) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, 0, PEER, now);
+    roster.handle_proven(PEER, 0, now);
+    roster.handle_link(PEER, troubled(good(&[]), 0, ReplaceReason::Aged), now);
+    let (mut at, mut attempts) = (now, 0);
+    while at < now + 600 * S {
+        match dial(&mut roster, at) {
+            Some(dialled) => {
+                attempts += 1;
+                refused(&mut roster, dialled, at);
+            }
+            None => at = roster.next_timeout(at).unwrap(),
+        }
+    }
+    assert!((8..60).contains(&attempts), "{attempts}");
+    assert_eq!(roster.figures(at)[0].breaker, BreakerState::Closed);
+    roster.handle_link(PEER, LinkView::default(), at);
+    assert!(
+        dial(&mut roster, at).is_some(),
+        "a dead connection does not wait for what the old one waited for"
+    );
+}
+
+#[test]
+fn what_the_application_asks_for_is_replaced_beyond_our_own_part_of_the_pool() {
+    for (reason, expected) in [(ReplaceReason::Asked, true), (ReplaceReason::Suspect, false)] {
+        let (mut roster, now) = roster();
+        let (target, _) = dial(&mut roster, now).unwrap();
+        roster.handle_dialled(target, 0, PEER, now);
+        // The peer keeps two connections, we one.
+        roster.handle_link(PEER, troubled(good(&[0]), 1, reason), now);
+        assert_eq!(dial(&mut roster, now).is_some(), expected, "{reason:?}");
+    }
+}
+
+#[test]
+fn a_storm_is_limited_loses_nobody_and_lets_the_suspect_and_the_dead_go_first() {
+    let (mut roster, start) = roster_with(|config| config.max_replacements_per_minute = 10);
+    let mut targets = Vec::new();
+    for peer in 0..50u8 {
+        roster.add(PeerConfig::new(format!("10.{peer}.0.1:1")), start);
+        let (target, slot) = dial(&mut roster, start).unwrap();
+        let id = PeerId::from_bytes([peer + 1; 32]);
+        roster.handle_dialled(target, slot, id, start);
+        roster.handle_proven(id, 0, start);
+        targets.push((target, id));
+    }
+    for (index, (_, id)) in targets.iter().enumerate() {
+        let reason = match index {
+            0..10 => ReplaceReason::Aged,
+            10..25 => ReplaceReason::Asked,
+            _ => ReplaceReason::Suspect,
+        };
+        let view = if index == 7 { good(&[]) } else { troubled(good(&[]), 0, reason) };
+        roster.handle_link(*id, view, start);
+    }
+    let (mut now, mut made) = (start, Vec::new());
+    assert_eq!(dial_with(&mut roster, now), Some((targets[7].0, 0, None)), "the dead one first");
+    while made.len() < 49 {
+        match dial_with(&mut roster, now) {
+            Some((target, slot, replaces)) => {
+                made.push((now, replaces));
+                let (_, id) = targets.iter().find(|(other, _)| *other == target).unwrap();
+                roster.handle_dialled(target, slot, *id, now);
+                roster.handle_link(*id, good(&[0]), now);
+            }
+            None => now = roster.next_timeout(now).expect("nobody is forgotten"),
+        }
+    }
+    assert!(made.windows(11).all(|window| window[10].0 - window[0].0 >= 60 * S));
+    assert!(made.is_sorted_by_key(|(_, reason)| *reason), "{made:?}");
+    assert_eq!(made[24].1, Some(ReplaceReason::Suspect));
+    assert_eq!(now - start, 240 * S, "and no later than it must be");
+}
+
+#[test]
+fn an_inbound_link_needs_no_dial() {
+    let (mut roster, now) = roster_with(|_| {});
+    roster.handle_link(PEER, good(&[0]), now);
+    roster.add(PeerConfig { id: Some(PEER), ..PeerConfig::new("a:1") }, now);
+    assert_eq!(dial(&mut roster, now), None);
+    roster.handle_link(PEER, LinkView::default(), now);
+    let later = roster.next_timeout(now).unwrap();
+    assert!(dial(&mut roster, later).is_some());
+}
+
+// --- candidates ---------------------------------------------------------------------------------
+
+fn learned(
+    addresses: impl IntoIterator<Item = String>,
+    change: impl FnOnce(&mut Config),
+) -> (Roster, Instant) {
+    let (mut roster, now) = roster_with(change);
+    addresses.into_iter().for_each(|address| assert!(roster.learn(PeerConfig::new(address), now)));
+    (roster, now)
+}
+
+#[test]
+fn candidates_are_dialled_only_when_peers_are_lacking() {
+    let (mut roster, now) = learned(["10.0.0.1:1".into()], |_| {});
+    assert_eq!((dial(&mut roster, now), roster.next_timeout(now)), (None, None));
+    let (mut roster, now) = learned(["10.0.0.1:1".into()], |config| config.target_peers = 1);
+    roster.handle_link(OTHER, good(&[0]), now);
+    assert_eq!((dial(&mut roster, now), roster.next_timeout(now)), (None, None));
+    roster.handle_link(OTHER, LinkView::default(), now);
+    assert!(dial(&mut roster, now).is_some());
+}
+
+#[test]
+fn known_addresses_and_this_node_itself_are_not_learned() {
+    let (mut roster, now) = roster();
+    let alternatives = vec!["b:1".to_string()];
+    roster.add(PeerConfig { alternatives, ..PeerConfig::new("c:1") }, now);
+    for address in ["a:1", "b:1", "c:1"] {
+        assert!(!roster.learn(PeerConfig::new(address), now), "{address}");
+    }
+    assert!(!roster.learn(PeerConfig { id: Some(US), ..PeerConfig::new("d:1") }, now));
+    assert!(roster.learn(PeerConfig::new("d:1"), now));
+    assert!(!roster.learn(PeerConfig::new("d:1"), now));
+    assert_eq!(roster.candidates(), 1);
+}
+
+#[test]
+fn a_candidate_that_is_a_known_peer_is_not_dialled_again() {
+    let (mut roster, now) = learned(["10.0.0.1:1".into()], |config| config.target_peers = 2);
+    roster.add(PeerConfig::new("a:1"), now);
+    while let Some((target, slot)) = dial(&mut roster, now) {
+        roster.handle_dialled(target, slot, PEER, now);
+    }
+    assert_eq!(roster.next_timeout(now), None);
+    assert!(roster.figures(now).iter().all(|figures| figures.wanted));
+    // Removed, it stays known and is left alone.
+    roster.remove(PEER);
+    assert!(!roster.learn(PeerConfig::new("10.0.0.1:1"), now));
+    assert_eq!((dial(&mut roster, now), roster.next_timeout(now)), (None, None));
+}
+
+#[test]
+fn a_candidate_that_is_added_is_wanted_from_then_on() {
+    let (mut roster, now) = learned(["10.0.0.1:1".into()], |config| config.target_peers = 1);
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.add(PeerConfig::new("10.0.0.1:1"), now);
+    assert_eq!((roster.candidates(), dial(&mut roster, now)), (0, None));
+    roster.handle_link(PEER, LinkView::default(), now);
+    let later = roster.next_timeout(now).unwrap();
+    assert!(dial(&mut roster, later).is_some());
+}
+
+#[test]
+fn the_worst_candidates_are_dropped_first_and_a_flood_displaces_nobody() {
+    let (mut roster, now) = learned([], |config| config.max_candidates = 10);
+    let restore = |roster: &mut Roster, address: String, score, failures| {
+        let mut record = super::PeerRecord::new(address);
+        (record.score, record.failures, record.last_seen) = (Some(score), failures, Some(Duration::ZERO));
+        roster.restore(&record, now);
+    };
+    (0..5).for_each(|host| restore(&mut roster, format!("10.{host}.0.1:1"), 0.9, 0));
+    (5..8).for_each(|host| restore(&mut roster, format!("10.{host}.0.1:1"), 0.5, 4));
+    assert!(roster.learn(PeerConfig::new("10.8.0.1:1"), now));
+    let flood = |host: u32| PeerConfig::new(format!("10.200.{}.{}:1", host / 250, host % 250));
+    (0..1000).for_each(|host| {
+        roster.learn(flood(host), now);
+    });
+    let records = roster.records(now);
+    assert_eq!(records.len(), 10);
+    assert_eq!(records.iter().filter(|record| record.score == Some(0.9)).count(), 5);
+    assert_eq!(records.iter().filter(|record| record.failures > 0).count(), 0, "{records:?}");
+    assert!(records.iter().any(|record| record.addresses == ["10.8.0.1:1"]));
+    assert!(roster.targets.len() == 10);
+}
+
+#[test]
+fn records_prefer_and_survive() {
+    let (mut roster, now) = learned([], |config| config.target_peers = 1);
+    for (address, score) in [("10.1.0.1:1", 0.2), ("10.2.0.1:1", 0.9), ("10.3.0.1:1", 0.6)] {
+        let mut record = super::PeerRecord::new(address);
+        (record.score, record.last_seen) = (Some(score), Some(60 * S));
+        (record.peer, record.ping_interval) = (Some(OTHER), Some(7 * S));
+        roster.restore(&record, now);
+    }
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    // Who answers is another than the record says: that bars nobody.
+    assert!(roster.handle_dialled(target, slot, PEER, now));
+    roster.handle_score(PEER, 0.8, now);
+    let records = roster.records(now + S);
+    let best = records.iter().find(|record| record.addresses == ["10.2.0.1:1"]).unwrap();
+    assert_eq!((best.peer, best.score, best.last_seen), (Some(PEER), Some(0.8), Some(Duration::ZERO)));
+    assert!(records.iter().all(|record| record.ping_interval == Some(7 * S)));
+    let other = records.iter().find(|record| record.addresses == ["10.3.0.1:1"]).unwrap();
+    assert_eq!((other.score, other.last_seen), (Some(0.6), Some(61 * S)));
+}

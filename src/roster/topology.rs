@@ -1,0 +1,299 @@
+//! Which candidates to be linked with.
+//!
+//! ```text
+//!             chosen: too few peers, or in the place of a poor one
+//!   resting --------------------------------------------------------> active: dialled, linked
+//!      ^                                                                   |
+//!      |     the dial failed, the link was lost and is not to be dialled   |
+//!      +---- at once, it is somebody we know already, or it was retired ---+
+//! ```
+//!
+//! **Chosen** is who promises most: a good record, divided by how many peers of the same group there are
+//! already. So diversity is preferred and nobody is refused for the lack of it. Nobody is chosen while
+//! [`MAX_DIALS`] candidates are on the way.
+//!
+//! **Exchange**: a linked candidate whose score stays below [`POOR`] gets a successor that promises more.
+//! The successor is linked first, and only when it has answered is the poor one let go. One exchange
+//! at a time, and a pause after each, however it ended.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::config::PeerConfig;
+use crate::id::PeerId;
+
+use super::addresses::Group;
+use super::records::{Memory, PeerRecord};
+use super::target::{Role, Target, TargetId};
+use super::{Action, Roster};
+
+/// Candidates that are dialled at once, beside wanted peers.
+pub(super) const MAX_DIALS: usize = 4;
+/// A score below this is poor. One lost connection gives half; it takes more.
+pub(super) const POOR: f64 = 0.4;
+/// How much more a candidate has to promise than the poor one gives.
+const MARGIN: f64 = 0.1;
+/// For how many times `dead_after` a score has to stay poor, and how long it takes at least from one
+/// exchange to the next. A minute by default: the half-life of scores.
+const PATIENCE: u32 = 3;
+/// A peer that was retired is left alone for so many times the longest backoff.
+const RETIRED: u32 = 10;
+
+/// A poor peer is being replaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchange {
+    poor: PeerId,
+    with: TargetId,
+}
+
+impl Roster {
+    /// A candidate. False when its address is known already, or it is this node itself.
+    pub(crate) fn learn(&mut self, config: PeerConfig, now: Instant) -> bool {
+        let is_known = |target: &Target| target.config.addresses().any(|known| *known == config.address);
+        if config.id == Some(self.settings.us) || self.targets.iter().any(is_known) {
+            return false;
+        }
+        let id = self.next_id();
+        self.push(id, config, Role::Candidate { active: false }, now);
+        self.drop_the_worst(now);
+        self.targets.iter().any(|target| target.id == id)
+    }
+
+    /// What an earlier life of this node knew. Whom it does not know yet is a candidate.
+    pub(crate) fn restore(&mut self, record: &PeerRecord, now: Instant) {
+        let Some((first, others)) = record.addresses.split_first() else { return };
+        let config = PeerConfig { alternatives: others.to_vec(), ..PeerConfig::new(first.as_str()) };
+        if config.validate().is_err() || record.peer == Some(self.settings.us) {
+            return;
+        }
+        self.learn(config, now);
+        if let Some(target) = self.targets.iter_mut().find(|target| target.config.address == *first) {
+            target.memory = Memory::restored(record, now);
+        }
+        // Judged again, now that it has a record.
+        self.drop_the_worst(now);
+    }
+
+    /// What is known of everybody that was ever dialled, learned or wanted.
+    pub(crate) fn records(&self, now: Instant) -> Vec<PeerRecord> {
+        let record = |target: &Target| {
+            let linked = target.known().and_then(|peer| self.peers.get(&peer));
+            PeerRecord {
+                addresses: target.config.addresses().cloned().collect(),
+                peer: target.known(),
+                score: linked.and_then(|linked| linked.score).or(target.memory.score),
+                failures: target.memory.failures,
+                ping_interval: target.memory.ping_interval,
+                last_seen: linked.map(|_| Duration::ZERO).or_else(|| target.memory.age(now)),
+            }
+        };
+        self.targets.iter().filter(|target| !target.barred).map(record).collect()
+    }
+
+    /// How well a linked peer does, to be told again and again.
+    pub(crate) fn handle_score(&mut self, peer: PeerId, score: f64, now: Instant) {
+        if let Some(linked) = self.peers.get_mut(&peer) {
+            linked.score = Some(score);
+            linked.poor_since = (score < POOR).then(|| linked.poor_since.unwrap_or(now));
+        }
+    }
+
+    /// Candidates that are remembered.
+    pub(crate) fn candidates(&self) -> usize {
+        self.targets.iter().filter(|target| target.is_candidate()).count()
+    }
+
+    fn drop_the_worst(&mut self, now: Instant) {
+        if self.candidates() <= self.settings.max_candidates {
+            return;
+        }
+        let mut groups = BTreeMap::new();
+        for target in &self.targets {
+            *groups.entry(&target.group).or_insert(0) += 1;
+        }
+        // Of equals the one that has most of its kind, then the newest: a flood does not displace who came
+        // before it.
+        let worth = |target: &Target| if target.barred { -1.0 } else { target.memory.promise(now) };
+        let worst = self.targets.iter().enumerate().filter(|(_, target)| self.is_idle(target)).min_by(
+            |(_, a), (_, b)| {
+                let crowd = |target: &Target| groups.get(&target.group).copied().unwrap_or(0);
+                worth(a).total_cmp(&worth(b)).then(crowd(b).cmp(&crowd(a))).then(b.id.cmp(&a.id))
+            },
+        );
+        if let Some((index, _)) = worst {
+            self.targets.remove(index);
+        }
+    }
+
+    /// A candidate for which nothing is under way.
+    fn is_idle(&self, target: &Target) -> bool {
+        target.role == Role::Candidate { active: false }
+            && target.dialing().slots.is_empty()
+            && !self.is_linked(target)
+    }
+
+    fn is_linked(&self, target: &Target) -> bool {
+        target.known().is_some_and(|peer| self.peers.contains_key(&peer))
+    }
+
+    /// Makes one more candidate active if one is needed. False when there is nothing to do.
+    pub(super) fn recruit(&mut self, now: Instant) -> bool {
+        if self.settings.target_peers == 0 {
+            return false;
+        }
+        let chosen = match self.lacking() {
+            0 => self.begin_exchange(now),
+            _ if self.candidates_coming() < MAX_DIALS => self.best(None, now),
+            _ => None,
+        };
+        let Some(target) = chosen.and_then(|index| self.targets.get_mut(index)) else { return false };
+        target.role = Role::Candidate { active: true };
+        true
+    }
+
+    /// When a candidate may be chosen for which it is too early now.
+    pub(super) fn next_recruit(&self, now: Instant) -> Option<Instant> {
+        let idle = |target: &&Target| self.is_eligible(target);
+        let ready = self.targets.iter().filter(idle).map(|target| target.retry_at).min()?;
+        if self.settings.target_peers == 0 {
+            None
+        } else if self.lacking() > 0 {
+            // Otherwise what becomes of those on the way comes first.
+            Some(ready).filter(|_| self.candidates_coming() < MAX_DIALS)
+        } else if self.exchange.is_none() {
+            let due = self.poor_peers().map(|(_, since, _)| since + self.patience()).min()?;
+            let after = self.last_exchange.map_or(due, |last| due.max(last + self.patience()));
+            // What is due and was not done lacks a better candidate: the next chance is another score.
+            Some(after.max(ready)).filter(|at| *at > now)
+        } else {
+            None
+        }
+    }
+
+    fn candidates_coming(&self) -> usize {
+        let coming = |target: &&Target| target.is_active_candidate() && !self.is_linked(target);
+        self.targets.iter().filter(coming).count()
+    }
+
+    /// How many peers there are too few, those on the way counted.
+    fn lacking(&self) -> usize {
+        // Wanted peers count while they are dialled, but not those that have failed before.
+        let hopeful = |target: &&Target| {
+            target.is_wanted()
+                && !self.is_linked(target)
+                && target.dialing().scouting
+                && target.breaker.failures() == 0
+        };
+        let wanted = self.targets.iter().filter(hopeful).count();
+        self.settings.target_peers.saturating_sub(self.peers.len() + self.candidates_coming() + wanted)
+    }
+
+    /// A candidate that nothing speaks against, except that it may be too early.
+    fn is_eligible(&self, target: &Target) -> bool {
+        let taken = |peer: PeerId| self.is_kept(peer) || peer == self.settings.us;
+        self.is_idle(target) && !target.barred && !target.known().is_some_and(taken)
+    }
+
+    /// The candidate that promises most, and more than `floor` if there is one.
+    fn best(&mut self, floor: Option<f64>, now: Instant) -> Option<usize> {
+        let groups = self.groups_in_use();
+        let mut best: Option<(usize, f64, u32)> = None;
+        for (index, target) in self.targets.iter().enumerate() {
+            let promise = target.memory.promise(now);
+            if target.retry_at > now
+                || floor.is_some_and(|floor| promise <= floor)
+                || !self.is_eligible(target)
+            {
+                continue;
+            }
+            let alike = groups.get(&target.group).copied().unwrap_or(0);
+            // Among equals by lot, so that not all nodes of a network choose the same.
+            let (weight, lot) = (promise / f64::from(alike + 1), self.rng.u32(..));
+            if best.is_none_or(|(_, other, other_lot)| (weight, lot) > (other, other_lot)) {
+                best = Some((index, weight, lot));
+            }
+        }
+        best.map(|(index, ..)| index)
+    }
+
+    /// How many peers there are, or are on the way, of each group.
+    fn groups_in_use(&self) -> BTreeMap<Group, u32> {
+        let mut of_peer: BTreeMap<PeerId, Group> = self
+            .peers
+            .iter()
+            .filter_map(|(peer, linked)| Some((*peer, Group::from(linked.view.addr?.ip()))))
+            .collect();
+        let mut groups = BTreeMap::new();
+        for target in &self.targets {
+            match target.known().filter(|peer| self.peers.contains_key(peer)) {
+                // The address by which it was chosen says more than the one that a name led to.
+                Some(peer) if target.is_kept() => drop(of_peer.insert(peer, target.group.clone())),
+                None if target.is_active_candidate() => *groups.entry(target.group.clone()).or_insert(0) += 1,
+                _ => {}
+            }
+        }
+        of_peer.into_values().for_each(|group| *groups.entry(group).or_insert(0) += 1);
+        groups
+    }
+
+    // --- exchange -------------------------------------------------------------------------------
+
+    fn patience(&self) -> Duration {
+        self.settings.path.dead_after.saturating_mul(PATIENCE)
+    }
+
+    /// Linked candidates that do badly: who, since when, how badly. Never one that is wanted.
+    fn poor_peers(&self) -> impl Iterator<Item = (PeerId, Instant, f64)> {
+        let poor =
+            self.peers.iter().filter_map(|(peer, linked)| Some((*peer, linked.poor_since?, linked.score?)));
+        poor.filter(|(peer, ..)| self.may_be_retired(*peer))
+    }
+
+    fn may_be_retired(&self, peer: PeerId) -> bool {
+        let mut of_peer = self.targets.iter().filter(|target| target.known() == Some(peer)).peekable();
+        of_peer.peek().is_some() && of_peer.all(Target::is_candidate)
+    }
+
+    fn begin_exchange(&mut self, now: Instant) -> Option<usize> {
+        let patience = self.patience();
+        let pausing = self.last_exchange.is_some_and(|last| last + patience > now);
+        // More peers than wanted: nobody needs to come for one to go, and nobody is sent away for that.
+        if self.exchange.is_some() || pausing {
+            return None;
+        }
+        let due = self.poor_peers().filter(|(_, since, _)| *since + patience <= now);
+        let (poor, _, score) = due.min_by(|(.., a), (.., b)| a.total_cmp(b))?;
+        let index = self.best(Some(score + MARGIN), now)?;
+        let with = self.targets.get(index)?.id;
+        self.exchange = Some(Exchange { poor, with });
+        Some(index)
+    }
+
+    /// Ends an exchange that came to nothing.
+    pub(super) fn check_exchange(&mut self, now: Instant) {
+        let Some(Exchange { poor, with }) = self.exchange else { return };
+        let coming = self.targets.iter().any(|target| target.id == with && target.is_active_candidate());
+        if !coming || !self.peers.contains_key(&poor) || !self.may_be_retired(poor) {
+            self.exchange = None;
+            self.last_exchange = Some(now);
+        }
+    }
+
+    /// This peer has answered: if it came in the place of a poor one, that one goes.
+    pub(super) fn complete_exchange(&mut self, successor: PeerId, now: Instant) {
+        self.check_exchange(now);
+        let Some(Exchange { poor, with }) = self.exchange else { return };
+        let is_successor = |target: &Target| target.id == with && target.peer == Some(successor);
+        if poor == successor || !self.targets.iter().any(is_successor) {
+            return;
+        }
+        (self.exchange, self.last_exchange) = (None, Some(now));
+        let score = self.peers.get(&poor).and_then(|linked| linked.score);
+        let until = now + self.settings.path.backoff_max.saturating_mul(RETIRED);
+        for target in self.targets.iter_mut().filter(|target| target.known() == Some(poor)) {
+            target.rest(until);
+            target.memory.score = score;
+        }
+        self.announced.push_back(Action::Retire { peer: poor, successor });
+    }
+}
