@@ -93,7 +93,7 @@ pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErr
 pub use health::breaker::BreakerState;
 pub use health::keepalive::LearnedInterval;
 pub use health::kernel::KernelSample;
-pub use health::peer_score::{PeerScoreParts, SavedScore};
+pub use health::peer_score::PeerScoreParts;
 pub use health::score::ScoreParts;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};

@@ -20,7 +20,6 @@ pub(crate) mod handshake;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod socket;
-#[cfg_attr(not(test), expect(dead_code, reason = "the monitor does not sample yet"))]
 pub(crate) mod tcp_info;
 pub(crate) mod threads;
 pub(crate) mod writer;

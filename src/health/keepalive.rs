@@ -48,6 +48,11 @@ pub struct LearnedInterval {
 }
 
 impl LearnedInterval {
+    /// One lesson, just learned.
+    pub fn new(interval: Duration) -> Self {
+        LearnedInterval { interval, age: Duration::ZERO, lessons: 1 }
+    }
+
     /// What has become of it.
     fn grown(&self) -> Duration {
         let doubles_in = DOUBLES_IN

@@ -222,8 +222,10 @@ impl Liveness {
         let suspect = self.silent || self.hole;
         if suspect != self.suspect {
             self.suspect = suspect;
-            // Its data moves elsewhere: without a question nobody would learn that it is well again.
-            self.probe(now);
+            if suspect {
+                // Its data moves elsewhere: without a question nobody would learn that it is well again.
+                self.probe(now);
+            }
             return Some(if suspect { Verdict::Suspect } else { Verdict::Recovered });
         }
         if self.ping.is_none() && now >= self.next_ping {
@@ -468,6 +470,7 @@ mod tests {
         let now = start + 2 * S;
         liveness.handle_kernel(&in_flight(5000, 3), now);
         assert_eq!(liveness.poll(now), Some(Verdict::Suspect));
+        ping(&mut liveness, now);
         assert_eq!(liveness.poll(now), None);
         liveness.handle_received(now + S);
         assert_eq!(liveness.poll(now + S), None, "the hole is still there");

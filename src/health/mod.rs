@@ -7,6 +7,5 @@ pub(crate) mod keepalive;
 pub(crate) mod kernel;
 pub(crate) mod liveness;
 pub(crate) mod pace;
-#[cfg_attr(not(test), expect(dead_code, reason = "the node does not feed all of it yet"))]
 pub(crate) mod peer_score;
 pub(crate) mod score;

@@ -56,67 +56,30 @@ impl PeerScoreParts {
     }
 }
 
-/// A peer's conduct, to be kept in a file. Marks as of the time of saving.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SavedScore {
-    /// How long ago these marks were true: zero when saved, to be set to the file's age when read.
-    pub age: Duration,
-    /// Good marks of its connections.
-    pub good: f64,
-    /// Bad marks of its connections.
-    pub bad: f64,
-    /// Dials that failed.
-    pub dials_failed: f64,
-    /// Requests answered.
-    pub answered: f64,
-    /// Requests that timed out.
-    pub timed_out: f64,
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    good: f64,
+    bad: f64,
+    dials_failed: f64,
+    answered: f64,
+    timed_out: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerScore {
-    marks: SavedScore,
+    marks: Marks,
     current: f64,
     at: Option<Instant>,
 }
 
 impl Default for PeerScore {
     fn default() -> Self {
-        let marks = SavedScore {
-            age: Duration::ZERO,
-            good: 1.0,
-            bad: 0.0,
-            dials_failed: 0.0,
-            answered: 0.0,
-            timed_out: 0.0,
-        };
+        let marks = Marks { good: 1.0, bad: 0.0, dials_failed: 0.0, answered: 0.0, timed_out: 0.0 };
         PeerScore { marks, current: 1.0, at: None }
     }
 }
 
 impl PeerScore {
-    /// Goes on from what was saved. What cannot be (a file that was written to) counts as nothing.
-    pub(crate) fn restore(saved: &SavedScore, now: Instant) -> Self {
-        let sane = |sum: f64| if sum.is_finite() { sum.clamp(0.0, 1e6) } else { 0.0 };
-        let mut marks = SavedScore {
-            age: Duration::ZERO,
-            // Never without any: there is something to divide by.
-            good: sane(saved.good).max(1.0),
-            bad: sane(saved.bad),
-            dials_failed: sane(saved.dials_failed),
-            answered: sane(saved.answered),
-            timed_out: sane(saved.timed_out),
-        };
-        marks.decay(saved.age);
-        PeerScore { marks, current: 1.0, at: Some(now) }
-    }
-
-    pub(crate) fn save(mut self, now: Instant) -> SavedScore {
-        self.decay(now);
-        self.marks
-    }
-
     /// A connection ended. `proven`: something of ours was answered over it.
     pub(crate) fn handle_ended(&mut self, proven: bool, orderly: bool, now: Instant) {
         self.decay(now);
@@ -177,7 +140,7 @@ impl PeerScore {
     }
 }
 
-impl SavedScore {
+impl Marks {
     fn decay(&mut self, passed: Duration) {
         let left = left(passed, HALF_LIFE);
         self.good = STEADY + (self.good - STEADY) * left;
@@ -252,33 +215,5 @@ mod tests {
         let before = lost.parts(now).connections;
         lost.handle_ended(true, true, now);
         assert!(lost.parts(now).connections > before, "a proven connection is a good mark");
-    }
-
-    #[test]
-    fn it_is_saved_and_restored_with_its_age() {
-        let (mut score, now) = after_an_hour();
-        score.handle_ended(false, false, now);
-        score.handle_dial_failed(now);
-        score.handle_request_timed_out(now);
-        let text = serde_json::to_string(&score.save(now)).unwrap();
-        let mut saved: SavedScore = serde_json::from_str(&text).unwrap();
-
-        let later = now + 17 * MINUTE;
-        let same = PeerScore::restore(&saved, later).parts(later);
-        assert!((same.value() - score.value(now)).abs() < 1e-9, "{same:?}");
-        saved.age = MINUTE;
-        let aged = PeerScore::restore(&saved, later).parts(later);
-        assert!((aged.value() - score.value(now + MINUTE)).abs() < 1e-9, "{aged:?}");
-
-        let mut spoilt = [saved; 5];
-        spoilt[0].good = f64::INFINITY;
-        spoilt[1].bad = f64::NAN;
-        spoilt[2].answered = -5.0;
-        spoilt[3].dials_failed = -0.5;
-        spoilt[4].timed_out = f64::NAN;
-        for spoilt in spoilt {
-            let value = PeerScore::restore(&SavedScore { age: Duration::ZERO, ..spoilt }, later).value(later);
-            assert!((0.0..=1.0).contains(&value), "{spoilt:?}: {value}");
-        }
     }
 }

@@ -214,12 +214,13 @@ impl ConnScore {
         }
     }
 
-    pub(crate) fn value(&self, now: Instant) -> f64 {
-        self.parts(now).value()
+    /// The last sample.
+    pub(crate) fn kernel(&self) -> Option<&KernelSample> {
+        self.last.as_ref().map(|(sample, _)| sample)
     }
 
-    pub(crate) fn is_poor(&self) -> bool {
-        self.poor
+    pub(crate) fn value(&self, now: Instant) -> f64 {
+        self.parts(now).value()
     }
 
     /// To be called after each kernel sample.
@@ -550,17 +551,17 @@ mod tests {
         assert_eq!(score.poll(now), None);
         assert_eq!(score.poll(now + POOR_AFTER - MS), None);
         assert_eq!(score.poll(now + POOR_AFTER), Some(Change::Poor));
-        assert!(score.is_poor());
+        assert!(score.poor);
         let mut at = now + POOR_AFTER;
         while score.value(at) < 0.55 {
             assert_eq!(score.poll(at), None);
             at += S / 10;
         }
-        assert!(score.is_poor());
+        assert!(score.poor);
         while score.poll(at).is_none() {
             at += S / 10;
         }
-        assert!(!score.is_poor() && score.value(at) > WELL);
+        assert!(!score.poor && score.value(at) > WELL);
     }
 
     #[test]

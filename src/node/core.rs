@@ -174,10 +174,14 @@ impl Core {
         let path = self.path_for(peer);
         let settings = self.settings_for(peer, &path);
         let seed = self.rng.lock().u64(..);
+        let now = clock::now();
+        let learned = self.roster.lock().learned_of(peer, now);
         let mut links = self.links.lock();
-        let link = links
-            .entry(peer)
-            .or_insert_with(|| Arc::new(LinkHandle::new(settings, path, seed, Arc::clone(&self.hub))));
+        let link = links.entry(peer).or_insert_with(|| {
+            let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.hub));
+            link.note(|core| learned.into_iter().for_each(|learned| core.link.restore_learned(learned, now)));
+            Arc::new(link)
+        });
         Ok(Arc::clone(link))
     }
 
@@ -218,10 +222,20 @@ impl Core {
 
     /// The roster hears how well the linked peers do.
     pub(crate) fn tell_scores(&self, now: Instant) {
-        let score = |link: &Arc<LinkHandle>| (link.peer, link.look(|core| core.life.score.value(now)));
+        let score = |link: &Arc<LinkHandle>| {
+            link.note(|core| {
+                let best = core.link.conns().iter().filter(|conn| conn.is_serving());
+                let best = best.map(|conn| conn.score.value(now)).max_by(f64::total_cmp);
+                core.life.score.handle_current(best);
+                (link.peer, core.life.score.value(now), core.link.learned(now))
+            })
+        };
         let scores: Vec<_> = self.links().iter().map(score).collect();
         let mut roster = self.roster.lock();
-        scores.into_iter().for_each(|(peer, score)| roster.handle_score(peer, score, now));
+        for (peer, score, learned) in scores {
+            roster.handle_score(peer, score, now);
+            roster.handle_learned(peer, learned, now);
+        }
     }
 
     pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {

@@ -18,7 +18,7 @@ use crate::link::{
     AttachError, CloseReason, Draining, Effects, Link, Look, NewConn, Notice, Parcel, Purpose, Refused,
     ReplyResult, Settings, Ticket, Transmit, Violation,
 };
-use crate::outcome::DropReason;
+use crate::outcome::{DropReason, RequestError};
 use crate::receipt::{OnceCell, Receipt, Token};
 use crate::roster::{LinkView, ReplaceReason};
 use crate::wire::batch::Batch;
@@ -170,6 +170,13 @@ impl LinkHandle {
                 _ => None,
             })
             .collect();
+        for (_, reply) in &fx.replies {
+            match reply {
+                Ok(_) => core.life.score.handle_request_answered(now),
+                Err(RequestError::Timeout) => core.life.score.handle_request_timed_out(now),
+                Err(_) => {}
+            }
+        }
         let look: Vec<_> =
             core.conns.iter().filter(|conn| fx.look.contains(&conn.id)).map(Arc::clone).collect();
         drop(core);
@@ -395,6 +402,9 @@ impl LinkHandle {
             let result = self.with(|core, now, fx| {
                 let result = core.link.attach(new, now, fx);
                 if result.is_ok() {
+                    if core.conns.is_empty() && core.life.joined > 0 {
+                        core.life.score.handle_reconnected(now);
+                    }
                     core.conns.push(Arc::clone(conn));
                     core.life.joined += 1;
                     core.life.name.clone_from(&new.theirs.name);

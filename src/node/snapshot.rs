@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
+use crate::health::kernel::KernelSample;
+use crate::health::peer_score::PeerScoreParts;
+use crate::health::score::ScoreParts;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::roster::TargetFigures;
@@ -39,9 +42,12 @@ pub struct PeerSnapshot {
     pub state_age_ms: f64,
     /// Which life of the peer this is.
     pub incarnation: Option<Incarnation>,
-    /// How well it has done lately: 0 (never answers) to 1 (always does). Marks for proofs, silence,
-    /// losses and failed dials, with a half-life of a minute.
+    /// How well it has done lately: 0 (never answers) to 1 (always does). The product of its parts.
     pub score: f64,
+    /// What the score is made of; all have a half-life of a minute.
+    pub score_parts: Option<PeerScoreParts>,
+    /// The time between pings, in milliseconds: as configured, or less where the path has taught so.
+    pub ping_interval_ms: Option<f64>,
     /// The smoothed round trip of its best connection, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Its connections.
@@ -112,6 +118,14 @@ pub struct ConnSnapshot {
     pub bytes_received: u64,
     /// The size of its chunks now, in bytes.
     pub chunk: usize,
+    /// How well it does: 0 to 1, the product of its parts. Below 0.4 for 1.5 s it is replaced.
+    pub score: f64,
+    /// What the score is made of.
+    pub score_parts: ScoreParts,
+    /// Whether it is to be replaced for its score.
+    pub poor: bool,
+    /// What the kernel said of it last. Looked at only while answers are awaited.
+    pub kernel: Option<KernelSample>,
 }
 
 /// One lane of a link.
@@ -228,6 +242,10 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
                     bytes_sent: handle.bytes_sent.load(Relaxed),
                     bytes_received: handle.bytes_received.load(Relaxed),
                     chunk: state.pace.chunk(),
+                    score: state.score.value(now),
+                    score_parts: state.score.parts(now),
+                    poor: state.poor,
+                    kernel: state.score.kernel().cloned(),
                 })
             })
             .collect();
@@ -245,6 +263,8 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
             state_age_ms: life.since.map_or(0.0, |since| millis(now.saturating_duration_since(since))),
             incarnation: core.link.incarnation(),
             score: life.score.value(now),
+            score_parts: Some(life.score.parts(now)),
+            ping_interval_ms: Some(millis(core.link.ping_interval(now))),
             rtt_ms: connections.iter().filter_map(|conn| conn.rtt_ms).min_by(f64::total_cmp),
             lanes: core.link.lane_figures().map(LaneSnapshot::from).collect(),
             reconnects: life.joined.saturating_sub(1),
@@ -276,6 +296,8 @@ fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
         state_age_ms: 0.0,
         incarnation: None,
         score: 0.0,
+        score_parts: None,
+        ping_interval_ms: None,
         rtt_ms: None,
         connections: Vec::new(),
         lanes: Vec::new(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::keepalive::LearnedInterval;
 use crate::id::PeerId;
 
 /// What is thought of somebody of whom nothing is known.
@@ -27,8 +28,8 @@ pub struct PeerRecord {
     pub score: Option<f64>,
     /// Dials that failed since it answered last.
     pub failures: u32,
-    /// The time between pings that its path was found to need.
-    pub ping_interval: Option<Duration>,
+    /// The time between pings that its path was found to need, if that is less than what is configured.
+    pub learned: Option<LearnedInterval>,
     /// How long ago it was linked last. `None` if it never was.
     pub last_seen: Option<Duration>,
 }
@@ -45,7 +46,8 @@ impl PeerRecord {
 pub(super) struct Memory {
     pub(super) score: Option<f64>,
     pub(super) failures: u32,
-    pub(super) ping_interval: Option<Duration>,
+    /// As of that instant.
+    learned: Option<(LearnedInterval, Instant)>,
     /// How long ago it was seen, at that instant.
     seen: Option<(Duration, Instant)>,
 }
@@ -56,7 +58,7 @@ impl Memory {
             // What comes out of a file may be anything, not a number included.
             score: record.score.filter(|score| score.is_finite()).map(|score| score.clamp(0.0, 1.0)),
             failures: record.failures,
-            ping_interval: record.ping_interval,
+            learned: record.learned.map(|learned| (learned, now)),
             seen: record.last_seen.map(|age| (age, now)),
         }
     }
@@ -64,6 +66,16 @@ impl Memory {
     pub(super) fn handle_seen(&mut self, now: Instant) {
         self.seen = Some((Duration::ZERO, now));
         self.failures = 0;
+    }
+
+    pub(super) fn set_learned(&mut self, learned: Option<LearnedInterval>, now: Instant) {
+        self.learned = learned.map(|learned| (learned, now));
+    }
+
+    pub(super) fn learned(&self, now: Instant) -> Option<LearnedInterval> {
+        let (mut learned, at) = self.learned?;
+        learned.age = learned.age.saturating_add(now.saturating_duration_since(at));
+        Some(learned)
     }
 
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {

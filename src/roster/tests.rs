@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, PeerConfig};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::breaker::BreakerState;
+use crate::health::keepalive::LearnedInterval;
 use crate::id::{ConnId, PeerId};
 
 use super::slots::{LinkView, ReplaceReason, Trouble};
@@ -460,7 +461,7 @@ fn records_prefer_and_survive() {
     for (address, score) in [("10.1.0.1:1", 0.2), ("10.2.0.1:1", 0.9), ("10.3.0.1:1", 0.6)] {
         let mut record = super::PeerRecord::new(address);
         (record.score, record.last_seen) = (Some(score), Some(60 * S));
-        (record.peer, record.ping_interval) = (Some(OTHER), Some(7 * S));
+        (record.peer, record.learned) = (Some(OTHER), Some(LearnedInterval::new(7 * S)));
         roster.restore(&record, now);
     }
     let (target, slot) = dial(&mut roster, now).unwrap();
@@ -470,7 +471,11 @@ fn records_prefer_and_survive() {
     let records = roster.records(now + S);
     let best = records.iter().find(|record| record.addresses == ["10.2.0.1:1"]).unwrap();
     assert_eq!((best.peer, best.score, best.last_seen), (Some(PEER), Some(0.8), Some(Duration::ZERO)));
-    assert!(records.iter().all(|record| record.ping_interval == Some(7 * S)));
+    assert!(
+        records
+            .iter()
+            .all(|record| record.learned.unwrap().interval == 7 * S && record.learned.unwrap().age == S)
+    );
     let other = records.iter().find(|record| record.addresses == ["10.3.0.1:1"]).unwrap();
     assert_eq!((other.score, other.last_seen), (Some(0.6), Some(61 * S)));
 }

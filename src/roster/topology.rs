@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::PeerConfig;
+use crate::health::keepalive::LearnedInterval;
 use crate::id::PeerId;
 
 use super::addresses::Group;
@@ -83,7 +84,7 @@ impl Roster {
                 peer: target.known(),
                 score: linked.and_then(|linked| linked.score).or(target.memory.score),
                 failures: target.memory.failures,
-                ping_interval: target.memory.ping_interval,
+                learned: target.memory.learned(now),
                 last_seen: linked.map(|_| Duration::ZERO).or_else(|| target.memory.age(now)),
             }
         };
@@ -96,6 +97,19 @@ impl Roster {
             linked.score = Some(score);
             linked.poor_since = (score < POOR).then(|| linked.poor_since.unwrap_or(now));
         }
+    }
+
+    /// What the path to a peer has taught, to be told with its score.
+    pub(crate) fn handle_learned(&mut self, peer: PeerId, learned: Option<LearnedInterval>, now: Instant) {
+        for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
+            target.memory.set_learned(learned, now);
+        }
+    }
+
+    /// What the path to a peer taught the last time.
+    pub(crate) fn learned_of(&self, peer: PeerId, now: Instant) -> Option<LearnedInterval> {
+        let known = self.targets.iter().filter(|target| target.known() == Some(peer));
+        known.filter_map(|target| target.memory.learned(now)).min_by_key(|learned| learned.interval)
     }
 
     /// Candidates that are remembered.
