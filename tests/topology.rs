@@ -301,8 +301,11 @@ fn replacing_goes_by_another_path_and_loses_nothing() {
 fn an_old_connection_is_replaced_by_the_side_that_dialled() {
     let path = PathConfig { max_age: Some(Duration::from_millis(2_500)), ..calm_path() };
     let other = Peer::start(builder(|config| config.path = path.clone()).listen(any_addr()));
-    let node = Peer::start(builder(|config| config.path = path));
+    let node = Peer::start(builder(|config| config.path = path).listen(any_addr()));
     node.add_peer(PeerConfig::new(address(&other))).unwrap();
+    other.wait_up(node.id());
+    // The other side could dial as well, and leaves it to the one that did.
+    other.add_peer(PeerConfig { id: Some(node.id()), ..PeerConfig::new(address(&node)) }).unwrap();
     let aged = |log: &support::cluster::Log| {
         let aged = |event: &Event| matches!(event, Event::Replacing { reason: ReplaceReason::Aged, .. });
         (log.count(aged) >= 3).then_some(())
