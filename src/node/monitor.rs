@@ -196,7 +196,9 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
         // Before the roster hears that the connection serves no longer: that dials at once.
         Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
-        Notice::Goaway(..) => {}
+        Notice::Goaway(_, GoawayReason::Replaced | GoawayReason::Duplicate) => {
+            core.roster.lock().handle_moved(peer);
+        }
         Notice::PeerRestarted { incarnation, resent } => {
             log::info!("{} restarted, {resent} messages go again", peer.short());
             mailbox.push_event(Event::PeerRestarted { peer, incarnation, resent });
