@@ -306,14 +306,28 @@ fn an_old_connection_is_replaced_by_the_side_that_dialled() {
     other.wait_up(node.id());
     // The other side could dial as well, and leaves it to the one that did.
     other.add_peer(PeerConfig { id: Some(node.id()), ..PeerConfig::new(address(&node)) }).unwrap();
-    let aged = |log: &support::cluster::Log| {
-        let aged = |event: &Event| matches!(event, Event::Replacing { reason: ReplaceReason::Aged, .. });
-        (log.count(aged) >= 3).then_some(())
-    };
-    node.wait("three successors", aged);
+    let joined = |event: &Event| matches!(event, Event::Connected { .. });
+    node.wait("three successors", |log| (log.count(joined) >= 4).then_some(()));
     let gaps = |log: &support::cluster::Log| log.count(|event| matches!(event, Event::LinkDown { .. }));
     assert_eq!(node.look(gaps), 0);
-    assert_eq!(other.look(|log| log.count(|event| matches!(event, Event::Replacing { .. }))), 0);
+    let mut aged = 0;
+    for side in [&node, &other] {
+        side.look(|log| {
+            let own = |id| {
+                let dialled = |event: &Event| {
+                    matches!(event, Event::Connected { conn, dialled: true, .. } if *conn == id)
+                };
+                log.count(dialled) == 1
+            };
+            for (_, event) in &log.events {
+                if let Event::Replacing { conn, reason: ReplaceReason::Aged, .. } = event {
+                    assert!(own(*conn), "{conn} was dialled by the other side");
+                    aged += 1;
+                }
+            }
+        });
+    }
+    assert!(aged >= 3, "{aged}");
 }
 
 #[test]
