@@ -182,7 +182,9 @@ fn without_a_successor_the_old_one_stays() {
 fn a_successor_that_never_proves_itself_takes_nothing_over() {
     let pair = Pair::start(calm);
     let (a, b) = (&pair.a, &pair.b);
-    for (round, bytes) in [50, 100, 200, 250, 300, 350, 400, 450].into_iter().enumerate() {
+    let sizes = [50, 100, 200, 240, 250, 260, 270, 280, 290, 300, 320, 350];
+    let mut unproven = 0;
+    for (round, bytes) in sizes.into_iter().enumerate() {
         let (old, mark, cut) = (only_conn(a, b), a.mark(), pair.proxy.stats().cut);
         pair.proxy.cut_after(Direction::ToTarget, bytes);
         // Nobody else comes through: what stays is the incumbent, or nothing.
@@ -190,9 +192,23 @@ fn a_successor_that_never_proves_itself_takes_nothing_over() {
         assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.cut > cut));
         all_taken(&[a.send(b.id(), (URGENT, message(1, round as u64, 64))).unwrap()]);
         eventually("a second try succeeds", || only_conn(a, b) != old);
-        assert!(!link_was_down(a, mark), "cut after {bytes}");
+        // If it was cut after its first answer the incumbent was gone already.
+        let (new, replaced) = a.look(|log| {
+            let mut events = log.events.iter().skip(mark);
+            let new = events.find_map(|(_, event)| match event {
+                Event::Connected { conn, .. } => Some(*conn),
+                _ => None,
+            });
+            (
+                new,
+                events.any(|(_, event)| matches!(event, Event::Replaced { new: by, .. } if Some(*by) == new)),
+            )
+        });
+        unproven += u32::from(new.is_some() && !replaced);
+        assert!(replaced || !link_was_down(a, mark), "cut after {bytes}");
     }
-    b.check(8);
+    assert!(unproven > 0, "no newcomer came so far as to join and no further");
+    b.check(sizes.len() as u64);
 }
 
 #[test]
@@ -233,14 +249,14 @@ fn a_suspect_connection_is_replaced_before_it_dies() {
 fn old_age_is_no_gap() {
     let pair = Pair::start(|config| {
         calm(config);
-        config.path.max_age = Some(Duration::from_millis(300));
+        config.path.max_age = Some(config.path.dead_after);
     });
     let (a, b) = (&pair.a, &pair.b);
     let mark = a.mark();
     let blocks = flood(a, b.id(), NORMAL, 1, 3000, |_| 30_000);
     let votes = flood(b, a.id(), URGENT, 2, 3000, |_| 64);
-    a.wait("ten connections came and went", |log| {
-        (log.count(|event| matches!(event, Event::Disconnected { .. })) >= 10).then_some(())
+    a.wait("three connections came and went", |log| {
+        (log.count(|event| matches!(event, Event::Disconnected { .. })) >= 3).then_some(())
     });
     all_taken(&blocks.join().unwrap());
     all_taken(&votes.join().unwrap());

@@ -301,16 +301,33 @@ fn replacing_goes_by_another_path_and_loses_nothing() {
 fn an_old_connection_is_replaced_by_the_side_that_dialled() {
     let path = PathConfig { max_age: Some(Duration::from_millis(2_500)), ..calm_path() };
     let other = Peer::start(builder(|config| config.path = path.clone()).listen(any_addr()));
-    let node = Peer::start(builder(|config| config.path = path));
+    let node = Peer::start(builder(|config| config.path = path).listen(any_addr()));
     node.add_peer(PeerConfig::new(address(&other))).unwrap();
-    let aged = |log: &support::cluster::Log| {
-        let aged = |event: &Event| matches!(event, Event::Replacing { reason: ReplaceReason::Aged, .. });
-        (log.count(aged) >= 3).then_some(())
-    };
-    node.wait("three successors", aged);
+    other.wait_up(node.id());
+    // The other side could dial as well, and leaves it to the one that did.
+    other.add_peer(PeerConfig { id: Some(node.id()), ..PeerConfig::new(address(&node)) }).unwrap();
+    let joined = |event: &Event| matches!(event, Event::Connected { .. });
+    node.wait("three successors", |log| (log.count(joined) >= 4).then_some(()));
     let gaps = |log: &support::cluster::Log| log.count(|event| matches!(event, Event::LinkDown { .. }));
     assert_eq!(node.look(gaps), 0);
-    assert_eq!(other.look(|log| log.count(|event| matches!(event, Event::Replacing { .. }))), 0);
+    let mut aged = 0;
+    for side in [&node, &other] {
+        side.look(|log| {
+            let own = |id| {
+                let dialled = |event: &Event| {
+                    matches!(event, Event::Connected { conn, dialled: true, .. } if *conn == id)
+                };
+                log.count(dialled) == 1
+            };
+            for (_, event) in &log.events {
+                if let Event::Replacing { conn, reason: ReplaceReason::Aged, .. } = event {
+                    assert!(own(*conn), "{conn} was dialled by the other side");
+                    aged += 1;
+                }
+            }
+        });
+    }
+    assert!(aged >= 3, "{aged}");
 }
 
 #[test]

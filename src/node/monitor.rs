@@ -191,7 +191,11 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
         // Before the roster hears that the connection serves no longer: that dials at once.
         Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
-        Notice::Goaway(..) => {}
+        Notice::Goaway(_, GoawayReason::Replaced | GoawayReason::Duplicate) => {
+            core.roster.lock().handle_moved(peer);
+        }
+        // The peer has found better ones: it will not be there at once either.
+        Notice::Goaway(_, GoawayReason::Retired) => core.roster.lock().handle_shutdown(peer),
         Notice::Replaced { old, new } => mailbox.push_event(Event::Replaced { peer, old, new }),
         Notice::Poor(conn) => mailbox.push_event(Event::Poor { peer, conn }),
         Notice::Well(conn) => mailbox.push_event(Event::Well { peer, conn }),

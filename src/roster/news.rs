@@ -109,6 +109,15 @@ impl Roster {
         self.targets.iter_mut().filter(|target| target.known() == Some(peer)).for_each(Target::not_at_once);
     }
 
+    /// The peer has put another connection in the place of one. We may hear of the end of the old before the
+    /// new one has joined on our side, and must not dial a third at once. A candidate is not held up: it
+    /// would lose its turn for that.
+    pub(crate) fn handle_moved(&mut self, peer: PeerId) {
+        let wanted =
+            self.targets.iter_mut().filter(|target| target.known() == Some(peer) && target.is_wanted());
+        wanted.for_each(Target::not_at_once);
+    }
+
     /// The peer asked us to stay away.
     pub(crate) fn handle_removed(&mut self, peer: PeerId) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {

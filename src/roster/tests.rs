@@ -166,6 +166,19 @@ fn a_goodbye_is_not_answered_with_a_dial_at_once() {
 }
 
 #[test]
+fn a_connection_that_the_peer_has_replaced_is_not_missed_at_once() {
+    let (mut roster, now) = roster();
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.handle_proven(PEER, 0, now);
+    roster.handle_moved(PEER);
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert_eq!(dial(&mut roster, now), None);
+    roster.handle_link(PEER, good(&[0]), now);
+    assert_eq!((dial(&mut roster, now + S), roster.next_timeout(now)), (None, None));
+}
+
+#[test]
 fn who_asked_us_to_stay_away_is_dialled_when_the_application_asks() {
     let (mut roster, now) = roster();
     let (target, slot) = dial(&mut roster, now).unwrap();

@@ -75,7 +75,7 @@ impl Log {
         self.events.iter().filter(|(_, event)| which(event)).count()
     }
 
-    fn story(&self) -> String {
+    pub fn story(&self) -> String {
         let skip = self.events.len().saturating_sub(40);
         let first = self.events.first().map(|(at, _)| *at);
         let lines = self.events.iter().skip(skip).map(|(at, event)| {
