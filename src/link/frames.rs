@@ -40,6 +40,10 @@ impl<T: Awaited, R> Link<T, R> {
             Some(conn) if conn.has_heard_goaway() => return Err(Violation::AfterGoaway),
             Some(_) => {}
         }
+        // What the peer says of a conversation that is over here is not its fault.
+        if self.closed.is_some() && !matches!(frame, Frame::Goaway(_) | Frame::Ping(_)) {
+            return Ok(());
+        }
         match frame {
             Frame::Hello(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
@@ -63,7 +67,9 @@ impl<T: Awaited, R> Link<T, R> {
                 Ok(())
             }
             Frame::Goaway(goaway) => {
-                self.handle_acks(conn, &goaway.lanes, now, fx)?;
+                if self.closed.is_none() {
+                    self.handle_acks(conn, &goaway.lanes, now, fx)?;
+                }
                 self.handle_goaway(conn, goaway.reason, now, fx);
                 Ok(())
             }

@@ -142,10 +142,10 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 // It was given up: nobody else says that nothing serves.
                 core.roster.lock().handle_link(peer, LinkView::default(), now);
             }
+            let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
+            core.hub.mailbox.push_event(Event::Disconnected { peer, conn, reason });
             if let Some(link) = core.any_link(peer) {
-                let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
                 link.note(|state| state.life.score.handle_ended(proven, orderly, now));
-                core.hub.mailbox.push_event(Event::Disconnected { peer, conn, reason });
                 announce_state(core, &link, now);
             }
         }
