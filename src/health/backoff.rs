@@ -1,8 +1,10 @@
 //! When to dial again: at once, then after a random part of a bound that doubles (full jitter, as in
 //! "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that nodes that lost a peer
-//! together do not come back together.
+//! together do not come back together. The bound is never more than the time since the first attempt (or
+//! `first`, if that is longer): short waits in a row must not make the next one long. So who was away for t is
+//! tried again by 2 t.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
@@ -10,22 +12,25 @@ pub(crate) struct Backoff {
     max: Duration,
     /// Attempts since the last success.
     attempts: u32,
+    /// When the first of them was.
+    since: Option<Instant>,
 }
 
 impl Backoff {
     pub(crate) fn new(first: Duration, max: Duration) -> Self {
-        Backoff { first, max, attempts: 0 }
+        Backoff { first, max, attempts: 0, since: None }
     }
 
     /// How long to wait before the next attempt. The first comes at once.
-    pub(crate) fn next(&mut self, rng: &mut fastrand::Rng) -> Duration {
-        let bound = self.bound();
+    pub(crate) fn next(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Duration {
+        let tried_for = now.saturating_duration_since(*self.since.get_or_insert(now));
+        let bound = self.bound().min(self.first.max(tried_for));
         self.attempts = self.attempts.saturating_add(1);
         bound.mul_f64(rng.f64())
     }
 
     pub(crate) fn succeed(&mut self) {
-        self.attempts = 0;
+        (self.attempts, self.since) = (0, None);
     }
 
     /// Skips the attempt at once: the peer said that it is going away.
@@ -42,27 +47,47 @@ impl Backoff {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 mod tests {
     use super::*;
 
     #[test]
     fn at_once_then_doubling_to_the_maximum_and_jitter_below() {
+        let mut now = Instant::now();
         let mut rng = fastrand::Rng::with_seed(1);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
-        assert_eq!(backoff.next(&mut rng), Duration::ZERO);
+        assert_eq!(backoff.next(now, &mut rng), Duration::ZERO);
         let bounds: Vec<_> = (0..10)
             .map(|_| {
                 let bound = backoff.bound();
-                backoff.next(&mut rng);
+                now += bound;
+                backoff.next(now, &mut rng);
                 bound.as_millis()
             })
             .collect();
         assert_eq!(bounds, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]);
-        let waits: Vec<_> = (0..1000).map(|_| backoff.next(&mut rng)).collect();
+        let waits: Vec<_> = (0..1000).map(|_| backoff.next(now, &mut rng)).collect();
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(60)));
         assert!(waits.iter().any(|wait| *wait < Duration::from_secs(10)));
         assert!(waits.iter().any(|wait| *wait > Duration::from_secs(50)));
         backoff.succeed();
-        assert_eq!(backoff.next(&mut rng), Duration::ZERO);
+        assert_eq!(backoff.next(now, &mut rng), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_was_away_for_some_time_is_tried_again_within_twice_that() {
+        let first = Duration::from_millis(500);
+        for seed in 0..1000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut backoff = Backoff::new(first, Duration::from_secs(60));
+            let start = Instant::now();
+            let mut now = start;
+            for _ in 0..20 {
+                let wait = backoff.next(now, &mut rng);
+                assert!(wait <= (now - start).max(first), "seed {seed}: {wait:?} after {:?}", now - start);
+                now += wait;
+            }
+            assert!(now - start > Duration::from_secs(5), "seed {seed}: a hammer");
+        }
     }
 }

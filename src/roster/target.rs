@@ -209,11 +209,11 @@ impl Target {
     ) {
         for (slot, place) in (0u8..).zip(&mut self.places) {
             if old.good.contains(slot) && !new.good.contains(slot) {
-                place.retry_at = Some(now + place.backoff.next(rng));
+                place.retry_at = Some(now + place.backoff.next(now, rng));
             }
         }
         if answers(old) && !answers(new) {
-            self.retry_at = now + self.backoff.next(rng);
+            self.retry_at = now + self.backoff.next(now, rng);
         }
         if old.is_linked() || new.is_linked() {
             self.memory.handle_seen(now);
@@ -231,11 +231,11 @@ impl Target {
         let place = self.place_mut(slot)?;
         let dialing = place.dialing.take()?;
         if !dialing.scout {
-            let wait = place.backoff.next(rng);
+            let wait = place.backoff.next(now, rng);
             place.retry_at = Some(now + wait);
             return Some(wait);
         }
-        let wait = self.backoff.next(rng);
+        let wait = self.backoff.next(now, rng);
         self.retry_at = now + wait;
         if let Some(place) = self.place_mut(slot) {
             place.retry_at = Some(now + wait);
