@@ -231,6 +231,7 @@ impl Side {
             peer,
             name: String::new(),
             lanes: config.lanes.into(),
+            min_ping_interval: config.path.min_ping_interval,
             liveness: limits,
             ack_delay: config.ack_delay,
             resumption: config.resumption,
