@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::PeerId;
 use crate::lane::{LaneConfig, Priority, WINDOW_HEADROOM};
 use crate::wire::control::{MAX_LANES, MAX_NAME};
-use crate::wire::preface::NetworkName;
+use crate::wire::preface::{Mode, NetworkName};
 use crate::wire::stream::MAX_PAYLOAD;
 
 const KIB: usize = 1024;
@@ -25,6 +25,9 @@ pub struct Config {
     /// The network's name, at most 32 bytes. Nodes of different networks refuse each other.
     /// Default `unbroken`.
     pub network: String,
+    /// Whether peers prove who they are and nobody else can read or change what is said. Default
+    /// [`Encryption::Noise`]. Nodes that differ in this refuse each other.
+    pub encryption: Encryption,
     /// This application's name, at most 64 bytes, for the logs of peers. Default empty.
     pub name: String,
     /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
@@ -83,6 +86,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             network: "unbroken".into(),
+            encryption: Encryption::Noise,
             name: String::new(),
             listen: Vec::new(),
             peers: Vec::new(),
@@ -100,6 +104,30 @@ impl Default for Config {
             max_queued: 1024 * MIB,
             max_inbox: 1024 * MIB,
             max_events: 4096,
+        }
+    }
+}
+
+/// What protects connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// `Noise_XX_25519_AESGCM_SHA256` (<https://noiseprotocol.org/noise.html>): each side proves that it holds the
+    /// secret of its [`PeerId`], with keys drawn anew for every connection. The setting in files:
+    /// `"noise"`.
+    #[default]
+    Noise,
+    /// Nothing: everybody on the path can read and change what is said, and a peer is who it says it is. For
+    /// networks that something else protects, and for measuring. The node says so in the log when it
+    /// starts. The setting in files: `"plaintext"`.
+    Plaintext,
+}
+
+impl From<Encryption> for Mode {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::Noise => Mode::Noise,
+            Encryption::Plaintext => Mode::Plaintext,
         }
     }
 }

@@ -87,7 +87,7 @@ mod receipt;
 mod roster;
 pub mod wire;
 
-pub use config::{Config, ConfigError, PathConfig, PeerConfig};
+pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, SendError, SendErrorKind, StartError};
 
 pub use health::breaker::BreakerState;

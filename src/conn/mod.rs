@@ -17,6 +17,7 @@
 //! - One file descriptor per connection, closed when the last of its threads is done.
 
 pub(crate) mod handshake;
+pub(crate) mod noise;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod socket;

@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::config::{PathConfig, PeerConfig};
-use crate::conn::handshake::{self, HandshakeError};
+use crate::conn::handshake::{self, HandshakeError, Introduced};
 use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
@@ -148,7 +148,7 @@ fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> R
 /// A connection that belongs to a link.
 struct Joined<'a> {
     link: Arc<LinkHandle>,
-    reader: FrameReader<Opener<'a>>,
+    reader: FrameReader<Opener<&'a Socket>>,
     sealer: Sealer,
 }
 
@@ -161,15 +161,15 @@ fn shake_hands<'a>(
 ) -> Result<Joined<'a>, EndReason> {
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = socket::Stream(&conn.socket);
-    let (peer, incarnation) =
+    let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     let link = core.link_for(peer)?;
     if conn.dialled {
         link.set_path(path);
     }
     let ours = link.hello(incarnation, conn.dialled);
-    handshake::send_hello(&mut stream, &ours).map_err(end_reason)?;
-    let mut reader = FrameReader::new(Opener::Plaintext(&conn.socket));
+    handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
+    let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
@@ -179,7 +179,7 @@ fn shake_hands<'a>(
         link.detach(conn, &reason);
         return Err(reason);
     }
-    Ok(Joined { link, reader, sealer: Sealer::Plaintext })
+    Ok(Joined { link, reader, sealer })
 }
 
 /// Reads and writes until the connection ends.
@@ -244,6 +244,7 @@ fn end_reason(error: HandshakeError) -> EndReason {
         HandshakeError::Preface(_) | HandshakeError::WrongPeer { .. } => {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
+        HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())),
         HandshakeError::Protocol(what) => EndReason::new(Initiator::Library, EndCause::Protocol(what)),
     }
 }

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, PeerConfig};
+use crate::config::{Config, Encryption, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
@@ -134,7 +134,18 @@ impl Builder {
         getrandom::fill(&mut bytes).map_err(|error| random(std::io::Error::other(error)))?;
         let [seed, incarnation] = halves(bytes);
         let network = NetworkName::new(&self.config.network).unwrap_or_else(NetworkName::empty);
-        let card = Card { network, peer: identity.peer_id(), incarnation: Incarnation(incarnation) };
+        if self.config.encryption == Encryption::Plaintext {
+            log::warn!(
+                "encryption is off: anybody on the path can read and change what is said, and peers are who they say they are"
+            );
+        }
+        let card = Card {
+            mode: self.config.encryption.into(),
+            network,
+            peer: identity.peer_id(),
+            identity,
+            incarnation: Incarnation(incarnation),
+        };
         let mut acceptors = Vec::new();
         let mut local_addrs = Vec::new();
         for addr in &self.config.listen {
@@ -142,7 +153,7 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, seed));
+        let core = Arc::new(core::Core::new(self.config, card, acceptors, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads().map_err(|error| StartError::System("start a thread", error))?;
@@ -197,7 +208,7 @@ impl Node {
 
     /// The identity of this node, to be kept for its next life.
     pub fn identity(&self) -> &Identity {
-        &self.handle.core.identity
+        &self.handle.core.card.identity
     }
 
     /// The settings that it was started with.
