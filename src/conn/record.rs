@@ -77,11 +77,11 @@ impl From<RecordError> for ReadError {
 }
 
 /// A key of AES-256-GCM with Noise's nonces.
-pub(crate) struct Key(LessSafeKey);
+pub(crate) struct Key(Box<LessSafeKey>);
 
 impl Key {
     pub(crate) fn new(key: &[u8; 32]) -> Option<Self> {
-        UnboundKey::new(&AES_256_GCM, key).ok().map(|key| Key(LessSafeKey::new(key)))
+        UnboundKey::new(&AES_256_GCM, key).ok().map(|key| Key(Box::new(LessSafeKey::new(key))))
     }
 
     /// Encrypts in place; gives the tag. The caller uses each number once.

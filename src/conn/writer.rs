@@ -21,11 +21,9 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, writ
         batch.clear();
         let transmit = port.poll_transmit(conn.id, &mut batch);
         let nothing = batch.is_empty();
-        if !nothing {
-            if let Err(reason) = write(conn, port, sealer, &batch, write_timeout) {
-                conn.end(reason);
-                return;
-            }
+        if !nothing && let Err(reason) = write(conn, port, sealer, &batch, write_timeout) {
+            conn.end(reason);
+            return;
         }
         match transmit {
             Transmit::Finish => {
