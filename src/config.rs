@@ -134,9 +134,9 @@ impl From<Encryption> for Mode {
 
 /// A peer to keep a link to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct PeerConfig {
-    /// `host:port`; a name is resolved anew at each attempt and every address is tried.
+    /// `host:port`, in a file also `id@host:port`; a name is resolved anew at each attempt and every address is tried.
     pub address: String,
     /// Who it must be. Default: whoever answers there.
     pub id: Option<PeerId>,
@@ -147,9 +147,40 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
-    /// A peer at `address`, with the node's behaviour.
+    /// A peer at `address`, with the node's behaviour. In `id@host:port` the address says who it must be; an
+    /// id that is none is an error when the node starts or the peer is added.
     pub fn new(address: impl Into<String>) -> Self {
-        PeerConfig { address: address.into(), ..PeerConfig::default() }
+        let address = address.into();
+        let (id, address) = match address.split_once('@').map(|(id, rest)| (id.parse(), rest)) {
+            Some((Ok(id), rest)) => (Some(id), rest.to_string()),
+            _ => (None, address),
+        };
+        PeerConfig { address, id, ..PeerConfig::default() }
+    }
+}
+
+/// A [`PeerConfig`] as it stands in a file.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    address: String,
+    id: Option<PeerId>,
+    important: bool,
+    path: Option<PathConfig>,
+}
+
+impl TryFrom<Written> for PeerConfig {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let Written { address, id, important, path } = written;
+        let split = PeerConfig::new(address);
+        if let (Some(here), Some(there)) = (split.id, id)
+            && here != there
+        {
+            return Err(format!("{here}@{} and id {there} are different peers", split.address));
+        }
+        Ok(PeerConfig { address: split.address, id: split.id.or(id), important, path })
     }
 }
 
@@ -376,12 +407,19 @@ impl Config {
 
 impl PeerConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if let Some((id, _)) = self.address.split_once('@') {
+            let problem = match id.parse::<PeerId>() {
+                Ok(_) => "the id belongs into `id`: PeerConfig::new takes it out of the address".into(),
+                Err(error) => error.to_string(),
+            };
+            check(false, "peers.address", || format!("{:?}: {problem}", self.address))?;
+        }
         check(
             self.address
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
             "peers.address",
-            || format!("{:?} is not of the form host:port", self.address),
+            || format!("{:?} is not of the form host:port or id@host:port", self.address),
         )?;
         self.path.as_ref().map_or(Ok(()), |path| path.validate("peers.path"))
     }
@@ -493,6 +531,52 @@ mod tests {
             let error = config.validate().unwrap_err();
             assert_eq!(error.setting(), setting, "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_may_say_who_must_answer_there() {
+        let id = PeerId::from_bytes([7; 32]);
+        let peer = PeerConfig::new(format!("{id}@[::1]:7000"));
+        assert_eq!((peer.id, peer.address.as_str()), (Some(id), "[::1]:7000"));
+        peer.validate().unwrap();
+        let from = |text: String| toml::from_str::<PeerConfig>(&text).map_err(|error| error.to_string());
+        assert_eq!(from(format!("address = '{id}@[::1]:7000'")), Ok(peer.clone()));
+        assert_eq!(from(format!("address = '[::1]:7000'\nid = '{id}'")), Ok(peer.clone()));
+        assert_eq!(from(toml::to_string(&peer).unwrap()), Ok(peer.clone()));
+        assert_eq!(from(format!("address = '{id}@[::1]:7000'\nid = '{id}'")), Ok(peer));
+        let other = PeerId::from_bytes([8; 32]);
+        let error = from(format!("address = '{id}@host:1'\nid = '{other}'")).unwrap_err();
+        assert!(error.contains(&id.to_string()) && error.contains(&other.to_string()), "{error}");
+        assert!(from("adress = 'host:1'".into()).unwrap_err().contains("adress"));
+    }
+
+    #[test]
+    fn a_bad_id_in_an_address_is_an_error_that_says_what_is_wrong() {
+        let id = PeerId::from_bytes([7; 32]).to_string();
+        for (address, problem) in [
+            (format!("{}@host:1", &id[1..]), "55 characters"),
+            ("@host:1".into(), "0 characters"),
+            (format!("{}a@host:1", &id[..55]), "check does not fit"),
+        ] {
+            let error = PeerConfig::new(&address).validate().unwrap_err();
+            assert_eq!(error.setting(), "peers.address");
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+        let unsplit = PeerConfig { address: format!("{id}@host:1"), ..PeerConfig::default() };
+        assert!(unsplit.validate().unwrap_err().to_string().contains("PeerConfig::new"));
+    }
+
+    #[test]
+    fn plaintext_is_chosen_by_name_only() {
+        assert_eq!(Config::default().encryption, Encryption::Noise);
+        assert_eq!(
+            toml::from_str::<Config>("encryption = 'plaintext'").unwrap().encryption,
+            Encryption::Plaintext
+        );
+        assert!(
+            toml::from_str::<Config>("encryption = 'none'").unwrap_err().to_string().contains("plaintext")
+        );
+        assert!(toml::from_str::<Config>("encryption = false").is_err());
     }
 
     #[test]

@@ -78,6 +78,7 @@ mod conn;
 mod error;
 mod health;
 mod id;
+mod identity_file;
 mod lane;
 pub mod link;
 mod message;
@@ -89,9 +90,9 @@ pub mod wire;
 
 pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, SendError, SendErrorKind, StartError};
-
 pub use health::breaker::BreakerState;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
+pub use identity_file::IdentityError;
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{

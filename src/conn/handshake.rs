@@ -32,6 +32,11 @@ use crate::wire::reader::{FrameReader, ReadError, Source};
 /// the connection and destroys the answer (RFC 1122 section 4.2.2.13).
 const MAX_IGNORED: usize = 1024;
 
+/// A connection of which one side can be closed.
+pub(crate) trait Duplex: Read + Write {
+    fn close_writing(&self) -> io::Result<()>;
+}
+
 /// Who we are, and how we want to speak.
 #[derive(Clone, Debug)]
 pub(crate) struct Card {
@@ -109,7 +114,7 @@ pub(crate) struct Introduced {
 
 /// Everything before HELLO.
 pub(crate) fn introduce(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Duplex,
     dialled: bool,
     card: &Card,
     expected: Option<PeerId>,
@@ -124,7 +129,7 @@ pub(crate) fn introduce(
 
 /// Plaintext: each says who it is.
 fn claims(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Duplex,
     dialled: bool,
     card: &Card,
     preface: &Preface,
@@ -148,7 +153,7 @@ fn claims(
 
 /// Noise, as the dialer.
 fn prove_first(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Duplex,
     card: &Card,
     preface: &Preface,
     expected: Option<PeerId>,
@@ -166,7 +171,7 @@ fn prove_first(
 
 /// Noise, as the listener.
 fn prove_second(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Duplex,
     card: &Card,
     preface: &Preface,
     expected: Option<PeerId>,
@@ -199,11 +204,7 @@ fn check(peer: PeerId, card: &Card, expected: Option<PeerId>) -> Result<(), Hand
 }
 
 /// Holds the other side's preface against ours.
-fn read_preface(
-    stream: &mut (impl Read + Write),
-    dialled: bool,
-    ours: &Preface,
-) -> Result<(), HandshakeError> {
+fn read_preface(stream: &mut impl Duplex, dialled: bool, ours: &Preface) -> Result<(), HandshakeError> {
     let checked = ours.check_opening(&read::<OPENING_LEN>(stream)?);
     if let Err(error) = checked {
         if !dialled && error.is_answered() {
@@ -216,11 +217,12 @@ fn read_preface(
 
 /// Lets the dialer know what we disagree on, and waits until it has closed: at most until the handshake's
 /// deadline, when the monitor ends the socket.
-fn refuse(stream: &mut (impl Read + Write), ours: &Preface) {
+fn refuse(stream: &mut impl Duplex, ours: &Preface) {
     let opening = ours.encode();
     let Some(opening) = opening.first_chunk::<OPENING_LEN>() else { return };
     let mut ignored = 0;
-    let mut sent = stream.write_all(opening);
+    // It may not have said what we read: then it waits for more, which does not come.
+    let mut sent = stream.write_all(opening).and_then(|()| stream.close_writing());
     while sent.is_ok() && ignored < MAX_IGNORED {
         sent = match stream.read(&mut [0; 256]) {
             Ok(0) => return,

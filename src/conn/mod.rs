@@ -24,6 +24,9 @@ pub(crate) mod socket;
 pub(crate) mod threads;
 pub(crate) mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{Shutdown, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -248,7 +248,22 @@ impl<R: Read> Source for Opener<R> {
     fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError> {
         match self {
             Opener::Plaintext(source) => read_once(source, to).map(Got::plain),
-            Opener::Noise(opening) => opening.read(to),
+            Opener::Noise(opening) => {
+                let mut given = 0;
+                opening.read(to.len(), |bytes| {
+                    if let Some(room) = to.get_mut(given..given + bytes.len()) {
+                        room.copy_from_slice(bytes);
+                    }
+                    given += bytes.len();
+                })
+            }
+        }
+    }
+
+    fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
+        match self {
+            Opener::Plaintext(source) => source.read_into(memory, filled, until),
+            Opener::Noise(opening) => opening.read(until - filled, |bytes| memory.extend_from_slice(bytes)),
         }
     }
 
@@ -261,34 +276,32 @@ impl<R: Read> Source for Opener<R> {
 }
 
 impl<R: Read> Opening<R> {
-    /// What is there already if there is anything, or else what one read of the socket brings.
-    fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError> {
-        let given = self.give(to)?;
+    /// Gives what is there already if there is anything, or else what one read of the socket brings; at
+    /// most `room` bytes.
+    pub(crate) fn read(&mut self, room: usize, mut give: impl FnMut(&[u8])) -> Result<Got, ReadError> {
+        let given = self.give(room, &mut give)?;
         if given > 0 {
             return Ok(Got { bytes: given, received: 0 });
         }
         self.make_room();
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let received = read_once(&mut self.source, room)?;
+        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let received = read_once(&mut self.source, free)?;
         if received == 0 {
             return if self.start == self.end { Ok(Got::plain(0)) } else { Err(ReadError::Torn) };
         }
         self.end += received;
-        Ok(Got { bytes: self.give(to)?, received })
+        Ok(Got { bytes: self.give(room, &mut give)?, received })
     }
 
-    /// Opens as many records as there are and `to` has room for.
-    fn give(&mut self, to: &mut [u8]) -> Result<usize, RecordError> {
+    /// Opens as many records as there are and there is room for.
+    fn give(&mut self, room: usize, give: &mut impl FnMut(&[u8])) -> Result<usize, RecordError> {
         let mut given = 0;
         loop {
-            let len = self.open.len().min(to.len() - given);
-            let from = self.buffer.get(self.open.start..self.open.start + len);
-            if let (Some(to), Some(from)) = (to.get_mut(given..given + len), from) {
-                to.copy_from_slice(from);
-            }
+            let len = self.open.len().min(room - given);
+            self.buffer.get(self.open.start..self.open.start + len).into_iter().for_each(&mut *give);
             self.open.start += len;
             given += len;
-            if given == to.len() {
+            if given == room {
                 return Ok(given);
             }
             match self.open_next() {
@@ -322,6 +335,11 @@ impl<R: Read> Opening<R> {
             }
             Err(error) => Err(*self.broken.insert(error)),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Called when everything that was opened has been given out.

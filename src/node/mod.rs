@@ -113,7 +113,7 @@ impl Builder {
         self
     }
 
-    /// Keeps a link to one more peer.
+    /// Keeps a link to one more peer, at `host:port` or `id@host:port`.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.config.peers.push(PeerConfig::new(address));
         self

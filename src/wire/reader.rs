@@ -41,6 +41,13 @@ pub(crate) trait Source {
     /// Waits for bytes once, unless some are held back already.
     fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError>;
 
+    /// The same into memory whose first `filled` bytes are there already, as far as `until`.
+    fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
+        // Each byte is zeroed once only, however short the reads are.
+        memory.resize(until.max(memory.len()), 0);
+        memory.get_mut(filled..).map_or(Err(ReadError::Torn), |room| self.read(room))
+    }
+
     /// Whether something was received that was not given out.
     fn holds_back(&self) -> bool {
         false
@@ -130,9 +137,8 @@ impl<S: Source> FrameReader<S> {
     /// Reads once. Blocks until something arrives; returns how many bytes did.
     pub(crate) fn fill(&mut self) -> Result<usize, ReadError> {
         if let Some(partial) = &mut self.partial {
-            partial.memory.resize(partial.len.min(partial.filled + DIRECT_PIECE), 0);
-            let Some(room) = partial.memory.get_mut(partial.filled..) else { return Err(ReadError::Torn) };
-            let got = self.source.read(room)?;
+            let until = partial.len.min(partial.filled + DIRECT_PIECE);
+            let got = self.source.read_into(&mut partial.memory, partial.filled, until)?;
             partial.filled += got.bytes;
             return if got == Got::plain(0) { Err(ReadError::Torn) } else { Ok(got.received) };
         }
