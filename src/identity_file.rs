@@ -199,7 +199,8 @@ fn from_hex(text: &[u8]) -> Result<Zeroizing<[u8; 32]>, &'static str> {
     Ok(secret)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

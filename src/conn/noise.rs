@@ -29,7 +29,8 @@
 //! | `aws-lc-rs` AES-256-GCM | 980 / 7,900 / 23,700 |
 //!
 //! `aws-lc-rs` is faster still, but nothing here waits for the cipher any more, and `ring` is the much
-//! smaller build. On processors without AES instructions ChaCha20 would be the faster choice.
+//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback: 71 % of the rate of
+//! plaintext at 256 KiB a message, about 80 % at 1 KiB, 91 to 102 % at 64 B, and no difference there and back. On processors without AES instructions ChaCha20 would be the faster choice.
 
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;

@@ -37,7 +37,8 @@ const MAX_RECORD: usize = u16::MAX as usize;
 /// is there, so a vote should not wait in one with too much behind it; 16 KiB is the smallest chunk, and costs
 /// 0.1 % in lengths and tags.
 const FILL: usize = 16 * 1024;
-/// So much is sealed before it is written: few system calls, and still in the second-level cache.
+/// So much is sealed before it is written: few system calls, and still in the second-level cache. (Measured with
+/// `benches/encryption.rs`: a half is as fast, the double 10 to 20 % slower.)
 const WRITE: usize = 4 * FILL;
 /// What reading starts with; grows fourfold when a read has filled it.
 const MIN_BUFFER: usize = 4 * 1024;
