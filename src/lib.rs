@@ -47,8 +47,10 @@
 //!   ([`SendError::into_message`]).
 //! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped
 //!   and [`Event::Lost`] tells.
-//! - Connections are **not encrypted and peers do not prove who they are** in this version. Use it on
-//!   networks where everybody is trusted.
+//! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
+//!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to
+//!   trust is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and when,
+//!   can be seen on the path.
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or

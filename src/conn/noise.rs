@@ -32,6 +32,11 @@
 //! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback: 71 % of the rate of
 //! plaintext at 256 KiB a message, about 80 % at 1 KiB, 91 to 102 % at 64 B, and no difference there and back. On processors without AES instructions ChaCha20 would be the faster choice.
 
+//!
+//! # What is wiped
+//! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. The keys of a connection live
+//! in `ring`, which does not wipe them; each is good for 65,536 records of one direction of one connection.
+
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};

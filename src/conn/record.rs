@@ -188,6 +188,11 @@ impl Sealer {
 }
 
 impl Sealing {
+    #[cfg(test)]
+    pub(crate) fn go_on_at(&mut self, number: u64) {
+        self.key.number = number;
+    }
+
     /// Seals the bytes of a batch from `from` on, as many as one write takes. Gives the records, and
     /// where the next ones begin.
     pub(crate) fn seal(&mut self, batch: &Batch, from: usize) -> Result<(&[u8], usize), RecordError> {

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::conn::record::{Opener, REKEY_AFTER, Sealer};
+use crate::conn::record::{Opener, REKEY_AFTER, RecordError, Sealer};
 use crate::conn::writer::write_batch;
 use crate::lane::LaneId;
 use crate::wire::batch::Batch;
@@ -302,6 +302,17 @@ fn keys_are_replaced_as_noise_says() {
             };
         };
         assert_eq!(frame, Frame::Ping(number));
+    }
+}
+
+#[test]
+fn a_number_is_never_used_twice_even_at_the_end_of_all() {
+    let mut sealer = Sealer::new(key(7));
+    let Sealer::Noise(sealing) = &mut sealer else { panic!("not encrypted") };
+    sealing.go_on_at(u64::MAX - 1);
+    assert!(!seal(&mut sealer, &pings(1)).is_empty(), "the last but one");
+    for _ in 0..3 {
+        assert_eq!(sealer.append(&pings(1), &mut Vec::new()), Err(RecordError::Exhausted));
     }
 }
 
