@@ -69,17 +69,17 @@ fn shake(dialer: &Card, listener: &Card, expected: Option<PeerId>, fates: [Fate;
 
 fn carry(mut from: UnixStream, mut to: UnixStream, fate: Fate) -> Vec<u8> {
     let (mut carried, mut byte) = (Vec::new(), [0]);
+    // Reads to the end whatever happens: closing with unread bytes would be a reset.
     while matches!(from.read(&mut byte), Ok(1)) {
         let at = carried.len();
         carried.push(byte[0]);
         match fate {
             Fate::Flipped { at: flipped, bit } if flipped == at => byte[0] ^= 1 << bit,
-            Fate::Cut { at: cut } if cut == at => break,
+            Fate::Cut { at: cut } if cut == at => to.shutdown(Shutdown::Write).unwrap(),
             _ => {}
         }
-        if to.write_all(&byte).is_err() {
-            break;
-        }
+        // Fails after a cut, and when the other side is done.
+        let _ = to.write_all(&byte);
     }
     let _ = to.shutdown(Shutdown::Write);
     carried
