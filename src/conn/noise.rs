@@ -29,8 +29,9 @@
 //! | `aws-lc-rs` AES-256-GCM | 980 / 7,900 / 23,700 |
 //!
 //! `aws-lc-rs` is faster still, but nothing here waits for the cipher any more, and `ring` is the much
-//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback: 71 % of the rate of
-//! plaintext at 256 KiB a message, about 80 % at 1 KiB, 91 to 102 % at 64 B, and no difference there and back. On processors without AES instructions ChaCha20 would be the faster choice.
+//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback, busy with other
+//! work: 63 to 73 % of the rate of plaintext at 256 KiB a message, 70 to 85 % at 1 KiB, 89 to 117 % at 64 B,
+//! and no difference there and back. On processors without AES instructions ChaCha20 would be the faster choice.
 
 //!
 //! # What is wiped
