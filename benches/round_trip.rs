@@ -1,5 +1,5 @@
 //! There and back with 64 B, one at a time: a request and its reply, a vote and its receipt, and beside
-//! them a ping-pong over plain sockets. Most of each is the cost of waking sleeping threads.
+//! them a ping-pong over plain sockets. Encrypted as by default, and in plaintext. Most of each is the cost of waking sleeping threads.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,8 +14,9 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{Criterion, criterion_group, criterion_main};
-use unbroken::{Event, NORMAL, Outcome, URGENT};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use unbroken::{Encryption, Event, NORMAL, Outcome, URGENT};
 
 const SIZE: usize = 64;
 
@@ -23,28 +24,9 @@ fn round_trip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("round_trip/64B");
     group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
 
-    let nodes = common::nodes();
-    let server = nodes.b.clone();
-    common::spawn("server", move || {
-        while let Ok(event) = server.recv() {
-            if let Event::Message(mut message) = event
-                && message.is_request()
-            {
-                let reply = message.payload().clone().into_bytes();
-                message.reply(reply).unwrap();
-            }
-        }
-    });
-    let body = Bytes::from(vec![7; SIZE]);
-    group.bench_function("request_and_reply", |bencher| {
-        bencher.iter(|| nodes.a.request(nodes.b_id, (NORMAL, body.clone())).unwrap().wait().unwrap());
-    });
-    group.bench_function("vote_and_receipt", |bencher| {
-        bencher.iter(|| {
-            let receipt = nodes.a.send(nodes.b_id, (URGENT, body.clone())).unwrap();
-            assert_eq!(receipt.wait(), Outcome::Taken);
-        });
-    });
+    for (mode, encryption) in common::MODES {
+        both_ways(&mut group, mode, encryption);
+    }
 
     let (mut a, mut b) = common::sockets();
     common::spawn("raw echo", move || {
@@ -59,6 +41,31 @@ fn round_trip(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+fn both_ways(group: &mut BenchmarkGroup<'_, WallTime>, mode: &str, encryption: Encryption) {
+    let nodes = common::nodes(encryption);
+    let server = nodes.b.clone();
+    common::spawn("server", move || {
+        while let Ok(event) = server.recv() {
+            if let Event::Message(mut message) = event
+                && message.is_request()
+            {
+                let reply = message.payload().clone().into_bytes();
+                message.reply(reply).unwrap();
+            }
+        }
+    });
+    let body = Bytes::from(vec![7; SIZE]);
+    group.bench_function(format!("{mode}/request_and_reply"), |bencher| {
+        bencher.iter(|| nodes.a.request(nodes.b_id, (NORMAL, body.clone())).unwrap().wait().unwrap());
+    });
+    group.bench_function(format!("{mode}/vote_and_receipt"), |bencher| {
+        bencher.iter(|| {
+            let receipt = nodes.a.send(nodes.b_id, (URGENT, body.clone())).unwrap();
+            assert_eq!(receipt.wait(), Outcome::Taken);
+        });
+    });
 }
 
 criterion_group!(benches, round_trip);

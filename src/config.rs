@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::PeerId;
 use crate::lane::{LaneConfig, MAX_SLOTS, Priority, WINDOW_HEADROOM};
 use crate::wire::control::{MAX_LANES, MAX_NAME};
-use crate::wire::preface::NetworkName;
+use crate::wire::preface::{Mode, NetworkName};
 use crate::wire::stream::MAX_PAYLOAD;
 
 const KIB: usize = 1024;
@@ -25,6 +25,9 @@ pub struct Config {
     /// The network's name, at most 32 bytes. Nodes of different networks refuse each other.
     /// Default `unbroken`.
     pub network: String,
+    /// Whether peers prove who they are and nobody else can read or change what is said. Default
+    /// [`Encryption::Noise`]. Nodes that differ in this refuse each other.
+    pub encryption: Encryption,
     /// This application's name, at most 64 bytes, for the logs of peers. Default empty.
     pub name: String,
     /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
@@ -99,6 +102,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             network: "unbroken".into(),
+            encryption: Encryption::Noise,
             name: String::new(),
             listen: Vec::new(),
             peers: Vec::new(),
@@ -125,11 +129,35 @@ impl Default for Config {
     }
 }
 
+/// What protects connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// `Noise_XX_25519_AESGCM_SHA256` (<https://noiseprotocol.org/noise.html>): each side proves that it holds the
+    /// secret of its [`PeerId`], with keys drawn anew for every connection. The setting in files:
+    /// `"noise"`.
+    #[default]
+    Noise,
+    /// Nothing: everybody on the path can read and change what is said, and a peer is who it says it is. For
+    /// networks that something else protects, and for measuring. The node says so in the log when it
+    /// starts. The setting in files: `"plaintext"`.
+    Plaintext,
+}
+
+impl From<Encryption> for Mode {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::Noise => Mode::Noise,
+            Encryption::Plaintext => Mode::Plaintext,
+        }
+    }
+}
+
 /// A peer to keep a link to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct PeerConfig {
-    /// `host:port`; a name is resolved anew at each attempt and every address is tried.
+    /// `host:port`, in a file also `id@host:port`; a name is resolved anew at each attempt and every address is tried.
     pub address: String,
     /// Further addresses of the same peer, tried in this order after `address`. The connections of a pool
     /// begin with different ones, and the successor of a suspect connection with another than that
@@ -146,14 +174,48 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
-    /// A peer at `address`, with the node's behaviour.
+    /// A peer at `address`, with the node's behaviour. In `id@host:port` the address says who it must be; an
+    /// id that is none is an error when the node starts or the peer is added.
     pub fn new(address: impl Into<String>) -> Self {
-        PeerConfig { address: address.into(), ..PeerConfig::default() }
+        let address = address.into();
+        let (id, address) = match address.split_once('@').map(|(id, rest)| (id.parse(), rest)) {
+            Some((Ok(id), rest)) => (Some(id), rest.to_string()),
+            _ => (None, address),
+        };
+        PeerConfig { address, id, ..PeerConfig::default() }
     }
 
     /// All addresses, the first one first.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.address).chain(&self.alternatives)
+    }
+}
+
+/// A [`PeerConfig`] as it stands in a file.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    address: String,
+    alternatives: Vec<String>,
+    id: Option<PeerId>,
+    important: bool,
+    connections: Option<u8>,
+    path: Option<PathConfig>,
+}
+
+impl TryFrom<Written> for PeerConfig {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let Written { address, alternatives, id, important, connections, path } = written;
+        let split = PeerConfig::new(address);
+        if let (Some(here), Some(there)) = (split.id, id)
+            && here != there
+        {
+            return Err(format!("{here}@{} and id {there} are different peers", split.address));
+        }
+        let (address, id) = (split.address, split.id.or(id));
+        Ok(PeerConfig { address, alternatives, id, important, connections, path })
     }
 }
 
@@ -434,6 +496,13 @@ impl Config {
 
 impl PeerConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if let Some((id, _)) = self.address.split_once('@') {
+            let problem = match id.parse::<PeerId>() {
+                Ok(_) => "the id belongs into `id`: PeerConfig::new takes it out of the address".into(),
+                Err(error) => error.to_string(),
+            };
+            check(false, "peers.address", || format!("{:?}: {problem}", self.address))?;
+        }
         check_address("peers.address", &self.address)?;
         self.alternatives.iter().try_for_each(|address| check_address("peers.alternatives", address))?;
         self.connections.map_or(Ok(()), |count| check_connections("peers.connections", count))?;
@@ -600,6 +669,52 @@ mod tests {
             let error = config.validate().unwrap_err();
             assert_eq!(error.setting(), setting, "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_may_say_who_must_answer_there() {
+        let id = PeerId::from_bytes([7; 32]);
+        let peer = PeerConfig::new(format!("{id}@[::1]:7000"));
+        assert_eq!((peer.id, peer.address.as_str()), (Some(id), "[::1]:7000"));
+        peer.validate().unwrap();
+        let from = |text: String| toml::from_str::<PeerConfig>(&text).map_err(|error| error.to_string());
+        assert_eq!(from(format!("address = '{id}@[::1]:7000'")), Ok(peer.clone()));
+        assert_eq!(from(format!("address = '[::1]:7000'\nid = '{id}'")), Ok(peer.clone()));
+        assert_eq!(from(toml::to_string(&peer).unwrap()), Ok(peer.clone()));
+        assert_eq!(from(format!("address = '{id}@[::1]:7000'\nid = '{id}'")), Ok(peer));
+        let other = PeerId::from_bytes([8; 32]);
+        let error = from(format!("address = '{id}@host:1'\nid = '{other}'")).unwrap_err();
+        assert!(error.contains(&id.to_string()) && error.contains(&other.to_string()), "{error}");
+        assert!(from("adress = 'host:1'".into()).unwrap_err().contains("adress"));
+    }
+
+    #[test]
+    fn a_bad_id_in_an_address_is_an_error_that_says_what_is_wrong() {
+        let id = PeerId::from_bytes([7; 32]).to_string();
+        for (address, problem) in [
+            (format!("{}@host:1", &id[1..]), "55 characters"),
+            ("@host:1".into(), "0 characters"),
+            (format!("{}a@host:1", &id[..55]), "check does not fit"),
+        ] {
+            let error = PeerConfig::new(&address).validate().unwrap_err();
+            assert_eq!(error.setting(), "peers.address");
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+        let unsplit = PeerConfig { address: format!("{id}@host:1"), ..PeerConfig::default() };
+        assert!(unsplit.validate().unwrap_err().to_string().contains("PeerConfig::new"));
+    }
+
+    #[test]
+    fn plaintext_is_chosen_by_name_only() {
+        assert_eq!(Config::default().encryption, Encryption::Noise);
+        assert_eq!(
+            toml::from_str::<Config>("encryption = 'plaintext'").unwrap().encryption,
+            Encryption::Plaintext
+        );
+        assert!(
+            toml::from_str::<Config>("encryption = 'none'").unwrap_err().to_string().contains("plaintext")
+        );
+        assert!(toml::from_str::<Config>("encryption = false").is_err());
     }
 
     #[test]

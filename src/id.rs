@@ -8,10 +8,18 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 /// The name of a node: its X25519 public key.
 ///
-/// Prints as 64 hexadecimal digits; `{:?}` prints the first eight only, enough to tell peers apart
-/// in a log.
+/// Prints as 56 characters, letters and the digits 2 to 7: the key and a check of three bytes in the base32 of
+/// RFC 4648, in lower case. One that was copied wrongly is refused, but for one in 16 million. `{:?}`
+/// prints the first eight only, enough to tell peers apart in a log.
+///
+/// The check is the beginning of the SHA-256 of `unbroken peer id` and the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId([u8; 32]);
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Characters of a printed name: 35 bytes, five bits in each.
+const PRINTED: usize = 56;
+const CHECK: usize = 3;
 
 impl PeerId {
     /// Length of a `PeerId` in bytes.
@@ -27,17 +35,35 @@ impl PeerId {
         &self.0
     }
 
-    /// The first eight hexadecimal digits, for logs and tables.
+    /// The first eight characters, for logs and tables.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(8);
         text
     }
+
+    fn check(&self) -> [u8; CHECK] {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        hash.update(b"unbroken peer id");
+        hash.update(&self.0);
+        hash.finish().as_ref().first_chunk().copied().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let (mut bits, mut count) = (0u32, 0);
+        let mut text = String::with_capacity(PRINTED);
+        for byte in self.0.into_iter().chain(self.check()) {
+            bits = bits << 8 | u32::from(byte);
+            count += 8;
+            while count >= 5 {
+                count -= 5;
+                let digit = (bits >> count) as usize % ALPHABET.len();
+                text.extend(ALPHABET.get(digit).map(|letter| char::from(*letter)));
+            }
+        }
+        f.pad(&text)
     }
 }
 
@@ -51,11 +77,29 @@ impl fmt::Debug for PeerId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsePeerIdError {
     text: String,
+    problem: Problem,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Problem {
+    Length(usize),
+    Character(char, usize),
+    Check,
 }
 
 impl fmt::Display for ParsePeerIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a peer id is 64 hexadecimal digits, not {:?}", self.text)
+        write!(f, "{:?} is not a peer id: ", self.text)?;
+        match self.problem {
+            Problem::Length(count) => write!(f, "it has {count} characters instead of {PRINTED}"),
+            Problem::Character(letter, at) => {
+                write!(
+                    f,
+                    "character {at} is {letter:?}, expected are the letters a to z and the digits 2 to 7"
+                )
+            }
+            Problem::Check => write!(f, "its check does not fit, some character was changed"),
+        }
     }
 }
 
@@ -64,17 +108,28 @@ impl std::error::Error for ParsePeerIdError {}
 impl FromStr for PeerId {
     type Err = ParsePeerIdError;
 
+    /// Takes capital letters too.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParsePeerIdError { text: text.chars().take(80).collect() };
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(error());
+        let error = |problem| ParsePeerIdError { text: text.chars().take(80).collect(), problem };
+        let length = text.chars().count();
+        if length != PRINTED {
+            return Err(error(Problem::Length(length)));
         }
-        let mut bytes = [0; 32];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| error())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| error())?;
+        let (mut bits, mut count) = (0u32, 0);
+        let mut bytes = Vec::with_capacity(PeerId::LEN + CHECK);
+        for (at, letter) in text.chars().enumerate() {
+            let digit = ALPHABET.iter().position(|other| char::from(*other) == letter.to_ascii_lowercase());
+            let digit = digit.ok_or_else(|| error(Problem::Character(letter, at + 1)))?;
+            bits = bits << 5 | digit as u32;
+            count += 5;
+            if count >= 8 {
+                count -= 8;
+                bytes.push((bits >> count) as u8);
+            }
         }
-        Ok(PeerId(bytes))
+        let id = bytes.first_chunk().map(|key| PeerId(*key));
+        let id = id.filter(|id| bytes.last_chunk() == Some(&id.check()));
+        id.ok_or_else(|| error(Problem::Check))
     }
 }
 
@@ -100,8 +155,9 @@ impl<'de> Deserialize<'de> for PeerId {
 
 /// The long-lived secret of a node; its public half is the node's [`PeerId`].
 ///
-/// Keep the 32 bytes of [`Identity::to_bytes`] if the node shall have the same name after a restart:
-/// peers can then tell a restart from a stranger. `Debug` prints the public half only.
+/// Keep it in a file ([`Identity::load_or_generate`]) if the node shall have the same name after a restart:
+/// peers can then tell a restart from a stranger. `Debug` prints the public half only, and the memory
+/// is wiped when the value is dropped.
 #[derive(Clone)]
 pub struct Identity {
     secret: StaticSecret,
@@ -201,10 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_a_printed_id_is_fixed() {
+        let id = PeerId::from_bytes(std::array::from_fn(|n| n as u8));
+        // printf 'unbroken peer id\0\1...\37' | sha256sum gives b1 d0 09 ..., behind the key in base32.
+        assert_eq!(id.to_string(), "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3duaj");
+        assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+        assert_eq!(format!("{id:?}"), "PeerId(aaaqeaye)");
+        assert_eq!(format!("{id:>60}"), format!("    {id}"));
+    }
+
+    #[test]
     fn a_bad_peer_id_is_refused_with_what_was_wrong() {
-        for text in ["", "12", &"g".repeat(64), &"é".repeat(32)] {
-            let error = text.parse::<PeerId>().unwrap_err();
-            assert!(error.to_string().contains("64 hexadecimal digits"), "{error}");
+        let good = PeerId::from_bytes([9; 32]).to_string();
+        let with = |at: usize, letter: &str| format!("{}{letter}{}", &good[..at], &good[at + 1..]);
+        for (text, problem) in [
+            (String::new(), "0 characters instead of 56"),
+            (good[1..].to_string(), "55 characters"),
+            ("7".repeat(64), "64 characters"),
+            (with(7, "1"), "character 8 is '1'"),
+            (with(55, "é"), "character 56 is 'é'"),
+            (format!("{} ", &good[..55]), "character 56 is ' '"),
+        ] {
+            let error = text.parse::<PeerId>().unwrap_err().to_string();
+            assert!(error.contains(problem) && error.contains(&text), "{error}");
+        }
+        for at in 0..56 {
+            let letter = if good[at..].starts_with('a') { "b" } else { "a" };
+            let error = with(at, letter).parse::<PeerId>().unwrap_err().to_string();
+            assert!(error.contains("its check does not fit"), "{at}: {error}");
         }
     }
 

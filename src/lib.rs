@@ -47,8 +47,10 @@
 //!   ([`SendError::into_message`]).
 //! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped
 //!   and [`Event::Lost`] tells.
-//! - Connections are **not encrypted and peers do not prove who they are** in this version. Use it on
-//!   networks where everybody is trusted.
+//! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
+//!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to
+//!   trust is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and when,
+//!   can be seen on the path.
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
@@ -78,6 +80,7 @@ mod conn;
 mod error;
 mod health;
 mod id;
+mod identity_file;
 mod lane;
 pub mod link;
 mod message;
@@ -87,15 +90,15 @@ mod receipt;
 mod roster;
 pub mod wire;
 
-pub use config::{Config, ConfigError, PathConfig, PeerConfig};
+pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
-
 pub use health::breaker::BreakerState;
 pub use health::keepalive::LearnedInterval;
 pub use health::kernel::KernelSample;
 pub use health::peer_score::PeerScoreParts;
 pub use health::score::ScoreParts;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
+pub use identity_file::IdentityError;
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{

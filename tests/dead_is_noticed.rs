@@ -135,7 +135,7 @@ fn child_process() {
 
 #[test]
 fn a_frozen_peer_idle_and_under_load() {
-    let config = Config { path: path(), listen: vec![any_addr()], ..Config::default() };
+    let config = Config { listen: vec![any_addr()], ..support::cluster::config() };
     let identity = Identity::generate().unwrap();
     let peer = identity.peer_id();
     let mut child = ChildNode::start(&config, &identity);
@@ -162,7 +162,11 @@ fn a_frozen_peer_idle_and_under_load() {
 // --- peers that misbehave -------------------------------------------------------------------------
 
 /// Keeps a node's patience up with a byte now and then, until it is told to stop or the node closes.
-fn drip(mut stream: TcpStream, every: Duration, mut bytes: impl FnMut() -> Vec<u8> + Send + 'static) -> Drip {
+fn drip(
+    mut stream: impl Write + Send + 'static,
+    every: Duration,
+    mut bytes: impl FnMut() -> Vec<u8> + Send + 'static,
+) -> Drip {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let thread = thread::spawn(move || {
@@ -195,7 +199,7 @@ fn a_peer_that_reads_nothing_but_talks() {
     let conn = conn_to(&node, who.id());
     // Signs of life without end, so that only the blocked write can be noticed.
     let mut nonce = 0u64;
-    let pings = drip(raw.stream.try_clone().unwrap(), Duration::from_millis(50), move || {
+    let pings = drip(raw.output, Duration::from_millis(50), move || {
         nonce += 1;
         raw::frame(raw::PING, &nonce.to_le_bytes())
     });
@@ -217,9 +221,7 @@ fn a_peer_that_never_finishes_a_frame() {
     let conn = conn_to(&node, who.id());
     let mut chunk = raw::frame(raw::CHUNK, &vec![0; 100_000]).into_iter();
     let since = Instant::now();
-    let bytes = drip(raw.stream.try_clone().unwrap(), Duration::from_millis(100), move || {
-        chunk.next().into_iter().collect()
-    });
+    let bytes = drip(raw.output, Duration::from_millis(100), move || chunk.next().into_iter().collect());
     let reason = ends_within(&node, conn, since, path().dead_after);
     assert_eq!(reason.cause, EndCause::Dead);
     drop(bytes);

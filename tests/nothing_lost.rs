@@ -255,7 +255,7 @@ fn child_process() {
 }
 
 fn child_config() -> Config {
-    let mut config = Config { path: support::cluster::path(), listen: vec![any_addr()], ..Config::default() };
+    let mut config = Config { listen: vec![any_addr()], ..support::cluster::config() };
     eager(&mut config);
     config.lanes[0].taken_when = TakenWhen::Done;
     config

@@ -12,7 +12,6 @@
 
 mod support;
 
-use std::io::{self, Read};
 use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
@@ -150,7 +149,7 @@ fn read_frames(raw: &mut Raw, enough: usize) -> Came {
     let mut came = Came { from: None, stream: Vec::new(), torn: 0 };
     while came.stream.len() < enough {
         let mut header = [0; 4];
-        match read_up_to(&mut raw.stream, &mut header) {
+        match raw::read_up_to(&mut raw.input, &mut header).unwrap() {
             4 => {}
             some => {
                 came.torn = some;
@@ -161,7 +160,7 @@ fn read_frames(raw: &mut Raw, enough: usize) -> Came {
         assert!((raw::CHUNK..=raw::CANCEL).contains(&kind), "a frame of kind {kind}: the stream is broken");
         let mut body = vec![0; u32::from_le_bytes([a, b, c, 0]) as usize];
         let len = body.len();
-        let read = read_up_to(&mut raw.stream, &mut body);
+        let read = raw::read_up_to(&mut raw.input, &mut body).unwrap();
         if read < len {
             came.torn = 4 + read;
             break;
@@ -174,21 +173,6 @@ fn read_frames(raw: &mut Raw, enough: usize) -> Came {
         }
     }
     came
-}
-
-/// Fills the buffer as far as the connection goes.
-fn read_up_to(stream: &mut impl Read, buffer: &mut [u8]) -> usize {
-    let mut have = 0;
-    while have < buffer.len() {
-        match stream.read(&mut buffer[have..]) {
-            Ok(0) => break,
-            Ok(count) => have += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    have
 }
 
 #[test]
@@ -214,9 +198,11 @@ fn after_a_write_that_timed_out_nothing_more_is_written() {
     // More is waiting, and pings are due; but the stream was cut inside a frame.
     let came = read_frames(&mut raw, usize::MAX);
     let expected = stream_of(16, LEN);
-    println!("{} bytes of stream came, and {} of a torn frame", came.stream.len(), came.torn);
+    // In the middle of a record the cut may look like one between two frames.
+    let torn = came.torn + raw.input.torn;
+    println!("{} bytes of stream came, and {torn} of a torn frame or record", came.stream.len());
     assert_eq!(came.from, Some(0));
-    assert!(came.torn > 0, "not cut inside a frame: the test did not reach what it is for");
+    assert!(torn > 0, "not cut inside a frame: the test did not reach what it is for");
     assert!(came.stream.len() > 50_000 && came.stream[..] == expected[..came.stream.len()]);
     assert!(receipts.iter().all(|receipt| receipt.poll().is_none()));
 }

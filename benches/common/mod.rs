@@ -2,7 +2,11 @@
 
 use std::net::{TcpListener, TcpStream};
 
-use unbroken::{Event, Node, PeerId};
+use unbroken::{Encryption, Event, Node, PeerId};
+
+/// What is compared, by the names of the benches.
+pub const MODES: [(&str, Encryption); 2] =
+    [("unbroken", Encryption::Noise), ("unbroken_plaintext", Encryption::Plaintext)];
 
 /// Two nodes in one process, linked over loopback; `a` dialled `b`.
 pub struct Nodes {
@@ -11,9 +15,10 @@ pub struct Nodes {
     pub b_id: PeerId,
 }
 
-pub fn nodes() -> Nodes {
-    let b = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
-    let a = Node::builder().peer(b.local_addrs()[0].to_string()).start().unwrap();
+pub fn nodes(encryption: Encryption) -> Nodes {
+    let builder = || Node::builder().configure(|config| config.encryption = encryption);
+    let b = builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+    let a = builder().peer(b.local_addrs()[0].to_string()).start().unwrap();
     let b_id = loop {
         if let Event::LinkUp { peer, .. } = a.recv().unwrap() {
             break peer;

@@ -15,6 +15,7 @@ use unbroken::{
 use crate::Failure;
 use crate::content::{self, Kind, mix};
 use crate::sender::{self, Job};
+use crate::support::raw::encryption;
 use crate::wire::{Command, News, Report, Reporter};
 
 const VARIABLE: &str = "UNBROKEN_CLUSTER_NODE";
@@ -75,6 +76,7 @@ impl Role {
         let done = |lane| LaneConfig { taken_when: TakenWhen::Done, ..lane };
         Config {
             network: format!("cluster {:x}", self.cluster),
+            encryption: encryption(),
             name: format!("node {}", self.index),
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             lanes: LaneConfig::defaults().into_iter().map(done).collect(),

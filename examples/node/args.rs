@@ -10,11 +10,12 @@ use unbroken::{Config, PeerConfig};
 pub(crate) const USAGE: &str = "\
 One node: keeps links to its peers, sends them numbered votes, says what happens.
 
-Usage: node [--listen ADDR]... [--peer HOST:PORT [--important]]... [options]
+Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options]
 
   --listen ADDR          accept connections here, e.g. 0.0.0.0:7000 or [::]:7000; repeatable.
                          Port 0 lets the system choose; the `listening` line says which.
-  --peer HOST:PORT       keep a link to this peer; repeatable. A name is resolved at each attempt.
+  --peer [ID@]HOST:PORT  keep a link to this peer; repeatable. A name is resolved at each attempt. With ID,
+                         which a node prints when it starts, nobody else can pass for it.
   --important            marks the --peer just before it as important.
   --name NAME            how this node is called in the lines of its peers.
   --vote-every DURATION  time between two votes to each peer, on the urgent lane [1s]; 0s: no votes.
@@ -23,8 +24,8 @@ Usage: node [--listen ADDR]... [--peer HOST:PORT [--important]]... [options]
   --idle-first DURATION  send nothing for so long after the first link came up [0s].
   --seconds N            end after N seconds, fractions allowed [run until SIGINT or SIGTERM].
   --config FILE          settings of the library, TOML; the flags above are added to them.
-  --identity FILE        the node's secret key as 64 hexadecimal digits. Made (mode 0600) if there is
-                         none. Without it the node has a new name each time it starts.
+  --identity FILE        the node's secret key, as Identity::load_or_generate keeps it: made, with mode
+                         0600, if there is none. Without it the node has a new ID each time it starts.
   --json                 one JSON object a line, with `t_ms`, `event`, `peer` and `seq` where they apply.
   --help                 this text.
 
@@ -142,7 +143,7 @@ fn check(args: &Args) -> Result<(), String> {
 }
 
 const ADDR: &str = "an address with a port, like 0.0.0.0:7000 or [::]:7000";
-const HOST_PORT: &str = "HOST:PORT, like node1.example.org:7000 or [2001:db8::1]:7000";
+const HOST_PORT: &str = "HOST:PORT or ID@HOST:PORT, like node1.example.org:7000 or [2001:db8::1]:7000";
 const DURATION: &str = "a duration, like 500ms, 10s or 1m";
 const BYTES: &str = "a size, like 65536, 64KiB, 1MiB or 1.5MB";
 const SECONDS: &str = "a number of seconds, like 60 or 2.5";

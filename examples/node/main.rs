@@ -12,19 +12,19 @@
 #![allow(clippy::disallowed_methods, reason = "an application reads the clock")]
 
 mod args;
-mod identity;
 mod report;
 mod run;
 mod tally;
 mod vote;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use unbroken::{Node, StartError};
+use unbroken::{Identity, Node, StartError};
 
 use args::{Args, Parsed};
 
@@ -66,7 +66,7 @@ fn start(args: Args) -> Result<bool, Failure> {
     let signals = signals().map_err(|error| Failure::System(format!("cannot handle signals: {error}")))?;
     let mut builder = Node::builder().config(args.config.clone());
     if let Some(path) = &args.identity {
-        builder = builder.identity(identity::load_or_create(path).map_err(Failure::Usage)?);
+        builder = builder.identity(identity(path)?);
     }
     let node = builder.start().map_err(|error| match error {
         StartError::Config(error) => Failure::Usage(error.to_string()),
@@ -77,6 +77,10 @@ fn start(args: Args) -> Result<bool, Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         result => result.map_err(|error| Failure::System(error.to_string())),
     }
+}
+
+fn identity(path: &Path) -> Result<Identity, Failure> {
+    Identity::load_or_generate(path).map_err(|error| Failure::Usage(format!("--identity: {error}")))
 }
 
 /// A channel that gets each SIGINT and SIGTERM, so that the main loop can wait for them as for

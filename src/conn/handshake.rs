@@ -2,25 +2,48 @@
 //! thread; the monitor ends the socket when it takes too long, however much progress it makes.
 //!
 //! ```text
-//!   dialer                                        listener
-//!     | -- preface ---------------------------------> |   checks magic, version, mode, network
-//!     | <--------------------------------- preface -- |
-//!     | -- HELLO ------------------> <------- HELLO -- |
+//!   dialer                                              listener
+//!     | -- preface, its claim or Noise 1 ---------------> |   checks magic, version, mode, network
+//!     | <--------------- preface, its claim or Noise 2 -- |
+//!     | -- Noise 3 -------------------------------------> |   not in plaintext
+//!     | -- HELLO ---------------------> <------- HELLO -- |   the first frames, in records from here on
 //! ```
+//!
+//! # Invariants
+//! - Every message has a length that is known beforehand: nothing is reserved on anybody's word.
+//! - A stranger gets no more bytes than it sent, until it has shown that it knows the network's name.
+//! - The dialer tells its name only to who has proved to be the one it expects, if it expects one.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use crate::id::{Incarnation, PeerId};
+use super::noise::{FIRST, Keys, Noise, SECOND, THIRD};
+use super::record::{Key, Sealer};
+use crate::id::{Identity, Incarnation, PeerId};
+use crate::wire::batch::Batch;
 use crate::wire::control::{Hello, MAX_NAME};
 use crate::wire::frame::Frame;
-use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface, PrefaceError};
-use crate::wire::reader::{FrameReader, ReadError};
+use crate::wire::preface::{
+    CLAIM_LEN, Claim, MAX_NETWORK, Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError, concat,
+};
+use crate::wire::reader::{FrameReader, ReadError, Source};
 
-/// Who we are, for the preface.
+/// A side that was refused is listened to for at most so much longer: closing a socket with unread data resets
+/// the connection and destroys the answer (RFC 1122 section 4.2.2.13).
+const MAX_IGNORED: usize = 1024;
+
+/// A connection of which one side can be closed.
+pub(crate) trait Duplex: Read + Write {
+    fn close_writing(&self) -> io::Result<()>;
+}
+
+/// Who we are, and how we want to speak.
 #[derive(Clone, Debug)]
 pub(crate) struct Card {
+    pub(crate) mode: Mode,
     pub(crate) network: NetworkName,
+    pub(crate) identity: Identity,
+    /// The name of `identity`.
     pub(crate) peer: PeerId,
     pub(crate) incarnation: Incarnation,
 }
@@ -36,6 +59,7 @@ pub(crate) enum HandshakeError {
         expected: PeerId,
         found: PeerId,
     },
+    Noise(snow::Error),
     Protocol(String),
 }
 
@@ -49,6 +73,16 @@ impl fmt::Display for HandshakeError {
             HandshakeError::WrongPeer { expected, found } => {
                 write!(f, "expected peer {expected}, found {found}")
             }
+            HandshakeError::Noise(snow::Error::Decrypt) => {
+                write!(
+                    f,
+                    "the Noise handshake does not authenticate: changed on the way, or not meant for us"
+                )
+            }
+            HandshakeError::Noise(snow::Error::Dh) => {
+                write!(f, "the Noise handshake was tried with a key that has no secret")
+            }
+            HandshakeError::Noise(error) => write!(f, "the Noise handshake failed: {error}"),
             HandshakeError::Protocol(what) => write!(f, "{what}"),
         }
     }
@@ -63,51 +97,167 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// Exchanges prefaces. Gives who the other side says it is.
+impl From<snow::Error> for HandshakeError {
+    fn from(error: snow::Error) -> Self {
+        HandshakeError::Noise(error)
+    }
+}
+
+/// Who the other side is, and with what to speak to it. Without keys: in plaintext, and who it is is only
+/// what it says.
+pub(crate) struct Introduced {
+    pub(crate) peer: PeerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sealer: Sealer,
+    pub(crate) opens: Option<Key>,
+}
+
+/// Everything before HELLO.
 pub(crate) fn introduce(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Duplex,
     dialled: bool,
     card: &Card,
     expected: Option<PeerId>,
-) -> Result<(PeerId, Incarnation), HandshakeError> {
-    let ours = Preface {
-        mode: Mode::Plaintext,
-        network: card.network,
-        peer: card.peer,
-        incarnation: card.incarnation,
+) -> Result<Introduced, HandshakeError> {
+    let preface = Preface { mode: card.mode, network: card.network };
+    match (card.mode, dialled) {
+        (Mode::Plaintext, _) => claims(stream, dialled, card, &preface, expected),
+        (Mode::Noise, true) => prove_first(stream, card, &preface, expected),
+        (Mode::Noise, false) => prove_second(stream, card, &preface, expected),
     }
-    .encode();
+}
+
+/// Plaintext: each says who it is.
+fn claims(
+    stream: &mut impl Duplex,
+    dialled: bool,
+    card: &Card,
+    preface: &Preface,
+    expected: Option<PeerId>,
+) -> Result<Introduced, HandshakeError> {
+    let ours = Claim { peer: card.peer, incarnation: card.incarnation };
+    let ours: [u8; PREFACE_LEN + CLAIM_LEN] = concat(&[&preface.encode(), &ours.encode()]);
     if dialled {
         stream.write_all(&ours)?;
     }
-    let mut theirs = [0; PREFACE_LEN];
-    stream.read_exact(&mut theirs)?;
-    let theirs = Preface::decode(&theirs, card.network).map_err(HandshakeError::Preface)?;
-    if theirs.peer == card.peer {
-        if !dialled {
-            // Our own dial waits at the other end: only our name tells it whom it has reached.
-            stream.write_all(&ours)?;
-        }
-        return Err(HandshakeError::SelfConnection);
-    }
-    if let Some(expected) = expected.filter(|expected| *expected != theirs.peer) {
-        return Err(HandshakeError::WrongPeer { expected, found: theirs.peer });
-    }
-    if !dialled {
+    read_preface(stream, dialled, preface)?;
+    let Claim { peer, incarnation } = Claim::decode(&read(stream)?);
+    let checked = check(peer, card, expected);
+    // Our own dial waits at the other end: only our name tells it whom it has reached.
+    if !dialled && matches!(checked, Ok(()) | Err(HandshakeError::SelfConnection)) {
         stream.write_all(&ours)?;
     }
-    Ok((theirs.peer, theirs.incarnation))
+    checked?;
+    Ok(Introduced { peer, incarnation, sealer: Sealer::new(None), opens: None })
+}
+
+/// Noise, as the dialer.
+fn prove_first(
+    stream: &mut impl Duplex,
+    card: &Card,
+    preface: &Preface,
+    expected: Option<PeerId>,
+) -> Result<Introduced, HandshakeError> {
+    let prologue = preface.encode();
+    let mut noise = Noise::new(&card.identity, &prologue, true)?;
+    let first: [u8; PREFACE_LEN + FIRST] = concat(&[&prologue, &noise.write::<FIRST>(&[])?]);
+    stream.write_all(&first)?;
+    read_preface(stream, true, preface)?;
+    let (peer, incarnation) = noise.read_name(&read::<SECOND>(stream)?)?;
+    check(peer, card, expected)?;
+    stream.write_all(&noise.write::<THIRD>(&card.incarnation.0.to_le_bytes())?)?;
+    introduced(peer, incarnation, noise)
+}
+
+/// Noise, as the listener.
+fn prove_second(
+    stream: &mut impl Duplex,
+    card: &Card,
+    preface: &Preface,
+    expected: Option<PeerId>,
+) -> Result<Introduced, HandshakeError> {
+    read_preface(stream, false, preface)?;
+    let prologue = preface.encode();
+    let mut noise = Noise::new(&card.identity, &prologue, false)?;
+    noise.read::<0>(&read::<FIRST>(stream)?)?;
+    let second = noise.write::<SECOND>(&card.incarnation.0.to_le_bytes())?;
+    let second: [u8; PREFACE_LEN + SECOND] = concat(&[&prologue, &second]);
+    stream.write_all(&second)?;
+    let (peer, incarnation) = noise.read_name(&read::<THIRD>(stream)?)?;
+    check(peer, card, expected)?;
+    introduced(peer, incarnation, noise)
+}
+
+fn introduced(peer: PeerId, incarnation: Incarnation, noise: Noise) -> Result<Introduced, HandshakeError> {
+    let Keys { ours, theirs } = noise.finish()?;
+    Ok(Introduced { peer, incarnation, sealer: Sealer::new(Some(ours)), opens: Some(theirs) })
+}
+
+fn check(peer: PeerId, card: &Card, expected: Option<PeerId>) -> Result<(), HandshakeError> {
+    if peer == card.peer {
+        return Err(HandshakeError::SelfConnection);
+    }
+    match expected {
+        Some(expected) if expected != peer => Err(HandshakeError::WrongPeer { expected, found: peer }),
+        _ => Ok(()),
+    }
+}
+
+/// Holds the other side's preface against ours.
+fn read_preface(stream: &mut impl Duplex, dialled: bool, ours: &Preface) -> Result<(), HandshakeError> {
+    let checked = ours.check_opening(&read::<OPENING_LEN>(stream)?);
+    if let Err(error) = checked {
+        if !dialled && error.is_answered() {
+            refuse(stream, ours);
+        }
+        return Err(HandshakeError::Preface(error));
+    }
+    ours.check_network(&read::<MAX_NETWORK>(stream)?).map_err(HandshakeError::Preface)
+}
+
+/// Lets the dialer know what we disagree on, and waits until it has closed: at most until the handshake's
+/// deadline, when the monitor ends the socket.
+fn refuse(stream: &mut impl Duplex, ours: &Preface) {
+    let opening = ours.encode();
+    let Some(opening) = opening.first_chunk::<OPENING_LEN>() else { return };
+    let mut ignored = 0;
+    // It may not have said what we read: then it waits for more, which does not come.
+    let mut sent = stream.write_all(opening).and_then(|()| stream.close_writing());
+    while sent.is_ok() && ignored < MAX_IGNORED {
+        sent = match stream.read(&mut [0; 256]) {
+            Ok(0) => return,
+            Ok(count) => {
+                ignored += count;
+                Ok(())
+            }
+            // What ends it changes nothing: the connection is refused already.
+            Err(error) => Err(error),
+        };
+    }
+}
+
+fn read<const N: usize>(stream: &mut impl Read) -> Result<[u8; N], HandshakeError> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Sends our HELLO. It is small: the kernel takes it at once.
-pub(crate) fn send_hello(stream: &mut impl Write, hello: &Hello) -> Result<(), HandshakeError> {
+pub(crate) fn send_hello(
+    stream: &mut impl Write,
+    sealer: &mut Sealer,
+    hello: &Hello,
+) -> Result<(), HandshakeError> {
+    let protocol = |error: &dyn fmt::Display| HandshakeError::Protocol(error.to_string());
+    let mut batch = Batch::default();
+    batch.push_with(|out| hello.encode(out)).map_err(|error| protocol(&error))?;
     let mut bytes = Vec::new();
-    hello.encode(&mut bytes).map_err(|error| HandshakeError::Protocol(error.to_string()))?;
+    sealer.append(&batch, &mut bytes).map_err(|error| protocol(&error))?;
     Ok(stream.write_all(&bytes)?)
 }
 
 /// Reads the other side's HELLO.
-pub(crate) fn read_hello<R: Read>(reader: &mut FrameReader<R>) -> Result<Hello, HandshakeError> {
+pub(crate) fn read_hello(reader: &mut FrameReader<impl Source>) -> Result<Hello, HandshakeError> {
     loop {
         match reader.next_buffered() {
             Ok(Some(Frame::Hello(hello))) if hello.name.len() <= MAX_NAME => return Ok(hello),
@@ -124,6 +274,7 @@ impl From<ReadError> for HandshakeError {
         match error {
             ReadError::Eof | ReadError::Torn => HandshakeError::Closed,
             ReadError::Io(error) => error.into(),
+            ReadError::Record(error) => HandshakeError::Protocol(error),
             ReadError::Wire(error) => HandshakeError::Protocol(error.to_string()),
         }
     }

@@ -17,12 +17,16 @@
 //! - One file descriptor per connection, closed when the last of its threads is done.
 
 pub(crate) mod handshake;
+pub(crate) mod noise;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod socket;
 pub(crate) mod tcp_info;
 pub(crate) mod threads;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::OnceLock;

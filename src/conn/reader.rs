@@ -4,16 +4,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::wire::reader::{FrameReader, ReadError};
+use crate::wire::reader::{FrameReader, ReadError, Source};
 
-use super::record::Opener;
 use super::{ConnHandle, Port};
 
 /// How many frames are handed over at once, at most: bounds how long the link is locked.
 const MAX_FRAMES: usize = 256;
 
 /// Runs until the connection ends, and notes why.
-pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<Opener<'_>>) {
+pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<impl Source>) {
     let mut frames = Vec::new();
     loop {
         let step = reader.next_buffered().map(|frame| {
@@ -32,9 +31,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
                 // Frames were completed: what is unfinished now began with the last read at the earliest.
                 conn.frame_since.store(0, Relaxed);
                 if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
-                    log::warn!("{} {}: {violation}", conn.id, conn.addr);
-                    let cause = EndCause::Protocol(violation.to_string());
-                    return conn.end(EndReason::new(Initiator::Library, cause));
+                    return protocol_error(conn, violation.to_string());
                 }
             }
         }
@@ -44,10 +41,12 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
     }
 }
 
-fn fill(conn: &ConnHandle, reader: &mut FrameReader<Opener<'_>>) -> Result<(), ReadError> {
+fn fill(conn: &ConnHandle, reader: &mut FrameReader<impl Source>) -> Result<(), ReadError> {
     let count = reader.fill()?;
     let now = clock::now();
-    conn.note(&conn.last_received, now);
+    if count > 0 {
+        conn.note(&conn.last_received, now);
+    }
     conn.bytes_received.fetch_add(count as u64, Relaxed);
     if !reader.inside_frame() {
         conn.frame_since.store(0, Relaxed);
@@ -66,9 +65,12 @@ fn note(conn: &ConnHandle, port: &impl Port, error: ReadError) {
         },
         ReadError::Torn => conn.end(EndReason::new(Initiator::Peer, EndCause::Closed)),
         ReadError::Io(error) => conn.end(EndReason::io("read", &error)),
-        ReadError::Wire(error) => {
-            log::warn!("{} {}: {error}", conn.id, conn.addr);
-            conn.end(EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())));
-        }
+        ReadError::Record(error) => protocol_error(conn, error),
+        ReadError::Wire(error) => protocol_error(conn, error.to_string()),
     }
+}
+
+fn protocol_error(conn: &ConnHandle, error: String) {
+    log::warn!("{} {}: {error}", conn.id, conn.addr);
+    conn.end(EndReason::new(Initiator::Library, EndCause::Protocol(error)));
 }

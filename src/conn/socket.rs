@@ -1,10 +1,11 @@
 //! Making sockets, and the options that keep a connection honest.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::handshake::Duplex;
 use crate::config::PathConfig;
 use crate::health::pace::MIN_CHUNK;
 
@@ -84,6 +85,12 @@ impl Write for Stream<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Duplex for Stream<'_> {
+    fn close_writing(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
     }
 }
 

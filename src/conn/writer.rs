@@ -21,12 +21,9 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, writ
         batch.clear();
         let transmit = port.poll_transmit(conn.id, &mut batch);
         let nothing = batch.is_empty();
-        if !nothing {
-            sealer.seal(&mut batch);
-            if let Err(reason) = write(conn, port, &batch, write_timeout) {
-                conn.end(reason);
-                return;
-            }
+        if !nothing && let Err(reason) = write(conn, port, sealer, &batch, write_timeout) {
+            conn.end(reason);
+            return;
         }
         match transmit {
             Transmit::Finish => {
@@ -61,6 +58,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, writ
 fn write(
     conn: &ConnHandle,
     port: &impl Port,
+    sealer: &mut Sealer,
     batch: &Batch,
     write_timeout: Duration,
 ) -> Result<(), EndReason> {
@@ -68,15 +66,15 @@ fn write(
     let deadline = start + write_timeout;
     conn.note(&conn.write_since, start);
     port.watch_until(deadline);
-    let result = write_batch(&mut socket::Stream(&conn.socket), batch, deadline, clock::now);
+    let result = write_batch(&mut socket::Stream(&conn.socket), sealer, batch, deadline, clock::now);
     conn.write_since.store(0, Relaxed);
     let lasted = clock::now().saturating_duration_since(start);
     if lasted >= LONG_WRITE {
         conn.blocked.fetch_add(lasted.as_micros() as u64, Relaxed);
     }
     match result {
-        Ok(()) => {
-            conn.bytes_sent.fetch_add(batch.len() as u64, Relaxed);
+        Ok(count) => {
+            conn.bytes_sent.fetch_add(count as u64, Relaxed);
             Ok(())
         }
         Err(error) if is_timeout(&error) => Err(EndReason::new(Initiator::Library, EndCause::WriteTimeout)),
@@ -89,31 +87,58 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Writes the whole batch, keeping its place across partial writes. SO_SNDTIMEO bounds one call and
-/// starts anew with every byte that goes, so the deadline for the whole is checked here after each
-/// call, and by the monitor for a call that does not return.
+/// Writes the whole batch. Sealed piece by piece, so that the other side opens one while the next is made.
+/// Gives how many bytes that were.
 pub(crate) fn write_batch(
     to: &mut impl Write,
+    sealer: &mut Sealer,
     batch: &Batch,
     deadline: Instant,
     now: impl Fn() -> Instant,
-) -> io::Result<()> {
+) -> io::Result<usize> {
+    let sealing = match sealer {
+        Sealer::Plaintext => {
+            let slices = |from, out: &mut Vec<_>| batch.slices(from, out);
+            return write_all(to, batch.len(), slices, deadline, &now);
+        }
+        Sealer::Noise(sealing) => sealing,
+    };
+    let (mut at, mut written) = (0, 0);
+    while at < batch.len() {
+        let (sealed, next) = sealing.seal(batch, at).map_err(io::Error::other)?;
+        let slices = |from, out: &mut Vec<_>| out.extend(sealed.get(from..).map(IoSlice::new));
+        written += write_all(to, sealed.len(), slices, deadline, &now)?;
+        at = next;
+    }
+    Ok(written)
+}
+
+/// Writes `len` bytes, keeping its place across partial writes; `slices` gives those from a place on.
+/// SO_SNDTIMEO bounds one call and starts anew with every byte that goes, so the deadline for the whole
+/// is checked here after each call, and by the monitor for a call that does not return.
+fn write_all<'a>(
+    to: &mut impl Write,
+    len: usize,
+    slices: impl Fn(usize, &mut Vec<IoSlice<'a>>),
+    deadline: Instant,
+    now: &impl Fn() -> Instant,
+) -> io::Result<usize> {
     let mut written = 0;
-    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
-    while written < batch.len() {
-        slices.clear();
-        batch.slices(written, &mut slices);
-        match to.write_vectored(&slices) {
+    let mut pieces = Vec::with_capacity(16);
+    while written < len {
+        pieces.clear();
+        slices(written, &mut pieces);
+        match to.write_vectored(&pieces) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if written < batch.len() && now() >= deadline {
+        if written < len && now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -155,7 +180,8 @@ mod tests {
     fn keeps_its_place_across_partial_and_interrupted_writes() {
         let now = Instant::now();
         let mut slow = Slow { got: Vec::new(), calls: 0 };
-        write_batch(&mut slow, &batch(), now + Duration::from_secs(1), || now).unwrap();
+        write_batch(&mut slow, &mut Sealer::Plaintext, &batch(), now + Duration::from_secs(1), || now)
+            .unwrap();
         assert_eq!(slow.got, batch().to_vec());
     }
 
@@ -168,7 +194,9 @@ mod tests {
             start + Duration::from_millis(100) * passed.get()
         };
         let mut slow = Slow { got: Vec::new(), calls: 0 };
-        let error = write_batch(&mut slow, &batch(), start + Duration::from_secs(1), now).unwrap_err();
+        let error =
+            write_batch(&mut slow, &mut Sealer::Plaintext, &batch(), start + Duration::from_secs(1), now)
+                .unwrap_err();
         assert!(is_timeout(&error));
         assert!(slow.got.len() < 100);
     }

@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::config::{PathConfig, PeerConfig};
-use crate::conn::handshake::{self, HandshakeError};
+use crate::conn::handshake::{self, HandshakeError, Introduced};
 use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
@@ -180,7 +180,7 @@ fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> R
 /// A connection that belongs to a link.
 struct Joined<'a> {
     link: Arc<LinkHandle>,
-    reader: FrameReader<Opener<'a>>,
+    reader: FrameReader<Opener<&'a Socket>>,
     sealer: Sealer,
 }
 
@@ -194,7 +194,7 @@ fn shake_hands<'a>(
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = socket::Stream(&conn.socket);
     let expected = dial.and_then(|dial| dial.config.id);
-    let (peer, incarnation) =
+    let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     let link = core.link_for(peer)?;
     if conn.dialled {
@@ -202,8 +202,8 @@ fn shake_hands<'a>(
     }
     let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces.is_some()));
     let ours = link.hello(incarnation, slot, replaces);
-    handshake::send_hello(&mut stream, &ours).map_err(end_reason)?;
-    let mut reader = FrameReader::new(Opener::Plaintext(&conn.socket));
+    handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
+    let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
@@ -213,7 +213,7 @@ fn shake_hands<'a>(
         link.detach(conn, &reason);
         return Err(reason);
     }
-    Ok(Joined { link, reader, sealer: Sealer::Plaintext })
+    Ok(Joined { link, reader, sealer })
 }
 
 /// Reads and writes until the connection ends.
@@ -278,6 +278,7 @@ fn end_reason(error: HandshakeError) -> EndReason {
         HandshakeError::Preface(_) | HandshakeError::WrongPeer { .. } => {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
+        HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())),
         HandshakeError::Protocol(what) => EndReason::new(Initiator::Library, EndCause::Protocol(what)),
     }
 }

@@ -13,7 +13,7 @@ use crate::conn::ConnHandle;
 use crate::conn::handshake::Card;
 use crate::conn::threads::Threads;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::{ConnId, Identity, PeerId};
+use crate::id::{ConnId, PeerId};
 use crate::link::Settings;
 use crate::outcome::DropReason;
 use crate::roster::Roster;
@@ -30,7 +30,6 @@ const HOPE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Core {
     pub(crate) config: Config,
-    pub(crate) identity: Identity,
     pub(crate) card: Card,
     pub(crate) hub: Arc<Hub>,
     pub(crate) threads: Arc<Threads>,
@@ -57,13 +56,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        config: Config,
-        identity: Identity,
-        card: Card,
-        acceptors: Vec<Acceptor>,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(config: Config, card: Card, acceptors: Vec<Acceptor>, seed: u64) -> Self {
         let hub = Arc::new(Hub::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
         Core {
@@ -82,7 +75,6 @@ impl Core {
             shutting_down: Mutex::default(),
             rng: Mutex::new(rng),
             config,
-            identity,
             card,
         }
     }
@@ -325,7 +317,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::preface::NetworkName;
+    use crate::id::Identity;
+    use crate::wire::preface::{Mode, NetworkName};
 
     use super::*;
 
@@ -334,11 +327,13 @@ mod tests {
         let config = Config::default();
         let identity = Identity::generate().unwrap();
         let card = Card {
+            mode: Mode::Noise,
             network: NetworkName::empty(),
             peer: identity.peer_id(),
+            identity,
             incarnation: crate::id::Incarnation(1),
         };
-        let core = Core::new(config, identity, card, Vec::new(), 1);
+        let core = Core::new(config, card, Vec::new(), 1);
         let stranger = PeerId::from_bytes([7; 32]);
         let in_handshake = core.link_for(stranger).unwrap();
         core.tidy(core.link(stranger).unwrap());

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, PeerConfig};
+use crate::config::{Config, Encryption, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
@@ -117,7 +117,7 @@ impl Builder {
         self
     }
 
-    /// Keeps a link to one more peer.
+    /// Keeps a link to one more peer, at `host:port` or `id@host:port`.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.config.peers.push(PeerConfig::new(address));
         self
@@ -145,7 +145,18 @@ impl Builder {
         getrandom::fill(&mut bytes).map_err(|error| random(std::io::Error::other(error)))?;
         let [seed, incarnation] = halves(bytes);
         let network = NetworkName::new(&self.config.network).unwrap_or_else(NetworkName::empty);
-        let card = Card { network, peer: identity.peer_id(), incarnation: Incarnation(incarnation) };
+        if self.config.encryption == Encryption::Plaintext {
+            log::warn!(
+                "encryption is off: anybody on the path can read and change what is said, and peers are who they say they are"
+            );
+        }
+        let card = Card {
+            mode: self.config.encryption.into(),
+            network,
+            peer: identity.peer_id(),
+            identity,
+            incarnation: Incarnation(incarnation),
+        };
         let mut acceptors = Vec::new();
         let mut local_addrs = Vec::new();
         for addr in &self.config.listen {
@@ -153,7 +164,7 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, seed));
+        let core = Arc::new(core::Core::new(self.config, card, acceptors, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
@@ -210,7 +221,7 @@ impl Node {
 
     /// The identity of this node, to be kept for its next life.
     pub fn identity(&self) -> &Identity {
-        &self.handle.core.identity
+        &self.handle.core.card.identity
     }
 
     /// The settings that it was started with.

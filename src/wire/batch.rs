@@ -117,10 +117,7 @@ impl Batch {
     /// The pieces from byte `skip` on, as a `writev` takes them.
     pub(crate) fn slices<'a>(&'a self, mut skip: usize, out: &mut Vec<IoSlice<'a>>) {
         for piece in &self.pieces {
-            let bytes = match piece {
-                Piece::Inline(range) => self.inline.get(range.clone()).unwrap_or_default(),
-                Piece::Shared(bytes) => bytes,
-            };
+            let bytes = self.bytes(piece);
             match bytes.get(skip..) {
                 Some(rest) if !rest.is_empty() => {
                     skip = 0;
@@ -131,6 +128,29 @@ impl Batch {
                 }
                 _ => skip -= bytes.len().min(skip),
             }
+        }
+    }
+
+    /// Appends a range of the batch to `out`.
+    pub(crate) fn copy(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let (mut skip, mut left) = (range.start, range.len());
+        for piece in &self.pieces {
+            let bytes = self.bytes(piece);
+            let from = skip.min(bytes.len());
+            let taken = bytes.get(from..from + left.min(bytes.len() - from)).unwrap_or_default();
+            out.extend_from_slice(taken);
+            skip -= from;
+            left -= taken.len();
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn bytes<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
+        match piece {
+            Piece::Inline(range) => self.inline.get(range.clone()).unwrap_or_default(),
+            Piece::Shared(bytes) => bytes,
         }
     }
 

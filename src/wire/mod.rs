@@ -3,27 +3,72 @@
 //! All integers are little-endian. A connection is one TCP stream in each direction:
 //!
 //! ```text
-//! preface (84 bytes) | frame | frame | frame ...
+//! encrypted   preface (44 bytes) | Noise messages | record | record | record ...
+//! plaintext   preface (44 bytes) | claim (40 bytes) | frame | frame | frame ...
 //! ```
 //!
 //! # Preface
-//! The dialer sends its preface first; the listener answers with its own only after it has read and
-//! accepted the dialer's, and so never answers a stranger with more bytes than it was sent.
+//! The dialer sends its preface first, together with its claim or its first Noise message; the listener
+//! answers with its own only after it has read and accepted the dialer's, and so never answers a stranger with
+//! more bytes than it was sent.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..8 | magic | the ASCII letters `unbroken` |
 //! | 8..10 | version | `u16`, now 1 |
-//! | 10..12 | mode | `u16`: 0 plaintext; other values are reserved for encryption |
+//! | 10..12 | mode | `u16`: 0 plaintext, 1 Noise; others are reserved |
 //! | 12..44 | network | the network's name in UTF-8, filled up with zero bytes |
-//! | 44..76 | peer | the sender's `PeerId` (X25519 public key) |
-//! | 76..84 | incarnation | `u64`, drawn at random when the sender's process started |
 //!
-//! Version, mode and network must be equal on both sides, or the connection ends. A network's name
-//! holds no zero byte and has at most 32 bytes.
+//! Magic, version, mode and network must be equal on both sides, or the connection ends. A listener whose
+//! version or mode is another answers with the first 12 bytes of its own preface before it ends the
+//! connection, so that the dialer knows why; with a wrong magic or network it answers nothing. A
+//! network's name holds no zero byte and has at most 32 bytes.
+//!
+//! # Noise: who is there, proven
+//! In mode 1 the prefaces are followed by the three messages of `Noise_XX_25519_AESGCM_SHA256`
+//! (<https://noiseprotocol.org/noise.html>, revision 34; the dialer is the initiator). The prologue is the 44
+//! bytes of the preface. Each message has one length only, and no length field:
+//!
+//! | message | from | bytes | payload |
+//! |---|---|---|---|
+//! | `e` | dialer, behind its preface | 32 | none |
+//! | `e, ee, s, es` | listener, behind its preface | 104 | 8 bytes: its incarnation, `u64` |
+//! | `s, se` | dialer | 72 | 8 bytes: its incarnation, `u64` |
+//!
+//! The incarnation is drawn at random when the process starts. A side's static public key is its `PeerId`. The dialer
+//! ends the connection before the third message if the listener is not the one it expects, or is
+//! itself. A Diffie-Hellman result that is all zero ends the connection on either side (RFC 7748 section 6.1).
+//!
+//! # Records: what follows, sealed
+//! After the third message each direction is a sequence of records. What is in them, put together, is the
+//! sequence of frames; a frame may begin in one record and end in another.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..2 | `u16`: length of the rest, 17 to 65,535 |
+//! | 2.. | the frames' bytes, encrypted, with the tag of 16 bytes behind them |
+//!
+//! A record is a Noise transport message: AES-256-GCM with no associated data, under the key of its direction, with a
+//! nonce of four zero bytes and the number of the record, from 0, as a big-endian `u64`. After
+//! each 65,536 records of a direction its key is replaced by REKEY of the specification (section 4.2: the first 32
+//! bytes of 32 zero bytes encrypted with nonce 2^64 - 1); the numbers go on. That number itself is never used for a
+//! record: a direction that would need it ends. A record that does not open, or whose length is below 17, ends the connection, and
+//! nothing behind it counts. So does the end of the stream inside a record. An end between two records may have been made by
+//! anybody on the path: only a GOAWAY is the other side's word.
+//!
+//! A sender may fill records as it likes. This one puts at most 16 KiB into each, for nothing of a record
+//! can be used before all of it has arrived.
+//!
+//! # Claim: who is there, unproven
+//! In mode 0 each preface is followed by 40 bytes. Nothing proves them.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..32 | peer | the sender's `PeerId` (X25519 public key) |
+//! | 32..40 | incarnation | `u64`, as above |
 //!
 //! # Frames
-//! After its preface each side sends frames. The first is a HELLO, and there is only one.
+//! After its part of the handshake each side sends frames, in mode 1 in records. The first is a HELLO, and there is only one.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -52,7 +97,7 @@
 //! 0 or 1, a variant that does not exist, text that is not UTF-8, and a length past its bound.
 //!
 //! # HELLO: what a side remembers and what it accepts
-//! Each side draws it up after it has read the other's preface: its memory depends on who is there.
+//! Each side draws it up once it knows who the other is: its memory depends on who is there.
 //!
 //! | bytes of the body | field | type | meaning |
 //! |---|---|---|---|

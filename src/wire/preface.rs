@@ -4,7 +4,12 @@ use std::fmt;
 
 use crate::id::{Incarnation, PeerId};
 
-pub(crate) const PREFACE_LEN: usize = 84;
+/// Magic, version and mode: what a side must agree on before the rest has a meaning.
+pub(crate) const OPENING_LEN: usize = 12;
+/// The opening and the network.
+pub(crate) const PREFACE_LEN: usize = OPENING_LEN + MAX_NETWORK;
+/// What follows in plaintext: who the sender says it is.
+pub(crate) const CLAIM_LEN: usize = PeerId::LEN + 8;
 pub(crate) const VERSION: u16 = 1;
 /// The longest name of a network, in bytes.
 pub(crate) const MAX_NETWORK: usize = 32;
@@ -15,12 +20,28 @@ const MAGIC: [u8; 8] = *b"unbroken";
 #[repr(u16)]
 pub(crate) enum Mode {
     Plaintext = 0,
+    Noise = 1,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mode::Plaintext => f.write_str("plaintext (mode 0)"),
+            Mode::Noise => f.write_str("encryption by Noise (mode 1)"),
+        }
+    }
+}
+
+/// What both sides must send alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Preface {
     pub(crate) mode: Mode,
     pub(crate) network: NetworkName,
+}
+
+/// Who speaks, unproven: all that plaintext has to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
     pub(crate) peer: PeerId,
     pub(crate) incarnation: Incarnation,
 }
@@ -60,8 +81,16 @@ impl fmt::Debug for NetworkName {
 pub(crate) enum PrefaceError {
     Magic,
     Version(u16),
-    Mode(u16),
+    Mode { theirs: u16, ours: Mode },
     Network { theirs: NetworkName, ours: NetworkName },
+}
+
+impl PrefaceError {
+    /// Whether the other side is told our opening, so that it knows what we disagree on. The network's
+    /// name is told to nobody who does not know it.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self, PrefaceError::Version(_) | PrefaceError::Mode { .. })
+    }
 }
 
 impl fmt::Display for PrefaceError {
@@ -71,8 +100,13 @@ impl fmt::Display for PrefaceError {
             PrefaceError::Version(version) => {
                 write!(f, "the other side speaks protocol version {version}, this side {VERSION}")
             }
-            PrefaceError::Mode(mode) => {
-                write!(f, "the other side wants protection mode {mode}, this side plaintext (0)")
+            PrefaceError::Mode { theirs, ours } => {
+                write!(f, "the other side insists on ")?;
+                match [Mode::Plaintext, Mode::Noise].into_iter().find(|mode| *mode as u16 == *theirs) {
+                    Some(mode) => write!(f, "{mode}")?,
+                    None => write!(f, "mode {theirs}, which is not known here")?,
+                }
+                write!(f, ", this side on {ours}: the setting `encryption` must be the same on both")
             }
             PrefaceError::Network { theirs, ours } => {
                 write!(f, "the other side belongs to network {theirs}, this side to {ours}")
@@ -83,23 +117,14 @@ impl fmt::Display for PrefaceError {
 
 impl Preface {
     pub(crate) fn encode(&self) -> [u8; PREFACE_LEN] {
-        let mut bytes = [0; PREFACE_LEN];
-        let fields: [&[u8]; 6] = [
-            &MAGIC,
-            &VERSION.to_le_bytes(),
-            &(self.mode as u16).to_le_bytes(),
-            &self.network.0,
-            self.peer.as_bytes(),
-            &self.incarnation.0.to_le_bytes(),
-        ];
-        let source = fields.into_iter().flatten();
-        bytes.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
-        bytes
+        let fields: [&[u8]; 4] =
+            [&MAGIC, &VERSION.to_le_bytes(), &(self.mode as u16).to_le_bytes(), &self.network.0];
+        concat(&fields)
     }
 
-    /// Decodes the other side's preface and holds it against our own network and mode.
-    pub(crate) fn decode(bytes: &[u8; PREFACE_LEN], network: NetworkName) -> Result<Self, PrefaceError> {
-        let mut rest = bytes.as_slice();
+    /// Holds the beginning of the other side's preface against ours.
+    pub(crate) fn check_opening(&self, theirs: &[u8; OPENING_LEN]) -> Result<(), PrefaceError> {
+        let mut rest = theirs.as_slice();
         if take(&mut rest) != MAGIC {
             return Err(PrefaceError::Magic);
         }
@@ -108,23 +133,45 @@ impl Preface {
             return Err(PrefaceError::Version(version));
         }
         let mode = u16::from_le_bytes(take(&mut rest));
-        if mode != Mode::Plaintext as u16 {
-            return Err(PrefaceError::Mode(mode));
+        if mode != self.mode as u16 {
+            return Err(PrefaceError::Mode { theirs: mode, ours: self.mode });
         }
-        let theirs = NetworkName(take(&mut rest));
-        if theirs != network {
-            return Err(PrefaceError::Network { theirs, ours: network });
+        Ok(())
+    }
+
+    /// Holds the rest of it against ours.
+    pub(crate) fn check_network(&self, theirs: &[u8; MAX_NETWORK]) -> Result<(), PrefaceError> {
+        let theirs = NetworkName(*theirs);
+        if theirs == self.network {
+            Ok(())
+        } else {
+            Err(PrefaceError::Network { theirs, ours: self.network })
         }
-        Ok(Preface {
-            mode: Mode::Plaintext,
-            network,
-            peer: PeerId::from_bytes(take(&mut rest)),
-            incarnation: Incarnation(u64::from_le_bytes(take(&mut rest))),
-        })
     }
 }
 
-/// Splits the next `N` bytes off. The fields of a preface add up to its length, so they are there.
+impl Claim {
+    pub(crate) fn encode(&self) -> [u8; CLAIM_LEN] {
+        concat(&[self.peer.as_bytes(), &self.incarnation.0.to_le_bytes()])
+    }
+
+    pub(crate) fn decode(bytes: &[u8; CLAIM_LEN]) -> Self {
+        let mut rest = bytes.as_slice();
+        Claim {
+            peer: PeerId::from_bytes(take(&mut rest)),
+            incarnation: Incarnation(u64::from_le_bytes(take(&mut rest))),
+        }
+    }
+}
+
+/// Fields one after the other, which add up to `N` bytes.
+pub(crate) fn concat<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.iter_mut().zip(fields.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+/// Splits the next `N` bytes off. The lengths of the fields add up, so they are there.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     match rest.split_first_chunk() {
         Some((field, behind)) => {

@@ -25,6 +25,8 @@ pub(crate) enum ReadError {
     /// The stream ended inside a frame.
     Torn,
     Io(io::Error),
+    /// What protects the stream does not hold.
+    Record(String),
     Wire(WireError),
 }
 
@@ -34,10 +36,49 @@ impl From<WireError> for ReadError {
     }
 }
 
-/// Frames out of `R`. Memory: one buffer of at most 64 KiB, and one chunk (its length is
+/// Where the bytes of frames come from: a socket, or what opens the records that come from one.
+pub(crate) trait Source {
+    /// Waits for bytes once, unless some are held back already.
+    fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError>;
+
+    /// The same into memory whose first `filled` bytes are there already, as far as `until`.
+    fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
+        // Each byte is zeroed once only, however short the reads are.
+        memory.resize(until.max(memory.len()), 0);
+        memory.get_mut(filled..).map_or(Err(ReadError::Torn), |room| self.read(room))
+    }
+
+    /// Whether something was received that was not given out.
+    fn holds_back(&self) -> bool {
+        false
+    }
+}
+
+/// What one read brought. Nothing of either: the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Got {
+    /// Bytes of frames.
+    pub(crate) bytes: usize,
+    /// Bytes that arrived, which may be more, or less, or not enough for any of the others.
+    pub(crate) received: usize,
+}
+
+impl Got {
+    pub(crate) fn plain(count: usize) -> Self {
+        Got { bytes: count, received: count }
+    }
+}
+
+impl<R: Read> Source for R {
+    fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError> {
+        read_once(self, to).map(Got::plain)
+    }
+}
+
+/// Frames out of `S`. Memory: one buffer of at most 64 KiB, and one chunk (its length is
 /// checked against the bound of 1 MiB before memory is reserved; untouched pages cost nothing).
-pub(crate) struct FrameReader<R> {
-    source: R,
+pub(crate) struct FrameReader<S> {
+    source: S,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -55,8 +96,8 @@ struct Partial {
     filled: usize,
 }
 
-impl<R: Read> FrameReader<R> {
-    pub(crate) fn new(source: R) -> Self {
+impl<S: Source> FrameReader<S> {
+    pub(crate) fn new(source: S) -> Self {
         FrameReader { source, buffer: vec![0; MIN_BUFFER], start: 0, end: 0, partial: None }
     }
 
@@ -96,20 +137,19 @@ impl<R: Read> FrameReader<R> {
     /// Reads once. Blocks until something arrives; returns how many bytes did.
     pub(crate) fn fill(&mut self) -> Result<usize, ReadError> {
         if let Some(partial) = &mut self.partial {
-            partial.memory.resize(partial.len.min(partial.filled + DIRECT_PIECE), 0);
-            let Some(room) = partial.memory.get_mut(partial.filled..) else { return Err(ReadError::Torn) };
-            let read = retry(|| self.source.read(room))?;
-            partial.filled += read;
-            return if read == 0 { Err(ReadError::Torn) } else { Ok(read) };
+            let until = partial.len.min(partial.filled + DIRECT_PIECE);
+            let got = self.source.read_into(&mut partial.memory, partial.filled, until)?;
+            partial.filled += got.bytes;
+            return if got == Got::plain(0) { Err(ReadError::Torn) } else { Ok(got.received) };
         }
         self.make_room();
         let Some(room) = self.buffer.get_mut(self.end..) else { return Err(ReadError::Torn) };
-        let read = retry(|| self.source.read(room))?;
-        if read == 0 {
+        let got = self.source.read(room)?;
+        if got == Got::plain(0) {
             return Err(if self.start == self.end { ReadError::Eof } else { ReadError::Torn });
         }
-        self.end += read;
-        Ok(read)
+        self.end += got.bytes;
+        Ok(got.received)
     }
 
     fn finish_partial(&mut self) -> Option<Frame> {
@@ -121,7 +161,7 @@ impl<R: Read> FrameReader<R> {
     /// True while a frame has begun that is not complete, if asked after [`FrameReader::next_buffered`]
     /// had nothing to give.
     pub(crate) fn inside_frame(&self) -> bool {
-        self.partial.is_some() || self.start != self.end
+        self.partial.is_some() || self.start != self.end || self.source.holds_back()
     }
 
     #[cfg(test)]
@@ -144,9 +184,10 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-fn retry(mut read: impl FnMut() -> io::Result<usize>) -> Result<usize, ReadError> {
+/// One read, repeated if a signal interrupted it.
+pub(crate) fn read_once(from: &mut impl Read, to: &mut [u8]) -> Result<usize, ReadError> {
     loop {
-        match read() {
+        match from.read(to) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other.map_err(ReadError::Io),
         }

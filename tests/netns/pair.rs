@@ -79,7 +79,7 @@ impl Setup {
 
 impl Pair {
     pub(crate) fn start(net: Net, setup: Setup) -> Pair {
-        let mut config = Config { path: setup.path, ..Config::default() };
+        let mut config = Config { path: setup.path, ..cluster::config() };
         // Blocks that wait in a queue would take a narrow link long after the test.
         for lane in config.lanes.iter_mut().filter(|lane| lane.id == BULK) {
             (lane.max_message, lane.queue) = (256 * 1024, 512 * 1024);

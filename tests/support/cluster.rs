@@ -24,6 +24,7 @@ use unbroken::{
 
 use super::numbered::{Checker, MIN_LEN, message};
 use super::proxy::FaultProxy;
+use super::raw::encryption;
 
 /// How long a test waits for what must come, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -278,10 +279,14 @@ impl Pair {
     }
 }
 
-/// A node with [`path`] and what `tune` changes.
+/// Default settings with [`path`], in the mode that the tests run in.
+pub fn config() -> Config {
+    Config { path: path(), encryption: encryption(), ..Config::default() }
+}
+
+/// A node with [`config`] and what `tune` changes.
 pub fn builder(tune: impl FnOnce(&mut Config)) -> Builder {
-    Node::builder().configure(|config| {
-        config.path = path();
+    Node::builder().config(config()).configure(|config| {
         tune(config);
     })
 }

@@ -1,19 +1,32 @@
-//! A peer made by hand: speaks the preface and HELLO of the protocol over a plain socket, and then does
-//! what a test tells it to, or nothing.
+//! A peer made by hand: speaks the preface, Noise and HELLO of the protocol over a plain socket, and then does
+//! what a test tells it to, or nothing. It is written from the page on the wire format, with the ciphers that
+//! come with `snow`: a second implementation. In the mode of [`encryption`].
 
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "included by several tests, none of which uses all of it; it reads the real clock"
 )]
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use unbroken::{LaneConfig, PeerId, codec};
+use snow::{HandshakeState, StatelessTransportState};
+use unbroken::{Encryption, Identity, LaneConfig, PeerId, codec};
+
+/// What the tests run in: encrypted, or in plaintext if the environment has `UNBROKEN_PLAINTEXT=1`.
+pub fn encryption() -> Encryption {
+    match std::env::var("UNBROKEN_PLAINTEXT").as_deref() {
+        Ok("1") => Encryption::Plaintext,
+        _ => Encryption::Noise,
+    }
+}
 
 pub const HELLO: u8 = 1;
 pub const CHUNK: u8 = 2;
@@ -48,7 +61,8 @@ pub struct HelloLane {
 /// Who the hand-made peer is, and what it remembers.
 #[derive(Clone, Debug)]
 pub struct RawIdentity {
-    pub peer: [u8; 32],
+    pub secret: [u8; 32],
+    pub encryption: Encryption,
     pub incarnation: u64,
     pub hello: Hello,
 }
@@ -73,75 +87,211 @@ impl RawIdentity {
             lanes: lanes.collect(),
             name: "raw".into(),
         };
-        RawIdentity { peer: [seed; 32], incarnation: u64::from(seed) + 100, hello }
+        let incarnation = u64::from(seed) + 100;
+        RawIdentity { secret: [seed; 32], encryption: encryption(), incarnation, hello }
     }
 
     pub fn id(&self) -> PeerId {
-        PeerId::from_bytes(self.peer)
+        Identity::from_bytes(self.secret).peer_id()
     }
 
-    fn preface(&self) -> Vec<u8> {
+    /// Magic, version, mode and network.
+    pub fn preface(&self) -> Vec<u8> {
         let mut bytes = b"unbroken".to_vec();
         bytes.extend_from_slice(&1u16.to_le_bytes());
-        bytes.extend_from_slice(&0u16.to_le_bytes());
+        bytes.extend_from_slice(&u16::from(self.encryption == Encryption::Noise).to_le_bytes());
         let mut network = b"unbroken".to_vec();
         network.resize(32, 0);
         bytes.extend_from_slice(&network);
-        bytes.extend_from_slice(&self.peer);
-        bytes.extend_from_slice(&self.incarnation.to_le_bytes());
         bytes
     }
+
+    fn claim(&self) -> Vec<u8> {
+        [self.id().as_bytes().as_slice(), &self.incarnation.to_le_bytes()].concat()
+    }
+
+    /// Noise with this identity, before the first message.
+    pub fn noise(&self, dialled: bool) -> HandshakeState {
+        let (secret, prologue) = (self.secret, self.preface());
+        let builder = snow::Builder::new("Noise_XX_25519_AESGCM_SHA256".parse().unwrap());
+        let builder = builder.local_private_key(&secret).unwrap().prologue(&prologue).unwrap();
+        if dialled { builder.build_initiator().unwrap() } else { builder.build_responder().unwrap() }
+    }
+}
+
+/// The next message of a handshake.
+pub fn noise_message(noise: &mut HandshakeState, payload: &[u8]) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let len = noise.write_message(payload, &mut buffer).unwrap();
+    buffer[..len].to_vec()
 }
 
 /// A connection to a node, past the handshake.
 pub struct Raw {
     pub stream: TcpStream,
+    pub input: RawIn,
+    pub output: RawOut,
     /// The node's HELLO.
     pub hello: Hello,
+}
+
+/// Frames in, out of records unless in plaintext.
+pub struct RawIn {
+    stream: TcpStream,
+    noise: Option<Arc<StatelessTransportState>>,
+    next: u64,
+    opened: io::Cursor<Vec<u8>>,
+    /// Bytes of an unfinished record that stood at the end.
+    pub torn: usize,
+}
+
+/// Frames out, a record for each write unless in plaintext.
+pub struct RawOut {
+    pub stream: TcpStream,
+    noise: Option<Arc<StatelessTransportState>>,
+    next: u64,
 }
 
 impl Raw {
     /// Dials a node and shakes hands.
     pub fn dial(addr: SocketAddr, who: &RawIdentity) -> io::Result<Raw> {
         let mut stream = open(TcpStream::connect(addr)?)?;
-        stream.write_all(&who.preface())?;
-        stream.read_exact(&mut [0; 84])?;
-        Raw::greet(stream, who)
+        if who.encryption == Encryption::Plaintext {
+            stream.write_all(&[who.preface(), who.claim()].concat())?;
+            stream.read_exact(&mut [0; 84])?;
+            return Raw::greet(stream, None, who);
+        }
+        let mut noise = who.noise(true);
+        stream.write_all(&[who.preface(), noise_message(&mut noise, &[])].concat())?;
+        let mut answer = [0; 44 + 104];
+        stream.read_exact(&mut answer)?;
+        noise.read_message(&answer[44..], &mut [0; 128]).map_err(io::Error::other)?;
+        stream.write_all(&noise_message(&mut noise, &who.incarnation.to_le_bytes()))?;
+        Raw::greet(stream, Some(noise), who)
     }
 
     /// Accepts a node's dial and shakes hands.
     pub fn accept(listener: &TcpListener, who: &RawIdentity) -> io::Result<Raw> {
         let (stream, _) = listener.accept()?;
         let mut stream = open(stream)?;
-        stream.read_exact(&mut [0; 84])?;
-        stream.write_all(&who.preface())?;
-        Raw::greet(stream, who)
+        if who.encryption == Encryption::Plaintext {
+            stream.read_exact(&mut [0; 84])?;
+            stream.write_all(&[who.preface(), who.claim()].concat())?;
+            return Raw::greet(stream, None, who);
+        }
+        let mut noise = who.noise(false);
+        let mut first = [0; 44 + 32];
+        stream.read_exact(&mut first)?;
+        noise.read_message(&first[44..], &mut [0; 128]).map_err(io::Error::other)?;
+        let second = noise_message(&mut noise, &who.incarnation.to_le_bytes());
+        stream.write_all(&[who.preface(), second].concat())?;
+        let mut third = [0; 72];
+        stream.read_exact(&mut third)?;
+        noise.read_message(&third, &mut [0; 128]).map_err(io::Error::other)?;
+        Raw::greet(stream, Some(noise), who)
     }
 
-    fn greet(mut stream: TcpStream, who: &RawIdentity) -> io::Result<Raw> {
-        stream.write_all(&frame(HELLO, &codec::encode(&who.hello).map_err(io::Error::other)?))?;
-        let (kind, body) = read_frame(&mut stream)?;
+    fn greet(stream: TcpStream, noise: Option<HandshakeState>, who: &RawIdentity) -> io::Result<Raw> {
+        let noise = noise.map(|noise| Arc::new(noise.into_stateless_transport_mode().unwrap()));
+        let mut output = RawOut { stream: stream.try_clone()?, noise: noise.clone(), next: 0 };
+        let mut input =
+            RawIn { stream: stream.try_clone()?, noise, next: 0, opened: io::Cursor::default(), torn: 0 };
+        output.write_all(&frame(HELLO, &codec::encode(&who.hello).map_err(io::Error::other)?))?;
+        let (kind, body) = read_frame(&mut input)?;
         if kind != HELLO {
             return Err(io::Error::other(format!("kind {kind} instead of HELLO")));
         }
         let hello = codec::decode(&body).map_err(io::Error::other)?;
-        Ok(Raw { stream, hello })
+        Ok(Raw { stream, input, output, hello })
     }
 
     pub fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        read_frame(&mut self.stream)
+        read_frame(&mut self.input)
     }
 
     pub fn send(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
-        self.stream.write_all(&frame(kind, body))
+        self.output.write_all(&frame(kind, body))
     }
 }
 
-/// Only the two prefaces, then nothing: a handshake that stalls in its middle.
+impl RawOut {
+    /// A record as it stands on the wire, for a test to send, spoil or repeat. At most 65,519 bytes.
+    pub fn seal(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let Some(noise) = &self.noise else { return bytes.to_vec() };
+        let mut record = vec![0; 2 + bytes.len() + 16];
+        let len = noise.write_message(self.next, bytes, &mut record[2..]).unwrap();
+        record[..2].copy_from_slice(&(len as u16).to_le_bytes());
+        self.next += 1;
+        record
+    }
+}
+
+impl Write for RawOut {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(65_519)];
+        let record = self.seal(bytes);
+        self.stream.write_all(&record)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for RawIn {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let Some(noise) = &self.noise else { return self.stream.read(to) };
+        let read = self.opened.read(to)?;
+        if read > 0 || to.is_empty() {
+            return Ok(read);
+        }
+        let mut length = [0; 2];
+        let read = read_up_to(&mut self.stream, &mut length)?;
+        if read < length.len() {
+            self.torn = read;
+            return Ok(0);
+        }
+        let mut record = vec![0; usize::from(u16::from_le_bytes(length))];
+        let read = read_up_to(&mut self.stream, &mut record)?;
+        if read < record.len() {
+            self.torn = length.len() + read;
+            return Ok(0);
+        }
+        let mut opened = vec![0; record.len()];
+        let len = noise.read_message(self.next, &record, &mut opened).map_err(io::Error::other)?;
+        opened.truncate(len);
+        self.next += 1;
+        self.opened = io::Cursor::new(opened);
+        self.opened.read(to)
+    }
+}
+
+/// Fills the buffer as far as the connection goes.
+pub fn read_up_to(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match stream.read(&mut buffer[have..]) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
+}
+
+/// Only the two prefaces and what comes with them, then nothing: a handshake that stalls in its middle.
 pub fn preface_only(addr: SocketAddr, who: &RawIdentity) -> io::Result<TcpStream> {
     let mut stream = open(TcpStream::connect(addr)?)?;
-    stream.write_all(&who.preface())?;
-    stream.read_exact(&mut [0; 84])?;
+    if who.encryption == Encryption::Plaintext {
+        stream.write_all(&[who.preface(), who.claim()].concat())?;
+        stream.read_exact(&mut [0; 84])?;
+    } else {
+        stream.write_all(&[who.preface(), noise_message(&mut who.noise(true), &[])].concat())?;
+        stream.read_exact(&mut [0; 44 + 104])?;
+    }
     Ok(stream)
 }
 

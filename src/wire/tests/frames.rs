@@ -1,8 +1,7 @@
 //! Frames and prefaces: round trips, bounds, and what a liar gets.
 
 use super::*;
-use crate::id::{Incarnation, PeerId};
-use crate::wire::preface::{Mode, NetworkName, Preface, PrefaceError};
+use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface, PrefaceError};
 
 fn survives(frame: Frame) {
     let bytes = encode(&frame);
@@ -181,33 +180,39 @@ fn what_the_other_side_would_refuse_is_not_encoded() {
     assert_eq!(out, [1, 2, 3]);
 }
 
-fn preface() -> Preface {
-    Preface {
-        mode: Mode::Plaintext,
-        network: NetworkName::new("net").unwrap(),
-        peer: PeerId::from_bytes(std::array::from_fn(|n| 200 - n as u8)),
-        incarnation: Incarnation(u64::MAX - 1),
+#[test]
+fn every_changed_bit_of_a_preface_is_seen() {
+    let network = NetworkName::new("net").unwrap();
+    for mode in [Mode::Plaintext, Mode::Noise] {
+        let ours = Preface { mode, network };
+        let check = |theirs: [u8; PREFACE_LEN]| {
+            ours.check_opening(theirs.first_chunk().unwrap())?;
+            ours.check_network(theirs.last_chunk().unwrap())
+        };
+        let bytes = ours.encode();
+        assert_eq!(check(bytes), Ok(()));
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let error = check(changed).unwrap_err();
+            let seen = match bit / 8 {
+                0..8 => error == PrefaceError::Magic,
+                8..10 => matches!(error, PrefaceError::Version(_)),
+                10..12 => matches!(error, PrefaceError::Mode { .. }),
+                _ => matches!(error, PrefaceError::Network { .. }),
+            };
+            assert!(seen, "bit {bit}: {error}");
+        }
     }
 }
 
 #[test]
-fn a_preface_survives_and_every_changed_bit_is_seen() {
-    let (preface, network) = (preface(), NetworkName::new("net").unwrap());
-    let bytes = preface.encode();
-    assert_eq!(Preface::decode(&bytes, network).as_ref(), Ok(&preface));
-    for bit in 0..bytes.len() * 8 {
-        let mut changed = bytes;
-        changed[bit / 8] ^= 1 << (bit % 8);
-        let decoded = Preface::decode(&changed, network);
-        let seen = match bit / 8 {
-            0..8 => decoded == Err(PrefaceError::Magic),
-            8..10 => matches!(decoded, Err(PrefaceError::Version(_))),
-            10..12 => matches!(decoded, Err(PrefaceError::Mode(_))),
-            12..44 => matches!(decoded, Err(PrefaceError::Network { .. })),
-            _ => decoded.is_ok_and(|other| other != preface && other.encode() == changed),
-        };
-        assert!(seen, "bit {bit}");
-    }
+fn what_is_wrong_with_a_mode_is_said_with_both_names() {
+    let error = |theirs, ours| PrefaceError::Mode { theirs, ours }.to_string();
+    let texts = [error(0, Mode::Noise), error(1, Mode::Plaintext), error(7, Mode::Noise)];
+    let [noise, plaintext] = ["encryption by Noise (mode 1)", "plaintext (mode 0)"];
+    assert!(texts.iter().take(2).all(|text| text.contains(noise) && text.contains(plaintext)), "{texts:?}");
+    assert!(texts[2].contains("mode 7") && texts[2].contains(noise), "{texts:?}");
 }
 
 #[test]
@@ -217,7 +222,9 @@ fn network_names_have_32_bytes_at_most() {
     for name in ["n".repeat(33), "n".repeat(1000), "a\0b".into(), "a\0".into()] {
         assert!(NetworkName::new(&name).is_none());
     }
-    let theirs = NetworkName::new("other").unwrap();
-    let error = Preface::decode(&preface().encode(), theirs).unwrap_err().to_string();
+    let ours = Preface { mode: Mode::Noise, network: NetworkName::new("other").unwrap() };
+    let error =
+        ours.check_network(b"net".iter().copied().chain([0; 29]).collect::<Vec<_>>().first_chunk().unwrap());
+    let error = error.unwrap_err().to_string();
     assert_eq!(error, r#"the other side belongs to network "net", this side to "other""#);
 }

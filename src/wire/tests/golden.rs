@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::id::{Incarnation, PeerId};
-use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface};
+use crate::wire::preface::{CLAIM_LEN, Claim, Mode, NetworkName, PREFACE_LEN, Preface};
 use crate::wire::stream::{Header, MessageKind};
 
 const STATE: LaneAck =
@@ -21,18 +21,28 @@ fn pin(frame: &Frame, parts: &[&[u8]]) {
 
 #[test]
 fn preface() {
-    let preface = Preface {
-        mode: Mode::Plaintext,
-        network: NetworkName::new("testnet").unwrap(),
+    let network = NetworkName::new("testnet").unwrap();
+    for (mode, byte) in [(Mode::Plaintext, 0), (Mode::Noise, 1)] {
+        let mut golden = b"unbroken\x01\x00".to_vec();
+        golden.extend([byte, 0]);
+        golden.extend(b"testnet");
+        golden.extend([0; 25]);
+        assert_eq!(golden.len(), PREFACE_LEN);
+        assert_eq!(Preface { mode, network }.encode().as_slice(), golden);
+    }
+}
+
+#[test]
+fn claim() {
+    let claim = Claim {
         peer: PeerId::from_bytes(std::array::from_fn(|n| n as u8)),
         incarnation: Incarnation(0x0807_0605_0403_0201),
     };
-    let mut golden = b"unbroken\x01\x00\x00\x00testnet".to_vec();
-    golden.extend([0; 25]);
-    golden.extend(0..32);
+    let mut golden: Vec<u8> = (0..32).collect();
     golden.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(golden.len(), PREFACE_LEN);
-    assert_eq!(preface.encode().as_slice(), golden);
+    assert_eq!(golden.len(), CLAIM_LEN);
+    assert_eq!(claim.encode().as_slice(), golden);
+    assert_eq!(Claim::decode(&claim.encode()), claim);
 }
 
 #[test]

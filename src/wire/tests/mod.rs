@@ -226,6 +226,7 @@ fn end(error: &ReadError) -> String {
         ReadError::Eof => "eof".into(),
         ReadError::Torn => "torn".into(),
         ReadError::Io(error) => format!("io: {error}"),
+        ReadError::Record(error) => format!("record: {error}"),
         ReadError::Wire(error) => format!("wire: {error}"),
     }
 }
