@@ -71,8 +71,11 @@
 #[doc(hidden)]
 #[path = "bench_support.rs"]
 pub mod __bench;
+mod admission;
+mod bucket;
 mod clock;
 pub mod codec;
+mod conduct;
 mod config;
 mod conn;
 mod error;
@@ -87,6 +90,8 @@ mod receipt;
 mod roster;
 pub mod wire;
 
+pub use admission::{AdmissionConfig, Refusal, Verdict};
+pub use conduct::{Ban, ConductConfig, Culprit, Offence};
 pub use config::{Config, ConfigError, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, SendError, SendErrorKind, StartError};
 
