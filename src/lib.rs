@@ -100,8 +100,8 @@ pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, Event, LaneReceiver, LaneSnapshot, LinkState, Message, Node,
-    NodeSnapshot, Outgoing, PeerSnapshot, PendingReply,
+    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, LaneReceiver, LaneSnapshot, LinkState,
+    Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

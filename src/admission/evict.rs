@@ -25,6 +25,8 @@ use crate::id::ConnId;
 /// What a peer was good for, over the life of its link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Merit {
+    /// The operator has named it meanwhile.
+    pub(crate) wanted: bool,
     pub(crate) rtt: Option<Duration>,
     /// Replies to requests of ours.
     pub(crate) answers: u64,

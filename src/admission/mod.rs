@@ -41,7 +41,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::panic::RefUnwindSafe;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -102,7 +101,7 @@ pub enum Verdict {
 
 /// Asked for each peer that dials us and is neither wanted nor on the list of those allowed; see
 /// [`Builder::admit`](crate::Builder::admit).
-pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync + RefUnwindSafe;
+pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync;
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,7 +281,8 @@ impl Admission {
                 return Decision::Refuse(Refusal::Subnet);
             }
         }
-        let strangers = count(&|guest| !guest.wanted);
+        self.guests.iter_mut().for_each(|(conn, guest)| guest.wanted |= merit(*conn).wanted);
+        let strangers = self.guests.values().filter(|guest| !guest.wanted).count();
         let full = self.guests.len() >= self.capacity || (!wanted && strangers >= self.for_strangers);
         let mut decision = Decision::Admit;
         if full {

@@ -61,7 +61,12 @@ impl World {
                 _ => 10 + conn.0 % 200,
             };
             let rate = if kind == Kind::Attacker { 1000 } else { conn.0 % 5 };
-            Merit { rtt: Some(Duration::from_millis(rtt)), answers: seconds / 60, messages: seconds * rate }
+            Merit {
+                wanted: false,
+                rtt: Some(Duration::from_millis(rtt)),
+                answers: seconds / 60,
+                messages: seconds * rate,
+            }
         };
         match self.admission.enter(conn, name, kind == Kind::Wanted, merit, now) {
             Decision::Refuse(_) => {

@@ -174,6 +174,21 @@ fn strangers_never_get_the_reserved_slots() {
     assert!(matches!(come(121, false).0, Decision::Refuse(_)));
 }
 
+#[test]
+fn a_stranger_that_has_become_wanted_is_not_evicted() {
+    let (mut admission, now) = admission(|config| (config.max_inbound, config.reserved) = (4, 0));
+    let mut come = |number: u64, wanted_now: u64| {
+        let conn = ConnId(number);
+        assert_eq!(admission.knock(conn, far(number as u32), now), Decision::Admit);
+        let merit = |conn: ConnId| Merit { wanted: conn.0 == wanted_now, ..Merit::default() };
+        admission.enter(conn, peer(number), false, merit, now)
+    };
+    (0..4).for_each(|number| assert_eq!(come(number, 99), Decision::Admit));
+    // The youngest goes, unless it is wanted.
+    assert_eq!(come(4, 3), Decision::Replace(ConnId(2)));
+    assert_eq!(come(5, 3), Decision::Replace(ConnId(4)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Knock { subnet: u32, host: u32 },

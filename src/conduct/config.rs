@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConductConfig {
-    /// How many strikes ban. Default 100: two protocol errors, or five invalid messages, in short
-    /// succession; see [`Offence`](crate::Offence). Too small: one bug bans honest peers. Too large: an
+    /// How many strikes ban. Default 100: two protocol errors, or five invalid messages, within five
+    /// minutes; see [`Offence`](crate::Offence). Too small: one bug bans honest peers. Too large: an
     /// attacker has more attempts.
     pub threshold: u32,
     /// How long until a strike counts half. Default 10 min. Too small: who offends slowly is never

@@ -12,9 +12,9 @@
 //! # Who is meant
 //! An identity that was **proven** by the handshake is struck and banned by its name, wherever it comes from.
 //! Whoever has proven nothing (it failed in the handshake, or the connection is not encrypted) is struck
-//! by its address, IPv6 by its /64. Many share an address behind a NAT, so such a ban is short, it
-//! holds for strangers that come from there only, and exempt addresses (loopback) have none. A name that is only claimed
-//! is never struck: anybody could get anybody banned.
+//! by its address, IPv6 by its /64. Many share an address behind a NAT, so such a ban is short; it keeps out
+//! whoever dials from there, and a wanted peer behind it can still be dialled. Exempt addresses (loopback) get no
+//! strikes. A name that is only claimed is never struck by the library: anybody could get anybody banned.
 //!
 //! # Wanted peers
 //! A wanted peer is one that the operator named: to ban it silently would turn one bug in a validator's new

@@ -10,16 +10,17 @@ use crate::error::{EndCause, EndReason, Initiator};
 ///
 /// | offence | strikes | who notices |
 /// |---|---|---|
-/// | [`Protocol`](Offence::Protocol) | 50 | the library |
-/// | [`CreditOverrun`](Offence::CreditOverrun) | 50 | the library |
-/// | [`Flood`](Offence::Flood) | 50 | the library |
+/// | [`Protocol`](Offence::Protocol) | 60 | the library |
+/// | [`CreditOverrun`](Offence::CreditOverrun) | 60 | the library |
+/// | [`Flood`](Offence::Flood) | 60 | the library |
 /// | [`BadHandshake`](Offence::BadHandshake) | 10 | the library |
 /// | [`WastedEffort`](Offence::WastedEffort) | 2 | the library |
-/// | [`InvalidData`](Offence::InvalidData) | 20 | the application |
+/// | [`InvalidData`](Offence::InvalidData) | 25 | the application |
 /// | [`Application`](Offence::Application) | what it says | the application |
 ///
 /// At 100 strikes (by default) the peer is banned for a while. Strikes lose half of their weight every ten
-/// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody.
+/// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two within five
+/// minutes do.
 ///
 /// What the network does to a connection (reset, silence, a torn stream, a write that timed out) and a
 /// restart are never offences.
@@ -48,10 +49,10 @@ impl Offence {
     /// How many strikes it counts.
     pub fn strikes(self) -> u32 {
         match self {
-            Offence::Protocol | Offence::CreditOverrun | Offence::Flood => 50,
+            Offence::Protocol | Offence::CreditOverrun | Offence::Flood => 60,
             Offence::BadHandshake => 10,
             Offence::WastedEffort => 2,
-            Offence::InvalidData => 20,
+            Offence::InvalidData => 25,
             Offence::Application(strikes) => strikes,
         }
     }

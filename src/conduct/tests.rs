@@ -19,11 +19,11 @@ fn conduct() -> (Conduct, Instant) {
 #[test]
 fn strikes_add_up_fade_and_ban() {
     let (mut conduct, now) = conduct();
-    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, now), Sentence::Noted(50));
-    // Half is left after ten minutes: 25 and 50.
+    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, now), Sentence::Noted(60));
+    // Half is left after ten minutes: 30 and 60.
     let later = now + 10 * MINUTE;
-    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, later), Sentence::Noted(75));
-    assert_eq!(conduct.strikes(peer(1), later + 10 * MINUTE), 37);
+    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, later), Sentence::Noted(90));
+    assert_eq!(conduct.strikes(peer(1), later + 10 * MINUTE), 45);
     assert!(!conduct.is_banned(peer(1), later));
     assert_eq!(
         conduct.report(peer(1), Offence::Application(25), false, later),
@@ -43,7 +43,7 @@ fn who_offends_seldom_is_never_banned() {
     let (mut conduct, mut now) = conduct();
     for _ in 0..1000 {
         assert!(matches!(conduct.report(peer(1), Offence::Protocol, false, now), Sentence::Noted(_)));
-        now += 11 * MINUTE;
+        now += 20 * MINUTE;
     }
 }
 
@@ -51,7 +51,7 @@ fn who_offends_seldom_is_never_banned() {
 fn a_wanted_peer_is_disconnected_and_not_banned_unless_it_is_said_so() {
     let (mut conduct, now) = conduct();
     for _ in 0..5 {
-        assert_eq!(conduct.report(peer(1), Offence::Flood, true, now), Sentence::Noted(50));
+        assert_eq!(conduct.report(peer(1), Offence::Flood, true, now), Sentence::Noted(60));
         assert_eq!(conduct.report(peer(1), Offence::Flood, true, now), Sentence::Disconnect);
     }
     assert!(!conduct.is_banned(peer(1), now));

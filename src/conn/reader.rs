@@ -33,7 +33,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
                 conn.frame_since.store(0, Relaxed);
                 if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
                     log::warn!("{} {}: {violation}", conn.id, conn.addr);
-                    let cause = EndCause::Protocol(violation.to_string());
+                    let cause = violation.into_cause();
                     return conn.end(EndReason::new(Initiator::Library, cause));
                 }
             }

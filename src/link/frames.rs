@@ -106,9 +106,11 @@ impl<T: Awaited, R> Link<T, R> {
                 }
                 MessageKind::Reply { id } => {
                     match requests.close(id) {
-                        Some(pending) => fx.replies.push((pending.waiter, Ok(payload))),
+                        Some(pending) => {
+                            counters.answers += 1;
+                            fx.replies.push((pending.waiter, Ok(payload)));
+                        }
                         None => {
-                            counters.late_replies += 1;
                             refused = refused.take().or(meter.handle_late_reply(now).err());
                         }
                     }

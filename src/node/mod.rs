@@ -18,6 +18,7 @@ mod budget;
 mod connect;
 mod core;
 mod event;
+mod gate;
 mod hub;
 mod inbox;
 mod link;
@@ -46,7 +47,7 @@ pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply};
-pub use snapshot::{ConnSnapshot, ConnState, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+pub use snapshot::{ConnSnapshot, ConnState, CostlySnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///
@@ -79,6 +80,7 @@ impl std::fmt::Debug for Node {
 pub struct Builder {
     config: Config,
     identity: Option<Identity>,
+    door: gate::Door,
 }
 
 impl Builder {
@@ -142,7 +144,7 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, seed));
+        let core = Arc::new(core::Core::new(self.config, identity, card, acceptors, self.door, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads().map_err(|error| StartError::System("start a thread", error))?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::event::Event;
 use crate::clock;
+use crate::conduct::Offence;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::link::Notice;
@@ -52,6 +53,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         }
         core.forget_strangers();
         next = sooner(next, check_pending(core, now));
+        next = sooner(next, core.expire_bans(now));
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
@@ -114,7 +116,15 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             if proven {
                 core.roster.lock().handle_proven(peer);
             }
-            if reason == EndReason::new(Initiator::Peer, EndCause::Goaway(GoawayReason::Shutdown)) {
+            // It will not be there, has no room, or has broken the protocol: not again at once.
+            let waits = match reason.cause {
+                EndCause::Goaway(GoawayReason::Shutdown | GoawayReason::Retired) => {
+                    reason.by == Initiator::Peer
+                }
+                EndCause::Banned => true,
+                _ => Offence::of(&reason, true).is_some(),
+            };
+            if waits {
                 core.roster.lock().handle_shutdown(peer);
             }
             if let Some(link) = core.any_link(peer) {

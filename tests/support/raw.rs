@@ -9,10 +9,11 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
 use unbroken::{LaneConfig, PeerId, codec};
 
 pub const HELLO: u8 = 1;
@@ -107,6 +108,14 @@ impl Raw {
         Raw::greet(stream, who)
     }
 
+    /// Dials a node from one of this machine's addresses, 127.0.0.0/8 among them.
+    pub fn dial_from(source: IpAddr, addr: SocketAddr, who: &RawIdentity) -> io::Result<Raw> {
+        let mut stream = connect_from(source, addr)?;
+        stream.write_all(&who.preface())?;
+        stream.read_exact(&mut [0; 84])?;
+        Raw::greet(stream, who)
+    }
+
     /// Accepts a node's dial and shakes hands.
     pub fn accept(listener: &TcpListener, who: &RawIdentity) -> io::Result<Raw> {
         let (stream, _) = listener.accept()?;
@@ -141,6 +150,14 @@ pub fn preface_only(addr: SocketAddr, who: &RawIdentity) -> io::Result<TcpStream
     stream.write_all(&who.preface())?;
     stream.read_exact(&mut [0; 84])?;
     Ok(stream)
+}
+
+/// Only a connection, from one of this machine's addresses.
+pub fn connect_from(source: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&addr.into())?;
+    open(socket.into())
 }
 
 fn open(stream: TcpStream) -> io::Result<TcpStream> {
