@@ -313,7 +313,7 @@ impl Config {
                 self.ack_delay, self.path.suspect_after
             )
         })?;
-        for (setting, problem) in self.admission.problem().into_iter().chain(self.conduct.problem()) {
+        if let Some((setting, problem)) = self.admission.problem().or_else(|| self.conduct.problem()) {
             return Err(ConfigError { setting: setting.into(), problem });
         }
         self.validate_lanes()
