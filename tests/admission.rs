@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, frame};
 use unbroken::{
-    AdmissionConfig, Ban, Config, Culprit, EndCause, Event, Identity, Node, Offence, PeerConfig, PeerId,
-    Refusal, Verdict,
+    AdmissionConfig, Ban, Config, Culprit, EndCause, Event, GoawayReason, Identity, Node, Offence,
+    PeerConfig, PeerId, Refusal, Verdict, codec,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -387,6 +387,32 @@ fn a_flood_ends_the_connection_and_in_the_end_bans_the_address() {
     assert_eq!(flood(2), [Culprit::Address(source(1, 1))]);
     assert!(come(&node, 1, 1, 3).is_none());
     assert!(come(&node, 1, 2, 3).is_some(), "its neighbour is another");
+}
+
+#[test]
+fn who_comes_and_goes_in_a_loop_is_banned_for_a_time() {
+    let node = node(|config| {
+        config.conduct.threshold = 9;
+        config.conduct.address_ban_time = Duration::from_secs(2);
+    });
+    let goodbye = codec::encode(&(GoawayReason::Shutdown, Vec::<(u8, u64, u64, u64)>::new())).unwrap();
+    let visit = |subnet, seed| {
+        let mut raw = come(&node, subnet, 1, seed).expect("not banned yet");
+        raw.send(GOAWAY, &goodbye).unwrap();
+        drop(raw);
+        wait_for(&node, |event| match event {
+            Event::Banned { ban } => Some(Some(ban.who)),
+            Event::Disconnected { .. } => Some(None),
+            _ => None,
+        })
+    };
+    // Two strikes each.
+    assert!((1..=4).all(|seed| visit(1, seed).is_none()));
+    assert_eq!(visit(1, 5), Some(Culprit::Address(source(1, 1))));
+    assert!(come(&node, 1, 1, 6).is_none());
+    assert!(come(&node, 2, 1, 7).is_some());
+    wait_for(&node, |event| matches!(event, Event::Unbanned { .. }).then_some(()));
+    assert!(come(&node, 1, 1, 8).is_some());
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Meter {
     /// Hardly any room, and hardly any that comes with time: only what is free or earned gets through.
     #[cfg(test)]
     pub(crate) fn tighten(&mut self) {
-        self.chunks.tighten(0.0, 64.0 * CHUNK_WORTH as f64);
+        self.chunks = Bucket::new(0.0, 64.0 * CHUNK_WORTH as f64);
         for bucket in [
             &mut self.acks,
             &mut self.pings,

@@ -35,14 +35,14 @@ struct Side {
 
 const CONN: ConnId = ConnId(1);
 
-fn side(us: u8, ack_delay: Duration) -> Side {
+fn side(us: u8, ack_delay: Duration, lanes: Vec<LaneConfig>) -> Side {
     let config = Config::default();
     let path = PathConfig::default();
     let settings = Settings {
         us: PeerId::from_bytes([us; 32]),
         peer: PeerId::from_bytes([3 - us; 32]),
         name: String::new(),
-        lanes: LaneConfig::defaults().into(),
+        lanes: lanes.into(),
         liveness: (&path).into(),
         ack_delay,
         resumption: config.resumption,
@@ -55,8 +55,12 @@ fn side(us: u8, ack_delay: Duration) -> Side {
 }
 
 fn pair(ack_delay: Duration) -> (Side, Side, Instant) {
+    pair_with(ack_delay, LaneConfig::defaults())
+}
+
+fn pair_with(ack_delay: Duration, lanes: Vec<LaneConfig>) -> (Side, Side, Instant) {
     let now = Instant::now();
-    let (mut a, mut b) = (side(1, ack_delay), side(2, ack_delay));
+    let (mut a, mut b) = (side(1, ack_delay, lanes.clone()), side(2, ack_delay, lanes));
     let hello_a = a.link.hello(Incarnation(2), 0, false);
     let hello_b = b.link.hello(Incarnation(1), 0, false);
     let join = |side: &mut Side, dialled, ours: &Hello, theirs: &Hello| {
@@ -137,6 +141,30 @@ fn a_hundred_thousand_votes_a_second_each_in_its_own_chunk_cost_nothing() {
 #[test]
 fn nor_do_they_live_on_what_is_there_at_the_start() {
     votes(50_000, 1_000_000, 1, 10_000, true);
+}
+
+/// A window full of tiny messages with a large one behind them: each that is taken lets five bytes of the
+/// large one go, in a chunk that ends nothing.
+#[test]
+fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
+    const TINY: u64 = 4000;
+    let lane = LaneConfig { max_message: 40_000, window: 5 * TINY as usize, ..LaneConfig::normal() };
+    let (mut a, mut b, now) = pair_with(Duration::ZERO, vec![lane]);
+    a.link.meter.tighten();
+    b.link.meter.tighten();
+    let send = |a: &mut Side, len| {
+        let parcel = Parcel { lane: NORMAL, body: vec![7; len].into(), deadline: None };
+        assert!(a.link.send(parcel, Purpose::Message, Watched, now, &mut a.fx).is_ok());
+    };
+    (0..TINY).for_each(|_| send(&mut a, 1));
+    send(&mut a, 5 * TINY as usize - 100);
+    carry(&mut a, &mut b, now).expect("an honest sender");
+    for _ in 0..TINY - 100 {
+        assert!(b.link.take(0, now, &mut b.fx).is_some());
+        carry(&mut b, &mut a, now).expect("an honest receiver");
+        assert_eq!(carry(&mut a, &mut b, now).expect("an honest sender"), 1);
+    }
+    assert!(b.link.meter.counts.poor_chunks >= TINY - 100);
 }
 
 /// The number of frames until the link has had enough.
