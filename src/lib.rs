@@ -61,6 +61,7 @@
 //! ```text
 //! node    the handle, monitor, acceptors, dials       threads and locks
 //! conn    one connection: reader and writer           threads and sockets
+//! admission, conduct  who may connect, who is banned  pure
 //! roster  whom to dial, and when                      pure
 //! health  liveness, score, breaker, backoff, pace     pure
 //! link    lanes, credit, receipts, resumption         pure
