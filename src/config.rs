@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::AdmissionConfig;
+use crate::conduct::ConductConfig;
 use crate::id::PeerId;
 use crate::lane::{LaneConfig, MAX_SLOTS, Priority, WINDOW_HEADROOM};
 use crate::wire::control::{MAX_LANES, MAX_NAME};
@@ -96,6 +98,10 @@ pub struct Config {
     /// How many events (links up and down, and so on) wait for the application; beyond it the
     /// oldest are dropped and counted. Default 4,096. Messages are never dropped so.
     pub max_events: usize,
+    /// Who may connect to this node, and how many.
+    pub admission: AdmissionConfig,
+    /// When a peer that misbehaves is banned.
+    pub conduct: ConductConfig,
 }
 
 impl Default for Config {
@@ -125,6 +131,8 @@ impl Default for Config {
             max_queued: 1024 * MIB,
             max_inbox: 1024 * MIB,
             max_events: 4096,
+            admission: AdmissionConfig::default(),
+            conduct: ConductConfig::default(),
         }
     }
 }
@@ -450,6 +458,9 @@ impl Config {
                 self.ack_delay, self.path.suspect_after
             )
         })?;
+        if let Some((setting, problem)) = self.admission.problem().or_else(|| self.conduct.problem()) {
+            return Err(ConfigError { setting: setting.into(), problem });
+        }
         self.validate_lanes()
     }
 
@@ -571,16 +582,16 @@ impl PathConfig {
 }
 
 /// Durations as people write them.
-mod human {
+pub(crate) mod human {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map_err(|error| {
             serde::de::Error::custom(format!("{text:?} is not a duration like \"15s\" or \"250ms\": {error}"))
@@ -641,7 +652,7 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 16] = [
+        let cases: [(&str, Spoil); 18] = [
             ("network", |config| config.network = "x".repeat(33)),
             ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),
@@ -650,6 +661,8 @@ mod tests {
             ("lanes[1].id (urgent)", |config| config.lanes[1].id = crate::URGENT),
             ("request_timeout", |config| config.request_timeout = Duration::from_secs(61)),
             ("max_queued", |config| config.max_queued = 1),
+            ("admission.max_inbound", |config| config.admission.max_inbound = 0),
+            ("conduct.half_life", |config| config.conduct.half_life = Duration::ZERO),
             ("peers.address", |config| config.peers.push(PeerConfig::new("nowhere"))),
             ("peers.alternatives", |config| {
                 config.peers.push(PeerConfig { alternatives: vec![":1".into()], ..PeerConfig::new("a:1") });

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Refusal;
 use crate::config::ConfigError;
 use crate::id::PeerId;
 use crate::lane::LaneId;
@@ -188,6 +189,10 @@ pub enum EndCause {
     HandshakeTimeout,
     /// The other side broke the protocol.
     Protocol(String),
+    /// The other side sent more than it had credit for.
+    CreditOverrun(String),
+    /// The other side sent too many frames that cost more than they carry; see [`crate::link`].
+    Flood(String),
     /// The other side is not who it should be, or not of our network.
     Refused(String),
     /// The other side turned out to be this node.
@@ -198,6 +203,12 @@ pub enum EndCause {
     PeerRestarted,
     /// Too many connections already.
     Full,
+    /// This node does not let the other side in.
+    NotAdmitted(Refusal),
+    /// This node gave the connection's place to another one.
+    Evicted,
+    /// The peer is banned.
+    Banned,
     /// A bug in this library: the thread panicked.
     Panic,
     /// The node is shutting down.
@@ -219,6 +230,11 @@ impl fmt::Display for EndCause {
             EndCause::SelfConnection => f.write_str("this node itself"),
             EndCause::Retry => f.write_str("the session changed during the handshake"),
             EndCause::PeerRestarted => f.write_str("the peer restarted"),
+            EndCause::CreditOverrun(what) => write!(f, "more than the credit: {what}"),
+            EndCause::Flood(what) => write!(f, "{what}"),
+            EndCause::NotAdmitted(refusal) => write!(f, "not admitted: {refusal}"),
+            EndCause::Evicted => f.write_str("its place was given to another"),
+            EndCause::Banned => f.write_str("banned"),
             EndCause::Full => f.write_str("too many connections"),
             EndCause::Panic => f.write_str("a bug in the library"),
             EndCause::Shutdown => f.write_str("this node shuts down"),

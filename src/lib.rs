@@ -63,6 +63,7 @@
 //! ```text
 //! node    the handle, monitor, acceptors, dials       threads and locks
 //! conn    one connection: reader and writer           threads and sockets
+//! admission, conduct  who may connect, who is banned  pure
 //! roster  whom to dial, and when                      pure
 //! health  liveness, scores, ping interval, pace ...   pure
 //! link    lanes, credit, receipts, resumption         pure
@@ -73,8 +74,11 @@
 #[doc(hidden)]
 #[path = "bench_support.rs"]
 pub mod __bench;
+mod admission;
+mod bucket;
 mod clock;
 pub mod codec;
+mod conduct;
 mod config;
 mod conn;
 mod error;
@@ -90,6 +94,8 @@ mod receipt;
 mod roster;
 pub mod wire;
 
+pub use admission::{AdmissionConfig, Refusal, Verdict};
+pub use conduct::{Ban, ConductConfig, Culprit, Offence};
 pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
 pub use health::breaker::BreakerState;
@@ -102,8 +108,8 @@ pub use identity_file::IdentityError;
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, Event, LaneReceiver, LaneSnapshot, LinkState, Message, Node,
-    NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
+    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, LaneReceiver, LaneSnapshot, LinkState,
+    Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

@@ -31,7 +31,9 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
                 // Frames were completed: what is unfinished now began with the last read at the earliest.
                 conn.frame_since.store(0, Relaxed);
                 if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
-                    return protocol_error(conn, violation.to_string());
+                    log::warn!("{} {}: {violation}", conn.id, conn.addr);
+                    let cause = violation.into_cause();
+                    return conn.end(EndReason::new(Initiator::Library, cause));
                 }
             }
         }

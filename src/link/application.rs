@@ -35,6 +35,7 @@ impl<T: Awaited, R> Link<T, R> {
                 let wait = wait.min(requests::MAX_WAIT);
                 let id = self.requests.next_id();
                 self.requests.ask(id, lane, now + wait, waiter);
+                self.meter.handle_asked();
                 (MessageKind::Request { id, wait_ms: wait.as_millis() as u32 }, id)
             }
         };

@@ -10,8 +10,8 @@ use super::{Awaited, Link, Refused};
 pub(crate) struct Counters {
     pub(crate) messages_sent: u64,
     pub(crate) messages_received: u64,
-    pub(crate) late_replies: u64,
-    pub(crate) hints_ignored: u64,
+    /// Replies for which somebody waited.
+    pub(crate) answers: u64,
 }
 
 /// The state of one lane, for a snapshot.

@@ -10,6 +10,7 @@ use crate::wire::control::LaneAck;
 use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
+use super::budget::Brought;
 use super::effects::Effects;
 use super::inbound::Urgency;
 use super::{Awaited, Link, Violation};
@@ -51,6 +52,7 @@ impl<T: Awaited, R> Link<T, R> {
             }
             Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, fx),
             Frame::Ping(nonce) => {
+                self.meter.handle_ping(now)?;
                 if let Some(state) = self.conn_mut(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
                     state.pong = Some(nonce);
@@ -75,12 +77,9 @@ impl<T: Awaited, R> Link<T, R> {
             }
             Frame::Cancel(cancel) => {
                 self.requests.handle_cancel(cancel.request);
-                Ok(())
+                self.meter.handle_cancel(now)
             }
-            Frame::Hint => {
-                self.counters.hints_ignored += 1;
-                Ok(())
-            }
+            Frame::Hint => self.meter.handle_hint(now),
         }
     }
 
@@ -97,7 +96,8 @@ impl<T: Awaited, R> Link<T, R> {
     ) -> Result<(), Violation> {
         let index = self.lane_index(lane).ok_or(Violation::UnknownLane(lane))?;
         let Some(state) = self.lanes.get_mut(index) else { return Ok(()) };
-        let (requests, counters) = (&mut self.requests, &mut self.counters);
+        let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
+        let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
         let mut refused = None;
         let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
             counters.messages_received += 1;
@@ -105,18 +105,29 @@ impl<T: Awaited, R> Link<T, R> {
                 MessageKind::Message => Some(payload),
                 MessageKind::Request { id, wait_ms } => {
                     let wait = Duration::from_millis(u64::from(wait_ms));
-                    refused = requests.handle_request(id, lane, wait, now).err().or(refused.take());
+                    let opened = requests.handle_request(id, lane, wait, now);
+                    let opened = opened.and_then(|full| meter.handle_request(full, now));
+                    refused = refused.take().or(opened.err());
                     Some(payload)
                 }
                 MessageKind::Reply { id } => {
                     match requests.close(id) {
-                        Some(pending) => fx.replies.push((pending.waiter, Ok(payload))),
-                        None => counters.late_replies += 1,
+                        Some(pending) => {
+                            counters.answers += 1;
+                            fx.replies.push((pending.waiter, Ok(payload)));
+                        }
+                        None => {
+                            refused = refused.take().or(meter.handle_late_reply(now).err());
+                        }
                     }
                     None
                 }
             }
         })?;
+        let old_bytes = (state.inb.duplicate_bytes - old) as usize;
+        let messages = counters.messages_received - messages;
+        let brought = Brought { new_bytes: len - old_bytes, old_bytes, messages };
+        let flood = meter.handle_chunk(brought, self.settings.max_chunk, now).err();
         if received.arrived > 0 {
             fx.arrived |= 1 << index;
         }
@@ -125,7 +136,7 @@ impl<T: Awaited, R> Link<T, R> {
             self.route_acks(index, now, fx);
         }
         self.schedule_ack(index, received.urgency, now, fx);
-        refused.map_or(Ok(()), Err)
+        refused.or(flood).map_or(Ok(()), Err)
     }
 
     fn handle_acks(
@@ -135,11 +146,15 @@ impl<T: Awaited, R> Link<T, R> {
         now: Instant,
         fx: &mut Effects<T, R>,
     ) -> Result<(), Violation> {
+        if acks.is_empty() {
+            self.meter.handle_ack(0, now)?;
+        }
         for (id, state) in acks {
             let index = self.lane_index(*id).ok_or(Violation::UnknownLane(*id))?;
             let Some(lane) = self.lanes.get_mut(index) else { continue };
             let (before, ended) = (lane.out.acked(), fx.ended.len());
             let progress = lane.out.handle_ack(*state, &mut fx.ended)?;
+            self.meter.handle_ack(fx.ended.len() - ended, now)?;
             fx.space |= fx.ended.len() > ended;
             let (acked, ready, conn) = (lane.out.acked() - before, lane.out.is_ready(), lane.conn);
             let Some(conn) = conn else { continue };

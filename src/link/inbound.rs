@@ -246,6 +246,11 @@ impl Inbound {
         self.state() != self.told
     }
 
+    /// Whether the next acknowledgement gives credit that was not given before.
+    pub(crate) fn raises_limit(&self) -> bool {
+        self.state().limit > self.granted
+    }
+
     /// The state as it is told to the peer now.
     pub(crate) fn tell(&mut self) -> LaneAck {
         self.told = self.grant();

@@ -49,6 +49,7 @@
 //! - A message is forgotten only when the peer's application has taken it, or with an outcome.
 
 mod application;
+pub(crate) mod budget;
 pub(crate) mod conns;
 pub(crate) mod effects;
 mod figures;
@@ -187,6 +188,8 @@ pub(crate) struct Link<T, R> {
     /// When the last connection ended.
     down_since: Option<Instant>,
     closed: Option<DropReason>,
+    /// What the peer's frames may cost.
+    pub(crate) meter: budget::Meter,
     rng: fastrand::Rng,
     pub(crate) counters: Counters,
 }
@@ -215,6 +218,7 @@ impl<T: Awaited, R> Link<T, R> {
             cancels: Vec::new(),
             down_since: None,
             closed: None,
+            meter: budget::Meter::default(),
             rng,
             counters: Counters::default(),
             settings,

@@ -77,20 +77,22 @@ impl<R> Requests<R> {
 
     // --- the peer's -----------------------------------------------------------------------------
 
+    /// Opens a request. True if another one had to go for it.
     pub(crate) fn handle_request(
         &mut self,
         id: u64,
         lane: LaneId,
         wait: Duration,
         now: Instant,
-    ) -> Result<(), Violation> {
-        if self.open.len() >= self.max_open {
+    ) -> Result<bool, Violation> {
+        let full = self.open.len() >= self.max_open;
+        if full {
             self.make_room();
         }
         let deadline = now + wait.min(MAX_WAIT);
         self.note(deadline);
         match self.open.insert(id, Open { lane, deadline, cancelled: false }) {
-            None => Ok(()),
+            None => Ok(full),
             Some(_) => Err(Violation::RequestTwice(id)),
         }
     }

@@ -187,6 +187,7 @@ impl<T: Awaited, R> Link<T, R> {
         let dialer = if new.dialled { &new.ours } else { &new.theirs };
         self.conns.push(Conn::new(new.id, dialer.token, dialer.slot, new.dialled, liveness, pace, now));
         self.down_since = None;
+        self.meter.handle_joined(self.lanes.len());
         fx.notices.push(Notice::Joined(new.id));
         self.retell(now, fx);
         self.reassign(now, fx);

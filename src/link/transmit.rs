@@ -104,6 +104,9 @@ impl<T: Awaited, R> Link<T, R> {
                 && lane.out.is_agreed()
                 && lane.inb.has_news()
             {
+                if lane.inb.raises_limit() {
+                    self.meter.handle_granted();
+                }
                 lanes.push((lane.id, lane.inb.tell()));
             }
         }
@@ -133,6 +136,9 @@ impl<T: Awaited, R> Link<T, R> {
             let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut fx.ended);
             self.scheduler.charge(index, sent);
             left = left.saturating_sub(sent);
+            if sent > 0 {
+                self.meter.handle_chunk_sent();
+            }
             if sent > 0
                 && let Some(conn) = self.conn_mut(id)
             {

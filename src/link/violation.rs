@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::error::EndCause;
 use crate::lane::LaneId;
 use crate::wire::stream::StreamError;
 
@@ -34,6 +35,24 @@ pub(crate) enum Violation {
         slot: u8,
     },
     TooManyUnaskedPongs,
+    /// More frames than are allowed of those that cost more than they bring; see [`super::budget`].
+    Flood {
+        what: &'static str,
+    },
+}
+
+impl Violation {
+    /// How it ends the connection.
+    pub(crate) fn into_cause(self) -> EndCause {
+        let what = self.to_string();
+        match self {
+            Violation::Flood { .. } | Violation::TooManyUnaskedPongs => EndCause::Flood(what),
+            Violation::CreditExceeded { .. } | Violation::TooManyUntaken { .. } => {
+                EndCause::CreditOverrun(what)
+            }
+            _ => EndCause::Protocol(what),
+        }
+    }
 }
 
 impl fmt::Display for Violation {
@@ -57,6 +76,7 @@ impl fmt::Display for Violation {
             Violation::AfterGoaway => write!(f, "a frame after GOAWAY"),
             Violation::NoSuchSlot { slot } => write!(f, "slot {slot} in HELLO, 0 to 2 are allowed"),
             Violation::TooManyUnaskedPongs => write!(f, "too many pongs that were not asked for"),
+            Violation::Flood { what } => write!(f, "a flood of {what}"),
         }
     }
 }

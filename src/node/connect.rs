@@ -124,7 +124,7 @@ fn try_address(core: &Arc<Core>, dial: &Dial, addr: SocketAddr) -> Result<(), En
         Ok(joined) => {
             let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
             core.hub.report(Report::Dialled { target, slot, peer });
-            serve(&conn, joined);
+            serve(core, &conn, joined);
             Ok(())
         }
         Err(reason) => Err(conn.reason().cloned().unwrap_or(reason)),
@@ -133,21 +133,24 @@ fn try_address(core: &Arc<Core>, dial: &Dial, addr: SocketAddr) -> Result<(), En
 
 /// Starts the thread of an accepted connection. A connection that cannot have one is closed.
 pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
-    let handshakes = || core.pending.lock().values().filter(|(conn, _)| !conn.dialled).count();
-    let Some(permit) = Permit::new(core).filter(|_| handshakes() < core.config.max_handshakes) else {
-        log::warn!("{addr}: refused, too many connections");
-        return;
+    let id = core.next_conn();
+    let full = || EndReason::new(Initiator::Library, EndCause::Full);
+    let admitted = core.knock(id, addr).and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
+    let (place, permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(reason) => return log::debug!("{addr}: refused, {reason}"),
     };
-    let conn = Arc::new(ConnHandle::new(core.next_conn(), addr, false, socket));
+    let conn = Arc::new(ConnHandle::new(id, addr, false, socket));
     let (inner, of_panic) = (Arc::clone(core), Arc::clone(&conn));
     let deadline = clock::now() + core.config.path.handshake_timeout;
     let pending = Pending::new(core, &conn, deadline);
     let started = core.threads.spawn(
         "unbroken-accept",
         move || {
-            let _permit = permit;
+            let (_permit, _place) = (permit, place);
             if let Err(reason) = run_accepted(&inner, &conn, pending) {
                 let reason = conn.reason().unwrap_or(&reason);
+                inner.judge(&conn, None, reason);
                 log::debug!("{} from {addr}: {reason}", conn.id);
             }
         },
@@ -173,7 +176,7 @@ fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> R
     if let Err(error) = socket::configure(&conn.socket, &joined.link.path()) {
         conn.end(EndReason::io("set options", &error));
     }
-    serve(conn, joined);
+    serve(core, conn, joined);
     Ok(())
 }
 
@@ -196,6 +199,7 @@ fn shake_hands<'a>(
     let expected = dial.and_then(|dial| dial.config.id);
     let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
+    core.enter(conn, peer)?;
     let link = core.link_for(peer)?;
     if conn.dialled {
         link.set_path(path);
@@ -207,8 +211,10 @@ fn shake_hands<'a>(
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
-    if !core.is_kept(&link) {
-        let reason = EndReason::new(Initiator::Library, EndCause::Retry);
+    let banned = core.is_banned(peer);
+    if banned || !core.is_kept(&link) {
+        let cause = if banned { EndCause::Banned } else { EndCause::Retry };
+        let reason = EndReason::new(Initiator::Library, cause);
         conn.end(reason.clone());
         link.detach(conn, &reason);
         return Err(reason);
@@ -217,7 +223,7 @@ fn shake_hands<'a>(
 }
 
 /// Reads and writes until the connection ends.
-fn serve(conn: &Arc<ConnHandle>, joined: Joined<'_>) {
+fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
@@ -237,6 +243,8 @@ fn serve(conn: &Arc<ConnHandle>, joined: Joined<'_>) {
         }
         Err(error) => conn.end(EndReason::io("start a thread", &error)),
     }
+    // Before the application hears of the end.
+    conn.reason().into_iter().for_each(|reason| core.judge(conn, Some(&link), reason));
     drop(detach);
 }
 

@@ -20,6 +20,7 @@ use crate::roster::Roster;
 use crate::wire::control::GoawayReason;
 
 use super::acceptor::Acceptor;
+use super::gate::{Door, Gate};
 use super::hub::Hub;
 use super::link::LinkHandle;
 
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     links: Mutex<HashMap<PeerId, Arc<LinkHandle>>>,
     /// Links that were given up and whose connections have not ended.
     leaving: Mutex<Vec<Arc<LinkHandle>>>,
+    /// Who may come in.
+    pub(crate) gate: Gate,
     /// Protects the plan of whom to dial.
     pub(crate) roster: Mutex<Roster>,
     /// Protects the list of connections in handshake, with their deadlines.
@@ -56,7 +59,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, card: Card, acceptors: Vec<Acceptor>, seed: u64) -> Self {
+    pub(crate) fn new(config: Config, card: Card, acceptors: Vec<Acceptor>, door: Door, seed: u64) -> Self {
         let hub = Arc::new(Hub::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
         Core {
@@ -65,6 +68,7 @@ impl Core {
             acceptors,
             links: Mutex::default(),
             leaving: Mutex::default(),
+            gate: Gate::new(&config, door, rng.u64(..)),
             roster: Mutex::new(Roster::new(card.peer, &config, rng.u64(..))),
             seed: rng.u64(..),
             pending: Mutex::default(),
@@ -333,7 +337,7 @@ mod tests {
             identity,
             incarnation: crate::id::Incarnation(1),
         };
-        let core = Core::new(config, card, Vec::new(), 1);
+        let core = Core::new(config, card, Vec::new(), Door::default(), 1);
         let stranger = PeerId::from_bytes([7; 32]);
         let in_handshake = core.link_for(stranger).unwrap();
         core.tidy(core.link(stranger).unwrap());

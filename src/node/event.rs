@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
+use crate::conduct::{Ban, Culprit, Offence};
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
 use crate::id::{ConnId, Incarnation, PeerId};
@@ -159,6 +160,26 @@ pub enum Event {
         /// When the next attempt will be made; `None`: not before something changes. For a candidate that
         /// is: when it is chosen again.
         next: Option<Duration>,
+    },
+    /// A peer offended: see [`Offence`] for what follows. When it led to a ban, [`Event::Banned`] comes
+    /// instead. Of an address only bans are told.
+    Offended {
+        /// Who.
+        who: Culprit,
+        /// What it did.
+        offence: Offence,
+        /// Its strikes by now. At the threshold a wanted peer was disconnected.
+        strikes: u32,
+    },
+    /// A ban began, or was made longer.
+    Banned {
+        /// Who, how long, and why.
+        ban: Ban,
+    },
+    /// A ban is over, or was lifted.
+    Unbanned {
+        /// Who.
+        who: Culprit,
     },
     /// A breaker changed its state.
     Breaker {

@@ -437,7 +437,7 @@ impl LinkHandle {
                     ));
                 }
                 Err(AttachError::Violation(violation)) => {
-                    return refuse(EndCause::Protocol(violation.to_string()));
+                    return refuse(violation.into_cause());
                 }
             }
         }
@@ -509,6 +509,12 @@ impl LinkHandle {
                 core.link.drain(conn.id, reason, now, fx);
             }
         });
+        self.hub.alarm.now();
+    }
+
+    /// Says goodbye on one connection.
+    pub(crate) fn drain_one(self: &Arc<Self>, conn: ConnId, reason: GoawayReason) {
+        self.with(|core, now, fx| core.link.drain(conn, reason, now, fx));
         self.hub.alarm.now();
     }
 

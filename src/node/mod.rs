@@ -18,6 +18,7 @@ mod budget;
 mod connect;
 mod core;
 mod event;
+mod gate;
 mod hub;
 mod inbox;
 mod link;
@@ -49,7 +50,7 @@ pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply};
-pub use snapshot::{ConnSnapshot, ConnState, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+pub use snapshot::{ConnSnapshot, ConnState, CostlySnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///
@@ -83,6 +84,7 @@ pub struct Builder {
     config: Config,
     identity: Option<Identity>,
     records: Vec<PeerRecord>,
+    door: gate::Door,
 }
 
 impl Builder {
@@ -164,7 +166,7 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, card, acceptors, seed));
+        let core = Arc::new(core::Core::new(self.config, card, acceptors, self.door, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Event, RetireReason};
 use crate::clock;
+use crate::conduct::Offence;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::link::Notice;
@@ -63,6 +64,7 @@ pub(crate) fn run(core: &Arc<Core>) {
             core.tell_scores(now);
             scores_at = now + core.config.path.dead_after / SCORES;
         }
+        next = sooner(next, core.expire_bans(now));
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
@@ -137,6 +139,11 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
         Report::Ended { peer, conn, reason, proven, proof } => {
             if let Some(slot) = proof {
                 core.roster.lock().handle_proven(peer, slot, now);
+            }
+            // It will not be there, has no room, or has broken the protocol: not again at once.
+            let waits = reason.cause == EndCause::Banned || Offence::of(&reason, true).is_some();
+            if waits {
+                core.roster.lock().handle_shutdown(peer);
             }
             if core.link(peer).is_none() {
                 // It was given up: nobody else says that nothing serves.

@@ -14,6 +14,7 @@ use crate::health::peer_score::PeerScoreParts;
 use crate::health::score::ScoreParts;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
+use crate::link::budget::Costly;
 use crate::roster::TargetFigures;
 
 use super::Node;
@@ -70,6 +71,8 @@ pub struct PeerSnapshot {
     pub requests_open: usize,
     /// Replies that came when nobody waited any longer.
     pub late_replies: u64,
+    /// Its frames that cost more than they brought.
+    pub costly: CostlySnapshot,
     /// Why its last connection ended.
     pub last_error: Option<EndReason>,
     /// The state of its breaker.
@@ -78,6 +81,41 @@ pub struct PeerSnapshot {
     pub failures: u32,
     /// When it will be dialled next, in milliseconds from now.
     pub next_dial_ms: Option<f64>,
+}
+
+/// Frames of a peer that cost more than they brought, since the link began. Some of each are in the nature of
+/// things; too many are a flood, which ends the connection ([`EndCause::Flood`](crate::EndCause::Flood)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CostlySnapshot {
+    /// Chunks of less than 64 new bytes that ended no message.
+    pub chunks: u64,
+    /// Acknowledgements, lane by lane, that ended no message.
+    pub acks: u64,
+    /// Pings.
+    pub pings: u64,
+    /// Requests that it gave up.
+    pub cancels: u64,
+    /// Requests for which another one had to go, because it has too many open.
+    pub overcommitted: u64,
+    /// Replies that nobody waited for.
+    pub late_replies: u64,
+    /// Frames of a kind that this version does not know.
+    pub unknown: u64,
+}
+
+impl From<Costly> for CostlySnapshot {
+    fn from(counts: Costly) -> Self {
+        CostlySnapshot {
+            chunks: counts.poor_chunks,
+            acks: counts.poor_acks,
+            pings: counts.pings,
+            cancels: counts.cancels,
+            overcommitted: counts.overcommitted,
+            late_replies: counts.late_replies,
+            unknown: counts.hints,
+        }
+    }
 }
 
 /// The state of a connection.
@@ -166,6 +204,12 @@ pub struct NodeSnapshot {
     pub replacements: usize,
     /// Events that were dropped because nobody took them.
     pub events_lost: u64,
+    /// Connections that were not let in.
+    pub refused: u64,
+    /// Connections and handshakes that had to make room for others.
+    pub evicted: u64,
+    /// Identities and addresses that are banned.
+    pub banned: usize,
 }
 
 fn millis(time: Duration) -> f64 {
@@ -212,6 +256,9 @@ impl Node {
             candidates,
             replacements,
             events_lost: core.hub.mailbox.events_lost.load(SeqCst),
+            refused: core.gate.refused.load(Relaxed),
+            evicted: core.gate.evicted.load(Relaxed),
+            banned: core.gate.bans().len(),
         }
     }
 }
@@ -274,7 +321,8 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
             messages_received: core.link.counters.messages_received,
             requests_waiting,
             requests_open,
-            late_replies: core.link.counters.late_replies,
+            late_replies: core.link.meter.counts.late_replies,
+            costly: core.link.meter.counts.into(),
             last_error: life.last_end.clone(),
             breaker: first.map(|target| target.breaker).unwrap_or_default(),
             failures: first.map_or(0, |target| target.failures),
@@ -309,6 +357,7 @@ fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
         requests_waiting: 0,
         requests_open: 0,
         late_replies: 0,
+        costly: CostlySnapshot::default(),
         last_error: target.last_error.clone(),
         breaker: target.breaker,
         failures: target.failures,

@@ -12,12 +12,13 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use snow::{HandshakeState, StatelessTransportState};
+use socket2::{Domain, Socket, Type};
 use unbroken::{Encryption, Identity, LaneConfig, PeerId, codec};
 
 /// What the tests run in: encrypted, or in plaintext if the environment has `UNBROKEN_PLAINTEXT=1`.
@@ -155,7 +156,16 @@ pub struct RawOut {
 impl Raw {
     /// Dials a node and shakes hands.
     pub fn dial(addr: SocketAddr, who: &RawIdentity) -> io::Result<Raw> {
-        let mut stream = open(TcpStream::connect(addr)?)?;
+        Raw::dial_by(TcpStream::connect(addr)?, who)
+    }
+
+    /// Dials a node from one of this machine's addresses, 127.0.0.0/8 among them.
+    pub fn dial_from(source: IpAddr, addr: SocketAddr, who: &RawIdentity) -> io::Result<Raw> {
+        Raw::dial_by(connect_from(source, addr)?, who)
+    }
+
+    fn dial_by(stream: TcpStream, who: &RawIdentity) -> io::Result<Raw> {
+        let mut stream = open(stream)?;
         if who.encryption == Encryption::Plaintext {
             stream.write_all(&[who.preface(), who.claim()].concat())?;
             stream.read_exact(&mut [0; 84])?;
@@ -293,6 +303,14 @@ pub fn preface_only(addr: SocketAddr, who: &RawIdentity) -> io::Result<TcpStream
         stream.read_exact(&mut [0; 44 + 104])?;
     }
     Ok(stream)
+}
+
+/// Only a connection, from one of this machine's addresses.
+pub fn connect_from(source: IpAddr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&addr.into())?;
+    open(socket.into())
 }
 
 fn open(stream: TcpStream) -> io::Result<TcpStream> {

@@ -113,6 +113,7 @@ impl World {
         let seed = self.rng.u64(..);
         let node = &mut self.sides[side];
         node.link = Link::new(self.plan.settings(side), seed);
+        node.link.meter.tighten();
         node.incarnation = Incarnation(seed);
         node.app = App::new(&self.plan, side);
         node.app.left = left;

@@ -178,6 +178,7 @@ impl World {
             plan,
         };
         for side in 0..2 {
+            world.sides[side].link.meter.tighten();
             world.at(0, Event::Roster { side, life: 0 });
             world.at(0, Event::App { side, life: 0 });
         }

@@ -1,0 +1,354 @@
+//! Who may connect, and who has to make room. Pure: time is an argument; it decides, others carry out.
+//!
+//! ```text
+//!                  knock: address, rate,           enter: identity, hook,
+//!                  handshakes under way            connections open
+//!   accepted -----------------------> handshake ------------------------> guest ---> leave
+//!       |                                 |                                 |
+//!       +--> refused                      +--> refused                      +--> evicted for another one
+//! ```
+//!
+//! # The rules
+//! Before the handshake only the address is known, after it the identity is proven.
+//!
+//! | step | refused | limits |
+//! |---|---|---|
+//! | knock | networks that are denied, or not allowed; banned addresses | handshakes in all, per address, per subnet; new connections per address and time |
+//! | enter | identities that are denied, not allowed or banned; who the application's hook refuses | open connections in all, per address, per subnet, per identity |
+//!
+//! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
+//! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per address and per subnet
+//!   once they have proven who they are.
+//! - **Reserved slots**: strangers never get the last ones, so a wanted peer finds room; if there
+//!   is none a stranger goes for it.
+//! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its deadline.
+//!   An honest one takes two or three round trips, so those that stall make room for those that do not.
+//! - **Strangers full**: [`evict`] says who goes.
+//!
+//! # Invariants
+//! - Memory is bounded: by the connections, and for the rates by [`rate::MAX_TRACKED`] addresses.
+//! - Every connection that knocked and was not refused leaves exactly once, whatever becomes of it.
+
+mod config;
+pub(crate) mod evict;
+mod rate;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ConnId, PeerId};
+
+pub use config::AdmissionConfig;
+use evict::{Candidate, Merit};
+use rate::Rates;
+
+/// Why a connection was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its address or identity is denied, or is not among those allowed.
+    Denied,
+    /// Its address opens connections too often.
+    TooOften,
+    /// Too many handshakes are under way, in all or from there.
+    Handshakes,
+    /// Too many connections come from its address.
+    Address,
+    /// Too many connections come from its subnet.
+    Subnet,
+    /// It has too many connections itself.
+    Peer,
+    /// The node is full.
+    Full,
+    /// The application did not want it.
+    Application,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::Denied => "it is not on the list",
+            Refusal::TooOften => "its address connects too often",
+            Refusal::Handshakes => "too many handshakes are under way",
+            Refusal::Address => "too many connections from its address",
+            Refusal::Subnet => "too many connections from its subnet",
+            Refusal::Peer => "it has too many connections",
+            Refusal::Full => "no room",
+            Refusal::Application => "the application refused it",
+        })
+    }
+}
+
+/// What the application says of an unknown peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may come in, if there is room.
+    Admit,
+    /// It may not.
+    Refuse,
+}
+
+/// Asked for each peer that dials us and is neither wanted nor on the list of those allowed; see
+/// [`Builder::admit`](crate::Builder::admit).
+pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync;
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Decision {
+    Admit,
+    /// Admit it, and end this one, whose place it got.
+    Replace(ConnId),
+    Refuse(Refusal),
+}
+
+/// In its handshake.
+#[derive(Clone, Copy, Debug)]
+struct Knocker {
+    addr: IpAddr,
+    since: Instant,
+}
+
+/// Let in.
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    addr: IpAddr,
+    peer: PeerId,
+    wanted: bool,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Admission {
+    config: AdmissionConfig,
+    max_handshakes: usize,
+    /// Open connections, and how many of them strangers may have.
+    capacity: usize,
+    for_strangers: usize,
+    /// Evicted connections that may be about to end at the same time.
+    max_leaving: usize,
+    /// A handshake that is older may go for another one.
+    patience: Duration,
+    knocking: HashMap<ConnId, Knocker>,
+    guests: HashMap<ConnId, Guest>,
+    /// Evicted, and not ended yet.
+    leaving: HashMap<ConnId, IpAddr>,
+    rates: Rates,
+    secret: u64,
+}
+
+impl Admission {
+    /// `secret` is drawn at random: by it nobody can tell which subnets are protected.
+    pub(crate) fn new(
+        config: AdmissionConfig,
+        max_connections: usize,
+        max_handshakes: usize,
+        handshake_timeout: Duration,
+        secret: u64,
+    ) -> Self {
+        let max_handshakes = max_handshakes.min((max_connections / 4).max(1));
+        let max_leaving = 64.min(max_connections / 16).max(1);
+        // Reserved twice: for wanted peers that dial us, and for our own dials.
+        let reserved = config.reserved.min(max_connections / 8).min(config.max_inbound / 4);
+        let left = max_connections.saturating_sub(max_handshakes + max_leaving + reserved).max(1);
+        let capacity = config.max_inbound.min(left);
+        Admission {
+            max_handshakes,
+            capacity,
+            for_strangers: capacity.saturating_sub(reserved).max(1),
+            max_leaving,
+            patience: handshake_timeout / 10,
+            knocking: HashMap::new(),
+            guests: HashMap::new(),
+            leaving: HashMap::new(),
+            rates: Rates::new(config.connects_per_minute, config.connects_at_once),
+            secret,
+            config,
+        }
+    }
+
+    /// No limit per address or subnet holds for it, and it is not banned by its address.
+    pub(crate) fn is_exempt(&self, addr: IpAddr) -> bool {
+        contains(&self.config.exempt, addr.to_canonical())
+    }
+
+    /// A connection was accepted. Unless it is refused it is counted from now on.
+    pub(crate) fn knock(&mut self, conn: ConnId, addr: IpAddr, now: Instant) -> Decision {
+        let addr = addr.to_canonical();
+        let config = &self.config;
+        let allowed = config.allow_addresses.is_empty() || contains(&config.allow_addresses, addr);
+        if contains(&config.deny_addresses, addr) || !allowed {
+            return Decision::Refuse(Refusal::Denied);
+        }
+        if !self.is_exempt(addr) {
+            let from = |same: fn(IpAddr) -> IpAddr| {
+                self.knocking.values().filter(|knocker| same(knocker.addr) == same(addr)).count()
+            };
+            if from(address) >= config.max_handshakes_per_address
+                || from(subnet) >= config.max_handshakes_per_subnet
+            {
+                return Decision::Refuse(Refusal::Handshakes);
+            }
+            if !self.rates.take(address(addr), now) {
+                return Decision::Refuse(Refusal::TooOften);
+            }
+        }
+        let mut decision = Decision::Admit;
+        if self.knocking.len() >= self.max_handshakes {
+            let Some(stalled) = self.stalled(now) else { return Decision::Refuse(Refusal::Handshakes) };
+            self.knocking.remove(&stalled);
+            decision = Decision::Replace(stalled);
+        }
+        self.knocking.insert(conn, Knocker { addr, since: now });
+        decision
+    }
+
+    /// The oldest handshake of the largest subnet, if it is old enough to go.
+    fn stalled(&self, now: Instant) -> Option<ConnId> {
+        let mut sizes: HashMap<IpAddr, usize> = HashMap::new();
+        self.knocking.values().for_each(|knocker| *sizes.entry(subnet(knocker.addr)).or_default() += 1);
+        let old = self
+            .knocking
+            .iter()
+            .filter(|(_, knocker)| now.saturating_duration_since(knocker.since) >= self.patience);
+        let size = |knocker: &Knocker| sizes.get(&subnet(knocker.addr)).copied().unwrap_or(0);
+        old.max_by_key(|(conn, knocker)| {
+            (size(knocker), std::cmp::Reverse(knocker.since), std::cmp::Reverse(**conn))
+        })
+        .map(|(conn, _)| *conn)
+    }
+
+    /// Whether [`Admission::enter`] will want to know what the guests are good for.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.guests.len() + 1 >= self.for_strangers
+    }
+
+    /// Whether this peer may come in as far as the lists say. `None`: they do not say, the application's hook
+    /// is to be asked.
+    pub(crate) fn listed(&self, peer: &PeerId, wanted: bool) -> Option<bool> {
+        let config = &self.config;
+        if config.deny_peers.contains(peer) {
+            Some(false)
+        } else if wanted || config.allow_peers.contains(peer) {
+            Some(true)
+        } else if !config.allow_peers.is_empty() {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// It is known who it is, and nobody had anything against that. Unless it is let in it has still to
+    /// leave. `merit` says what a guest is good for.
+    pub(crate) fn enter(
+        &mut self,
+        conn: ConnId,
+        peer: PeerId,
+        wanted: bool,
+        merit: impl Fn(ConnId) -> Merit,
+        now: Instant,
+    ) -> Decision {
+        // Not there when its place was given to another handshake meanwhile.
+        let Some(Knocker { addr, .. }) = self.knocking.remove(&conn) else {
+            return Decision::Refuse(Refusal::Handshakes);
+        };
+        let count = |is: &dyn Fn(&Guest) -> bool| self.guests.values().filter(|guest| is(guest)).count();
+        if count(&|guest| guest.peer == peer) >= self.config.max_inbound_per_peer {
+            return Decision::Refuse(Refusal::Peer);
+        }
+        if !wanted && !self.is_exempt(addr) {
+            let leaving = |same: fn(IpAddr) -> IpAddr| {
+                self.leaving.values().filter(|other| same(**other) == same(addr)).count()
+            };
+            let from = |same: fn(IpAddr) -> IpAddr| {
+                count(&|guest| !guest.wanted && same(guest.addr) == same(addr)) + leaving(same)
+            };
+            if from(address) >= self.config.max_inbound_per_address {
+                return Decision::Refuse(Refusal::Address);
+            }
+            if from(subnet) >= self.config.max_inbound_per_subnet {
+                return Decision::Refuse(Refusal::Subnet);
+            }
+        }
+        self.guests.iter_mut().for_each(|(conn, guest)| guest.wanted |= merit(*conn).wanted);
+        let strangers = self.guests.values().filter(|guest| !guest.wanted).count();
+        let full = self.guests.len() >= self.capacity || (!wanted && strangers >= self.for_strangers);
+        let mut decision = Decision::Admit;
+        if full {
+            // A wanted peer comes from nowhere: whoever is left by the rule goes for it.
+            let from = if wanted { NOWHERE } else { subnet(addr) };
+            let busy = !wanted && self.leaving.len() >= self.max_leaving;
+            let victim = if busy { None } else { evict::choose(self.candidates(merit), from) };
+            let Some(victim) = victim else { return Decision::Refuse(Refusal::Full) };
+            if let Some(guest) = self.guests.remove(&victim) {
+                self.leaving.insert(victim, guest.addr);
+            }
+            decision = Decision::Replace(victim);
+        }
+        self.guests.insert(conn, Guest { addr, peer, wanted, since: now });
+        decision
+    }
+
+    fn candidates(&self, merit: impl Fn(ConnId) -> Merit) -> Vec<Candidate> {
+        let strangers = self.guests.iter().filter(|(_, guest)| !guest.wanted);
+        let candidate = |(conn, guest): (&ConnId, &Guest)| {
+            let subnet = subnet(guest.addr);
+            let mut hasher = DefaultHasher::new();
+            (self.secret, subnet).hash(&mut hasher);
+            Candidate { conn: *conn, subnet, lot: hasher.finish(), since: guest.since, merit: merit(*conn) }
+        };
+        strangers.map(candidate).collect()
+    }
+
+    /// A connection that had knocked has ended.
+    pub(crate) fn leave(&mut self, conn: ConnId) {
+        self.knocking.remove(&conn);
+        self.guests.remove(&conn);
+        self.leaving.remove(&conn);
+    }
+
+    /// Handshakes under way, and guests.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.knocking.len(), self.guests.len())
+    }
+}
+
+/// Not the subnet of any connection.
+const NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+fn contains(networks: &[IpNet], addr: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&addr))
+}
+
+/// What limits per address go by.
+fn address(addr: IpAddr) -> IpAddr {
+    masked(addr, 32, 64)
+}
+
+/// What limits per subnet go by.
+fn subnet(addr: IpAddr) -> IpAddr {
+    masked(addr, 24, 56)
+}
+
+fn masked(addr: IpAddr, v4: u32, v6: u32) -> IpAddr {
+    match addr {
+        IpAddr::V4(addr) => {
+            IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() & u32::MAX.checked_shl(32 - v4).unwrap_or(0)))
+        }
+        IpAddr::V6(addr) => {
+            IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() & u128::MAX.checked_shl(128 - v6).unwrap_or(0)))
+        }
+    }
+}

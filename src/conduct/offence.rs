@@ -1,0 +1,180 @@
+//! What counts against a peer, and what never does.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EndCause, EndReason, Initiator};
+
+/// Something that a peer did which no honest and healthy one does.
+///
+/// | offence | strikes | who notices |
+/// |---|---|---|
+/// | [`Protocol`](Offence::Protocol) | 60 | the library |
+/// | [`CreditOverrun`](Offence::CreditOverrun) | 60 | the library |
+/// | [`Flood`](Offence::Flood) | 60 | the library |
+/// | [`BadHandshake`](Offence::BadHandshake) | 10 | the library |
+/// | [`WastedEffort`](Offence::WastedEffort) | 2 | the library |
+/// | [`InvalidData`](Offence::InvalidData) | 25 | the application |
+/// | [`Application`](Offence::Application) | what it says | the application |
+///
+/// At 100 strikes (by default) the peer is banned for a while. Strikes lose half of their weight every ten
+/// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two within five
+/// minutes do.
+///
+/// What the network does to a connection (reset, silence, a torn stream, a write that timed out) and a
+/// restart are never offences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Offence {
+    /// It broke the protocol on a connection that had joined.
+    Protocol,
+    /// It sent more than it had credit for, in bytes or in messages.
+    CreditOverrun,
+    /// It sent too many frames that cost more than they carry.
+    Flood,
+    /// It broke the protocol before it had joined.
+    BadHandshake,
+    /// It came by a dial of its own, joined, and left in order within a second, having sent nothing that anybody
+    /// wanted. Once is nothing, in a loop it is a nuisance.
+    WastedEffort,
+    /// The application found invalid what it sent: a block that does not check, a wrong signature.
+    InvalidData,
+    /// Whatever else the application holds against it, with so many strikes.
+    Application(u32),
+}
+
+impl Offence {
+    /// How many strikes it counts.
+    pub fn strikes(self) -> u32 {
+        match self {
+            Offence::Protocol | Offence::CreditOverrun | Offence::Flood => 60,
+            Offence::BadHandshake => 10,
+            Offence::WastedEffort => 2,
+            Offence::InvalidData => 25,
+            Offence::Application(strikes) => strikes,
+        }
+    }
+
+    /// What the end of a connection says against the other side. `joined`: whether the handshake was
+    /// complete.
+    ///
+    /// | cause | offence | why |
+    /// |---|---|---|
+    /// | Protocol | Protocol, before the connection joined BadHandshake | the bytes came as they were sent: TCP checks them, encryption proves it |
+    /// | CreditOverrun, Flood | the same | |
+    /// | Closed, Io, WriteTimeout, Dead | none | the network, or a process that died |
+    /// | HandshakeTimeout, DrainTimeout | none | a slow path looks the same; its slot is bounded |
+    /// | Goaway, PeerRestarted, Retry | none | the protocol provides for it |
+    /// | Refused, SelfConnection | none | another network, another version, or an old address: a mistake of people |
+    /// | Full, NotAdmitted, Evicted, Banned, Shutdown | none | our own decision |
+    /// | Panic | none | our own bug |
+    ///
+    /// Only what this library noticed counts: the same cause told by the other side is its accusation of us.
+    pub(crate) fn of(reason: &EndReason, joined: bool) -> Option<Offence> {
+        if reason.by != Initiator::Library {
+            return None;
+        }
+        // No wildcard: who adds a cause has to decide.
+        match reason.cause {
+            EndCause::Protocol(_) if joined => Some(Offence::Protocol),
+            EndCause::Protocol(_) => Some(Offence::BadHandshake),
+            EndCause::CreditOverrun(_) => Some(Offence::CreditOverrun),
+            EndCause::Flood(_) => Some(Offence::Flood),
+            EndCause::Closed
+            | EndCause::Io { .. }
+            | EndCause::WriteTimeout
+            | EndCause::Dead
+            | EndCause::HandshakeTimeout
+            | EndCause::DrainTimeout
+            | EndCause::Goaway(_)
+            | EndCause::PeerRestarted
+            | EndCause::Retry
+            | EndCause::Refused(_)
+            | EndCause::SelfConnection
+            | EndCause::Full
+            | EndCause::NotAdmitted(_)
+            | EndCause::Evicted
+            | EndCause::Banned
+            | EndCause::Shutdown
+            | EndCause::Panic => None,
+        }
+    }
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Offence::Protocol => f.write_str("it broke the protocol"),
+            Offence::CreditOverrun => f.write_str("it sent more than it had credit for"),
+            Offence::Flood => f.write_str("it flooded"),
+            Offence::BadHandshake => f.write_str("it broke the protocol in the handshake"),
+            Offence::WastedEffort => f.write_str("it came and went for nothing"),
+            Offence::InvalidData => f.write_str("it sent invalid data"),
+            Offence::Application(strikes) => write!(f, "the application gave it {strikes} strikes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::admission::Refusal;
+    use crate::wire::control::GoawayReason;
+
+    use super::*;
+
+    #[test]
+    fn trouble_of_the_network_and_decisions_of_ours_are_no_offences() {
+        let innocent = [
+            EndCause::Goaway(GoawayReason::Shutdown),
+            EndCause::Goaway(GoawayReason::Removed),
+            EndCause::Goaway(GoawayReason::Replaced),
+            EndCause::Goaway(GoawayReason::Duplicate),
+            EndCause::Goaway(GoawayReason::Retired),
+            EndCause::Closed,
+            EndCause::Io { doing: "read".into(), error: "connection reset by peer".into() },
+            EndCause::WriteTimeout,
+            EndCause::Dead,
+            EndCause::DrainTimeout,
+            EndCause::HandshakeTimeout,
+            EndCause::Refused("another network".into()),
+            EndCause::SelfConnection,
+            EndCause::Retry,
+            EndCause::PeerRestarted,
+            EndCause::Full,
+            EndCause::NotAdmitted(Refusal::Denied),
+            EndCause::Evicted,
+            EndCause::Banned,
+            EndCause::Panic,
+            EndCause::Shutdown,
+        ];
+        let all = [Initiator::Us, Initiator::Library, Initiator::Peer, Initiator::Network];
+        for cause in innocent {
+            for (by, joined) in all.into_iter().flat_map(|by| [(by, true), (by, false)]) {
+                let reason = EndReason::new(by, cause.clone());
+                assert_eq!(Offence::of(&reason, joined), None, "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_library_caught_counts_and_what_the_peer_says_of_us_does_not() {
+        let text = || "x".to_owned();
+        let guilty = [
+            (EndCause::Protocol(text()), true, Offence::Protocol),
+            (EndCause::Protocol(text()), false, Offence::BadHandshake),
+            (EndCause::CreditOverrun(text()), true, Offence::CreditOverrun),
+            (EndCause::Flood(text()), true, Offence::Flood),
+        ];
+        for (cause, joined, offence) in guilty {
+            assert_eq!(
+                Offence::of(&EndReason::new(Initiator::Library, cause.clone()), joined),
+                Some(offence)
+            );
+            for by in [Initiator::Us, Initiator::Peer, Initiator::Network] {
+                assert_eq!(Offence::of(&EndReason::new(by, cause.clone()), joined), None);
+            }
+        }
+    }
+}

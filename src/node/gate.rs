@@ -1,0 +1,337 @@
+//! Admission and conduct in the node: what is decided there is carried out here.
+//!
+//! Both have a lock of their own, held for computations only and never together with another one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::admission::evict::Merit;
+use crate::admission::{Admission, Decision, Hook, Refusal, Verdict};
+use crate::clock;
+use crate::conduct::{Ban, Conduct, Culprit, Offence, Sentence};
+use crate::config::{Config, Encryption};
+use crate::conn::ConnHandle;
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::id::{ConnId, PeerId};
+use crate::wire::control::GoawayReason;
+
+use super::Node;
+use super::core::Core;
+use super::event::Event;
+use super::link::LinkHandle;
+
+/// Who leaves within this time and had nothing to say came for nothing.
+const SHORT_VISIT: Duration = Duration::from_secs(1);
+
+/// The application's hook, if there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Door(pub(crate) Option<Arc<Hook>>);
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Door(hook)" } else { "Door(open)" })
+    }
+}
+
+pub(crate) struct Gate {
+    door: Door,
+    /// Protects who is in.
+    admission: Mutex<Admission>,
+    /// Protects records and bans.
+    conduct: Mutex<Conduct>,
+    /// Connections that were not let in, and those that had to go for others.
+    pub(crate) refused: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn new(config: &Config, door: Door, secret: u64) -> Self {
+        let admission = Admission::new(
+            config.admission.clone(),
+            config.max_connections,
+            config.max_handshakes,
+            config.path.handshake_timeout,
+            secret,
+        );
+        Gate {
+            door,
+            admission: Mutex::new(admission),
+            conduct: Mutex::new(Conduct::new(config.conduct.clone())),
+            refused: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> EndReason {
+        self.refused.fetch_add(1, Relaxed);
+        EndReason::new(Initiator::Library, EndCause::NotAdmitted(refusal))
+    }
+
+    pub(crate) fn bans(&self) -> Vec<Ban> {
+        self.conduct.lock().bans(clock::now())
+    }
+}
+
+/// A place of an accepted connection, from its knock to its end.
+pub(crate) struct Place {
+    core: Arc<Core>,
+    conn: ConnId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.gate.admission.lock().leave(self.conn);
+    }
+}
+
+impl Core {
+    /// A connection was accepted. It keeps its place until that is dropped.
+    pub(crate) fn knock(self: &Arc<Self>, conn: ConnId, addr: SocketAddr) -> Result<Place, EndReason> {
+        let (now, gate) = (clock::now(), &self.gate);
+        if gate.conduct.lock().is_banned(Culprit::at(addr.ip()), now) {
+            gate.refused.fetch_add(1, Relaxed);
+            return Err(EndReason::new(Initiator::Library, EndCause::Banned));
+        }
+        let decision = gate.admission.lock().knock(conn, addr.ip(), now);
+        match decision {
+            Decision::Refuse(refusal) => return Err(gate.refuse(refusal)),
+            Decision::Replace(stalled) => {
+                let stalled = self.pending.lock().get(&stalled).map(|(conn, _)| Arc::clone(conn));
+                let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
+                stalled.into_iter().for_each(|conn| conn.end(evicted.clone()));
+                gate.evicted.fetch_add(1, Relaxed);
+            }
+            Decision::Admit => {}
+        }
+        Ok(Place { core: Arc::clone(self), conn })
+    }
+
+    /// It is known who is at the other end.
+    pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
+        let gate = &self.gate;
+        if self.is_banned(peer) {
+            gate.refused.fetch_add(1, Relaxed);
+            return Err(EndReason::new(Initiator::Library, EndCause::Banned));
+        }
+        if conn.dialled {
+            return Ok(());
+        }
+        let wanted = self.wants(peer);
+        let listed = gate.admission.lock().listed(&peer, wanted);
+        match (listed, &gate.door.0) {
+            (Some(false), _) => return Err(gate.refuse(Refusal::Denied)),
+            // Under no lock: it is the application's.
+            (None, Some(hook)) if hook(&peer, conn.addr) == Verdict::Refuse => {
+                return Err(gate.refuse(Refusal::Application));
+            }
+            _ => {}
+        }
+        let merits = if gate.admission.lock().is_crowded() { self.merits() } else { HashMap::new() };
+        let merit = |conn: ConnId| merits.get(&conn).copied().unwrap_or_default();
+        let decision = gate.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
+        match decision {
+            Decision::Admit => {}
+            Decision::Refuse(refusal) => return Err(gate.refuse(refusal)),
+            Decision::Replace(victim) => {
+                gate.evicted.fetch_add(1, Relaxed);
+                // In this order: it is in the list of handshakes until it has joined its link.
+                let joining = self.pending.lock().get(&victim).map(|(conn, _)| Arc::clone(conn));
+                let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
+                joining.into_iter().for_each(|conn| conn.end(evicted.clone()));
+                let has = |link: &&Arc<LinkHandle>| {
+                    link.look(|core| core.conns.iter().any(|conn| conn.id == victim))
+                };
+                if let Some(link) = self.all_links().iter().find(has) {
+                    log::info!("{} gives its place to {}", link.peer.short(), peer.short());
+                    link.drain_one(victim, GoawayReason::Retired);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
+        self.gate.conduct.lock().is_banned(peer.into(), clock::now())
+    }
+
+    fn wants(&self, peer: PeerId) -> bool {
+        // Whom we have dialled is wanted, also in the moment before the roster knows who answered.
+        let dialled = |link: Arc<LinkHandle>| link.look(|core| core.conns.iter().any(|conn| conn.dialled));
+        let listed = self.roster.lock().config_of(peer).is_some();
+        listed || self.any_link(peer).is_some_and(dialled)
+    }
+
+    /// What each connection was good for.
+    fn merits(&self) -> HashMap<ConnId, Merit> {
+        let of = |link: &Arc<LinkHandle>| {
+            // It may have been wanted only after it came.
+            let wanted = self.wants(link.peer);
+            link.look(|core| {
+                let counters = core.link.counters;
+                let (answers, messages) = (counters.answers, counters.messages_received);
+                let merit = |rtt| Merit { wanted, rtt, answers, messages };
+                core.link.conns().iter().map(|conn| (conn.id, merit(conn.liveness.rtt()))).collect::<Vec<_>>()
+            })
+        };
+        self.links().iter().flat_map(of).collect()
+    }
+
+    // --- conduct --------------------------------------------------------------------------------
+
+    /// A connection has ended: whether that speaks against the other side. `link`: that it had joined.
+    pub(crate) fn judge(&self, conn: &ConnHandle, link: Option<&LinkHandle>, reason: &EndReason) {
+        let offence = Offence::of(reason, link.is_some())
+            .or_else(|| link.filter(|link| is_wasted(conn, link, reason)).map(|_| Offence::WastedEffort));
+        let Some(offence) = offence else { return };
+        // In plaintext a name is only claimed: by it anybody could get anybody banned.
+        let names_are_proven = self.config.encryption != Encryption::Plaintext;
+        match link {
+            Some(link) if names_are_proven => self.report(link.peer.into(), offence),
+            // Whom we dialled we have chosen: the address says nothing.
+            _ if conn.dialled || self.gate.admission.lock().is_exempt(conn.addr.ip()) => {}
+            _ => self.report(Culprit::at(conn.addr.ip()), offence),
+        }
+    }
+
+    pub(crate) fn report(&self, who: Culprit, offence: Offence) {
+        let wanted = matches!(who, Culprit::Peer(peer) if self.wants(peer));
+        let now = clock::now();
+        let sentence = self.gate.conduct.lock().report(who, offence, wanted, now);
+        log::warn!("{who}: {offence}, {sentence:?}");
+        let mailbox = &self.hub.mailbox;
+        match sentence {
+            // Of addresses there are so many that they would drive out other events.
+            Sentence::Noted(_) if matches!(who, Culprit::Address(_)) => {}
+            Sentence::Noted(strikes) => mailbox.push_event(Event::Offended { who, offence, strikes }),
+            Sentence::Disconnect => {
+                mailbox.push_event(Event::Offended { who, offence, strikes: self.config.conduct.threshold });
+                self.put_out(who);
+            }
+            Sentence::Banned(time) => self.banned(Ban::new(who, Some(time), offence.to_string())),
+        }
+    }
+
+    fn ban(&self, ban: &Ban) {
+        self.gate.conduct.lock().ban(ban, clock::now());
+        self.banned(ban.clone());
+    }
+
+    /// After the ban: who joins later finds it, see [`Core::is_banned`]. The application hears of it before it
+    /// hears of the connections that it ends.
+    fn banned(&self, ban: Ban) {
+        let who = ban.who;
+        self.hub.mailbox.push_event(Event::Banned { ban });
+        self.put_out(who);
+        // It has a new deadline.
+        self.hub.alarm.now();
+    }
+
+    /// Ends what this culprit has. Of an address only connections that came from there, and none of
+    /// a wanted peer.
+    fn put_out(&self, who: Culprit) {
+        let reason = EndReason::new(Initiator::Library, EndCause::Banned);
+        match who {
+            Culprit::Peer(peer) => self.any_link(peer).iter().for_each(|link| link.end_all(&reason)),
+            Culprit::Address(_) => {
+                for link in self.all_links().iter().filter(|link| !self.wants(link.peer)) {
+                    let conns = link.look(|core| core.conns.clone());
+                    let from_there =
+                        |conn: &&Arc<ConnHandle>| !conn.dialled && Culprit::at(conn.addr.ip()) == who;
+                    conns.iter().filter(from_there).for_each(|conn| conn.end(reason.clone()));
+                }
+            }
+        }
+    }
+
+    /// Lifts the bans that are over. Gives when the next one is.
+    pub(crate) fn expire_bans(&self, now: Instant) -> Option<Instant> {
+        let mut conduct = self.gate.conduct.lock();
+        let over = conduct.expire(now);
+        let next = conduct.next_timeout();
+        drop(conduct);
+        over.into_iter().for_each(|who| self.hub.mailbox.push_event(Event::Unbanned { who }));
+        next
+    }
+}
+
+/// It came, said goodbye at once, and no message went either way. Connections of a pool that were one too
+/// many end otherwise.
+fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
+    let left = matches!(
+        reason,
+        EndReason {
+            by: Initiator::Peer,
+            cause: EndCause::Goaway(GoawayReason::Shutdown | GoawayReason::Removed)
+        }
+    );
+    let silent = |counters: crate::link::Counters| counters.messages_received + counters.messages_sent == 0;
+    left && !conn.dialled
+        && clock::now().saturating_duration_since(conn.opened) < SHORT_VISIT
+        && link.look(|core| silent(core.link.counters))
+}
+
+impl super::Builder {
+    /// Asks the application about peers that dial this node and are neither wanted nor on
+    /// [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers). Default: whoever there is room for comes in.
+    ///
+    /// It runs on the connection's own thread, after the handshake's proof of identity and before the peer
+    /// learns of it, many at once, and never on the thread that accepts. **It must not wait for long**: the
+    /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and nothing else.
+    pub fn admit(mut self, hook: impl Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync + 'static) -> Self {
+        self.door = Door(Some(Arc::new(hook)));
+        self
+    }
+}
+
+impl Node {
+    /// Reports an offence of a peer, of which the application has proof: see [`Offence`] for what follows. At the
+    /// threshold a stranger is banned and its connections end; a wanted peer is disconnected
+    /// ([`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted)).
+    pub fn report(&self, peer: PeerId, offence: Offence) {
+        self.handle.core.report(peer.into(), offence);
+    }
+
+    /// Bans an identity, or an address, for `time`; `None`: until [`Node::unban`]. Its connections end. It holds for
+    /// wanted peers too: they are still dialled, in vain, until [`Node::remove_peer`]. An address keeps out
+    /// whoever dials from there; peers behind it can still be dialled. Of a ban that exists the later
+    /// end counts.
+    pub fn ban(&self, who: impl Into<Culprit>, time: Option<Duration>) {
+        self.handle.core.ban(&Ban::new(who, time, "by the application"));
+    }
+
+    /// Bans again those who were banned when [`Node::bans`] was kept.
+    pub fn restore_bans(&self, bans: &[Ban]) {
+        bans.iter().for_each(|ban| self.handle.core.ban(ban));
+    }
+
+    /// Lifts a ban and forgets the strikes. False if there was neither.
+    pub fn unban(&self, who: impl Into<Culprit>) -> bool {
+        let (core, who) = (&self.handle.core, who.into());
+        let (banned, known) = {
+            let mut conduct = core.gate.conduct.lock();
+            (conduct.is_banned(who, clock::now()), conduct.unban(who))
+        };
+        if banned {
+            core.hub.mailbox.push_event(Event::Unbanned { who });
+        }
+        known
+    }
+
+    /// Who is banned, for how much longer, and why: to be kept, and given to [`Node::restore_bans`] in the
+    /// next life.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.handle.core.gate.bans()
+    }
+
+    /// How many strikes a peer has now. They fade: see
+    /// [`ConductConfig::half_life`](crate::ConductConfig::half_life).
+    pub fn strikes(&self, who: impl Into<Culprit>) -> u32 {
+        self.handle.core.gate.conduct.lock().strikes(who.into(), clock::now())
+    }
+}
