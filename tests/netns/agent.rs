@@ -1,14 +1,16 @@
 //! The child's side: a node in a namespace, that sends what it is told to and prints what it takes.
 
 use std::io::BufRead;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use unbroken::{Config, Event, Identity, LaneId, Node, PeerId};
+use unbroken::{Config, ConnSnapshot, Event, Identity, LaneId, Node, PeerId};
 
+use crate::net::Way;
 use crate::support::numbered;
 
 pub(crate) const CONFIG: &str = "UNBROKEN_TEST_NETNS";
@@ -31,8 +33,19 @@ pub(crate) struct Figures {
     pub(crate) resent: u64,
     /// Messages of ours that the peer has not taken.
     pub(crate) queued: usize,
-    /// The ports of the other side's ends of the connections.
-    pub(crate) ports: Vec<u16>,
+    pub(crate) ping_interval: Duration,
+    pub(crate) conns: Vec<ConnFigures>,
+}
+
+/// What it says about a connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ConnFigures {
+    pub(crate) slot: u8,
+    /// The other side's end.
+    pub(crate) addr: SocketAddr,
+    /// Bytes written to it.
+    pub(crate) sent: u64,
+    pub(crate) score: f64,
 }
 
 pub(crate) fn run() {
@@ -125,12 +138,26 @@ impl Job {
     }
 }
 
+impl Figures {
+    /// The connections that go by this way.
+    pub(crate) fn by(&self, way: Way) -> impl Iterator<Item = &ConnFigures> {
+        self.conns.iter().filter(move |conn| conn.addr.to_string().starts_with(way.prefix()))
+    }
+}
+
+impl ConnFigures {
+    fn of(conn: &ConnSnapshot) -> Self {
+        ConnFigures { slot: conn.slot, addr: conn.addr, sent: conn.bytes_sent, score: conn.score }
+    }
+}
+
 fn figures(node: &Node, peer: PeerId) -> Option<Figures> {
     let peer = node.peer(peer)?;
     Some(Figures {
         reconnects: peer.reconnects,
         resent: peer.lanes.iter().map(|lane| lane.resent_bytes).sum(),
         queued: peer.lanes.iter().map(|lane| lane.queued_messages).sum(),
-        ports: peer.connections.iter().map(|conn| conn.addr.port()).collect(),
+        ping_interval: Duration::from_secs_f64(peer.ping_interval_ms.unwrap_or_default() / 1000.0),
+        conns: peer.connections.iter().map(ConnFigures::of).collect(),
     })
 }

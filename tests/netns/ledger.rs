@@ -92,10 +92,10 @@ impl Ledger {
         again
     }
 
-    /// The longest that a vote took, of those that came after the fault; what it waited before that
-    /// does not count.
-    pub(crate) fn worst_since(&self, fault: u64) -> Duration {
-        let late = self.took.iter().filter(|took| took.lane == URGENT.0 && took.at > fault);
+    /// The longest that a message of a lane took, of those that came after the fault; what it waited before
+    /// that does not count.
+    pub(crate) fn worst_since(&self, fault: u64, lane: LaneId) -> Duration {
+        let late = self.took.iter().filter(|took| took.lane == lane.0 && took.at > fault);
         let waits = late.filter_map(|took| {
             let sent = *self.sent.get(&(took.lane, took.stream))?.get(&took.seq)?;
             Some(took.at.saturating_sub(sent.max(fault)))

@@ -1,5 +1,5 @@
-//! The promises against real faults: three network namespaces, a - router - b, in which real NATs forget,
-//! links go down, packets are lost and processes are killed, while both nodes vote.
+//! The promises against real faults: three network namespaces, a - router - b, some with a second path, in
+//! which real NATs forget, links go down, packets are lost and processes are killed, while both nodes vote.
 //!
 //! Each test runs the faults of one family at once, each in namespaces of its own, and prints a table of
 //! what they did (`cargo test --test netns -- --nocapture`). `UNBROKEN_FAULT=reset` runs only those with
@@ -27,6 +27,7 @@ mod net;
 mod pair;
 mod path;
 mod table;
+mod two_ways;
 
 use table::run;
 
@@ -44,6 +45,7 @@ fn behind_a_nat() {
         ("NAT forgets, invalid dropped", nat::forgotten_silent),
         ("NAT forgets, invalid passed", nat::forgotten_open),
         ("NAT forgets, only the listener votes", nat::forgotten_to_a),
+        ("NAT of 2 s, ping every 4 s, learned", nat::learned_soon),
         ("NAT reboot, invalid dropped", nat::reboot_silent),
         ("NAT reboot, invalid passed", nat::reboot_open),
     ]);
@@ -102,7 +104,31 @@ fn processes_and_addresses() {
 }
 
 #[test]
-#[ignore = "ten minutes behind a NAT of 30 s, with the default settings"]
-fn ten_minutes_behind_a_nat_that_forgets_after_30_s() {
-    run(&[("NAT of 30 s, defaults, 10 minutes", nat::ten_minutes)]);
+fn another_path() {
+    run(&[
+        ("first path goes bad in 8 s, then dies", two_ways::goes_bad),
+        ("first path black, under load", two_ways::first_black),
+        ("second path black, under load", two_ways::second_black),
+        ("both paths black, the second comes back", two_ways::both_black),
+        ("each path's link down for 1.5 s in turn", two_ways::flaps),
+    ]);
+}
+
+#[test]
+#[ignore = "ten runs of half a minute, at once"]
+fn a_path_goes_bad_in_20_s_then_dies() {
+    let names = ["1st run", "2nd run", "3rd run", "4th run", "5th run"];
+    let more = ["6th run", "7th run", "8th run", "9th run", "10th run"];
+    let runs = names.into_iter().chain(more).map(|name| (name, two_ways::goes_bad_slowly as table::Fault));
+    run(&runs.collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "ten minutes behind NATs that forget"]
+fn ten_minutes_behind_a_nat() {
+    run(&[
+        ("NAT of 30 s, defaults, 10 minutes", nat::ten_minutes_30),
+        ("NAT of 12 s, defaults, 10 minutes", nat::ten_minutes_12),
+        ("NAT of 12 s, ping every 21 s, 10 minutes", nat::learned_12),
+    ]);
 }

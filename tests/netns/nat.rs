@@ -113,9 +113,80 @@ pub(crate) fn reboot_open(net: Net) -> Result<Row, String> {
     reboot(net, false)
 }
 
+/// A NAT that forgets sooner than the pings come.
+struct Lesson {
+    memory: u32,
+    path: PathConfig,
+    /// A connection that was replaced ends after that at the latest, and only its end teaches.
+    drain_timeout: Duration,
+    /// How often both idle after a has learned, and for how long.
+    idles: u32,
+    idle: Duration,
+}
+
+/// Idles until a has learned what the NAT remembers; from then on nobody notices the NAT.
+fn learned(net: Net, lesson: Lesson) -> Result<Row, String> {
+    let Lesson { memory, path, drain_timeout, idles, idle } = lesson;
+    net.nat(memory, true)?;
+    let (interval, memory) = (path.ping_interval, SECOND * memory);
+    let mut pair = Pair::start(net, Setup { path, drain_timeout, ..Setup::default() });
+    pair.fault();
+    // A death is a silence of an interval, a suspicion, and the end of what was replaced.
+    let patience = (interval + drain_timeout + SECOND * 2) * 4;
+    let mut waited = Duration::ZERO;
+    // An interval only just below what the NAT remembers may cost another death.
+    let mut calm = Duration::ZERO;
+    let mut deaths = 0;
+    while pair.ping_interval() >= memory || calm < drain_timeout + memory * 2 {
+        assert!(waited < patience, "nothing learned in {waited:?}\n{}", pair.story());
+        pair.pass(millis(500));
+        waited += millis(500);
+        calm += millis(500);
+        if pair.a.count("Suspect") > deaths {
+            (deaths, calm) = (pair.a.count("Suspect"), Duration::ZERO);
+        }
+    }
+    assert!((1..=3).contains(&deaths), "{deaths} deaths until it had learned\n{}", pair.story());
+    assert!(pair.a.count("PingIntervalLearned") >= 1, "{}", pair.story());
+    eprintln!("after {deaths} deaths a ping every {:?}", pair.ping_interval());
+    pair.fault();
+    for _ in 0..idles {
+        pair.pass(idle);
+        pair.work(false);
+        pair.hold();
+        assert_eq!(pair.net.remembered(), 1, "flows that the NAT knows");
+    }
+    pair.assert_untouched();
+    assert!(pair.ping_interval() < memory, "{:?}", pair.ping_interval());
+    Ok(pair.finish(millis(500) + SLACK / 2))
+}
+
+/// A NAT that forgets after 2 s of silence, and a ping every 4 s.
+pub(crate) fn learned_soon(net: Net) -> Result<Row, String> {
+    let path = PathConfig {
+        ping_interval: SECOND * 4,
+        dead_after: SECOND * 9,
+        keepalive_time: SECOND * 60,
+        ..calm_path()
+    };
+    learned(net, Lesson { memory: 2, path, drain_timeout: millis(300), idles: 3, idle: SECOND * 4 })
+}
+
+/// The first lesson, 0.6 x 21 s, is not enough. Whether that of 20 s were would be chance.
+pub(crate) fn learned_12(net: Net) -> Result<Row, String> {
+    let path = PathConfig {
+        ping_interval: SECOND * 21,
+        dead_after: SECOND * 45,
+        keepalive_time: SECOND * 60,
+        ..PathConfig::default()
+    };
+    let drain_timeout = Setup::default().drain_timeout;
+    learned(net, Lesson { memory: 12, path, drain_timeout, idles: 12, idle: SECOND * 50 })
+}
+
 /// The defaults, in real time: a few votes every 51 s, each at once.
-pub(crate) fn ten_minutes(net: Net) -> Result<Row, String> {
-    net.nat(30, true)?;
+fn ten_minutes(net: Net, memory: u32) -> Result<Row, String> {
+    net.nat(memory, true)?;
     let mut pair = Pair::start(net, Setup { path: PathConfig::default(), ..Setup::default() });
     pair.fault();
     for _ in 0..12 {
@@ -127,4 +198,12 @@ pub(crate) fn ten_minutes(net: Net) -> Result<Row, String> {
     let row = pair.finish(millis(900));
     assert_eq!(row.reconnects, 0);
     Ok(row)
+}
+
+pub(crate) fn ten_minutes_30(net: Net) -> Result<Row, String> {
+    ten_minutes(net, 30)
+}
+
+pub(crate) fn ten_minutes_12(net: Net) -> Result<Row, String> {
+    ten_minutes(net, 12)
 }

@@ -15,6 +15,8 @@ const PREFIX: &str = "unbroken-test";
 /// Where b lives first, and where it moves to.
 pub(crate) const B: &str = "10.77.2.2";
 pub(crate) const B_LATER: &str = "10.77.2.3";
+/// Its address on the second path.
+pub(crate) const B_SECOND: &str = "10.78.2.2";
 pub(crate) const PORT: u16 = 7000;
 
 /// Which of the three.
@@ -23,6 +25,31 @@ pub(crate) enum Place {
     A,
     Router,
     B,
+}
+
+/// One of two ways from a to b.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    First,
+    Second,
+}
+
+impl Way {
+    /// How all of its addresses begin.
+    pub(crate) fn prefix(self) -> &'static str {
+        if self == Way::First { "10.77." } else { "10.78." }
+    }
+
+    /// The router's interface on b's side.
+    pub(crate) fn to_b(self) -> &'static str {
+        if self == Way::First { "to-b" } else { "to-b2" }
+    }
+
+    /// A rule that drops so many percent of what goes this way, in each direction.
+    pub(crate) fn loses(self, percent: u32) -> String {
+        let lot = if percent < 100 { format!("numgen random mod 100 < {percent} ") } else { String::new() };
+        format!("ip daddr {}0.0/16 {lot}drop", self.prefix())
+    }
 }
 
 /// The namespaces. Dropping them removes them; those of a run that was killed are removed by the next.
@@ -64,6 +91,24 @@ impl Net {
             ip netns exec {r} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'"
         ))?;
         self.try_nft("add table ip t\nadd chain ip t path { type filter hook forward priority 0; }")
+    }
+
+    /// Gives a and b a second way to each other, with interfaces and addresses of its own.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub(crate) fn second_way(&self) -> Result<(), String> {
+        let [a, r, b] = [Place::A, Place::Router, Place::B].map(|place| self.name(place));
+        shell(&format!(
+            "ip link add eth1 netns {a} type veth peer name to-a2 netns {r}
+            ip link add eth1 netns {b} type veth peer name to-b2 netns {r}
+            ip -n {a} addr add 10.78.1.2/24 dev eth1; ip -n {a} link set eth1 up
+            ip -n {b} addr add {B_SECOND}/24 dev eth1; ip -n {b} link set eth1 up
+            ip -n {r} addr add 10.78.1.1/24 dev to-a2; ip -n {r} link set to-a2 up
+            ip -n {r} addr add 10.78.2.1/24 dev to-b2; ip -n {r} link set to-b2 up
+            ip -n {a} route add 10.78.2.0/24 via 10.78.1.1; ip -n {b} route add 10.78.1.0/24 via 10.78.2.1"
+        ))
+        .map(drop)
     }
 
     pub(crate) fn name(&self, place: Place) -> String {
@@ -136,6 +181,13 @@ impl Net {
     /// Adds a rule for what the router forwards, like `iifname to-a drop`.
     pub(crate) fn rule(&self, rule: &str) {
         self.try_nft(&format!("add rule ip t path {rule}")).expect("a rule");
+    }
+
+    /// Replaces all rules for what the router forwards, at once.
+    pub(crate) fn rules(&self, rules: &[String]) {
+        let add = |rule: &String| format!("add rule ip t path {rule}\n");
+        let rules: String = rules.iter().map(add).collect();
+        self.try_nft(&format!("flush chain ip t path\n{rules}")).expect("rules");
     }
 
     /// Removes all rules for what the router forwards.

@@ -8,7 +8,7 @@ use unbroken::{BULK, Config, LaneId, NORMAL, PathConfig, PeerConfig, URGENT};
 
 use crate::agent::{self, Figures, micros};
 use crate::ledger::Ledger;
-use crate::net::{B, Net, PORT, Place};
+use crate::net::{B, Net, PORT, Place, Way};
 use crate::support::cluster::{self, PATIENCE};
 use crate::support::process::Child;
 use crate::table::Row;
@@ -33,9 +33,9 @@ pub(crate) struct Host {
     life: u32,
     /// What it sent, and the other took.
     pub(crate) votes: Ledger,
-    events: Vec<(u64, String)>,
+    pub(crate) events: Vec<(u64, String)>,
     held: bool,
-    figures: VecDeque<Figures>,
+    pub(crate) figures: VecDeque<Figures>,
     next_stream: u64,
     /// The streams that go on after a pause, with the next number.
     going: Vec<Stream>,
@@ -59,14 +59,26 @@ pub(crate) struct Pair {
 
 /// Where b is to be dialled, and how both behave.
 pub(crate) struct Setup {
+    /// As so many peers, of which it turns out that they are one.
     pub(crate) addresses: Vec<String>,
+    /// Further addresses of the one peer.
+    pub(crate) alternatives: Vec<String>,
+    /// How many connections a is to keep.
+    pub(crate) pool: u8,
     pub(crate) path: PathConfig,
+    pub(crate) drain_timeout: Duration,
 }
 
 impl Default for Setup {
     /// Everything ten times as fast as the defaults, but with the patience that a busy machine needs.
     fn default() -> Self {
-        Setup { addresses: vec![format!("{B}:{PORT}")], path: cluster::calm_path() }
+        Setup {
+            addresses: vec![format!("{B}:{PORT}")],
+            alternatives: Vec::new(),
+            pool: 1,
+            path: cluster::calm_path(),
+            drain_timeout: SECOND * 5,
+        }
     }
 }
 
@@ -75,18 +87,37 @@ impl Setup {
     pub(crate) fn fast() -> Self {
         Setup { path: cluster::path(), ..Setup::default() }
     }
+
+    /// Suspicion ten times as fast as the defaults, but nothing else that ends a connection: what is noticed
+    /// is noticed by suspicion.
+    pub(crate) fn suspicious() -> Self {
+        let usual = PathConfig::default();
+        let path = PathConfig {
+            dead_after: usual.dead_after,
+            write_timeout: usual.write_timeout,
+            user_timeout: usual.user_timeout,
+            ..cluster::path()
+        };
+        Setup { path, ..Setup::default() }
+    }
 }
 
 impl Pair {
     pub(crate) fn start(net: Net, setup: Setup) -> Pair {
-        let mut config = Config { path: setup.path, ..cluster::config() };
+        let mut config = Config { path: setup.path, drain_timeout: setup.drain_timeout, ..cluster::config() };
         // Blocks that wait in a queue would take a narrow link long after the test.
         for lane in config.lanes.iter_mut().filter(|lane| lane.id == BULK) {
             (lane.max_message, lane.queue) = (256 * 1024, 512 * 1024);
         }
         let listen = vec![format!("0.0.0.0:{PORT}").parse().unwrap()];
         let b = Host::new(Place::B, 2, Config { listen, ..config.clone() });
-        let peers = setup.addresses.into_iter().map(PeerConfig::new).collect();
+        let peer = |address| PeerConfig {
+            address,
+            alternatives: setup.alternatives.clone(),
+            connections: Some(setup.pool),
+            ..PeerConfig::default()
+        };
+        let peers = setup.addresses.iter().cloned().map(peer).collect();
         let a = Host::new(Place::A, 1, Config { peers, ..config });
         let mut pair = Pair { net, a, b, fault: 0 };
         pair.b.spawn(&pair.net);
@@ -143,9 +174,14 @@ impl Pair {
         }
     }
 
-    /// From here on delays count.
+    /// From here on delays count. To be called before the fault: on a busy machine a tool may return long after
+    /// it has done its work.
     pub(crate) fn fault(&mut self) {
         self.fault = micros();
+    }
+
+    pub(crate) fn since_fault(&self) -> Duration {
+        Duration::from_micros(micros() - self.fault)
     }
 
     /// Votes of both have come that long after this moment.
@@ -171,10 +207,40 @@ impl Pair {
     /// The other ends' ports of the connections that b has: what flows look like on the router.
     pub(crate) fn ports(&mut self) -> Vec<u16> {
         self.figures();
-        self.b.figures.back().unwrap().ports.clone()
+        self.b.figures().conns.iter().map(|conn| conn.addr.port()).collect()
     }
 
-    fn figures(&mut self) {
+    /// The time between a's pings.
+    pub(crate) fn ping_interval(&mut self) -> Duration {
+        self.figures();
+        self.a.figures().ping_interval
+    }
+
+    /// How many connections go by this way.
+    pub(crate) fn conns_by(&mut self, way: Way) -> usize {
+        self.figures();
+        self.a.figures().by(way).count().min(self.b.figures().by(way).count())
+    }
+
+    /// How many bytes both write to the connections that go by this way, in some time.
+    pub(crate) fn traffic(&mut self, way: Way, time: Duration) -> u64 {
+        let sent = |pair: &mut Pair| {
+            pair.figures();
+            let conns = [&pair.a, &pair.b].map(|host| host.figures().by(way).cloned().collect::<Vec<_>>());
+            conns.concat()
+        };
+        let before = sent(self);
+        self.pass(time);
+        let after = sent(self);
+        // Ends of a connection are told from others by their addresses.
+        let grown = after.iter().map(|conn| {
+            let old = before.iter().find(|old| old.addr == conn.addr && old.slot == conn.slot);
+            conn.sent.saturating_sub(old.map_or(0, |old| old.sent))
+        });
+        grown.sum()
+    }
+
+    pub(crate) fn figures(&mut self) {
         for host in [&mut self.a, &mut self.b] {
             host.figures.clear();
             host.tell("figures");
@@ -182,11 +248,10 @@ impl Pair {
         self.wait("figures", |pair| [&pair.a, &pair.b].iter().all(|host| !host.figures.is_empty()));
     }
 
-    /// Whether either has heard of such an event since the fault.
-    pub(crate) fn heard_of(&self, words: &[&str]) -> Option<String> {
+    /// The first such event that either has heard of since the fault, and when.
+    pub(crate) fn heard_of(&self, words: &[&str]) -> Option<(u64, String)> {
         let events = self.a.events.iter().chain(&self.b.events).filter(|(at, _)| *at > self.fault);
-        let mut texts = events.map(|(_, text)| text);
-        texts.find(|text| words.iter().any(|word| text.starts_with(word))).cloned()
+        events.filter(|(_, text)| words.iter().any(|word| text.starts_with(word))).min().cloned()
     }
 
     /// The link was never in doubt since the fault.
@@ -201,7 +266,7 @@ impl Pair {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.figures();
-            let queued = |host: &Host| host.figures.back().unwrap().queued;
+            let queued = |host: &Host| host.figures().queued;
             match queued(&self.a) + queued(&self.b) {
                 0 => break,
                 n => assert!(Instant::now() < deadline, "{n} receipts never ended\n{}", self.story()),
@@ -210,9 +275,8 @@ impl Pair {
         // What comes twice may come late.
         self.pass(millis(150));
         let again = self.a.votes.check() + self.b.votes.check();
-        let (to_b, to_a) = (self.a.votes.worst_since(self.fault), self.b.votes.worst_since(self.fault));
-        let figures = |host: &Host| host.figures.back().unwrap().clone();
-        let (of_a, of_b) = (figures(&self.a), figures(&self.b));
+        let (to_b, to_a) = self.worst_since(self.fault, URGENT);
+        let (of_a, of_b) = (self.a.figures(), self.b.figures());
         let row = Row {
             to_b,
             to_a,
@@ -221,6 +285,8 @@ impl Pair {
             again,
             resent: of_a.resent + of_b.resent + self.a.resent + self.b.resent,
             reconnects: (of_a.reconnects + self.a.reconnects).max(of_b.reconnects + self.b.reconnects),
+            // Each replacement is news on both sides.
+            replaced: self.a.count("Replaced").max(self.b.count("Replaced")),
         };
         assert!(
             to_b.max(to_a) <= bound,
@@ -228,6 +294,11 @@ impl Pair {
             self.story()
         );
         row
+    }
+
+    /// The longest that a message of this lane took since then, to b and to a.
+    pub(crate) fn worst_since(&self, time: u64, lane: LaneId) -> (Duration, Duration) {
+        (self.a.votes.worst_since(time, lane), self.b.votes.worst_since(time, lane))
     }
 
     /// After a silence: the first votes must not be late at all.
@@ -254,7 +325,7 @@ impl Pair {
         self.b.pump(&mut self.a.votes);
     }
 
-    fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let [a, b] = [&self.a, &self.b].map(|host| host.story(self.fault));
         let missing = (self.a.votes.missing(), self.b.votes.missing());
         format!("missing {missing:?}\na:\n{a}b:\n{b}")
@@ -355,7 +426,17 @@ impl Host {
         }
     }
 
-    fn has_event(&self, since: u64, word: &str) -> bool {
+    /// What it said last of its link.
+    pub(crate) fn figures(&self) -> &Figures {
+        self.figures.back().expect("it was asked")
+    }
+
+    /// How many events of that name it has had.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.events.iter().filter(|(_, text)| text.split(' ').next() == Some(name)).count()
+    }
+
+    pub(crate) fn has_event(&self, since: u64, word: &str) -> bool {
         self.events.iter().any(|(at, text)| *at >= since && text.starts_with(word))
     }
 

@@ -11,12 +11,14 @@ const SLACK: Duration = Duration::from_secs(1);
 
 /// Drops what the flow that is in use sends, or gets, without a word. New flows get through.
 fn drop_flow(net: Net, load: bool, to_b: bool, to_a: bool) -> Row {
-    let mut pair = Pair::start(net, Setup::fast());
+    let mut pair = Pair::start(net, Setup::suspicious());
     pair.work(load);
     if !load {
         pair.hold();
     }
-    for port in pair.ports() {
+    let ports = pair.ports();
+    pair.fault();
+    for port in ports {
         if to_b {
             pair.net.rule(&format!("tcp sport {port} drop"));
         }
@@ -24,7 +26,6 @@ fn drop_flow(net: Net, load: bool, to_b: bool, to_a: bool) -> Row {
             pair.net.rule(&format!("tcp dport {port} drop"));
         }
     }
-    pair.fault();
     if !load {
         // Shorter than the pings need to see it: the votes themselves meet the hole.
         pair.pass(millis(50));
@@ -32,13 +33,13 @@ fn drop_flow(net: Net, load: bool, to_b: bool, to_a: bool) -> Row {
     }
     pair.until_votes();
     pair.pass(SECOND);
-    // Suspicion and a dial. One way only, the side that still hears waits until TCP has no more to say.
+    // Suspicion and a dial; one way only, two timeouts of the kernel.
     pair.finish(millis(500) + SLACK)
 }
 
 /// Nobody votes: the pings meet the hole, and the first vote finds a link that works.
 pub(crate) fn drop_unused(net: Net) -> Result<Row, String> {
-    let mut pair = Pair::start(net, Setup::fast());
+    let mut pair = Pair::start(net, Setup::suspicious());
     pair.work(false);
     pair.hold();
     for port in pair.ports() {
@@ -46,7 +47,7 @@ pub(crate) fn drop_unused(net: Net) -> Result<Row, String> {
         pair.net.rule(&format!("tcp dport {port} drop"));
     }
     pair.fault();
-    pair.pass(Setup::fast().path.ping_interval + SLACK);
+    pair.pass(Setup::suspicious().path.ping_interval + SLACK);
     let row = pair.votes_at_once();
     assert!(row.reconnects >= 1, "nobody noticed");
     Ok(row)
@@ -77,15 +78,15 @@ pub(crate) fn drop_load_to_a(net: Net) -> Result<Row, String> {
 }
 
 /// A flow that loses its large packets, one way, as where a tunnel cuts the MTU and ICMP is dropped: what the
-/// other side says, and the acknowledgements of that, still come. So nothing is suspected by the side that
-/// could dial, and it is the listener that ends the connection when it is dead.
+/// other side says, and the acknowledgements of that, still come. Only the kernel's counters tell.
 fn large_lost(net: Net, way: &str, load: bool) -> Row {
-    let mut pair = Pair::start(net, Setup::fast());
+    let mut pair = Pair::start(net, Setup::suspicious());
     pair.work(false);
-    for port in pair.ports() {
+    let ports = pair.ports();
+    pair.fault();
+    for port in ports {
         pair.net.rule(&format!("tcp {way} {port} ip length > 600 drop"));
     }
-    pair.fault();
     // Blocks fill the kernel's queue, and the writer meets that; letters do not.
     if load {
         pair.blocks(millis(50));
@@ -93,8 +94,9 @@ fn large_lost(net: Net, way: &str, load: bool) -> Row {
         pair.letters(millis(100));
     }
     pair.until_votes();
-    pair.pass(Setup::fast().path.dead_after + SLACK);
-    let row = pair.finish(Setup::fast().path.dead_after + millis(500) + SLACK);
+    pair.pass(SECOND * 2);
+    // The first two timeouts of the kernel come after 0.2 and 0.6 s.
+    let row = pair.finish(millis(800) + SLACK);
     assert!(row.reconnects >= 1, "nobody noticed");
     row
 }
@@ -119,23 +121,25 @@ const BACK: Duration = Duration::from_millis(1300);
 pub(crate) fn path_drop(net: Net) -> Result<Row, String> {
     let mut pair = Pair::start(net, Setup::fast());
     pair.work(true);
-    pair.net.rule("drop");
     pair.fault();
+    pair.net.rule("drop");
     pair.pass(GONE);
     pair.net.no_rules();
+    let gone = pair.since_fault();
     pair.until_votes();
-    Ok(pair.finish(GONE + BACK + SLACK))
+    Ok(pair.finish(gone + BACK + SLACK))
 }
 
 fn flap(net: Net, load: bool) -> Row {
     let mut pair = Pair::start(net, Setup::fast());
     pair.work(load);
-    pair.net.tool("ip", Place::Router, "link set to-b down");
     pair.fault();
+    pair.net.tool("ip", Place::Router, "link set to-b down");
     pair.pass(GONE);
     pair.net.tool("ip", Place::Router, "link set to-b up");
+    let gone = pair.since_fault();
     pair.until_votes();
-    pair.finish(GONE + BACK + SLACK)
+    pair.finish(gone + BACK + SLACK)
 }
 
 pub(crate) fn link_flap(net: Net) -> Result<Row, String> {

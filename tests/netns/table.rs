@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) again: usize,
     pub(crate) resent: u64,
     pub(crate) reconnects: u64,
+    /// Connections that were relieved by a successor while they still served.
+    pub(crate) replaced: usize,
 }
 
 /// A fault: what it did, or why it cannot be made here. It fails by panicking.
@@ -62,10 +64,10 @@ pub(crate) fn run(faults: &[(&'static str, Fault)]) {
 }
 
 fn heading() -> String {
-    let columns = ["fault", "to b", "to a", "bound", "messages", "again", "resent", "reconnects"];
-    let [fault, to_b, to_a, bound, messages, again, resent, reconnects] = columns;
+    let columns = ["fault", "to b", "to a", "bound", "messages", "again", "resent", "reconnects", "replaced"];
+    let [fault, to_b, to_a, bound, messages, again, resent, reconnects, replaced] = columns;
     format!(
-        "| {fault:<44} | {to_b:>9} | {to_a:>9} | {bound:>9} | {messages} | {again} | {resent:>9} | {reconnects} |\n"
+        "| {fault:<44} | {to_b:>9} | {to_a:>9} | {bound:>9} | {messages} | {again} | {resent:>9} | {reconnects} | {replaced} |\n"
     )
 }
 
@@ -73,14 +75,15 @@ impl Row {
     fn line(&self, name: &str) -> String {
         let millis = |time: Duration| format!("{} ms", time.as_millis());
         format!(
-            "| {name:<44} | {:>9} | {:>9} | {:>9} | {:>8} | {:>5} | {:>9} | {:>10} |\n",
+            "| {name:<44} | {:>9} | {:>9} | {:>9} | {:>8} | {:>5} | {:>9} | {:>10} | {:>8} |\n",
             millis(self.to_b),
             millis(self.to_a),
             millis(self.bound),
             self.messages,
             self.again,
             self.resent,
-            self.reconnects
+            self.reconnects,
+            self.replaced
         )
     }
 }
