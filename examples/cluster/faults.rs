@@ -240,11 +240,11 @@ impl Run<'_> {
             if !all {
                 return Ok(Shown::skipped());
             }
-            let hole = Duration::from_millis(80 + 10 * bursts).min(Duration::from_millis(160));
+            let hole = Duration::from_millis(40 + 4 * bursts).min(Duration::from_millis(120));
             self.cluster.listen(Instant::now() + hole)?;
             self.path_of(0, victim).for_each(FaultProxy::heal);
             bursts += 1;
-            self.cluster.listen(Instant::now() + Duration::from_millis(80))?;
+            self.cluster.listen(Instant::now() + Duration::from_millis(60))?;
         }
         let shown = self.since("last burst", self.cluster.pairs_of(victim))?;
         let LinkEvents { replaced, suspects, poor, .. } = self.events();
