@@ -169,19 +169,21 @@ impl Run<'_> {
     /// Each connection of each pool goes by the path of its place again, whatever it fled from before. What
     /// that takes does not count for the fault.
     fn spread(&mut self) -> Result<(), Failure> {
+        let patience = self.scaled(Duration::from_secs(20));
+        // Twice the time after which nodes say how their links are.
+        let mut wait = Duration::from_millis(500);
         for _ in 0..10 {
-            let patience = self.scaled(Duration::from_secs(30)).max(Duration::from_secs(5));
             let since = now_us();
             let spread = |cluster: &Cluster| cluster.pools_are_spread(since);
-            if self.cluster.wait_for(Instant::now() + patience.min(Duration::from_secs(1)), spread)? {
+            if self.cluster.wait_for(Instant::now() + wait, spread)? {
                 break;
             }
-            self.cluster.proxies.values().for_each(FaultProxy::reset_all);
-            let since = now_us();
-            let spread = |cluster: &Cluster| cluster.pools_are_spread(since);
-            if self.cluster.wait_for(Instant::now() + patience, spread)? {
-                break;
-            }
+            wait = patience;
+            // All refuse until the last is reset: otherwise who dials in between ends up on the other path.
+            let all = || self.cluster.proxies.values();
+            all().for_each(|proxy| proxy.update(|faults| faults.refuse = true));
+            all().for_each(FaultProxy::reset_all);
+            all().for_each(|proxy| proxy.update(|faults| faults.refuse = false));
         }
         if let Some(row) = self.cluster.rows.last_mut() {
             row.events = LinkEvents::default();
@@ -267,10 +269,13 @@ impl Run<'_> {
         self.cluster.rows.last().map(|row| row.events).unwrap_or_default()
     }
 
-    /// The worst score among the connections of a node.
+    /// The worst score among the connections of a node, by what either end says.
     fn worst_parts(&self, victim: usize) -> String {
-        let figures = self.cluster.members.get(victim).into_iter().flat_map(|member| &member.figures);
-        let worst = figures.flatten().map(|(_, figures)| figures).min_by(|a, b| a.score.total_cmp(&b.score));
+        let members = self.cluster.members.iter().enumerate();
+        let all =
+            members.flat_map(|(node, member)| member.figures.iter().flatten().map(move |(_, f)| (node, f)));
+        let its = all.filter(|(node, figures)| *node == victim || figures.peer == victim);
+        let worst = its.map(|(_, figures)| figures).min_by(|a, b| a.score.total_cmp(&b.score));
         worst.map(|worst| format!(", score {:.2}{}", worst.score, worst.parts)).unwrap_or_default()
     }
 
@@ -282,28 +287,35 @@ impl Run<'_> {
     fn short_memory_nat(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.fall_silent()?;
         let memory = self.scaled(SHORT_MEMORY);
-        let usual_ms = self.cluster.ping_ms(victim).into_iter().fold(0.0, f64::max);
-        let before = self.forgotten(victim);
+        let longest_ping = |cluster: &Cluster| cluster.ping_ms(victim).into_iter().fold(0.0, f64::max);
+        let usual_ms = longest_ping(&self.cluster);
         self.cluster.proxies_of(victim).for_each(|proxy| proxy.update(|f| f.forget_idle = Some(memory)));
-        let until = Instant::now() + self.scaled(LESSONS);
-        let enough = memory.as_secs_f64() * 1e3;
-        let learned = |cluster: &Cluster| cluster.ping_ms(victim).iter().all(|ping| *ping < enough);
-        let start = Instant::now();
-        let learned = self.cluster.wait_for(until, learned)?;
-        let took = start.elapsed().as_secs_f64();
-        // What died before the last lesson gets its successor.
-        self.cluster.listen(Instant::now() + memory * 2)?;
-        let lessons = self.forgotten(victim) - before;
-        self.cluster.listen(Instant::now() + self.scaled(LEARNED_SILENCE))?;
-        let later = self.forgotten(victim) - before - lessons;
-        let ping_ms = self.cluster.ping_ms(victim).into_iter().fold(0.0, f64::max);
+        let (start, before) = (Instant::now(), self.forgotten(victim));
+        // Learned is what outlives a long silence.
+        let (mut forgotten, mut took, mut learned) = (0, Duration::ZERO, false);
+        while !learned && start.elapsed() < self.scaled(LESSONS) {
+            self.cluster.listen(Instant::now() + self.scaled(LEARNED_SILENCE))?;
+            let now = self.forgotten(victim) - before;
+            learned = now == forgotten;
+            if !learned {
+                (forgotten, took) = (now, start.elapsed());
+            }
+        }
+        let ping_ms = longest_ping(&self.cluster);
         self.cluster.watch_votes(self.cluster.pairs());
         self.cluster.work(usual())?;
         let shown = self.watched("end of silence")?;
-        let how = if learned { format!("learned in {took:.1} s") } else { "NOT all learned".into() };
+        let how = match learned {
+            true => format!(
+                "within {:.0} s, then none for {:?}",
+                took.as_secs_f64(),
+                self.scaled(LEARNED_SILENCE)
+            ),
+            false => "and NOT learned".into(),
+        };
         let note = format!(
-            "node {victim}, forgotten after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms, \
-             {how}; {lessons} flows forgotten meanwhile, {later} later"
+            "node {victim}, forgotten after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms; \
+             {forgotten} flows forgotten {how}"
         );
         Ok(Shown { note, ..shown })
     }

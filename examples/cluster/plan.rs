@@ -17,7 +17,7 @@ pub(crate) const SHORT_MEMORY: Duration = Duration::from_millis(4500);
 /// How long the lessons may take: each a ping interval, and the time until the connection is dead.
 pub(crate) const LESSONS: Duration = Duration::from_secs(75);
 /// How long nothing is said through it when the lessons are learned.
-pub(crate) const LEARNED_SILENCE: Duration = Duration::from_secs(20);
+pub(crate) const LEARNED_SILENCE: Duration = Duration::from_secs(15);
 /// How often each node replaces all its connections.
 pub(crate) const ROUNDS: u32 = 5;
 /// How long a node is frozen: longer than its peers wait for any sign of life.
@@ -30,6 +30,7 @@ pub(crate) enum Fault {
     BulkPathHole,
     DegradingPath,
     IdleNat,
+    ShortMemoryNat,
     BlackHoleIdle,
     BlackHoleLoad,
     ResetStorm,
@@ -37,17 +38,18 @@ pub(crate) enum Fault {
     Kill,
     SlowConsumer,
     SlowLink,
-    ShortMemoryNat,
 }
 
 impl Fault {
-    /// The last one teaches ping intervals, which would change what the others show.
+    /// The NAT with the short memory comes before what else teaches that pings must come more often, and after
+    /// the one through which the usual pings are enough.
     pub(crate) const ALL: [Fault; 13] = [
         Fault::PlannedReplacement,
         Fault::UrgentPathHole,
         Fault::BulkPathHole,
         Fault::DegradingPath,
         Fault::IdleNat,
+        Fault::ShortMemoryNat,
         Fault::BlackHoleIdle,
         Fault::BlackHoleLoad,
         Fault::ResetStorm,
@@ -55,7 +57,6 @@ impl Fault {
         Fault::Kill,
         Fault::SlowConsumer,
         Fault::SlowLink,
-        Fault::ShortMemoryNat,
     ];
 
     pub(crate) fn name(self) -> &'static str {

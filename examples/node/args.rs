@@ -142,14 +142,14 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
 /// What each flag alone cannot know.
 fn check(args: &Args) -> Result<(), String> {
     let config = &args.config;
+    if !args.learn.is_empty() && config.target_peers == 0 {
+        return Err("--learn: needs --target-peers, else no candidate is ever dialled".into());
+    }
     if config.listen.is_empty() && config.peers.is_empty() && config.target_peers == 0 {
         return Err(
             "nothing to do: at least one --listen, --peer or --target-peers is needed; --help shows how"
                 .into(),
         );
-    }
-    if !args.learn.is_empty() && config.target_peers == 0 {
-        return Err("--learn: needs --target-peers, else no candidate is ever dialled".into());
     }
     config.validate().map_err(|error| error.to_string())?;
     for (flag, lane, size) in [

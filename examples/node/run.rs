@@ -370,8 +370,9 @@ impl Run {
                 line.say(&self.node, format_args!("{messages} messages lost: {who} gave up its memory"))
             }
             Event::DialFailed { address, reason, next } => {
-                let again =
-                    next.map_or("not again".into(), |next| format!("again in {:.1} s", next.as_secs_f64()));
+                let again = next.map_or("again when something changes".into(), |next| {
+                    format!("again in {:.1} s", next.as_secs_f64())
+                });
                 let text = format!("dial {address}: {reason}; {again}");
                 let line = report.event("dial_failed").with("address", address);
                 let line = line.with("reason", reason.to_string());
