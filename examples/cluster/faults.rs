@@ -322,21 +322,16 @@ impl Run<'_> {
 
     fn idle_nat(&mut self) -> Result<Shown, Failure> {
         self.fall_silent()?;
-        let connected = self.connected();
+        let before = self.events().reconnects();
         let forget_idle = Some(self.scaled(NAT_MEMORY));
         self.cluster.proxies.values().for_each(|proxy| proxy.update(|f| f.forget_idle = forget_idle));
         self.cluster.listen(Instant::now() + self.scaled(NAT_SILENCE))?;
         let forgotten: u64 = self.cluster.proxies.values().map(|proxy| proxy.stats().forgotten).sum();
-        let reconnected = self.connected() - connected;
+        let reconnected = self.events().reconnects().saturating_sub(before);
         self.cluster.watch_votes(self.cluster.pairs());
         self.cluster.work(usual())?;
         let shown = self.watched("end of silence")?;
         Ok(Shown { note: format!("{forgotten} flows forgotten, {reconnected} reconnected"), ..shown })
-    }
-
-    /// Connections that joined during this fault, counted at both ends.
-    fn connected(&self) -> u64 {
-        self.cluster.rows.last().map_or(0, |row| row.events.connected)
     }
 
     /// Makes all connections of the node vanish. False where the kernel cannot.
