@@ -232,6 +232,7 @@ impl Side {
             name: String::new(),
             lanes: config.lanes.into(),
             liveness: limits,
+            min_ping_interval: config.path.min_ping_interval,
             ack_delay: config.ack_delay,
             resumption: config.resumption,
             drain_timeout: config.drain_timeout,
