@@ -261,7 +261,8 @@ fn old_age_is_no_gap() {
     all_taken(&blocks.join().unwrap());
     all_taken(&votes.join().unwrap());
     assert!(!link_was_down(a, mark));
-    (b.check(3000), a.check(3000));
+    b.check(3000);
+    a.check(3000);
 }
 
 #[test]
