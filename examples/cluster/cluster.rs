@@ -168,6 +168,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Shows how all links are.
+    pub(crate) fn show_links(&mut self) {
+        self.view.links(&self.members);
+    }
+
     /// Begins a row of the table.
     pub(crate) fn begin_row(&mut self, name: &str) -> Result<(), Failure> {
         let row = self.rows.len();

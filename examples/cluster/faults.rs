@@ -72,6 +72,7 @@ impl Run<'_> {
             self.cluster.work(usual())?;
             shown.push(Some(self.inflict(*fault)?));
             self.cluster.listen(self.end)?;
+            self.cluster.show_links();
             self.heal();
         }
         self.fall_silent()

@@ -52,6 +52,7 @@ impl Member {
     /// In a word, for the table.
     pub(crate) fn state(&self) -> &'static str {
         match (self.gone, self.frozen, self.linked) {
+            (true, ..) if self.quitting => "ended",
             (true, ..) => "dead",
             (_, true, _) => "frozen",
             (_, _, false) => "starting",

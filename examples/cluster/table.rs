@@ -151,6 +151,14 @@ impl View {
         self.draw(progress, &summary);
     }
 
+    /// Each link, for those who have no table that shows them all the time.
+    pub(crate) fn links(&mut self, members: &[Member]) {
+        self.flush();
+        if self.style == Style::Lines && members.len() <= MATRIX {
+            self.line(&format!("links: {}", links_in_a_line(members)));
+        }
+    }
+
     fn draw(&mut self, progress: &Progress<'_>, summary: &str) {
         let mut lines = vec![
             format!("{:>6.1} s  {summary}", self.start.elapsed().as_secs_f64()),
@@ -176,9 +184,12 @@ impl View {
         if self.drawn > 0 {
             out.push_str(&format!("\x1b[{}A", self.drawn));
         }
+        // A line that is too long for the window is cut, not wrapped: the table would move.
+        out.push_str("\x1b[?7l");
         for line in &lines {
             out.push_str(&format!("\r\x1b[2K{line}\n"));
         }
+        out.push_str("\x1b[?7h");
         self.drawn = lines.len();
         self.print(&out);
     }
@@ -358,7 +369,7 @@ impl Shown<'_> {
 }
 
 fn links(members: &[Member]) -> impl Iterator<Item = Shown<'_>> {
-    let living = members.iter().enumerate().filter(|(_, member)| !member.gone);
+    let living = members.iter().enumerate().filter(|(_, member)| !member.gone || member.quitting);
     living.flat_map(|(node, member)| {
         member.figures.iter().zip(&member.replaced).filter_map(move |(figures, replaced)| {
             let (_, figures) = figures.as_ref()?;
@@ -379,6 +390,20 @@ fn cells(members: &[Member], node: usize) -> String {
     let cell = |peer| of_node.iter().find(|link| link.figures.peer == peer).map(Shown::cell);
     let cells = (0..members.len()).map(|peer| format!("{:<14}", cell(peer).unwrap_or_else(|| "-".into())));
     cells.collect()
+}
+
+/// Each link once: what its worse end says, and what was replaced by either.
+fn links_in_a_line(members: &[Member]) -> String {
+    let all: Vec<_> = links(members).collect();
+    let each = all.iter().filter(|link| link.node < link.figures.peer).map(|link| {
+        let (node, peer) = (link.node, link.figures.peer);
+        let other = all.iter().find(|other| (other.node, other.figures.peer) == (peer, node)).unwrap_or(link);
+        let LinkFigures { up, wanted, score, .. } = link.figures;
+        let (up, score) = (up.min(&other.figures.up), score.min(other.figures.score));
+        let replaced = link.replaced + if other.node == node { 0 } else { other.replaced };
+        format!("{node}-{peer} {up}/{wanted} score {score:.2}, {replaced} replaced")
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// All pools together, and each link that is not well.
