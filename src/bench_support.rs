@@ -233,7 +233,6 @@ impl Side {
             lanes: config.lanes.into(),
             min_ping_interval: config.path.min_ping_interval,
             liveness: limits,
-            min_ping_interval: config.path.min_ping_interval,
             ack_delay: config.ack_delay,
             resumption: config.resumption,
             drain_timeout: config.drain_timeout,

@@ -88,7 +88,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
     if !NODES.contains(&nodes) {
         return Err(BadArgs(format!("--nodes: {nodes} is not a number from 2 to 16")));
     }
-    let seconds = seconds.unwrap_or(if real_time { 300 } else { 60 });
+    let seconds = seconds.unwrap_or(if real_time { 420 } else { 60 });
     if !(1..=86_400).contains(&seconds) {
         return Err(BadArgs(format!("--seconds: {seconds} is not a number of seconds from 1 to 86400")));
     }
@@ -116,7 +116,7 @@ pub(crate) fn help() -> String {
 usage: cargo run --release --example cluster -- [flags]
 
   --nodes N       how many node processes, 2 to 16 (default 4)
-  --seconds N     how long the faults take together (default 60; 300 with --real-time);
+  --seconds N     how long the faults take together (default 60; 420 with --real-time);
                   a fault that needs more time takes it
   --seed N        decides sizes, victims and times (default: another one each time, printed)
   --fault NAME    only this fault; repeatable, in the order given (default: all of the list below)
@@ -128,7 +128,7 @@ faults:
 ",
     );
     for fault in Fault::ALL {
-        text.push_str(&format!("  {:<20}{}\n", fault.name(), fault.what()));
+        text.push_str(&format!("  {:<21}{}\n", fault.name(), fault.what()));
     }
     text.push_str(
         "

@@ -14,10 +14,12 @@ use crate::member::Member;
 use crate::node::Role;
 use crate::support::proxy::FaultProxy;
 use crate::table::{Progress, View};
-use crate::wire::{Command, News, Report, Work};
+use crate::wire::{Command, LinkFigures, LinkNews, News, Report, Work};
 
 /// How long anything may take that must happen in the end, on a machine busy with other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// The paths of every link: as many as connections in its pool.
+pub(crate) const PATHS: usize = 2;
 /// How often reports are collected when none of the nodes has woken us.
 const ROUND: Duration = Duration::from_millis(5);
 
@@ -34,15 +36,37 @@ pub(crate) struct Row {
     pub(crate) start_us: u64,
     pub(crate) votes: u64,
     pub(crate) worst_vote_us: u64,
-    pub(crate) connected: u64,
-    pub(crate) suspects: u64,
+    pub(crate) events: LinkEvents,
     pub(crate) quorums: (u64, u64),
+}
+
+/// What happened to connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkEvents {
+    /// Connections that joined, counted at both ends.
+    pub(crate) connected: u64,
+    /// Connections that joined, each counted once.
+    pub(crate) joined: u64,
+    /// Those of them that came in the place of one that served.
+    pub(crate) replaced: u64,
+    /// Those of them that were one too many: both ends had dialled at once.
+    pub(crate) superfluous: u64,
+    pub(crate) suspects: u64,
+    pub(crate) poor: u64,
+    pub(crate) learned: u64,
+}
+
+impl LinkEvents {
+    /// Connections that came in the place of one that was lost.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.joined.saturating_sub(self.replaced + self.superfluous)
+    }
 }
 
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
-    /// By who dials whom.
-    pub(crate) proxies: BTreeMap<(usize, usize), FaultProxy>,
+    /// By who dials whom, and by which path.
+    pub(crate) proxies: BTreeMap<(usize, usize, usize), FaultProxy>,
     pub(crate) ledger: Ledger,
     pub(crate) rows: Vec<Row>,
     /// When a connection last joined, for each directed pair (who says it, to whom).
@@ -82,7 +106,9 @@ impl Cluster {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for (from, to) in cluster.pairs() {
             let target = cluster.members.get(to).and_then(|member| member.addr).unwrap_or(nowhere);
-            cluster.proxies.insert((from, to), FaultProxy::start(target)?);
+            for path in 0..PATHS {
+                cluster.proxies.insert((from, to, path), FaultProxy::start(target)?);
+            }
         }
         for node in 0..args.nodes {
             cluster.introduce(node)?;
@@ -105,15 +131,17 @@ impl Cluster {
     pub(crate) fn proxies_of(&self, node: usize) -> impl Iterator<Item = &FaultProxy> {
         self.proxies
             .iter()
-            .filter(move |((from, to), _)| *from == node || *to == node)
+            .filter(move |((from, to, _), _)| *from == node || *to == node)
             .map(|(_, proxy)| proxy)
     }
 
     /// Tells a node where its peers are: behind the proxies.
     fn introduce(&mut self, node: usize) -> Result<(), Failure> {
-        let peers = self.proxies.iter().filter(|((from, _), _)| *from == node);
-        let peers = peers.map(|((_, to), proxy)| (*to, proxy.addr())).collect();
-        self.tell(node, &Command::Peers(peers))
+        let mut peers: BTreeMap<usize, Vec<SocketAddr>> = BTreeMap::new();
+        for ((_, to, _), proxy) in self.proxies.iter().filter(|((from, ..), _)| *from == node) {
+            peers.entry(*to).or_default().push(proxy.addr());
+        }
+        self.tell(node, &Command::Peers(peers.into_iter().collect()))
     }
 
     pub(crate) fn tell(&mut self, node: usize, command: &Command) -> Result<(), Failure> {
@@ -124,7 +152,7 @@ impl Cluster {
     }
 
     /// A node that is dead at the moment is told when it is started again.
-    fn tell_all(&mut self, command: &Command) -> Result<(), Failure> {
+    pub(crate) fn tell_all(&mut self, command: &Command) -> Result<(), Failure> {
         for node in 0..self.members.len() {
             if self.members.get(node).is_some_and(|member| !member.gone) {
                 self.tell(node, command)?;
@@ -140,9 +168,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Shows how all links are.
+    pub(crate) fn show_links(&mut self) {
+        self.view.links(&self.members);
+    }
+
     /// Begins a row of the table.
     pub(crate) fn begin_row(&mut self, name: &str) -> Result<(), Failure> {
         let row = self.rows.len();
+        self.view.flush();
         self.rows.push(Row { name: name.into(), start_us: now_us(), ..Row::default() });
         self.ledger.set_row(row);
         self.tell_all(&Command::Row(row))
@@ -179,12 +213,14 @@ impl Cluster {
     /// Starts a killed node again, with its name and a new port, and gives it its share of the work.
     pub(crate) fn restart(&mut self, node: usize) -> Result<(), Failure> {
         let member = self.members.get_mut(node).ok_or("no such node")?;
+        let replaced = std::mem::take(&mut member.replaced);
         *member = Member::start(Role { life: member.role.life + 1, ..member.role.clone() })?;
+        member.replaced = replaced;
         self.expect("the node listens again", |cluster| {
             cluster.members.get(node).is_some_and(|member| member.addr.is_some())
         })?;
         let addr = self.members.get(node).and_then(|member| member.addr).ok_or("the node listens nowhere")?;
-        for ((_, to), proxy) in &self.proxies {
+        for ((_, to, _), proxy) in &self.proxies {
             if *to == node {
                 proxy.retarget(addr);
             }
@@ -362,7 +398,14 @@ impl Cluster {
             }
             Report::EventsLost(count) => eprintln!("node {node}: {count} events pushed out of its mailbox"),
             Report::Bad { why } => self.ledger.bad(node, &why),
-            Report::Link { peer, at_us, news, why } => self.link(node, peer, at_us, news, &why),
+            Report::Link(news) => self.link(node, news),
+            Report::Links { at_us, links } => {
+                for figures in links {
+                    if let Some(known) = member.figures.get_mut(figures.peer) {
+                        *known = Some((at_us, figures));
+                    }
+                }
+            }
             Report::Quorums { reached, missed } => {
                 if let Some(row) = self.rows.last_mut() {
                     row.quorums.0 += reached;
@@ -376,25 +419,93 @@ impl Cluster {
         }
     }
 
-    fn link(&mut self, node: usize, peer: usize, at_us: u64, news: News, why: &str) {
+    fn link(&mut self, node: usize, news: LinkNews) {
+        let LinkNews { peer, at_us, dialled, .. } = news;
         let quitting = self.members.iter().any(|member| member.quitting);
-        if let Some(link) = self.members.get_mut(node).and_then(|member| member.links.get_mut(peer)) {
-            match news {
+        let Some(member) = self.members.get_mut(node) else { return };
+        let mut none = LinkEvents::default();
+        let events = self.rows.last_mut().map_or(&mut none, |row| &mut row.events);
+        if let Some(link) = member.links.get_mut(peer) {
+            match news.news {
                 News::Up => *link = true,
                 News::Degraded | News::Down => *link = false,
                 News::Connected => {
                     self.connected_us.insert((node, peer), at_us);
-                    self.rows.last_mut().into_iter().for_each(|row| row.connected += 1);
+                    events.connected += 1;
+                    events.joined += u64::from(dialled);
                 }
-                News::Suspect => self.rows.last_mut().into_iter().for_each(|row| row.suspects += 1),
+                News::Disconnected => events.superfluous += u64::from(dialled && news.superfluous),
+                News::Suspect => events.suspects += 1,
+                News::Poor => events.poor += 1,
+                News::Learned => events.learned += 1,
+                News::Replaced if dialled => {
+                    events.replaced += 1;
+                    member.replaced.get_mut(peer).into_iter().for_each(|count| *count += 1);
+                }
                 _ => {}
             }
         }
-        if news == News::Lost {
-            eprintln!("node {node} says that messages to or from node {peer} were lost: {why}");
+        if news.news == News::Lost {
+            eprintln!("node {node} says that messages to or from node {peer} were lost: {}", news.why);
         }
         if !quitting {
-            self.view.link(node, peer, news, why);
+            self.view.link(node, &news);
         }
+    }
+
+    // --- pools ----------------------------------------------------------------------------------
+
+    /// What both ends of a link said of it last, if they said it at `since_us` or later.
+    fn both_ends(&self, (a, b): (usize, usize), since_us: u64) -> Option<[&LinkFigures; 2]> {
+        let said = |at: usize, of: usize| {
+            let said = self.members.get(at)?.figures.get(of)?.as_ref()?;
+            (said.0 >= since_us).then_some(&said.1)
+        };
+        Some([said(a, b)?, said(b, a)?])
+    }
+
+    /// The links, each once.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        self.pairs().into_iter().filter(|(a, b)| a < b)
+    }
+
+    fn each_link(&self, since_us: u64, mut condition: impl FnMut([&LinkFigures; 2]) -> bool) -> bool {
+        self.links().all(|link| self.both_ends(link, since_us).is_some_and(&mut condition))
+    }
+
+    /// Both ends of every link have said since then that all its connections do their work.
+    pub(crate) fn pools_are_full(&self, since_us: u64) -> bool {
+        self.each_link(since_us, |ends| ends.iter().all(|end| end.up == PATHS && end.wanted == PATHS))
+    }
+
+    /// All pools are full, and all their connections have been opened since.
+    pub(crate) fn pools_are_new(&self, since_us: u64) -> bool {
+        self.pools_are_full(since_us)
+            && self.each_link(since_us, |ends| ends.iter().all(|end| end.oldest_us >= since_us))
+    }
+
+    /// All pools are full, and every connection goes by the path of its place.
+    pub(crate) fn pools_are_spread(&self, since_us: u64) -> bool {
+        self.pools_are_full(since_us)
+            && self.each_link(since_us, |ends| {
+                let mut paths: Vec<_> = ends.iter().flat_map(|end| &end.paths).copied().collect();
+                paths.sort();
+                paths.into_iter().eq((0..PATHS).map(|path| (path as u8, path)))
+            })
+    }
+
+    /// The shorter time between pings of each link's two ends, of the links with this node.
+    pub(crate) fn ping_ms(&self, node: usize) -> Vec<f64> {
+        let links = self.links().filter(|(a, b)| *a == node || *b == node);
+        let ends = links.filter_map(|link| self.both_ends(link, 0));
+        ends.map(|[a, b]| a.ping_ms.min(b.ping_ms)).collect()
+    }
+
+    /// How often connections of each link were replaced so far.
+    pub(crate) fn replaced(&self) -> BTreeMap<(usize, usize), u64> {
+        let one = |at: usize, of: usize| {
+            self.members.get(at).and_then(|member| member.replaced.get(of)).copied().unwrap_or(0)
+        };
+        self.links().map(|(a, b)| ((a, b), one(a, b) + one(b, a))).collect()
     }
 }

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::args::Args;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LinkEvents};
 use crate::content::now_us;
 use crate::ledger::Counts;
-use crate::plan::{FROZEN, Fault, HOLE_SILENCE, NAT_MEMORY, NAT_SILENCE, share_out};
-use crate::support::proxy::{Faults, Ways};
+use crate::plan::{
+    FROZEN, Fault, HOLE_SILENCE, LEARNED_SILENCE, LESSONS, NAT_MEMORY, NAT_SILENCE, ROUNDS, SHORT_MEMORY,
+    share_out,
+};
+use crate::support::proxy::{FaultProxy, Faults, Ways};
 use crate::table::{Balance, Line};
 use crate::wire::{Command, Work};
 
@@ -69,6 +72,7 @@ impl Run<'_> {
             self.cluster.work(usual())?;
             shown.push(Some(self.inflict(*fault)?));
             self.cluster.listen(self.end)?;
+            self.cluster.show_links();
             self.heal();
         }
         self.fall_silent()
@@ -80,6 +84,10 @@ impl Run<'_> {
         self.cluster.first_votes()?;
         let victim = self.rng.usize(0..self.args.nodes);
         match fault {
+            Fault::PlannedReplacement => self.planned_replacement(),
+            Fault::UrgentPathHole => self.path_hole(0),
+            Fault::BulkPathHole => self.path_hole(1),
+            Fault::DegradingPath => self.degrading_path(victim),
             Fault::IdleNat => self.idle_nat(),
             Fault::BlackHoleIdle => self.black_hole_idle(victim),
             Fault::BlackHoleLoad => self.black_hole_load(victim),
@@ -88,6 +96,7 @@ impl Run<'_> {
             Fault::Kill => self.kill(victim),
             Fault::SlowConsumer => self.slow_consumer(victim),
             Fault::SlowLink => self.slow_link(victim),
+            Fault::ShortMemoryNat => self.short_memory_nat(victim),
         }
     }
 
@@ -130,23 +139,200 @@ impl Run<'_> {
         }
     }
 
+    /// Nobody has done anything to the links but their owners.
+    fn planned_replacement(&mut self) -> Result<Shown, Failure> {
+        let saturate = (0..self.args.nodes).collect();
+        self.cluster.work(Work { saturate, ..usual() })?;
+        self.lead(Duration::from_secs(3))?;
+        let all = self.cluster.replaced();
+        self.cluster.watch_votes(self.cluster.pairs());
+        let mut slowest = 0;
+        for round in 0..ROUNDS {
+            let ordered = now_us();
+            self.cluster.tell_all(&Command::Replace)?;
+            let all_new = |cluster: &Cluster| cluster.pools_are_new(ordered);
+            self.cluster.expect("all connections have been replaced", all_new)?;
+            slowest = (now_us() - ordered).max(slowest);
+            let pause = self.end.saturating_duration_since(Instant::now()) / (ROUNDS - round);
+            self.cluster.listen(Instant::now() + pause)?;
+        }
+        let shown = self.watched("first order")?;
+        self.cluster.work(usual())?;
+        let replaced = sum(&self.cluster.replaced()) - sum(&all);
+        let links = all.len();
+        let note = format!(
+            "{ROUNDS} rounds, {replaced} connections of {links} links replaced; a round took {:.2} s at most",
+            slowest as f64 / 1e6
+        );
+        Ok(Shown { note, ..shown })
+    }
+
+    /// Each connection of each pool goes by the path of its place again, whatever it fled from before. What
+    /// that takes does not count for the fault.
+    fn spread(&mut self) -> Result<(), Failure> {
+        let patience = self.scaled(Duration::from_secs(20));
+        // Twice the time after which nodes say how their links are.
+        let mut wait = Duration::from_millis(500);
+        for _ in 0..10 {
+            let since = now_us();
+            let spread = |cluster: &Cluster| cluster.pools_are_spread(since);
+            if self.cluster.wait_for(Instant::now() + wait, spread)? {
+                break;
+            }
+            wait = patience;
+            // All refuse until the last is reset: otherwise who dials in between ends up on the other path.
+            let all = || self.cluster.proxies.values();
+            all().for_each(|proxy| proxy.update(|faults| faults.refuse = true));
+            all().for_each(FaultProxy::reset_all);
+            all().for_each(|proxy| proxy.update(|faults| faults.refuse = false));
+        }
+        if let Some(row) = self.cluster.rows.last_mut() {
+            row.events = LinkEvents::default();
+        }
+        self.cluster.watch_votes(self.cluster.pairs());
+        self.cluster.first_votes().map(drop)
+    }
+
+    fn path(&self, path: usize) -> impl Iterator<Item = &FaultProxy> {
+        self.cluster.proxies.iter().filter(move |((.., by), _)| *by == path).map(|(_, proxy)| proxy)
+    }
+
+    /// One of the two paths of every link is gone, also for newcomers.
+    fn path_hole(&mut self, path: usize) -> Result<Shown, Failure> {
+        self.spread()?;
+        let work = Work { block_ms: usual().block_ms / 4, ..usual() };
+        self.cluster.work(work)?;
+        self.lead(Duration::from_secs(3))?;
+        let mut all = true;
+        for proxy in self.path(path) {
+            all &= proxy.black_hole_new(true) && proxy.black_hole();
+        }
+        if !all {
+            return Ok(Shown::skipped());
+        }
+        let struck = now_us();
+        let shown = self.since("black hole", self.cluster.pairs())?;
+        self.cluster.expect("all pools are full again", |cluster| cluster.pools_are_full(struck))?;
+        let full = (now_us() - struck) as f64 / 1e6;
+        self.cluster.work(usual())?;
+        let note = format!("path {path} of all links; all pools full again by the other after {full:.2} s");
+        Ok(Shown { note, ..shown })
+    }
+
+    /// As far as one machine goes, whose own links lose nothing: delay that rises, then short black holes,
+    /// longer and longer, each of which loses what is in flight.
+    fn degrading_path(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.spread()?;
+        self.cluster.work(Work { block_ms: usual().block_ms / 4, ..usual() })?;
+        let left = self.end.saturating_duration_since(Instant::now());
+        let third = left.max(self.scaled(Duration::from_secs(15))) / 3;
+        const STEPS: u32 = 8;
+        for step in 1..=STEPS {
+            let delay = Ways::both(Duration::from_millis(5) * step);
+            self.path_of(0, victim).for_each(|proxy| proxy.update(|faults| faults.delay = delay));
+            self.cluster.listen(Instant::now() + third / STEPS)?;
+        }
+        let worst = self.worst_parts(victim);
+        let (delayed, stop) = (self.events().replaced, Instant::now() + third * 3 / 2);
+        let mut bursts = 0;
+        while Instant::now() < stop {
+            let mut all = true;
+            for proxy in self.path_of(0, victim) {
+                all &= proxy.black_hole();
+            }
+            if !all {
+                return Ok(Shown::skipped());
+            }
+            let hole = Duration::from_millis(40 + 4 * bursts).min(Duration::from_millis(120));
+            self.cluster.listen(Instant::now() + hole)?;
+            self.path_of(0, victim).for_each(FaultProxy::heal);
+            bursts += 1;
+            self.cluster.listen(Instant::now() + Duration::from_millis(60))?;
+        }
+        let shown = self.since("last burst", self.cluster.pairs_of(victim))?;
+        let LinkEvents { replaced, suspects, poor, .. } = self.events();
+        let note = format!(
+            "node {victim}: path 0 slower by up to 80 ms{worst}: {delayed} replaced; {bursts} bursts of loss: \
+             {suspects} suspected, {poor} found poor, {} replaced",
+            replaced - delayed
+        );
+        self.cluster.work(usual())?;
+        Ok(Shown { note, ..shown })
+    }
+
+    fn path_of(&self, path: usize, victim: usize) -> impl Iterator<Item = &FaultProxy> {
+        let of =
+            move |(from, to, by): &(usize, usize, usize)| *by == path && (*from == victim || *to == victim);
+        self.cluster.proxies.iter().filter(move |(key, _)| of(key)).map(|(_, proxy)| proxy)
+    }
+
+    fn events(&self) -> LinkEvents {
+        self.cluster.rows.last().map(|row| row.events).unwrap_or_default()
+    }
+
+    /// The worst score among the connections of a node, by what either end says.
+    fn worst_parts(&self, victim: usize) -> String {
+        let members = self.cluster.members.iter().enumerate();
+        let all =
+            members.flat_map(|(node, member)| member.figures.iter().flatten().map(move |(_, f)| (node, f)));
+        let its = all.filter(|(node, figures)| *node == victim || figures.peer == victim);
+        let worst = its.map(|(_, figures)| figures).min_by(|a, b| a.score.total_cmp(&b.score));
+        worst.map(|worst| format!(", score {:.2}{}", worst.score, worst.parts)).unwrap_or_default()
+    }
+
+    fn forgotten(&self, victim: usize) -> u64 {
+        self.cluster.proxies_of(victim).map(|proxy| proxy.stats().forgotten).sum()
+    }
+
+    /// Connections die of silence between two pings, until it has been learned how often to ping.
+    fn short_memory_nat(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.fall_silent()?;
+        let memory = self.scaled(SHORT_MEMORY);
+        let longest_ping = |cluster: &Cluster| cluster.ping_ms(victim).into_iter().fold(0.0, f64::max);
+        let usual_ms = longest_ping(&self.cluster);
+        self.cluster.proxies_of(victim).for_each(|proxy| proxy.update(|f| f.forget_idle = Some(memory)));
+        let (start, before) = (Instant::now(), self.forgotten(victim));
+        // Learned is what outlives a long silence.
+        let (mut forgotten, mut took, mut learned) = (0, Duration::ZERO, false);
+        while !learned && start.elapsed() < self.scaled(LESSONS) {
+            self.cluster.listen(Instant::now() + self.scaled(LEARNED_SILENCE))?;
+            let now = self.forgotten(victim) - before;
+            learned = now == forgotten;
+            if !learned {
+                (forgotten, took) = (now, start.elapsed());
+            }
+        }
+        let ping_ms = longest_ping(&self.cluster);
+        self.cluster.watch_votes(self.cluster.pairs());
+        self.cluster.work(usual())?;
+        let shown = self.watched("end of silence")?;
+        let how = match learned {
+            true => format!(
+                "within {:.0} s, then none for {:?}",
+                took.as_secs_f64(),
+                self.scaled(LEARNED_SILENCE)
+            ),
+            false => "and NOT learned".into(),
+        };
+        let note = format!(
+            "node {victim}, forgotten after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms; \
+             {forgotten} flows forgotten {how}"
+        );
+        Ok(Shown { note, ..shown })
+    }
+
     fn idle_nat(&mut self) -> Result<Shown, Failure> {
         self.fall_silent()?;
-        let connected = self.connected();
+        let before = self.events().reconnects();
         let forget_idle = Some(self.scaled(NAT_MEMORY));
         self.cluster.proxies.values().for_each(|proxy| proxy.update(|f| f.forget_idle = forget_idle));
         self.cluster.listen(Instant::now() + self.scaled(NAT_SILENCE))?;
         let forgotten: u64 = self.cluster.proxies.values().map(|proxy| proxy.stats().forgotten).sum();
-        let reconnected = self.connected() - connected;
+        let reconnected = self.events().reconnects().saturating_sub(before);
         self.cluster.watch_votes(self.cluster.pairs());
         self.cluster.work(usual())?;
         let shown = self.watched("end of silence")?;
         Ok(Shown { note: format!("{forgotten} flows forgotten, {reconnected} reconnected"), ..shown })
-    }
-
-    /// Connections that joined during this fault, counted at both ends.
-    fn connected(&self) -> u64 {
-        self.cluster.rows.last().map_or(0, |row| row.connected)
     }
 
     /// Makes all connections of the node vanish. False where the kernel cannot.
@@ -301,4 +487,8 @@ impl Run<'_> {
         view.finish(&Balance { lines: lines.collect(), total, complaints, ok });
         Ok(ok)
     }
+}
+
+fn sum(counts: &std::collections::BTreeMap<(usize, usize), u64>) -> u64 {
+    counts.values().sum()
 }

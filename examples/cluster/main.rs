@@ -2,12 +2,15 @@
 //! black-holed, reset and throttled beneath them, with exact books about every message.
 //!
 //! ```text
-//!   parent ── owns ──> fault proxies (one per directed pair), the books, the table
+//!   parent ── owns ──> fault proxies (two per directed pair, a path each), the books, the table
 //!     │  lines on stdin: Command        ▲ lines on stdout: Report
 //!     ▼                                 │
-//!   node 0 ──> proxy 0>1 ──> node 1     a node reports what it is about to send before it sends it,
-//!          <── proxy 1>0 <──            and what it has processed before it says that it is done
+//!   node 0 ══> proxies 0>1 ══> node 1   a node reports what it is about to send before it sends it,
+//!          <══ proxies 1>0 <══          and what it has processed before it says that it is done
 //! ```
+//!
+//! Every link is a pool of two connections that go by different paths: the votes' by path 0, the blocks' by
+//! path 1, until something happens. What the library decides about them, and why, is shown as it happens.
 //!
 //! Run it with `cargo run --release --example cluster`; `--help` lists the flags.
 
@@ -22,6 +25,7 @@ mod content;
 mod faults;
 mod ledger;
 mod member;
+mod monitor;
 mod node;
 mod plan;
 mod sender;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::node::Role;
 use crate::support::process::Child;
+use crate::wire::LinkFigures;
 
 pub(crate) struct Member {
     pub(crate) child: Child,
@@ -16,6 +17,10 @@ pub(crate) struct Member {
     pub(crate) frozen: bool,
     /// The links that are up, by what the node said last.
     pub(crate) links: Vec<bool>,
+    /// What it said of its links last, and when.
+    pub(crate) figures: Vec<Option<(u64, LinkFigures)>>,
+    /// Connections that were replaced by one that this node dialled, for each peer.
+    pub(crate) replaced: Vec<u64>,
     /// It was told to end.
     pub(crate) quitting: bool,
     /// It was killed, or closed its output.
@@ -28,7 +33,7 @@ impl Member {
         let mut command = Child::current_exe()?;
         let (name, value) = role.to_environment();
         command.env(name, value);
-        let links = vec![false; role.nodes];
+        let nodes = role.nodes;
         let child = Child::spawn(command)?;
         Ok(Member {
             child,
@@ -36,7 +41,9 @@ impl Member {
             addr: None,
             linked: false,
             frozen: false,
-            links,
+            links: vec![false; nodes],
+            figures: vec![None; nodes],
+            replaced: vec![0; nodes],
             quitting: false,
             gone: false,
         })
@@ -45,6 +52,7 @@ impl Member {
     /// In a word, for the table.
     pub(crate) fn state(&self) -> &'static str {
         match (self.gone, self.frozen, self.linked) {
+            (true, ..) if self.quitting => "ended",
             (true, ..) => "dead",
             (_, true, _) => "frozen",
             (_, _, false) => "starting",

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use unbroken::{
-    BULK, Config, Event, Identity, LaneConfig, LaneId, LaneReceiver, Message, NORMAL, Node, PathConfig,
-    PeerConfig, PeerId, TakenWhen, URGENT,
+    BULK, Config, Identity, LaneConfig, LaneId, LaneReceiver, Message, NORMAL, Node, PathConfig, PeerConfig,
+    PeerId, TakenWhen, URGENT,
 };
 
 use crate::Failure;
 use crate::content::{self, Kind, mix};
+use crate::monitor::{self, Paths};
 use crate::sender::{self, Job};
 use crate::support::raw::encryption;
-use crate::wire::{Command, News, Report, Reporter};
+use crate::wire::{Command, Report, Reporter};
 
 const VARIABLE: &str = "UNBROKEN_CLUSTER_NODE";
 /// How many messages are processed before they are reported together.
@@ -81,6 +82,8 @@ impl Role {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             lanes: LaneConfig::defaults().into_iter().map(done).collect(),
             path: PathConfig::default().scaled_down(self.factor),
+            // A minute is shorter here, too.
+            max_replacements_per_minute: defaults.max_replacements_per_minute * self.factor,
             // Must stay far below the time after which a connection is suspect.
             ack_delay: defaults.ack_delay.min(PathConfig::default().suspect_after / self.factor / 8),
             ..defaults
@@ -95,6 +98,7 @@ pub(crate) struct Shared {
     pub(crate) reporter: Reporter,
     /// The index of a node and its name.
     pub(crate) peers: Vec<(usize, PeerId)>,
+    pub(crate) paths: Paths,
     slow: Slow,
 }
 
@@ -104,7 +108,8 @@ pub(crate) fn run(role: Role) -> Result<(), Failure> {
     let addr = *node.local_addrs().first().ok_or("the node listens nowhere")?;
     let others = (0..role.nodes).filter(|index| *index != role.index);
     let peers = others.map(|index| (index, role.peer_id_of(index))).collect();
-    let shared = Arc::new(Shared { role, node, reporter: Reporter::new(), peers, slow: Slow::default() });
+    let (reporter, paths, slow) = (Reporter::new(), Paths::default(), Slow::default());
+    let shared = Arc::new(Shared { role, node, reporter, peers, paths, slow });
     shared.reporter.report(&[Report::Ready { addr }])?;
 
     let (jobs, receiver) = bounded(1 << 16);
@@ -118,9 +123,9 @@ pub(crate) fn run(role: Role) -> Result<(), Failure> {
         let shared = Arc::clone(&shared);
         move || sender::run(&shared, &receiver)
     })?);
-    threads.push(spawn("events", {
+    threads.push(spawn("monitor", {
         let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
-        move || events(&shared, &jobs)
+        move || monitor::run(&shared, &jobs)
     })?);
 
     obey(&shared, &jobs)?;
@@ -152,10 +157,26 @@ fn obey(shared: &Shared, jobs: &Sender<Job>) -> Outcome {
         let line = line?;
         match serde_json::from_str(&line).map_err(|error| format!("{line:?} is no command: {error}"))? {
             Command::Peers(addrs) => {
-                for (index, addr) in addrs {
+                for (index, addrs) in addrs {
                     let id = Some(shared.role.peer_id_of(index));
-                    let peer = PeerConfig { id, ..PeerConfig::new(addr.to_string()) };
-                    shared.node.add_peer(peer)?;
+                    shared.paths.learn(&addrs);
+                    let mut addrs = addrs.iter().map(SocketAddr::to_string);
+                    let address = addrs.next().ok_or("a peer without address")?;
+                    let alternatives = addrs.collect();
+                    shared.node.add_peer(PeerConfig {
+                        address,
+                        alternatives,
+                        id,
+                        important: true,
+                        ..PeerConfig::default()
+                    })?;
+                }
+            }
+            Command::Replace => {
+                for (index, id) in &shared.peers {
+                    if let Err(error) = shared.node.replace(*id) {
+                        log::warn!("connections to node {index} are not replaced: {error}");
+                    }
                 }
             }
             Command::Work(work) => jobs.send(Job::Work(work))?,
@@ -228,40 +249,6 @@ fn push_got(reports: &mut Vec<Report>, lane: LaneId, from: usize, life: u32, seq
         return;
     }
     reports.push(Report::Got { lane: lane.0, from, life, first: seq, last: seq });
-}
-
-/// Tells the parent what the library says of the links.
-fn events(shared: &Shared, jobs: &Sender<Job>) -> Outcome {
-    let mut up = std::collections::HashSet::new();
-    loop {
-        let Ok(events) = shared.node.recv_batch(BATCH, Duration::from_secs(60)) else { return Ok(()) };
-        let mut reports = Vec::new();
-        for event in events {
-            let (news, peer, why) = match &event {
-                Event::LinkUp { peer, .. } => (News::Up, peer, String::new()),
-                Event::LinkDegraded { peer } => (News::Degraded, peer, String::new()),
-                Event::LinkDown { peer, reason } => (News::Down, peer, reason.to_string()),
-                Event::Connected { peer, .. } => (News::Connected, peer, String::new()),
-                Event::Disconnected { peer, reason, .. } => (News::Disconnected, peer, reason.to_string()),
-                Event::Suspect { peer, .. } => (News::Suspect, peer, String::new()),
-                Event::PeerRestarted { peer, resent, .. } => {
-                    (News::Restarted, peer, format!("{resent} messages sent again"))
-                }
-                Event::Lost { peer, messages, .. } => (News::Lost, peer, format!("{messages} messages")),
-                other => {
-                    log::debug!("node {}: {other:?}", shared.role.index);
-                    continue;
-                }
-            };
-            log::info!("node {}: {event:?}", shared.role.index);
-            let Some((peer, id)) = shared.peers.iter().find(|(_, id)| id == peer) else { continue };
-            if news == News::Up && up.insert(*id) && up.len() == shared.peers.len() {
-                jobs.send(Job::Linked)?;
-            }
-            reports.push(Report::Link { peer: *peer, at_us: content::now_us(), news, why });
-        }
-        shared.reporter.report(&reports)?;
-    }
 }
 
 /// How long the application takes over a message.

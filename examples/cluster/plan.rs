@@ -11,12 +11,26 @@ pub(crate) const NAT_MEMORY: Duration = Duration::from_secs(30);
 pub(crate) const NAT_SILENCE: Duration = Duration::from_secs(51);
 /// How long nothing is said into a black hole: the bound within which it must be noticed.
 pub(crate) const HOLE_SILENCE: Duration = Duration::from_secs(25);
+/// How long the NAT with the short memory remembers: less than the time between pings, and less than
+/// what the first lesson makes of it.
+pub(crate) const SHORT_MEMORY: Duration = Duration::from_millis(4500);
+/// How long the lessons may take: each a ping interval, and the time until the connection is dead.
+pub(crate) const LESSONS: Duration = Duration::from_secs(75);
+/// How long nothing is said through it when the lessons are learned.
+pub(crate) const LEARNED_SILENCE: Duration = Duration::from_secs(15);
+/// How often each node replaces all its connections.
+pub(crate) const ROUNDS: u32 = 5;
 /// How long a node is frozen: longer than its peers wait for any sign of life.
 pub(crate) const FROZEN: Duration = Duration::from_secs(25);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    PlannedReplacement,
+    UrgentPathHole,
+    BulkPathHole,
+    DegradingPath,
     IdleNat,
+    ShortMemoryNat,
     BlackHoleIdle,
     BlackHoleLoad,
     ResetStorm,
@@ -27,8 +41,15 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 8] = [
+    /// The NAT with the short memory comes before what else teaches that pings must come more often, and after
+    /// the one through which the usual pings are enough.
+    pub(crate) const ALL: [Fault; 13] = [
+        Fault::PlannedReplacement,
+        Fault::UrgentPathHole,
+        Fault::BulkPathHole,
+        Fault::DegradingPath,
         Fault::IdleNat,
+        Fault::ShortMemoryNat,
         Fault::BlackHoleIdle,
         Fault::BlackHoleLoad,
         Fault::ResetStorm,
@@ -40,6 +61,10 @@ impl Fault {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Fault::PlannedReplacement => "planned-replacement",
+            Fault::UrgentPathHole => "urgent-path-hole",
+            Fault::BulkPathHole => "bulk-path-hole",
+            Fault::DegradingPath => "degrading-path",
             Fault::IdleNat => "idle-nat",
             Fault::BlackHoleIdle => "black-hole-idle",
             Fault::BlackHoleLoad => "black-hole-load",
@@ -48,11 +73,18 @@ impl Fault {
             Fault::Kill => "kill",
             Fault::SlowConsumer => "slow-consumer",
             Fault::SlowLink => "slow-link",
+            Fault::ShortMemoryNat => "short-memory-nat",
         }
     }
 
     pub(crate) fn what(self) -> &'static str {
         match self {
+            Fault::PlannedReplacement => {
+                "every node replaces all its connections several times under full load"
+            }
+            Fault::UrgentPathHole => "of the two paths of every link, that of the votes vanishes under load",
+            Fault::BulkPathHole => "of the two paths of every link, that of the blocks vanishes under load",
+            Fault::DegradingPath => "the path of a node's votes gets slower, then loses bursts of packets",
             Fault::IdleNat => "nobody says anything for longer than the NAT remembers a silent flow",
             Fault::BlackHoleIdle => "all connections of a node vanish silently while nobody says anything",
             Fault::BlackHoleLoad => "all connections of a node vanish silently in mid-traffic",
@@ -61,6 +93,7 @@ impl Fault {
             Fault::Kill => "a node is killed in mid-traffic and started again",
             Fault::SlowConsumer => "a node processes transactions and blocks slowly; its votes must not wait",
             Fault::SlowLink => "blocks saturate the links of a node, 1 MB/s each; its votes must not wait",
+            Fault::ShortMemoryNat => "a NAT forgets sooner than pings come: how often to ping is learned",
         }
     }
 
@@ -75,6 +108,9 @@ impl Fault {
     /// The least time that shows it, before scaling, and its share of what is left.
     fn needs(self) -> (u64, u32) {
         match self {
+            Fault::PlannedReplacement => (20, 3),
+            Fault::UrgentPathHole | Fault::BulkPathHole => (15, 2),
+            Fault::DegradingPath => (25, 2),
             Fault::IdleNat => (54, 1),
             Fault::BlackHoleIdle => (28, 1),
             Fault::BlackHoleLoad => (12, 3),
@@ -83,6 +119,7 @@ impl Fault {
             Fault::Kill => (10, 3),
             Fault::SlowConsumer => (10, 3),
             Fault::SlowLink => (15, 3),
+            Fault::ShortMemoryNat => (60, 1),
         }
     }
 }

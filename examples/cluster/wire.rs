@@ -6,19 +6,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use unbroken::ReplaceReason;
 
 /// From the parent to a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    /// Where to dial which node.
-    Peers(Vec<(usize, SocketAddr)>),
+    /// Where to dial which node: an address for each path.
+    Peers(Vec<(usize, Vec<SocketAddr>)>),
     /// What to send from now on.
     Work(Work),
     /// Messages sent from now on belong to this row of the table.
     Row(usize),
     /// Take this long over each transaction and block from now on.
     Slow { ms: u64 },
+    /// Replace all connections of all links now, while they serve.
+    Replace,
     /// Say what state the links are in, for the story of a failed run.
     Dump,
     /// Shut down in order.
@@ -64,7 +67,9 @@ pub(crate) enum Report {
     /// A message with wrong content.
     Bad { why: String },
     /// News of a link.
-    Link { peer: usize, at_us: u64, news: News, why: String },
+    Link(LinkNews),
+    /// How all links are; a few times a second.
+    Links { at_us: u64, links: Vec<LinkFigures> },
     /// Quorums since the last such report.
     Quorums { reached: u64, missed: u64 },
     /// The library had to drop events that nobody took in time.
@@ -73,7 +78,7 @@ pub(crate) enum Report {
     State(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum News {
     Up,
@@ -82,9 +87,52 @@ pub(crate) enum News {
     Connected,
     Disconnected,
     Suspect,
+    Recovered,
+    Poor,
+    Well,
+    /// A successor is dialled for a connection that serves.
+    Replacing,
+    Replaced,
+    /// The time between pings became shorter.
+    Learned,
     Restarted,
     Lost,
-    Other,
+}
+
+/// What the library said of a link, or of one of its connections.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinkNews {
+    pub(crate) peer: usize,
+    pub(crate) at_us: u64,
+    pub(crate) news: News,
+    /// The connection's place in the pool.
+    pub(crate) slot: Option<u8>,
+    /// This node dialled the connection; of a replacement: the successor. So each counts at one end.
+    pub(crate) dialled: bool,
+    /// It ended because there was another one: both ends had dialled at once.
+    pub(crate) superfluous: bool,
+    pub(crate) reason: Option<ReplaceReason>,
+    pub(crate) ping_ms: Option<f64>,
+    /// In words.
+    pub(crate) why: String,
+}
+
+/// The state of one link at one end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinkFigures {
+    pub(crate) peer: usize,
+    /// Connections above suspicion that have answered, and how many there should be.
+    pub(crate) up: usize,
+    pub(crate) wanted: usize,
+    /// When the oldest connection that still serves was opened.
+    pub(crate) oldest_us: u64,
+    /// The score of the worst connection, and the parts of it that are not what they should be.
+    pub(crate) score: f64,
+    pub(crate) parts: String,
+    pub(crate) peer_score: f64,
+    pub(crate) ping_ms: f64,
+    /// Place and path of those connections that this node dialled.
+    pub(crate) paths: Vec<(u8, usize)>,
 }
 
 /// Standard output, shared by the threads of a node.

@@ -17,6 +17,11 @@ Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options
   --peer [ID@]HOST:PORT  keep a link to this peer; repeatable. A name is resolved at each attempt. With ID,
                          which a node prints when it starts, nobody else can pass for it.
   --important            marks the --peer just before it as important.
+  --connections N        connections of each link, 1 to 3 [1, and 2 for important peers].
+  --learn HOST:PORT      a peer that may be linked with; repeatable. Dialled while there are fewer than:
+  --target-peers N       how many peers to be linked with [0: candidates are not dialled].
+  --records FILE         what this node knows of peers, JSON: read at the start if it is there, written
+                         every minute and at the end.
   --name NAME            how this node is called in the lines of its peers.
   --vote-every DURATION  time between two votes to each peer, on the urgent lane [1s]; 0s: no votes.
   --bulk-every DURATION  time between two blocks to each peer, on the bulk lane [0s: no blocks].
@@ -40,6 +45,8 @@ could not start; 2 if the command line or a setting is wrong.";
 pub(crate) struct Args {
     pub(crate) config: Config,
     pub(crate) identity: Option<PathBuf>,
+    pub(crate) records: Option<PathBuf>,
+    pub(crate) learn: Vec<String>,
     pub(crate) vote_every: Option<Duration>,
     pub(crate) bulk_every: Option<Duration>,
     pub(crate) bulk_size: usize,
@@ -61,6 +68,8 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
     let mut args = Args {
         config: Config::default(),
         identity: None,
+        records: None,
+        learn: Vec::new(),
         vote_every: Some(Duration::from_secs(1)),
         bulk_every: None,
         bulk_size: 1024 * 1024,
@@ -69,6 +78,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
         json: false,
     };
     let (mut listen, mut peers, mut name) = (Vec::new(), Vec::<PeerConfig>::new(), None);
+    let (mut connections, mut target_peers) = (None, None);
     while let Some(word) = words.next() {
         let (flag, inline) = match word.split_once('=') {
             Some((flag, value)) if flag.starts_with("--") => (flag.to_string(), Some(value.to_string())),
@@ -91,6 +101,12 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
             },
             "--listen" => listen.push(parse_as::<SocketAddr>(&flag, &value(ADDR)?, ADDR)?),
             "--peer" => peers.push(PeerConfig::new(host_port(&flag, value(HOST_PORT)?)?)),
+            "--connections" => {
+                connections = Some(parse_as::<u8>(&flag, &value(CONNECTIONS)?, CONNECTIONS)?);
+            }
+            "--learn" => args.learn.push(host_port(&flag, value(HOST_PORT)?)?),
+            "--target-peers" => target_peers = Some(parse_as::<usize>(&flag, &value(PEERS)?, PEERS)?),
+            "--records" => args.records = Some(value("the path of a file")?.into()),
             "--name" => name = Some(value("a name of at most 64 bytes")?),
             "--vote-every" => args.vote_every = Some(duration(&flag, &value(DURATION)?)?),
             "--bulk-every" => args.bulk_every = Some(duration(&flag, &value(DURATION)?)?),
@@ -114,6 +130,12 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
     if let Some(name) = name {
         args.config.name = name;
     }
+    if let Some(connections) = connections {
+        (args.config.connections, args.config.important_connections) = (connections, connections);
+    }
+    if let Some(target_peers) = target_peers {
+        args.config.target_peers = target_peers;
+    }
     check(&args)?;
     Ok(Parsed::Run(Box::new(args)))
 }
@@ -121,8 +143,14 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
 /// What each flag alone cannot know.
 fn check(args: &Args) -> Result<(), String> {
     let config = &args.config;
-    if config.listen.is_empty() && config.peers.is_empty() {
-        return Err("nothing to do: at least one --listen or --peer is needed; --help shows how".into());
+    if !args.learn.is_empty() && config.target_peers == 0 {
+        return Err("--learn: needs --target-peers, else no candidate is ever dialled".into());
+    }
+    if config.listen.is_empty() && config.peers.is_empty() && config.target_peers == 0 {
+        return Err(
+            "nothing to do: at least one --listen, --peer or --target-peers is needed; --help shows how"
+                .into(),
+        );
     }
     config.validate().map_err(|error| error.to_string())?;
     for (flag, lane, size) in [
@@ -144,6 +172,8 @@ fn check(args: &Args) -> Result<(), String> {
 
 const ADDR: &str = "an address with a port, like 0.0.0.0:7000 or [::]:7000";
 const HOST_PORT: &str = "HOST:PORT or ID@HOST:PORT, like node1.example.org:7000 or [2001:db8::1]:7000";
+const CONNECTIONS: &str = "a number from 1 to 3";
+const PEERS: &str = "a number of peers";
 const DURATION: &str = "a duration, like 500ms, 10s or 1m";
 const BYTES: &str = "a size, like 65536, 64KiB, 1MiB or 1.5MB";
 const SECONDS: &str = "a number of seconds, like 60 or 2.5";

@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "an application reads the clock")]
 
 mod args;
+mod records;
 mod report;
 mod run;
 mod tally;
@@ -68,10 +69,14 @@ fn start(args: Args) -> Result<bool, Failure> {
     if let Some(path) = &args.identity {
         builder = builder.identity(identity(path)?);
     }
+    if let Some(path) = &args.records {
+        builder = builder.records(records::load(path).map_err(Failure::Usage)?);
+    }
     let node = builder.start().map_err(|error| match error {
         StartError::Config(error) => Failure::Usage(error.to_string()),
         error => Failure::System(error.to_string()),
     })?;
+    node.learn(args.learn.clone());
     match run::Run::new(node, args).run(&signals) {
         // Whoever read the lines has had enough, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),

@@ -6,9 +6,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, bounded};
-use unbroken::{Event, Message, Node, Outcome, Outgoing, PeerId, Receipt, SendErrorKind};
+use unbroken::{
+    ConnId, Event, Message, Node, Outcome, Outgoing, PeerId, PeerRecord, Receipt, RetireReason, SendErrorKind,
+};
 
 use crate::args::Args;
+use crate::records;
 use crate::report::Reporter;
 use crate::tally::{LinkTally, Tally};
 use crate::vote::{self, Checker, Kind, Sequence};
@@ -17,6 +20,8 @@ use crate::vote::{self, Checker, Kind, Sequence};
 const GRACE: Duration = Duration::from_secs(5);
 /// Events that are handled before the clock and the receipts are looked at again.
 const BATCH: usize = 256;
+/// How often what is known of peers is written to its file.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) struct Run {
     node: Node,
@@ -28,6 +33,8 @@ pub(crate) struct Run {
     plans: [Plan; 2],
     /// When sending may begin: known once the first link is up.
     send_from: Option<Instant>,
+    /// When the records are due to be written; `None` without a file for them.
+    save_at: Option<Instant>,
     /// Closed when the node has said its goodbyes; `None` until it stops.
     stopped: Option<Receiver<()>>,
 }
@@ -87,6 +94,7 @@ impl Run {
                 plan(Kind::Bulk, args.bulk_every, args.bulk_size),
             ],
             send_from: None,
+            save_at: args.records.is_some().then(|| start + SAVE_EVERY),
             stopped: None,
             node,
             args,
@@ -105,7 +113,7 @@ impl Run {
         }
         let mut at_once = false;
         loop {
-            let deadline = self.send_due()?;
+            let deadline = self.send_due()?.into_iter().chain(self.save_due()?).min();
             self.wait(signals, deadline);
             let is_over = self.args.run_for.is_some_and(|run_for| self.start.elapsed() >= run_for);
             if is_over || !signals.is_empty() {
@@ -139,6 +147,9 @@ impl Run {
 
     /// Begins the end: what was accepted still goes out, and what comes in is still taken.
     fn stop(&mut self, why: &str) -> io::Result<()> {
+        // While the links still are what they were.
+        self.save()?;
+        self.save_at = None;
         let (done, stopped) = bounded::<()>(0);
         self.stopped = Some(stopped);
         self.report.event("stopping").with("why", why).say(&self.node, format_args!("stopping: {why}"))?;
@@ -148,6 +159,31 @@ impl Run {
             drop(done);
         })?;
         Ok(())
+    }
+
+    /// Writes the records when it is time to. Gives when it is next.
+    fn save_due(&mut self) -> io::Result<Option<Instant>> {
+        if self.save_at.is_some_and(|at| at <= Instant::now()) {
+            self.save()?;
+            self.save_at = Some(Instant::now() + SAVE_EVERY);
+        }
+        Ok(self.save_at)
+    }
+
+    /// A file that cannot be written is no reason to end: the links matter more.
+    fn save(&self) -> io::Result<()> {
+        let Some(path) = &self.args.records else { return Ok(()) };
+        let known: Vec<PeerRecord> = self.node.records();
+        match records::save(path, &known) {
+            Ok(()) => {
+                let line = self.report.event("records_saved").with("peers", known.len());
+                line.say(&self.node, format_args!("records of {} peers saved", known.len()))
+            }
+            Err(error) => {
+                let text = format!("records not saved: {error}");
+                self.report.event("records_not_saved").with("reason", error.to_string()).say(&self.node, text)
+            }
+        }
     }
 
     /// Waits for an event, the oldest receipts, a signal, or `deadline`.
@@ -285,6 +321,42 @@ impl Run {
                 let line = report.event("recovered").peer(peer).with("conn", conn.get());
                 line.say(&self.node, format_args!("connection {conn} is well again"))
             }
+            Event::Replacing { peer, conn, slot, reason } => {
+                let reason = format!("{reason:?}").to_lowercase();
+                let text = format!("connection {conn} in place {slot} gets a successor: {reason}");
+                let line = report.event("replacing").peer(peer).with("conn", conn.get());
+                line.with("slot", slot).with("reason", reason).say(&self.node, text)
+            }
+            Event::Replaced { peer, old, new } => {
+                let line = report.event("replaced").peer(peer).with("old", old.get()).with("new", new.get());
+                line.say(&self.node, format_args!("connection {old} replaced by {new}"))
+            }
+            Event::Poor { peer, conn } => {
+                let score = self.score_of(peer, conn);
+                let text = format!("connection {conn} is poor, {}", score.as_deref().unwrap_or("and gone"));
+                let line = report.event("poor").peer(peer).with("conn", conn.get()).with("score", score);
+                line.say(&self.node, text)
+            }
+            Event::Well { peer, conn } => {
+                let line = report.event("well").peer(peer).with("conn", conn.get());
+                line.say(&self.node, format_args!("connection {conn} scores well again"))
+            }
+            Event::PingIntervalLearned { peer, ping_interval } => {
+                let line = report.event("ping_interval_learned").peer(peer);
+                line.millis("ping_interval_ms", ping_interval.as_secs_f64() * 1e3).say(
+                    &self.node,
+                    format_args!("died of silence: pings every {ping_interval:.1?} from now on"),
+                )
+            }
+            Event::PeerRetired { peer, successor, reason } => {
+                let why = match reason {
+                    RetireReason::Poor => "poor".to_owned(),
+                    other => format!("{other:?}").to_lowercase(),
+                };
+                let text = format!("let go ({why}), {} came instead", successor.short());
+                let line = report.event("peer_retired").peer(peer).with("successor", successor.to_string());
+                line.with("reason", why).say(&self.node, text)
+            }
             Event::PeerRestarted { peer, incarnation, resent } => {
                 self.peers.entry(peer).or_default().link.restarts += 1;
                 let line = report.event("restarted").peer(peer).with("resent", resent);
@@ -298,8 +370,9 @@ impl Run {
                 line.say(&self.node, format_args!("{messages} messages lost: {who} gave up its memory"))
             }
             Event::DialFailed { address, reason, next } => {
-                let again =
-                    next.map_or("not again".into(), |next| format!("again in {:.1} s", next.as_secs_f64()));
+                let again = next.map_or("again when something changes".into(), |next| {
+                    format!("again in {:.1} s", next.as_secs_f64())
+                });
                 let text = format!("dial {address}: {reason}; {again}");
                 let line = report.event("dial_failed").with("address", address);
                 let line = line.with("reason", reason.to_string());
@@ -313,6 +386,23 @@ impl Run {
             }
             other => report.event("other").say(&self.node, format_args!("{other:?}")),
         }
+    }
+
+    /// What is wrong with a connection, as long as it is there.
+    fn score_of(&self, peer: PeerId, conn: ConnId) -> Option<String> {
+        let peer = self.node.peer(peer)?;
+        let conn = peer.connections.iter().find(|other| other.id == conn)?;
+        let parts = &conn.score_parts;
+        Some(format!(
+            "score {:.2}: answers {:.2}, retransmission {:.2}, path {:.2}, round trip {:.2}, writer {:.2}, window {:.2}",
+            conn.score,
+            parts.answers,
+            parts.retransmission,
+            parts.path,
+            parts.round_trip,
+            parts.writer,
+            parts.window
+        ))
     }
 
     /// The first link is up: the plan begins now, or after the idle time.
