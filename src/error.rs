@@ -189,6 +189,9 @@ pub enum EndCause {
     HandshakeTimeout,
     /// The other side broke the protocol.
     Protocol(String),
+    /// A record did not authenticate: it was changed, left out or repeated on the way. Whoever is on the path can
+    /// do that.
+    Tampered(String),
     /// The other side sent more than it had credit for.
     CreditOverrun(String),
     /// The other side sent too many frames that cost more than they carry; see [`crate::link`].
@@ -226,6 +229,7 @@ impl fmt::Display for EndCause {
             EndCause::DrainTimeout => f.write_str("the drain timed out"),
             EndCause::HandshakeTimeout => f.write_str("the handshake timed out"),
             EndCause::Protocol(what) => write!(f, "protocol error: {what}"),
+            EndCause::Tampered(what) => write!(f, "tampered with: {what}"),
             EndCause::Refused(why) => write!(f, "refused: {why}"),
             EndCause::SelfConnection => f.write_str("this node itself"),
             EndCause::Retry => f.write_str("the session changed during the handshake"),

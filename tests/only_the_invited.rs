@@ -117,7 +117,8 @@ fn ended_for(peer: &Peer, text: &str) -> usize {
     peer.look(|log| {
         log.count(|event| match event {
             Event::Disconnected { reason, .. } | Event::DialFailed { reason, .. } => {
-                matches!(&reason.cause, EndCause::Protocol(_)) && reason.to_string().contains(text)
+                matches!(&reason.cause, EndCause::Protocol(_) | EndCause::Tampered(_))
+                    && reason.to_string().contains(text)
             }
             _ => false,
         })
@@ -284,7 +285,7 @@ fn a_proven_peer_that_forges_repeats_or_leaves_out_a_record_is_ended() {
             _ => None,
         });
         assert!(
-            matches!(&reason.cause, EndCause::Protocol(text) if text.contains("record")),
+            matches!(&reason.cause, EndCause::Tampered(text) if text.contains("record")),
             "{at}: {reason}"
         );
     }

@@ -64,6 +64,7 @@ impl Offence {
     /// |---|---|---|
     /// | Protocol | Protocol, before the connection joined BadHandshake | the bytes came as they were sent: TCP checks them, encryption proves it |
     /// | CreditOverrun, Flood | the same | |
+    /// | Tampered | none | anybody on the path could get anybody banned |
     /// | Closed, Io, WriteTimeout, Dead | none | the network, or a process that died |
     /// | HandshakeTimeout, DrainTimeout | none | a slow path looks the same; its slot is bounded |
     /// | Goaway, PeerRestarted, Retry | none | the protocol provides for it |
@@ -98,6 +99,7 @@ impl Offence {
             | EndCause::Evicted
             | EndCause::Banned
             | EndCause::Shutdown
+            | EndCause::Tampered(_)
             | EndCause::Panic => None,
         }
     }
@@ -146,6 +148,7 @@ mod tests {
             EndCause::NotAdmitted(Refusal::Denied),
             EndCause::Evicted,
             EndCause::Banned,
+            EndCause::Tampered("x".into()),
             EndCause::Panic,
             EndCause::Shutdown,
         ];

@@ -31,9 +31,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
                 // Frames were completed: what is unfinished now began with the last read at the earliest.
                 conn.frame_since.store(0, Relaxed);
                 if let Err(violation) = port.handle_frames(conn.id, &mut frames, clock::now()) {
-                    log::warn!("{} {}: {violation}", conn.id, conn.addr);
-                    let cause = violation.into_cause();
-                    return conn.end(EndReason::new(Initiator::Library, cause));
+                    return accuse(conn, violation.into_cause());
                 }
             }
         }
@@ -67,12 +65,12 @@ fn note(conn: &ConnHandle, port: &impl Port, error: ReadError) {
         },
         ReadError::Torn => conn.end(EndReason::new(Initiator::Peer, EndCause::Closed)),
         ReadError::Io(error) => conn.end(EndReason::io("read", &error)),
-        ReadError::Record(error) => protocol_error(conn, error),
-        ReadError::Wire(error) => protocol_error(conn, error.to_string()),
+        ReadError::Record(error) => accuse(conn, EndCause::Tampered(error)),
+        ReadError::Wire(error) => accuse(conn, EndCause::Protocol(error.to_string())),
     }
 }
 
-fn protocol_error(conn: &ConnHandle, error: String) {
-    log::warn!("{} {}: {error}", conn.id, conn.addr);
-    conn.end(EndReason::new(Initiator::Library, EndCause::Protocol(error)));
+fn accuse(conn: &ConnHandle, cause: EndCause) {
+    log::warn!("{} {}: {cause}", conn.id, conn.addr);
+    conn.end(EndReason::new(Initiator::Library, cause));
 }
