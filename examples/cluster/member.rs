@@ -19,7 +19,7 @@ pub(crate) struct Member {
     pub(crate) links: Vec<bool>,
     /// What it said of its links last, and when.
     pub(crate) figures: Vec<Option<(u64, LinkFigures)>>,
-    /// Connections that were replaced by one that this node dialled, for each peer.
+    /// Connections that this node had dialled and that were replaced, for each peer.
     pub(crate) replaced: Vec<u64>,
     /// It was told to end.
     pub(crate) quitting: bool,

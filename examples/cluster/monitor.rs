@@ -119,15 +119,20 @@ impl<'a> Monitor<'a> {
                 Some((id, LinkNews { dialled: *dialled, ..news }))
             }
             Event::Disconnected { peer, conn, reason } => {
-                let (id, news) = plain(peer, News::Disconnected, reason.to_string())?;
+                let (id, mut news) = plain(peer, News::Disconnected, reason.to_string())?;
+                let relieved = self.relieved.remove(conn);
+                match reason.cause {
+                    // Only the end at which the successor proved itself first is told of it as such.
+                    EndCause::Goaway(GoawayReason::Replaced) if !relieved => {
+                        news = self.replaced(*conn, None, LinkNews { news: News::Replaced, ..news });
+                    }
+                    EndCause::Goaway(GoawayReason::Duplicate) => news.superfluous = !relieved,
+                    _ => {}
+                }
                 let dialled = self.dialled.remove(conn).is_some();
                 self.replacing.remove(conn);
-                let unwanted = matches!(
-                    reason.cause,
-                    EndCause::Goaway(GoawayReason::Duplicate | GoawayReason::Replaced)
-                );
-                let superfluous = !self.relieved.remove(conn) && unwanted;
-                Some((id, LinkNews { dialled, superfluous, ..news }))
+                self.relieved.remove(conn);
+                Some((id, LinkNews { dialled, ..news }))
             }
             Event::Suspect { peer, conn } => self.of_conn(plain(peer, News::Suspect, String::new())?, *conn),
             Event::Recovered { peer, conn } => {
@@ -144,7 +149,7 @@ impl<'a> Monitor<'a> {
             }
             Event::Replaced { peer, old, new } => {
                 let (id, news) = plain(peer, News::Replaced, String::new())?;
-                Some((id, self.replaced(*old, *new, news)))
+                Some((id, self.replaced(*old, Some(*new), news)))
             }
             Event::PingIntervalLearned { peer, ping_interval } => {
                 let (id, news) =
@@ -171,15 +176,17 @@ impl<'a> Monitor<'a> {
         Some((id, LinkNews { slot, dialled: dialled.is_some(), why, ..news }))
     }
 
-    fn replaced(&mut self, old: ConnId, new: ConnId, news: LinkNews) -> LinkNews {
+    /// `new`: if it is known.
+    fn replaced(&mut self, old: ConnId, new: Option<ConnId>, news: LinkNews) -> LinkNews {
         let path_of = |conn| self.dialled.get(&conn).copied().flatten();
-        let paths = match (path_of(old), path_of(new)) {
+        let paths = match (path_of(old), new.and_then(path_of)) {
             (Some(old), Some(new)) => format!(", path {old} to {new}"),
-            (None, Some(new)) => format!(", by path {new}"),
+            (Some(old), None) => format!(", was by path {old}"),
             _ => String::new(),
         };
-        let begun = self.replacing.remove(&old);
+        let by = new.map_or_else(|| ", says the peer".into(), |new| format!(" by {new}"));
         self.relieved.insert(old);
+        let begun = self.replacing.remove(&old);
         let (slot, took) = match &begun {
             Some(begun) => {
                 let took = begun.since.elapsed().as_millis();
@@ -189,9 +196,9 @@ impl<'a> Monitor<'a> {
         };
         LinkNews {
             slot: begun.as_ref().map(|begun| begun.slot),
-            dialled: self.dialled.contains_key(&new),
+            dialled: self.dialled.contains_key(&old),
             reason: begun.map(|begun| begun.reason),
-            why: format!("{old} by {new}{slot}{paths}{took}"),
+            why: format!("{old}{slot}{by}{paths}{took}"),
             ..news
         }
     }

@@ -210,8 +210,10 @@ impl View {
         if *what == News::Replaced && !dialled {
             return;
         }
-        if let Some(reason) = reason {
-            title = format!("{title} ({})", format!("{reason:?}").to_lowercase());
+        match reason {
+            Some(reason) => title = format!("{title} ({})", format!("{reason:?}").to_lowercase()),
+            None if *what == News::Replaced => title.push_str(" (at the wish of the peer)"),
+            None => {}
         }
         self.decisions.entry((*what, title)).or_default().push(format!("{node}>{peer} {why}"));
     }

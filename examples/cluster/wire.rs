@@ -107,7 +107,7 @@ pub(crate) struct LinkNews {
     pub(crate) news: News,
     /// The connection's place in the pool.
     pub(crate) slot: Option<u8>,
-    /// This node dialled the connection; of a replacement: the successor. So each counts at one end.
+    /// This node dialled the connection; of a replacement: the one that goes. So each counts at one end.
     pub(crate) dialled: bool,
     /// It ended because there was another one: both ends had dialled at once.
     pub(crate) superfluous: bool,
