@@ -39,8 +39,8 @@
 //!                                byte received                    (any other drains alike)
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
-//! How they form a pool, which of them carries which lane, and how one replaces another: [`pool`]. What
-//! is known of how they do: [`vitals`].
+//! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
+//! is known of how they do: `vitals`.
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.

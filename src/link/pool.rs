@@ -170,6 +170,15 @@ impl<T: Awaited, R> Link<T, R> {
         // When both say it at once, ours is on its way already and the end is the same.
         conn.start_draining(Draining::ByPeer(reason), deadline);
         fx.notices.push(Notice::Goaway(id, reason));
+        // To the other side its successor has proved itself.
+        if reason == GoawayReason::Replaced
+            && let Some(successor) = self.conns.iter_mut().find(|conn| conn.succeeds.contains(&id))
+        {
+            successor.succeeds.retain(|old| *old != id);
+            let new = successor.id;
+            fx.notices.push(Notice::Replaced { old: id, new });
+            self.handle_proven(new, now, fx);
+        }
         self.reassign(now, fx);
         self.wake(id, fx);
     }

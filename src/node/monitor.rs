@@ -65,6 +65,10 @@ pub(crate) fn run(core: &Arc<Core>) {
             scores_at = now + core.config.path.dead_after / SCORES;
         }
         next = sooner(next, core.expire_bans(now));
+        // So that the application hears of the cause before the dial.
+        for report in core.hub.take_reports() {
+            handle_report(core, report, now);
+        }
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
