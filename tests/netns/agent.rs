@@ -57,6 +57,7 @@ pub(crate) fn run() {
     println!("\n@up");
     let its_node = node.clone();
     thread::spawn(move || take(&its_node));
+    thread::spawn(notice_stalls);
     let stop = Arc::new(AtomicBool::new(false));
     let mut senders: Vec<JoinHandle<()>> = Vec::new();
     for line in std::io::stdin().lock().lines() {
@@ -101,6 +102,19 @@ fn take(node: &Node) {
                 Err(error) => println!("@error {error}"),
             },
             event => println!("@event {now} {event:?}"),
+        }
+    }
+}
+
+/// Tells the story when this process does not get to run: then it is the machine that makes votes late.
+fn notice_stalls() {
+    const NAP: Duration = Duration::from_millis(20);
+    loop {
+        let before = Instant::now();
+        thread::sleep(NAP);
+        let late = before.elapsed().saturating_sub(NAP);
+        if late > Duration::from_millis(200) {
+            println!("@event {} Stalled {{ this process did not run for {late:?} }}", micros());
         }
     }
 }

@@ -35,7 +35,9 @@ fn ramp(net: Net, step: Duration, stay: Duration) -> Result<Row, String> {
     assert!(usual > 10_000, "{usual} bytes a second by the path of the votes");
     pair.fault();
     let began = micros();
+    let mut steps = Vec::new();
     for percent in (1..=20).map(|step| step * 3 / 2) {
+        steps.push((micros(), percent));
         pair.net.rules(&[Way::First.loses(percent)]);
         pair.pass(step);
     }
@@ -46,9 +48,10 @@ fn ramp(net: Net, step: Duration, stay: Duration) -> Result<Row, String> {
         panic!("nothing was said\n{}", pair.story());
     };
     let (to_b, to_a) = pair.worst_since(began, URGENT);
-    let percent = (at - began) as f64 / step.as_micros() as f64 * 1.5;
+    let percent =
+        steps.iter().filter(|(since, _)| *since < at).map(|(_, percent)| *percent).max().unwrap_or(0);
     let what = what.split(' ').next().unwrap_or_default();
-    eprintln!("{what} at {percent:.0} % of loss; until it died votes took up to {to_b:?} and {to_a:?}");
+    eprintln!("{what} at {percent} % of loss; until it died votes took up to {to_b:?} and {to_a:?}");
     // Votes that were lost wait for TCP's timers, and those for each other.
     assert!(to_b.max(to_a) < SECOND * 3, "{to_b:?} to b, {to_a:?} to a\n{}", pair.story());
     pair.fault();
