@@ -96,13 +96,15 @@ impl<T: Awaited, R> Link<T, R> {
                 memory
             }
         };
+        // A session in which nothing happened binds nobody: it gives way to any other.
+        let bound = !restarted && !self.is_virgin();
+        let paired = self.session.peer.filter(|_| bound).and_then(|peer| peer.memory);
         let lanes = self.settings.lanes.iter().zip(&mut self.lanes).map(|(config, lane)| HelloLane {
             lane: config.id,
             max_message: config.max_message as u32,
             max_untaken: config.max_untaken,
             state: if restarted { LaneAck::default() } else { lane.inb.grant() },
         });
-        let paired = self.session.peer.filter(|_| !restarted).and_then(|peer| peer.memory);
         Hello {
             memory,
             paired,

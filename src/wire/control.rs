@@ -41,7 +41,8 @@ fn bounded(field: &'static str, len: usize, max: usize) -> Result<(), WireError>
 pub(crate) struct Hello {
     /// The sender's memory of this conversation: drawn at random when that memory began.
     pub(crate) memory: u64,
-    /// The memory of the other side that what is said below is about; `None` if the sender knows of none.
+    /// The memory of the other side that what is said below is about; `None` if the sender knows of
+    /// none, or if nothing was sent or received in that session yet.
     pub(crate) paired: Option<u64>,
     /// The dialer's name for this connection, drawn at random; 0 from the listener.
     pub(crate) token: u64,

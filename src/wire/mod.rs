@@ -103,7 +103,7 @@
 //! |---|---|---|---|
 //! | 0..8 | memory | `u64` | the sender's memory of this conversation: drawn at random when that began |
 //! | 8 | p | `u8` | 1 if a memory follows, 0 if not |
-//! | then 0 or 8 | paired | `u64` | the other side's memory that the states below are about; none if the sender knows of none |
+//! | then 0 or 8 | paired | `u64` | the other side's memory that the states below are about; none if the sender knows of none, or if nothing was sent or received in that session yet |
 //! | then 8 | token | `u64` | the dialer's name for this connection, drawn at random; the listener says 0 |
 //! | then 1 | slot | `u8` | which of the link's connections this is, 0 to 2; the dialer's word counts |
 //! | then 1 | r | `u8` | 1 if a token follows, 0 if not |
