@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|
 //! | a chunk | 64 bytes | its new bytes; a 16th of those that came before; 64 for each message that it ends; 64 for each acknowledgement of ours that raised the limit | 262,144 (4,096 empty chunks) | 16,384 |
 //! | a lane in an acknowledgement | 1 | 1 for each chunk sent, 1 for each message that it ends, 4 when a connection joins | 131,072 | 10,000 |
-//! | a ping | 1 | 1 when a connection joins | 2,000 | 1,000 |
+//! | a ping | 1 | 1 when a connection joins | 4,000 | 4,000 |
 //! | a cancellation | 1 | 1 for each request of the peer | 8,192 | 1,000 |
 //! | a request beyond `max_requests`, for which another had to go | 1 | | 16,384 | 10,000 |
 //! | a reply that nobody waits for | 1 | 1 for each request of ours | 65,536 | 1,000 |
@@ -24,7 +24,8 @@
 //! - It acknowledges when a chunk arrived, and when its application has taken a message: once for each at
 //!   most. Only credit that comes back from an earlier life's messages is not paid for; the
 //!   bucket takes twice as many of them as a lane's default `max_untaken`.
-//! - It has one ping under way at a time, at most one each millisecond ([`Config`] allows no shorter interval).
+//! - On each of three connections, and a successor, it has one ping under way at a time, at most one each
+//!   millisecond ([`Config`] allows no shorter interval).
 //! - It cancels a request once. It may have more requests open than this side allows, for the number is
 //!   not agreed: 10,000 a second may be too many before it is ended for it.
 //!
@@ -87,7 +88,7 @@ impl Default for Meter {
         Meter {
             chunks: Bucket::new(16_384.0, 262_144.0),
             acks: Bucket::new(10_000.0, 131_072.0).saving(1_048_576.0),
-            pings: Bucket::new(1_000.0, 2_000.0),
+            pings: Bucket::new(4_000.0, 4_000.0),
             cancels: Bucket::new(1_000.0, 8_192.0),
             overcommitted: Bucket::new(10_000.0, 16_384.0),
             replies: Bucket::new(1_000.0, 65_536.0),
@@ -182,16 +183,13 @@ impl Meter {
     #[cfg(test)]
     pub(crate) fn tighten(&mut self) {
         self.chunks = Bucket::new(0.0, 64.0 * CHUNK_WORTH as f64);
-        for bucket in [
-            &mut self.acks,
-            &mut self.pings,
-            &mut self.cancels,
-            &mut self.overcommitted,
-            &mut self.replies,
-            &mut self.hints,
-        ] {
+        for bucket in
+            [&mut self.acks, &mut self.cancels, &mut self.overcommitted, &mut self.replies, &mut self.hints]
+        {
             bucket.tighten(20.0, 128.0);
         }
+        // A simulated node that has learned to ping often does so 33 times a second, on each connection.
+        self.pings.tighten(200.0, 128.0);
     }
 }
 

@@ -208,7 +208,7 @@ fn a_flood_of_each_kind_ends() {
     assert!((131_072..131_100).contains(&count), "{count}");
     is_flood(violation);
     let (count, violation) = flood(Frame::Ping, 10_000);
-    assert!(count <= 2_001, "{count}");
+    assert!(count <= 4_001, "{count}");
     is_flood(violation);
     let (count, violation) = flood(|request| Frame::Cancel(Cancel { request }), 10_000);
     assert_eq!(count, 8_192);
@@ -239,5 +239,5 @@ fn what_ends_a_flood_fills_with_time_only() {
     while ping(&mut b, now) {}
     assert!(!ping(&mut b, now));
     let later = now + Duration::from_millis(10);
-    assert_eq!((0..100).filter(|_| ping(&mut b, later)).count(), 10);
+    assert_eq!((0..100).filter(|_| ping(&mut b, later)).count(), 40);
 }
