@@ -13,7 +13,8 @@ use crate::support::raw::{self, Raw, encryption};
 
 #[test]
 fn one_identity_twice() {
-    let scene = Scene::set(|_| ());
+    // Longer than a probe of the incumbent.
+    let scene = Scene::set(|config| config.path.handshake_timeout = Duration::from_secs(5));
     scene.row("the same life again: the older connection goes", || {
         let mut who = scene.stranger();
         let mut first = scene.join(&who);
@@ -171,12 +172,12 @@ fn a_name_that_is_only_claimed_takes_nothing_over() {
     if encryption() == Encryption::Noise {
         return; // It cannot be claimed: see `only_the_invited.rs`.
     }
-    let scene = Scene::set(|_| ());
+    let scene = Scene::set(|config| config.path.handshake_timeout = Duration::from_secs(5));
     scene.row("somebody claims the honest peer's name", || {
         let mut liar = scene.stranger();
         liar.secret = [0; 32];
         let claim = [scene.honest().id().as_bytes().as_slice(), &liar.incarnation.to_le_bytes()].concat();
-        for _ in 0..20 {
+        for _ in 0..3 {
             let mut stream = std::net::TcpStream::connect(scene.addr()).unwrap();
             use std::io::{Read, Write};
             stream.set_read_timeout(Some(SLACK)).unwrap();
