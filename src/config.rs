@@ -92,8 +92,9 @@ pub struct Config {
     /// The same for the whole node. Default 1 GiB. A payload that goes to many peers counts once for each.
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
-    /// credit is given to peers whose messages wait. Default 1 GiB. What was given before may still
-    /// arrive: the hard bound is the sum of the windows of all lanes, per connected peer (46 MiB by default).
+    /// credit is given to peers whose messages wait, and nobody is let in who is neither wanted nor was here before.
+    /// Default 1 GiB. What was given before may still arrive: the hard bound is this and the sum of the windows of all lanes,
+    /// per peer that is known by then (46 MiB by default).
     pub max_inbox: usize,
     /// How many events (links up and down, and so on) wait for the application; beyond it the
     /// oldest are dropped and counted. Default 4,096. Messages are never dropped so.

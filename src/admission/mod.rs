@@ -69,7 +69,8 @@ pub enum Refusal {
     Subnet,
     /// It has too many connections itself.
     Peer,
-    /// The node is full.
+    /// The node is full: of connections, or, for who was never here, of messages that its application has not taken
+    /// ([`Config::max_inbox`](crate::Config::max_inbox)).
     Full,
     /// The application did not want it.
     Application,

@@ -33,6 +33,10 @@ pub(crate) struct Arrived {
     pub(crate) incarnation: Incarnation,
 }
 
+/// What a message of an older session counts in the window beyond its bytes: about what it costs in the inbox. Without it
+/// a peer that forgets in a loop could leave empty messages behind without end.
+const BOOKKEEPING: u64 = 128;
+
 /// A message that the application has not taken, in the order of the stream.
 #[derive(Debug)]
 struct Untaken {
@@ -61,9 +65,10 @@ pub(crate) struct Inbound {
     /// The number of the first message in `untaken`, counted from the start of the session.
     first_untaken: u64,
     inbox: VecDeque<Arrived>,
-    /// Bytes of older sessions that the application still holds or has not fetched. They count
+    /// Bytes of older sessions that the application still holds or has not fetched, and of how many messages. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
     stale: u64,
+    stale_messages: u64,
 
     /// What the peer was told last, as far as it is sure to know.
     told: LaneAck,
@@ -99,6 +104,7 @@ impl Inbound {
             first_untaken: 0,
             inbox: VecDeque::new(),
             stale: 0,
+            stale_messages: 0,
             told: LaneAck::default(),
             granted: 0,
             awaited: 0,
@@ -109,8 +115,10 @@ impl Inbound {
     /// A new session begins at 0. Whole messages of the old one stay in the inbox; a partial one goes.
     pub(crate) fn restart(&mut self) {
         // What the application still has to give back: messages in the inbox or in its hands.
-        self.stale +=
-            self.untaken.iter().filter(|message| !message.done).map(|message| message.bytes).sum::<u64>();
+        for message in self.untaken.iter().filter(|message| !message.done) {
+            self.stale += message.bytes;
+            self.stale_messages += 1;
+        }
         self.epoch += 1;
         self.parser = Parser::new(self.max_message);
         (self.received, self.taken, self.first_untaken, self.awaited) = (0, 0, 0, 0);
@@ -189,6 +197,7 @@ impl Inbound {
     pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
         if ticket.epoch != self.epoch {
             self.stale = self.stale.saturating_sub(ticket.bytes);
+            self.stale_messages = self.stale_messages.saturating_sub(1);
             return self.urgency(self.taken);
         }
         let before = self.taken;
@@ -237,7 +246,8 @@ impl Inbound {
     pub(crate) fn state(&self) -> LaneAck {
         // An unfinished message alone always gets the whole window: withheld credit must not keep it
         // from ever being finished.
-        let full = self.taken + self.window.saturating_sub(self.stale);
+        let stale = self.stale + self.stale_messages * BOOKKEEPING;
+        let full = self.taken + self.window.saturating_sub(stale);
         let limit = if self.withheld && !self.untaken.is_empty() { self.granted } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
     }

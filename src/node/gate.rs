@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -123,6 +123,11 @@ impl Core {
             return Ok(());
         }
         let wanted = self.wants(peer);
+        // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
+        // would fill the memory of an application that is slow. Who has a link already is held to its windows.
+        if !wanted && self.hub.over.load(SeqCst) && self.any_link(peer).is_none() {
+            return Err(gate.refuse(Refusal::Full));
+        }
         let listed = gate.admission.lock().listed(&peer, wanted);
         match (listed, &gate.door.0) {
             (Some(false), _) => return Err(gate.refuse(Refusal::Denied)),

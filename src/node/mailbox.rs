@@ -3,6 +3,10 @@
 //! The messages themselves stay in the inboxes of their lanes; the mailbox only knows which links have
 //! some. So a message counts as taken at the moment when the application gets it, and many messages
 //! cost one wake-up.
+//!
+//! Most urgent first; but a lane that was passed over for [`PATIENCE`] messages gets its turn, as it does at the sender.
+//! Otherwise one stranger that sends urgent messages faster than the application takes them would keep it from everybody's
+//! other ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +22,9 @@ use crate::lane::{LaneConfig, Priority};
 
 use super::link::LinkHandle;
 use super::message::Message;
+
+/// After so many messages of more urgent lanes a lane that waits gets one.
+const PATIENCE: usize = 16;
 
 /// A token in a channel: something is there. Many tokens are one.
 #[derive(Debug)]
@@ -66,9 +73,49 @@ struct State {
     events: VecDeque<Event>,
     /// For each lane the links that have messages, each once.
     ready: Vec<VecDeque<Arc<LinkHandle>>>,
+    /// For each lane how many messages of others were given out while it waited.
+    passed_over: Vec<usize>,
     /// Lanes (bit = index) that have a receiver of their own.
     claimed: u64,
     closed: bool,
+}
+
+impl State {
+    /// The lane whose turn it is, a link that has messages on it, and how many of them may be given out.
+    fn next(&mut self, order: &[usize], reader: Reader) -> Option<(usize, Arc<LinkHandle>, usize)> {
+        let (lane, most) = match reader {
+            Reader::Lane(own) => (own, usize::MAX),
+            Reader::Everything => self.first_of(order)?,
+        };
+        if let Some(passed_over) = self.passed_over.get_mut(lane) {
+            *passed_over = 0;
+        }
+        Some((lane, self.ready.get_mut(lane)?.pop_front()?, most))
+    }
+
+    fn first_of(&self, order: &[usize]) -> Option<(usize, usize)> {
+        let passed_over = |lane: usize| self.passed_over.get(lane).copied().unwrap_or(0);
+        let mut waiting =
+            order.iter().copied().filter(|lane| self.claimed & (1 << lane) == 0 && self.waits(*lane));
+        let first = waiting.next()?;
+        let Some(next) = waiting.next() else { return Some((first, usize::MAX)) };
+        let worst = waiting
+            .fold(next, |worst, lane| if passed_over(lane) > passed_over(worst) { lane } else { worst });
+        if passed_over(worst) >= PATIENCE { Some((worst, 1)) } else { Some((first, PATIENCE)) }
+    }
+
+    fn waits(&self, lane: usize) -> bool {
+        self.ready.get(lane).is_some_and(|ready| !ready.is_empty())
+    }
+
+    /// So many messages of this lane were given out, and others waited.
+    fn given(&mut self, lane: usize, count: usize) {
+        for (index, (passed_over, ready)) in self.passed_over.iter_mut().zip(&self.ready).enumerate() {
+            if index != lane && !ready.is_empty() {
+                *passed_over += count;
+            }
+        }
+    }
 }
 
 /// Whose turn it is: the receiver of everything, or that of one lane.
@@ -89,6 +136,7 @@ impl Mailbox {
             state: Mutex::new(State {
                 events: VecDeque::new(),
                 ready: lanes.iter().map(|_| VecDeque::new()).collect(),
+                passed_over: vec![0; lanes.len()],
                 claimed: 0,
                 closed: false,
             }),
@@ -179,18 +227,17 @@ impl Mailbox {
                 taken.push(event);
                 continue;
             }
-            let next = self.order.iter().find_map(|lane| {
-                let mine = match reader {
-                    Reader::Everything => state.claimed & (1 << lane) == 0,
-                    Reader::Lane(own) => own == *lane,
-                };
-                let ready = state.ready.get_mut(*lane).filter(|_| mine)?;
-                ready.pop_front().map(|link| (*lane, link))
-            });
+            let next = state.next(&self.order, reader);
             let closed = state.closed;
             drop(state);
             match next {
-                Some((lane, link)) => self.take_from(&link, lane, max - taken.len(), &mut taken),
+                Some((lane, link, most)) => {
+                    let before = taken.len();
+                    self.take_from(&link, lane, most.min(max - before), &mut taken);
+                    if most < usize::MAX {
+                        self.state.lock().given(lane, taken.len() - before);
+                    }
+                }
                 None if closed && taken.is_empty() => return Err(Closed),
                 None => break,
             }

@@ -1,0 +1,107 @@
+//! Who may attack a node, what he can and cannot do, and what is left to the application. There is no code here.
+//!
+//! # What is to be protected
+//! - What is said between two nodes: that nobody else reads it, changes it, or says it again.
+//! - Who is there: that a [`PeerId`](crate::PeerId) is proven before anything else of it counts.
+//! - What is promised for each message, towards every honest peer, whatever other peers do.
+//! - This process: its memory, threads, descriptors and processor.
+//!
+//! # Who attacks, and what he can do
+//!
+//! | who | can | cannot |
+//! |---|---|---|
+//! | reads the path | see addresses, times and sizes, that this protocol is spoken, and the network's name | read messages, names or identities; read old connections when he steals a key later (the keys of a connection are drawn anew and thrown away) |
+//! | changes the path | delay, drop and cut, as any bad network: connections are replaced, messages wait; keep two nodes apart that have no other path | change, repeat, reorder or leave out a part of what arrives; pretend to be either side; make a cut look like a goodbye ([`EndReason`](crate::EndReason) tells them apart); get somebody banned |
+//! | is a stranger, off the path, with or without a key of his own (it costs nothing) | try the door at the rate that [`AdmissionConfig`](crate::AdmissionConfig) allows; learn the node's identity if he knows the network's name; if nobody forbids it come in, and take as many places as his addresses give him | take places that are reserved for wanted peers; get an answer longer than his question before he has named the network; speak as somebody else; send more than his credit, or more worthless frames than are allowed |
+//! | is let in, and lies | end his own connections; withhold acknowledgement and credit from us, so that what waits for him waits, or expires, within his queue; claim to have taken what he threw away | have anything forgotten that he never got; move another link; hold more of our memory than his windows and queue; keep the application from anybody else's messages for ever |
+//! | is a wanted peer, and lies | the same; and he is not banned for it, unless [`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted) says so | the same |
+//! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)) | read what that node has said before; take over while the real one is connected and answers |
+//!
+//! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do everything, and anybody can claim any name. What is
+//! left: a name whose owner is connected and answers is not taken over, and the bounds on memory and work hold.
+//!
+//! # What each hostile input leads to
+//! *Ends* means: that connection, with its threads, and nothing else. Each row is a test (`tests/hostile`, if no other
+//! is named) over a real socket, beside an honest pair that votes all the time. The causes are those of
+//! [`EndCause`](crate::EndCause); what follows for the culprit is in [`Offence`](crate::Offence).
+//!
+//! | input | what it leads to |
+//! |---|---|
+//! | **before the handshake is complete** | |
+//! | connects and is silent, a byte now and then, half a handshake | ends, `HandshakeTimeout`: 10 s from the first byte to the last |
+//! | thousands of half-handshakes from one address | 64 at once from there; others come in; when all places are taken the oldest of the largest subnet goes |
+//! | many honest peers behind one address | admitted, 64 by default |
+//! | wrong magic, version, mode or network; another protocol | ends, `Refused`; at most 12 bytes are answered |
+//! | a Noise message said again | ends, `Protocol`; the session that it was taken from goes on |
+//! | a key without a secret (low order) | ends, `Protocol` |
+//! | another identity than the one expected | `Refused`; the dial has failed, and the other side was not told who called |
+//! | this node itself, by an alias | `SelfConnection`; the address is not dialled again |
+//! | HELLO that is none, comes twice, names slot 3, has lists or names beyond their bounds | ends, `Protocol`, before memory is reserved |
+//! | **records and frames** | |
+//! | a record flipped, cut, repeated, left out, reordered, of length 0 or without content | ends, `Protocol`; nothing of it is delivered |
+//! | a length beyond the kind's bound, up to 16 MiB | ends, `Protocol`, before anything is reserved |
+//! | the greatest length, then silence or a trickle | memory grows with what arrived; ends, `Dead`, when the frame took 20 s |
+//! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
+//! | a lane that was not agreed, a gap, an impossible offset, message or flag | ends, `Protocol`; it can come back and go on where it was |
+//! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`link`](crate::link)), then `Flood`; one pong waits at most |
+//! | a message that never ends | at most `max_message` bytes are held, until it ends or the connection does |
+//! | **credit and acknowledgements** | |
+//! | bytes or messages past the credit | ends, `CreditOverrun` |
+//! | acknowledges what was never sent, or contradicts itself | ends, `Protocol`; nothing is forgotten on its word |
+//! | an acknowledgement that is older in all numbers, credit that shrinks | ignored: it may have been overtaken by another connection's |
+//! | credit without end | is taken; the queue bounds what waits |
+//! | credit withheld, or given in crumbs | that lane waits, messages expire if they were told to, the queue is full; the other lanes go on |
+//! | answers pings, never reads | ends, `WriteTimeout`, 5 s |
+//! | data comes in, pongs are late | nothing: any byte is a sign of life |
+//! | largest messages both ways through tiny buffers | both arrive |
+//! | floods the urgent lane | its window bounds it; other peers' votes take turns with it, and after 16 messages a less urgent one is given out |
+//! | **who is who, and which connection stays** | |
+//! | the same life again | the older connection of that slot is drained |
+//! | another life, and the first one answers | the newcomer ends, `Refused` |
+//! | another life, and the first one is half-open | it is probed; the newcomer is in within a second or eight round trips |
+//! | hundreds of connections, every slot, tokens of others | six of one identity; tokens count only within its own link |
+//! | resumes with more than was sent | ends, `Protocol` |
+//! | resumes with less than it had acknowledged | is held to its word; what it threw away is its own loss |
+//! | forgets, or restarts in a loop | begins anew; [`Event::Lost`](crate::Event::Lost) tells what may be lost; what earlier lives left counts in its window |
+//! | both dial at once | both choose the same (`pooled.rs`) |
+//! | cut after any byte, restart in the middle of a replay | each message once (`nothing_lost.rs`) |
+//! | **leaving** | |
+//! | GOAWAY, then more | ends, `Protocol` |
+//! | GOAWAY, and stays | ends, `DrainTimeout`, 5 s |
+//! | comes, greets and leaves in a loop | banned for a time; if it resets instead, only the rate of its address bounds it |
+//! | **too much of everything** | |
+//! | thousands of connections at once | the cap holds; wanted peers have places of their own |
+//! | full speed into a slow application | windows, and [`Config::max_inbox`](crate::Config::max_inbox); beyond it nobody new is let in |
+//! | descriptors run out | accepting pauses, links live on (`descriptors.rs`) |
+//! | shutdown in the middle of all that | joins every thread within its grace (`clean_exit.rs`) |
+//! | the wall clock steps | nothing: nobody reads it |
+//!
+//! # What is left to the application
+//! - **Whom to trust.** Who is let in: [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers) or [`Builder::admit`](crate::Builder::admit).
+//!   Peers that matter are best given as `id@host:port`: an address alone is as good as DNS and the path to it.
+//! - **What messages mean.** They are whole and come from who they say; they may be wrong. Report it: [`Node::report`](crate::Node::report).
+//! - **Once for all.** A message can be seen by two lives of a receiver, and the same text can be sent twice: votes need numbers.
+//! - **Its own pace.** What is not taken stays in memory. A lane of its own thread ([`LaneReceiver`](crate::LaneReceiver)) keeps urgent
+//!   messages from waiting behind the handling of others.
+//! - **Events are hints.** Who connects and leaves all the time can drive out older ones ([`Config::max_events`](crate::Config::max_events)): what
+//!   must be known is asked of [`Node::peers`](crate::Node::peers). A peer's name ([`PeerSnapshot::name`](crate::PeerSnapshot::name)) is anything that it likes.
+//! - **Its key.** Who can read the file is the node. Bans and records are kept where the application keeps them.
+//!
+//! # Limits, honestly
+//! - **Traffic analysis.** Nothing is padded or delayed. Who watches sees how much is said, and when: a vote is told from a block.
+//! - **The protocol can be recognised,** and blocked: the preface is in the open, with the network's name.
+//! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger with many names meets. Who has
+//!   many subnets takes all places that are not reserved, and within one lane each of his links gets the same turns as an honest
+//!   one. Networks that cannot bear that have an allow list.
+//! - **Candidates can be poisoned.** The library remembers and chooses among what [`Node::learn`](crate::Node::learn) is given, from several subnets,
+//!   with those first that did well. Whoever fills that list decides whom a node can find; wanted peers are not touched by it.
+//! - **An address may be shared.** Who behaves badly before he has proven his name, or in plaintext, gets his address banned for
+//!   5 minutes, with all who dial from there. This node still dials them.
+//! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a lane that moves sends them
+//!   honestly. They cost the sender as much as us. The same holds for credit in crumbs and records of one byte: they cost him more.
+//! - **Handshakes cost processor time,** about as much for both sides. Their number and rate are bounded; an attacker with many addresses can keep
+//!   a core busy.
+//! - **Memory is bounded, not small.** By default a stranger may hold 46 MiB here if nobody takes his messages; a message of no
+//!   bytes costs about 120. Smaller windows, or a smaller `max_inbox`, are for the application to choose.
+//! - **Not against quantum computers.** X25519 falls to a large one, also for what is recorded today.
+//! - **Denial by the network** cannot be prevented, only noticed, told, and waited out.

@@ -1,0 +1,288 @@
+//! Before the connection has joined.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::time::Duration;
+
+use unbroken::{Encryption, EndCause, Event, PeerConfig};
+
+use crate::scene::{CREDIT, Scene, encode, nonce, refusal, say};
+use crate::support::cluster::{eventually, first_addr};
+use crate::support::raw::{self, Raw, RawIdentity, connect_from, encryption};
+
+/// Sends this, reads to the end. Gives how many bytes came back, and why it ended.
+fn answer(scene: &Scene, bytes: &[u8]) -> (usize, String) {
+    let mut stream = TcpStream::connect(scene.addr()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // The node may have closed before it has read all.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut back = Vec::new();
+    let _ = stream.read_to_end(&mut back);
+    (back.len(), refusal(stream.local_addr().unwrap()))
+}
+
+fn first_bytes(who: &RawIdentity) -> Vec<u8> {
+    match who.encryption {
+        Encryption::Plaintext => {
+            [who.preface().as_slice(), who.id().as_bytes(), &who.incarnation.to_le_bytes()].concat()
+        }
+        Encryption::Noise => [who.preface(), raw::noise_message(&mut who.noise(true), &[])].concat(),
+    }
+}
+
+#[test]
+fn strangers_that_speak_something_else() {
+    let scene = Scene::set(|_| ());
+    let good = first_bytes(&scene.stranger());
+    let spoilt = |at: usize, with: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = with;
+        bytes
+    };
+    let other_mode = if encryption() == Encryption::Noise { 0 } else { 1 };
+    for (what, bytes) in [
+        ("wrong magic", spoilt(3, b'X')),
+        ("wrong version", spoilt(8, 9)),
+        ("the other mode: plaintext to an encrypted node", spoilt(10, other_mode)),
+        ("another network", spoilt(20, b'!')),
+        ("a web browser", b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n".repeat(4)),
+        ("64 KiB of nothing", vec![0; 65_536]),
+    ] {
+        scene.row(what, || {
+            let (back, why) = answer(&scene, &bytes);
+            assert!(back <= bytes.len() && back <= 12, "{back} bytes for {}", bytes.len());
+            assert!(why.starts_with("refused: ") && why.ends_with("(by the library)"), "{why}");
+        });
+    }
+    scene.row("cut after every byte of the first message", || {
+        for len in 0..good.len() {
+            let (back, why) = answer(&scene, &good[..len]);
+            assert_eq!((back, why.as_str()), (0, "closed without goodbye (by the peer)"), "{len}");
+        }
+    });
+    scene.row("keys without a secret, names of nobody", || {
+        for end in [0u8, 1] {
+            let mut point = [0; 32];
+            point[0] = end;
+            let zeros = [&good[..44], &point].concat();
+            let (back, why) = answer(&scene, &zeros);
+            if encryption() == Encryption::Noise {
+                assert_eq!(back, 0);
+                assert!(why.contains("a key that has no secret"), "{why}");
+            } else {
+                assert_eq!(why, "closed without goodbye (by the peer)");
+            }
+        }
+    });
+    if encryption() == Encryption::Noise {
+        scene.row("a handshake said again", || {
+            let who = scene.stranger();
+            let mut noise = who.noise(true);
+            let first = [who.preface(), raw::noise_message(&mut noise, &[])].concat();
+            let mut real = TcpStream::connect(scene.addr()).unwrap();
+            real.write_all(&first).unwrap();
+            let mut second = [0; 148];
+            real.read_exact(&mut second).unwrap();
+            noise.read_message(&second[44..], &mut [0; 128]).unwrap();
+            let third = raw::noise_message(&mut noise, &who.incarnation.to_le_bytes());
+            real.write_all(&third).unwrap();
+            let (back, why) = answer(&scene, &[first, third, vec![7; 500]].concat());
+            assert_eq!(back, 148, "no more than any stranger gets");
+            assert!(why.contains("does not authenticate"), "{why}");
+        });
+    }
+}
+
+#[test]
+fn hellos_that_lie() {
+    let scene = Scene::set(|_| ());
+    // What comes in the place of HELLO.
+    let instead = |bytes: &[u8]| {
+        let mut who = scene.stranger();
+        // The honest HELLO is cut off: it says so many lanes that `Raw` has to send it by hand.
+        let (mut stream, mut sealed) = greet_by_hand(&scene, &who);
+        who.hello.name.clear();
+        let _ = stream.write_all(&sealed(bytes));
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        refusal(stream.local_addr().unwrap())
+    };
+    let hello = |change: fn(&mut raw::Hello)| {
+        let mut hello = RawIdentity::new(1, CREDIT).hello;
+        change(&mut hello);
+        raw::frame(raw::HELLO, &encode(&hello))
+    };
+    let mut endless = hello(|hello| hello.lanes.clear());
+    // memory, no pair, token, slot, no replacement, and then the number of lanes.
+    endless[4 + 8 + 1 + 8 + 1 + 1..][..8].copy_from_slice(&[0xff; 8]);
+    for (what, bytes, why) in [
+        ("a PING before HELLO", nonce(raw::PING, 1), "the first frame is not a HELLO"),
+        ("HELLO for slot 3", hello(|hello| hello.slot = 3), "slot 3 in HELLO"),
+        ("HELLO for slot 255", hello(|hello| hello.slot = 255), "slot 255 in HELLO"),
+        ("HELLO with more lanes than memory has", endless, "bad frame body"),
+        (
+            "HELLO with 65 lanes",
+            hello(|hello| hello.lanes = vec![hello.lanes[0].clone(); 65]),
+            "the field lanes is 65 long",
+        ),
+        ("HELLO with a long name", hello(|hello| hello.name = "x".repeat(65)), "the field name is 65 long"),
+        (
+            "HELLO with a name that is no text",
+            vec![raw::HELLO, 9, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+            "bad frame body",
+        ),
+        ("HELLO of 16 MiB", vec![raw::HELLO, 0xff, 0xff, 0xff], "announces 16777215 bytes"),
+        (
+            "HELLO that has what was never sent",
+            hello(|hello| hello.lanes[0].received = 1),
+            "acknowledged up to 1, but only 0 were sent",
+        ),
+        (
+            "HELLO that has taken more than it received",
+            hello(|hello| hello.lanes[1].taken = u64::MAX),
+            "acknowledged up to",
+        ),
+    ] {
+        scene.row(what, || {
+            let found = instead(&bytes);
+            assert!(found.contains(why) && found.contains("protocol error"), "{found}");
+        });
+    }
+    scene.row("HELLO of another conversation", || {
+        let found = instead(&hello(|hello| hello.paired = Some(4711)));
+        assert!(found.contains("the session changed"), "{found}");
+    });
+    scene.row("HELLO twice", || {
+        scene.protocol_error("a second HELLO", |raw| {
+            let again = raw::frame(raw::HELLO, &encode(&RawIdentity::new(1, CREDIT).hello));
+            say(raw, &again);
+        });
+    });
+    scene.row("one lane fifty times, and lanes nobody has", || {
+        let mut who = scene.stranger();
+        let mut lanes = vec![who.hello.lanes[0].clone(); 50];
+        lanes.iter_mut().skip(1).for_each(|lane| (lane.max_message, lane.limit) = (0, u64::MAX));
+        lanes[49].lane = 200;
+        who.hello.lanes = lanes;
+        let raw = scene.join(&who);
+        // What it does not have is refused at once, what it has is sent.
+        let refused = scene.node.send(who.id(), (unbroken::BULK, "x")).map(|receipt| receipt.wait());
+        assert_eq!(refused, Ok(unbroken::Outcome::Dropped(unbroken::DropReason::LaneRefused)));
+        drop(raw);
+        scene.end_of(&who);
+    });
+}
+
+type Seal = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
+/// All of the handshake but HELLO, and what seals the records that follow.
+fn greet_by_hand(scene: &Scene, who: &RawIdentity) -> (TcpStream, Seal) {
+    let mut stream = TcpStream::connect(scene.addr()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    if who.encryption == Encryption::Plaintext {
+        stream.write_all(&first_bytes(who)).unwrap();
+        stream.read_exact(&mut [0; 84]).unwrap();
+        return (stream, Box::new(|bytes| bytes.to_vec()));
+    }
+    let mut noise = who.noise(true);
+    stream.write_all(&[who.preface(), raw::noise_message(&mut noise, &[])].concat()).unwrap();
+    let mut second = [0; 148];
+    stream.read_exact(&mut second).unwrap();
+    noise.read_message(&second[44..], &mut [0; 128]).unwrap();
+    stream.write_all(&raw::noise_message(&mut noise, &who.incarnation.to_le_bytes())).unwrap();
+    let keys = noise.into_stateless_transport_mode().unwrap();
+    let mut number = 0;
+    let seal = move |bytes: &[u8]| {
+        let mut record = vec![0; 2 + bytes.len() + 16];
+        let len = keys.write_message(number, bytes, &mut record[2..]).unwrap();
+        record[..2].copy_from_slice(&(len as u16).to_le_bytes());
+        number += 1;
+        record
+    };
+    (stream, Box::new(seal))
+}
+
+#[test]
+fn crowds_before_the_door() {
+    let scene = Scene::set(|config| {
+        config.max_handshakes = 64;
+        config.admission.max_handshakes_per_address = 16;
+        config.admission.max_handshakes_per_subnet = 32;
+        config.admission.connects_at_once = 2_100;
+        config.path.handshake_timeout = Duration::from_secs(4);
+    });
+    let addr = first_addr(&scene.node);
+    let from = |subnet: u8, host: u8| IpAddr::from([127, 0, subnet, host]);
+    scene.row("2,000 half-handshakes from one address", || {
+        let who = scene.stranger();
+        let preface = who.preface();
+        let refused = scene.node.snapshot().refused;
+        let mut most = 0;
+        let streams: Vec<_> = (0..2_000)
+            .filter_map(|count| {
+                let mut stream = connect_from(from(3, 3), addr).ok()?;
+                let _ = stream.write_all(&preface);
+                if count % 100 == 0 {
+                    most = most.max(scene.node.snapshot().connections);
+                }
+                Some(stream)
+            })
+            .collect();
+        eventually("all were looked at", || scene.node.snapshot().refused >= refused + 2_000 - 16 * 20);
+        assert!(most <= 1 + 16, "{most} connections");
+        // Somebody from elsewhere gets in beside them.
+        drop(Raw::dial_from(from(4, 4), addr, &who).expect("another address"));
+        drop(streams);
+    });
+    scene.row("50 honest peers behind one address", || {
+        // Each tries again, as honest peers do, while the handshakes of the others are under way.
+        let peers: Vec<_> = (0..50)
+            .map(|_| {
+                let who = scene.stranger();
+                let mut raw = None;
+                eventually("it gets in", || {
+                    raw = Raw::dial_from(from(5, 5), addr, &who).ok();
+                    raw.is_some()
+                });
+                raw.unwrap()
+            })
+            .collect();
+        eventually("all are in", || scene.node.snapshot().connections == 51);
+        drop(peers);
+    });
+    scene.row("more than an address may have", || {
+        let raws: Vec<_> =
+            (0..80).filter_map(|_| Raw::dial_from(from(6, 6), addr, &scene.stranger()).ok()).collect();
+        assert_eq!(raws.len(), 64, "as configured");
+    });
+}
+
+#[test]
+fn dials_that_lead_to_the_wrong_one() {
+    let scene = Scene::set(|_| ());
+    let failed = |address: &str| {
+        let (_, cause) = scene.node.wait_event("a failed dial", 0, |event| match event {
+            Event::DialFailed { address: tried, reason, .. } if tried == address => {
+                Some(reason.cause.clone())
+            }
+            _ => None,
+        });
+        assert!(scene.node.remove_address(address));
+        cause
+    };
+    scene.row("who answers is not the one expected", || {
+        let (who, expected) = (scene.stranger(), scene.stranger());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        scene.node.add_peer(PeerConfig::new(format!("{}@{address}", expected.id()))).unwrap();
+        let raw = Raw::accept(&listener, &who);
+        assert!(raw.is_err(), "it was told more than it should be");
+        assert!(matches!(failed(&address), EndCause::Refused(text) if text.contains("expected peer")));
+    });
+    scene.row("we ourselves answer, by an alias", || {
+        let address = format!("localhost:{}", scene.addr().port());
+        scene.node.add_peer(PeerConfig::new(address.clone())).unwrap();
+        assert_eq!(failed(&address), EndCause::SelfConnection);
+    });
+}
