@@ -190,7 +190,7 @@ impl Sealer {
 }
 
 impl Sealing {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn go_on_at(&mut self, number: u64) {
         self.key.number = number;
     }
@@ -345,7 +345,12 @@ impl<R: Read> Opening<R> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(crate) fn go_on_at(&mut self, number: u64) {
+        self.key.number = number;
+    }
+
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity()
     }

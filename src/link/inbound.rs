@@ -278,7 +278,7 @@ impl Inbound {
         self.received - self.taken + self.stale
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn check(&self) {
         let state = self.state();
         assert!(state.taken <= state.received && state.received <= state.limit);
