@@ -21,6 +21,7 @@ use crate::wire::control::LaneAck;
 use crate::wire::frame::ACK_NOW;
 use crate::wire::stream::{MessageKind, Parser};
 
+use super::outbound::BOOKKEEPING;
 use super::{Ticket, Violation};
 
 /// A whole message that waits for the application.
@@ -64,6 +65,9 @@ pub(crate) struct Inbound {
     /// Bytes of older sessions that the application still holds or has not fetched. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
     stale: u64,
+    /// How many messages that are. They count with what each costs beyond its bytes, or empty ones would be
+    /// free.
+    stale_messages: u64,
 
     /// What the peer was told last, as far as it is sure to know.
     told: LaneAck,
@@ -99,6 +103,7 @@ impl Inbound {
             first_untaken: 0,
             inbox: VecDeque::new(),
             stale: 0,
+            stale_messages: 0,
             told: LaneAck::default(),
             granted: 0,
             awaited: 0,
@@ -109,8 +114,10 @@ impl Inbound {
     /// A new session begins at 0. Whole messages of the old one stay in the inbox; a partial one goes.
     pub(crate) fn restart(&mut self) {
         // What the application still has to give back: messages in the inbox or in its hands.
-        self.stale +=
-            self.untaken.iter().filter(|message| !message.done).map(|message| message.bytes).sum::<u64>();
+        for message in self.untaken.iter().filter(|message| !message.done) {
+            self.stale += message.bytes;
+            self.stale_messages += 1;
+        }
         self.epoch += 1;
         self.parser = Parser::new(self.max_message);
         (self.received, self.taken, self.first_untaken, self.awaited) = (0, 0, 0, 0);
@@ -189,6 +196,7 @@ impl Inbound {
     pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
         if ticket.epoch != self.epoch {
             self.stale = self.stale.saturating_sub(ticket.bytes);
+            self.stale_messages = self.stale_messages.saturating_sub(1);
             return self.urgency(self.taken);
         }
         let before = self.taken;
@@ -237,7 +245,8 @@ impl Inbound {
     pub(crate) fn state(&self) -> LaneAck {
         // An unfinished message alone always gets the whole window: withheld credit must not keep it
         // from ever being finished.
-        let full = self.taken + self.window.saturating_sub(self.stale);
+        let stale = self.stale + self.stale_messages * BOOKKEEPING as u64;
+        let full = self.taken + self.window.saturating_sub(stale);
         let limit = if self.withheld && !self.untaken.is_empty() { self.granted } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
     }
@@ -294,4 +303,31 @@ pub(crate) struct Received {
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes alone do not bound them: empty messages have none, and each life may begin `max_untaken` of them.
+    #[test]
+    fn a_peer_that_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
+        let (max_untaken, window) = (20, 1000);
+        let config = LaneConfig { max_message: 100, window, max_untaken, ..LaneConfig::default() };
+        let mut lane = Inbound::new(&config);
+        for _ in 0..100 {
+            lane.grant();
+            let header = Bytes::from_static(&[0; 4]);
+            let sent = (0..u64::from(max_untaken))
+                .map(|n| lane.handle_chunk(4 * n, 0, header.clone(), |_, payload| Some(payload)).is_ok());
+            if !sent.fold(true, |all, sent| all && sent) {
+                assert!(lane.state().limit < 80, "refused although it had the credit");
+            }
+            lane.restart();
+        }
+        assert!(lane.inbox_len() <= 20 + window / BOOKKEEPING, "{} messages are held", lane.inbox_len());
+        // It all comes back.
+        while lane.take().is_some() {}
+        assert_eq!(lane.grant(), LaneAck { received: 0, taken: 0, limit: window as u64 });
+    }
 }
