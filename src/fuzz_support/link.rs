@@ -60,7 +60,8 @@ struct Liar {
     at: [u64; LANES],
     tokens: Vec<u64>,
     nonces: Vec<u64>,
-    asked: Vec<u64>,
+    /// Requests of the link: the id, and the number of the waiter.
+    asked: Vec<(u64, u64)>,
     /// Messages that the application has, and requests among them.
     tickets: Vec<(usize, Ticket)>,
     requests: Vec<(u64, Ticket)>,
@@ -70,7 +71,7 @@ impl Liar {
     fn new(script: &mut Script<'_>) -> Self {
         let small = script.flag();
         Liar {
-            side: Side::new(settings(0, lanes(small), script.flag())),
+            side: Side::new(settings(0, lanes(small), script.flag()), 7),
             fx: Fx::default(),
             ledger: Ledger::default(),
             now: clock::now(),
@@ -173,8 +174,9 @@ impl Liar {
 
     fn cancel(&mut self, script: &mut Script<'_>) {
         let Some(index) = script.below(self.asked.len()) else { return };
-        let id = self.asked.swap_remove(index);
+        let (id, number) = self.asked.swap_remove(index);
         self.side.link.cancel(id, &mut self.fx);
+        self.ledger.cancelled(number);
     }
 
     fn manage(&mut self, script: &mut Script<'_>) {
@@ -383,7 +385,7 @@ impl Liar {
                     id: u64::from(script.byte() % 16),
                     wait_ms: u32::from(script.word()),
                 },
-                32..=63 => MessageKind::Reply { id: script.pick(&self.asked).unwrap_or(0) },
+                32..=63 => MessageKind::Reply { id: script.pick(&self.asked).map_or(0, |(id, _)| id) },
                 64..=71 => {
                     let count = script.small();
                     data.extend_from_slice(script.bytes(count));

@@ -7,6 +7,7 @@
 mod frames;
 mod handshake;
 mod link;
+mod pair;
 mod records;
 mod script;
 mod side;
@@ -14,6 +15,7 @@ mod side;
 pub use frames::frames;
 pub use handshake::handshake;
 pub use link::link;
+pub use pair::pair;
 pub use records::records;
 
 use crate::config::Config;

@@ -2,12 +2,9 @@
 
 use super::frames::Cut;
 use super::script::Script;
-use crate::conn::record::{Key, Opener, REKEY_AFTER, Sealer};
+use crate::conn::record::{Key, MAX_BUFFER, Opener, REKEY_AFTER, Sealer};
 use crate::wire::batch::Batch;
 use crate::wire::reader::{Got, ReadError, Source};
-
-/// As in the record layer: a buffer for five records of the size that is sent.
-const MOST_MEMORY: usize = 5 * (2 + 16 * 1024 + 16);
 
 /// What is given out is what was sealed, up to the first record that was changed, left out, repeated or moved; then
 /// nothing more, ever.
@@ -130,7 +127,7 @@ fn open(bytes: &[u8], number: u64, seed: u64) -> (Vec<u8>, ReadError) {
             got
         };
         if let Opener::Noise(opening) = &opener {
-            assert!(opening.memory() <= MOST_MEMORY, "{} bytes are held", opening.memory());
+            assert!(opening.memory() <= MAX_BUFFER, "{} bytes are held", opening.memory());
         }
         assert!(opened.len() <= filled + room);
         got

@@ -82,11 +82,12 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(settings: Settings) -> Self {
-        Side { link: Link::new(settings, 7) }
+    pub(super) fn new(settings: Settings, seed: u64) -> Self {
+        Side { link: Link::new(settings, seed) }
     }
 
-    /// A message or a request of some size; its body begins with its number. Gives the id of a request.
+    /// A message or a request of some size; its body begins with its number. Gives the id of a request, and the
+    /// number of its waiter.
     pub(super) fn send(
         &mut self,
         script: &mut Script<'_>,
@@ -95,7 +96,7 @@ impl Side {
         now: Instant,
         ledger: &mut Ledger,
         fx: &mut Fx,
-    ) -> Option<u64> {
+    ) -> Option<(u64, u64)> {
         let what = script.byte();
         let token = ledger.token(what & 1 == 1);
         let number = token.number();
@@ -111,7 +112,7 @@ impl Side {
         if asks && sent.is_ok() {
             ledger.asked(number);
         }
-        sent.ok()
+        sent.ok().map(|id| (id, number))
     }
 
     /// What the writer of a connection gets to write: the frames, and their bytes.
@@ -150,7 +151,8 @@ impl Side {
 /// What was accepted, and how it ended.
 #[derive(Default)]
 pub(super) struct Ledger {
-    next: u64,
+    /// The number that was given last.
+    last: u64,
     messages: HashMap<u64, bool>,
     requests: HashMap<u64, bool>,
     /// Messages whose receipts say that they were taken.
@@ -158,9 +160,14 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Goes on with the numbers, and knows of nothing.
+    pub(super) fn next_life(&self) -> Self {
+        Ledger { last: self.last, ..Ledger::default() }
+    }
+
     pub(super) fn token(&mut self, awaited: bool) -> Token {
-        self.next += 1;
-        Token { number: self.next, awaited }
+        self.last += 1;
+        Token { number: self.last, awaited }
     }
 
     pub(super) fn accepted(&mut self, number: u64, accepted: bool) {
@@ -171,6 +178,11 @@ impl Ledger {
 
     fn asked(&mut self, number: u64) {
         self.requests.insert(number, false);
+    }
+
+    /// Nobody waits any longer: there will be no word of it.
+    pub(super) fn cancelled(&mut self, number: u64) {
+        self.requests.insert(number, true);
     }
 
     /// Everything ends once, and nothing ends that was not accepted.
