@@ -453,7 +453,7 @@ impl Config {
         for (setting, value) in positive {
             check(value > 0, setting, || "must be at least 1".into())?;
         }
-        check(self.ack_delay * 4 <= self.path.suspect_after, "ack_delay", || {
+        check(self.ack_delay <= self.path.suspect_after / 4, "ack_delay", || {
             format!(
                 "{:?} is more than a quarter of path.suspect_after ({:?}): peers would suspect healthy connections",
                 self.ack_delay, self.path.suspect_after
@@ -653,7 +653,10 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 18] = [
+        let cases: [(&str, Spoil); 20] = [
+            ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
+            // Four times as long would be too much for a duration.
+            ("ack_delay", |config| config.ack_delay = Duration::MAX),
             ("network", |config| config.network = "x".repeat(33)),
             ("path.dead_after", |config| config.path.ping_interval = config.path.dead_after),
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),

@@ -74,6 +74,10 @@
 #[doc(hidden)]
 #[path = "bench_support.rs"]
 pub mod __bench;
+#[cfg(any(test, feature = "fuzz-internals"))]
+#[doc(hidden)]
+#[path = "fuzz_support/mod.rs"]
+pub mod __fuzz;
 mod admission;
 mod bucket;
 mod clock;

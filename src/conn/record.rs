@@ -43,7 +43,7 @@ const WRITE: usize = 2 * FILL;
 /// What reading starts with; grows fourfold when a read has filled it, to hold a record of any length and several
 /// of those that are sent here.
 const MIN_BUFFER: usize = 4 * 1024;
-const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);
+pub(crate) const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);
 const _: () = assert!(MAX_BUFFER >= LENGTH + MAX_RECORD);
 /// After so many records (at most 4 GiB) the key is replaced by one that cannot be turned back into it
 /// (Noise, section 4.2). Far below what AES-GCM may protect with one key (RFC 9001 section 6.6: 2^23
@@ -190,7 +190,7 @@ impl Sealer {
 }
 
 impl Sealing {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn go_on_at(&mut self, number: u64) {
         self.key.number = number;
     }
@@ -345,7 +345,12 @@ impl<R: Read> Opening<R> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(crate) fn go_on_at(&mut self, number: u64) {
+        self.key.number = number;
+    }
+
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity()
     }
@@ -362,7 +367,10 @@ impl<R: Read> Opening<R> {
         self.open = 0..0;
         // A read that filled the buffer says that more is waiting than fits.
         if full && self.buffer.len() < MAX_BUFFER {
-            self.buffer.resize((self.buffer.len() * 4).min(MAX_BUFFER), 0);
+            let len = (self.buffer.len() * 4).min(MAX_BUFFER);
+            // Left to itself a vector takes twice what it had, and the last step is far less than that.
+            self.buffer.reserve_exact(len - self.buffer.len());
+            self.buffer.resize(len, 0);
         }
     }
 }

@@ -88,4 +88,27 @@ impl<T: Awaited, R> Link<T, R> {
     pub(crate) fn incarnation(&self) -> Option<Incarnation> {
         self.session.peer_incarnation()
     }
+
+    /// What holds after every input, whatever the peer has said.
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(crate) fn check(&self) {
+        for (lane, config) in self.lanes.iter().zip(self.settings.lanes.iter()) {
+            lane.out.check();
+            lane.inb.check();
+            let (messages, bytes) = lane.out.queued();
+            assert!(bytes <= config.queue || messages <= 1, "{bytes} bytes are queued");
+            let held = lane.inb.held_bytes();
+            assert!(held <= config.window as u64, "{held} bytes are held");
+            let most = config.max_untaken as usize + config.window / super::outbound::BOOKKEEPING;
+            assert!(lane.inb.inbox_len() <= most, "{} messages are held", lane.inb.inbox_len());
+        }
+        let (queued, messages) =
+            (self.queued_bytes(), self.lanes.iter().map(|lane| lane.out.queued().0).sum::<usize>());
+        assert!(queued <= self.settings.max_queued || messages <= 1, "{queued} bytes are queued");
+        let (pending, open) = self.requests.counts();
+        assert!(pending.max(open).max(self.cancels.len()) <= self.settings.max_requests);
+        // What waits without a connection is given up some day.
+        let waits = self.conns.is_empty() && self.closed.is_none() && !self.is_flushed();
+        assert!(!waits || self.down_since.is_some(), "what is queued waits for ever");
+    }
 }

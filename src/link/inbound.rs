@@ -21,6 +21,7 @@ use crate::wire::control::LaneAck;
 use crate::wire::frame::ACK_NOW;
 use crate::wire::stream::{MessageKind, Parser};
 
+use super::outbound::BOOKKEEPING;
 use super::{Ticket, Violation};
 
 /// A whole message that waits for the application.
@@ -32,10 +33,6 @@ pub(crate) struct Arrived {
     /// Which life of the peer sent it.
     pub(crate) incarnation: Incarnation,
 }
-
-/// What a message of an older session counts in the window beyond its bytes: about what it costs in the inbox. Without it
-/// a peer that forgets in a loop could leave empty messages behind without end.
-const BOOKKEEPING: u64 = 128;
 
 /// A message that the application has not taken, in the order of the stream.
 #[derive(Debug)]
@@ -65,9 +62,11 @@ pub(crate) struct Inbound {
     /// The number of the first message in `untaken`, counted from the start of the session.
     first_untaken: u64,
     inbox: VecDeque<Arrived>,
-    /// Bytes of older sessions that the application still holds or has not fetched, and of how many messages. They count
+    /// Bytes of older sessions that the application still holds or has not fetched. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
     stale: u64,
+    /// How many messages that are. They count with what each costs beyond its bytes, or empty ones would be
+    /// free.
     stale_messages: u64,
 
     /// What the peer was told last, as far as it is sure to know.
@@ -246,7 +245,7 @@ impl Inbound {
     pub(crate) fn state(&self) -> LaneAck {
         // An unfinished message alone always gets the whole window: withheld credit must not keep it
         // from ever being finished.
-        let stale = self.stale + self.stale_messages * BOOKKEEPING;
+        let stale = self.stale + self.stale_messages * BOOKKEEPING as u64;
         let full = self.taken + self.window.saturating_sub(stale);
         let limit = if self.withheld && !self.untaken.is_empty() { self.granted } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
@@ -288,7 +287,7 @@ impl Inbound {
         self.received - self.taken + self.stale
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn check(&self) {
         let state = self.state();
         assert!(state.taken <= state.received && state.received <= state.limit);
@@ -304,4 +303,31 @@ pub(crate) struct Received {
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes alone do not bound them: empty messages have none, and each life may begin `max_untaken` of them.
+    #[test]
+    fn a_peer_that_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
+        let (max_untaken, window) = (20, 1000);
+        let config = LaneConfig { max_message: 100, window, max_untaken, ..LaneConfig::default() };
+        let mut lane = Inbound::new(&config);
+        for _ in 0..100 {
+            lane.grant();
+            let header = Bytes::from_static(&[0; 4]);
+            let sent = (0..u64::from(max_untaken))
+                .map(|n| lane.handle_chunk(4 * n, 0, header.clone(), |_, payload| Some(payload)).is_ok());
+            if !sent.fold(true, |all, sent| all && sent) {
+                assert!(lane.state().limit < 80, "refused although it had the credit");
+            }
+            lane.restart();
+        }
+        assert!(lane.inbox_len() <= 20 + window / BOOKKEEPING, "{} messages are held", lane.inbox_len());
+        // It all comes back.
+        while lane.take().is_some() {}
+        assert_eq!(lane.grant(), LaneAck { received: 0, taken: 0, limit: window as u64 });
+    }
 }

@@ -46,7 +46,7 @@ const NOT_STARTED: u64 = u64::MAX;
 
 /// What a message costs in a queue beyond its bytes. Counted, so that a queue of empty messages is
 /// bounded too.
-const BOOKKEEPING: usize = 128;
+pub(super) const BOOKKEEPING: usize = 128;
 
 /// What a message with a payload of `len` bytes costs in a queue, at most.
 pub(crate) fn cost_of(len: usize) -> usize {
@@ -419,7 +419,7 @@ impl<T: Awaited> Outbound<T> {
         self.queue.is_empty()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn check(&self) {
         assert!(self.peer.taken <= self.peer.received);
         assert!(self.peer.received <= self.cursor && self.cursor <= self.sent && self.sent <= self.end);

@@ -172,7 +172,12 @@ impl<T: Awaited, R> Link<T, R> {
                 }
             }
         }
-        self.join(new, now, fx).map_err(AttachError::Violation)
+        let joined = self.join(new, now, fx);
+        if joined.is_err() && self.conns.is_empty() {
+            // The connections of an earlier session may have gone for it.
+            self.down_since.get_or_insert(now);
+        }
+        joined.map_err(AttachError::Violation)
     }
 
     fn join(&mut self, new: &NewConn, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
@@ -327,5 +332,88 @@ impl<T: Awaited, R> Link<T, R> {
             (lane.conn, lane.from, lane.acks_by) = (None, None, None);
         }
         resent
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::{Config, PathConfig};
+    use crate::id::PeerId;
+    use crate::lane::NORMAL;
+    use crate::link::{Parcel, Purpose, Settings};
+    use crate::outcome::Outcome;
+
+    struct Receipt;
+
+    impl Awaited for Receipt {
+        fn is_awaited(&self) -> bool {
+            true
+        }
+    }
+
+    fn link() -> Link<Receipt, ()> {
+        let (config, path) = (Config::default(), PathConfig::default());
+        let settings = Settings {
+            us: PeerId::from_bytes([1; 32]),
+            peer: PeerId::from_bytes([2; 32]),
+            name: String::new(),
+            lanes: config.lanes.into(),
+            min_ping_interval: path.min_ping_interval,
+            liveness: (&path).into(),
+            ack_delay: config.ack_delay,
+            resumption: config.resumption,
+            drain_timeout: config.drain_timeout,
+            max_requests: config.max_requests,
+            max_queued: config.max_queued_per_peer,
+            max_chunk: path.max_chunk,
+        };
+        Link::new(settings, 1)
+    }
+
+    /// A connection on which the peer says that it has so much of every lane.
+    fn attach(
+        link: &mut Link<Receipt, ()>,
+        id: u64,
+        incarnation: u64,
+        received: u64,
+        now: Instant,
+        fx: &mut Effects<Receipt, ()>,
+    ) -> Result<(), AttachError> {
+        let ours = link.hello(Incarnation(incarnation), 0, false);
+        let state = LaneAck { received, taken: 0, limit: received + 100 };
+        let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
+        let theirs =
+            Hello { memory: incarnation, paired: Some(ours.memory), token: id, lanes, ..ours.clone() };
+        let incarnation = Incarnation(incarnation);
+        link.attach(&NewConn { id: ConnId(id), dialled: true, incarnation, ours, theirs }, now, fx)
+    }
+
+    /// Found by fuzzing: the connections of the earlier life had gone, none had come, and no timer ran that would have
+    /// given up what waited.
+    #[test]
+    fn a_new_life_whose_hello_lies_leaves_nothing_waiting_for_ever() {
+        let (mut link, mut fx, start) = (link(), Effects::default(), Instant::now());
+        attach(&mut link, 1, 1, 0, start, &mut fx).unwrap();
+        let parcel = Parcel { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
+        link.send(parcel, Purpose::Message, Receipt, start, &mut fx).unwrap();
+        // Its first connection says nothing any more; another life of it claims what was never sent.
+        let later = start + Duration::from_secs(5);
+        let probed = attach(&mut link, 2, 2, 0, later, &mut fx);
+        assert!(matches!(probed, Err(AttachError::Probing(_))), "{probed:?}");
+        let later = later + Duration::from_secs(5);
+        let lied = attach(&mut link, 2, 2, 7, later, &mut fx);
+        assert!(matches!(lied, Err(AttachError::Violation(_))), "{lied:?}");
+        assert!(link.conns().is_empty());
+        let end = link.next_timeout().expect("a timer runs");
+        assert_eq!(end, later + Config::default().resumption);
+        link.handle_timeout(end, &mut fx);
+        let outcomes: Vec<_> = fx.ended.iter().map(|(_, outcome, _)| *outcome).collect();
+        assert_eq!(outcomes, [Outcome::Dropped(DropReason::ResumptionExpired)]);
     }
 }

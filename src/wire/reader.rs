@@ -164,7 +164,7 @@ impl<S: Source> FrameReader<S> {
         self.partial.is_some() || self.start != self.end || self.source.holds_back()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity() + self.partial.as_ref().map_or(0, |partial| partial.memory.capacity())
     }

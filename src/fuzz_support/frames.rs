@@ -1,0 +1,130 @@
+//! Frames out of any bytes, however they arrive.
+
+use std::io::{self, Read};
+
+use super::script::Script;
+use crate::lane::LaneId;
+use crate::wire::control::encode_ping;
+use crate::wire::frame::{self, Announced, Frame, HEADER_LEN, Kind, MAX_CHUNK};
+use crate::wire::reader::{FrameReader, ReadError};
+
+/// One buffer and one chunk are all that a reader may hold.
+const MOST_MEMORY: usize = 64 * 1024 + MAX_CHUNK;
+
+/// How the bytes are cut does not matter; what was decoded, encoded again, are the bytes that came; and memory
+/// stays within its bound.
+pub fn frames(data: &[u8]) {
+    let mut script = Script::new(data);
+    let seed = u64::from(script.byte());
+    let bytes = stream(&mut script);
+    let (whole, end) = decode(bytes.as_slice());
+    let cuts = Cut { bytes: &bytes, rng: fastrand::Rng::with_seed(seed) };
+    let (cut, cut_end) = decode(cuts);
+    assert!(whole == cut, "it matters how the stream is cut");
+    assert_eq!(end, cut_end, "it matters how the stream is cut");
+    let mut rest = bytes.as_slice();
+    for frame in &whole {
+        let mut again = Vec::new();
+        encode(frame, rest, &mut again);
+        let expected = rest.get(..again.len()).unwrap_or_default();
+        assert!(again == expected, "{frame:?} is encoded otherwise than it came");
+        rest = rest.get(again.len()..).unwrap_or_default();
+    }
+    assert!(end != "Eof" || rest.is_empty(), "{} bytes were never looked at", rest.len());
+}
+
+/// Bytes as they are, or frames that are well-formed but for what they say, of any size.
+fn stream(script: &mut Script<'_>) -> Vec<u8> {
+    if !script.flag() {
+        return script.rest().to_vec();
+    }
+    let mut bytes = Vec::new();
+    while !script.is_over() && bytes.len() < 256 * 1024 {
+        match script.byte() % 4 {
+            0 => {
+                let count = script.small();
+                bytes.extend_from_slice(script.bytes(count));
+            }
+            1 => encode_ping(Kind::Pong, script.number(), &mut bytes),
+            _ => {
+                let (lane, flags) = (LaneId(script.byte()), script.byte() & 1);
+                let len = usize::from(script.word()) << (script.byte() / 64);
+                let len = len.clamp(1, MAX_CHUNK);
+                bytes.extend_from_slice(&frame::encode_chunk_head(lane, flags, script.near(0), len));
+                bytes.resize(bytes.len() + len, lane.0);
+            }
+        }
+    }
+    bytes
+}
+
+fn decode(source: impl Read) -> (Vec<Frame>, String) {
+    let mut reader = FrameReader::new(source);
+    let mut frames = Vec::new();
+    loop {
+        let end = match reader.next_buffered() {
+            Ok(Some(frame)) => {
+                frames.push(frame);
+                continue;
+            }
+            Ok(None) => reader.fill().err(),
+            Err(error) => Some(error),
+        };
+        assert!(reader.memory() <= MOST_MEMORY, "{} bytes are held", reader.memory());
+        match end {
+            None => {}
+            Some(ReadError::Torn) => assert!(reader.inside_frame(), "torn between two frames"),
+            Some(ReadError::Eof) => assert!(!reader.inside_frame(), "the end, inside a frame"),
+            Some(_) => {}
+        }
+        if let Some(end) = end {
+            return (frames, format!("{end:?}"));
+        }
+    }
+}
+
+/// Appends the frame as it is sent. Of a frame that this version does not know it has to see what came.
+fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
+    let encoded = match frame {
+        Frame::Hello(hello) => hello.encode(out),
+        Frame::Ack(ack) => ack.encode(out),
+        Frame::Goaway(goaway) => goaway.encode(out),
+        Frame::Cancel(cancel) => cancel.encode(out),
+        Frame::Ping(nonce) => Ok(encode_ping(Kind::Ping, *nonce, out)),
+        Frame::Pong(nonce) => Ok(encode_ping(Kind::Pong, *nonce, out)),
+        Frame::Chunk { lane, flags, offset, data } => {
+            out.extend_from_slice(&frame::encode_chunk_head(*lane, *flags, *offset, data.len()));
+            Ok(out.extend_from_slice(data))
+        }
+        Frame::Hint => {
+            let header = came.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
+            let announced = frame::decode_header(header);
+            assert!(matches!(announced, Ok(Announced::Hint(_))), "skipped: {announced:?}");
+            let len = announced.map_or(0, Announced::body_len);
+            Ok(out.extend_from_slice(came.get(..HEADER_LEN + len).unwrap_or_default()))
+        }
+    };
+    assert!(encoded.is_ok(), "{frame:?} cannot be encoded: {encoded:?}");
+}
+
+/// A socket that gives a few bytes at a time, and is interrupted now and then.
+pub(super) struct Cut<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) rng: fastrand::Rng,
+}
+
+impl Read for Cut<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let most = match self.rng.u8(..8) {
+            0 => return Err(io::ErrorKind::Interrupted.into()),
+            1..=3 => 3,
+            4 | 5 => 300,
+            _ => usize::MAX,
+        };
+        let count = self.bytes.len().min(to.len()).min(most);
+        let (taken, rest) = self.bytes.split_at(count);
+        to.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
+        self.bytes = rest;
+        Ok(count)
+    }
+}

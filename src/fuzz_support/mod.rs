@@ -1,0 +1,28 @@
+//! What the fuzz targets need of the inside: one function for each. **Not part of the API**: it exists only with
+//! the feature `fuzz-internals` and changes without notice.
+//!
+//! A function takes whatever the fuzzer came up with and panics if something does not hold that
+//! should. How to run them, and what they cover: `tests/fuzz/README.md`.
+
+mod frames;
+mod handshake;
+mod link;
+mod pair;
+mod records;
+mod script;
+mod side;
+
+pub use frames::frames;
+pub use handshake::handshake;
+pub use link::link;
+pub use pair::pair;
+pub use records::records;
+
+use crate::config::Config;
+
+/// Settings as they came out of a file: valid or refused, with the name of the setting.
+pub fn config(config: &Config) {
+    if let Err(error) = config.validate() {
+        assert!(!error.setting().is_empty(), "{error}");
+    }
+}

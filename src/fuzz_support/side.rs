@@ -1,0 +1,211 @@
+//! A link core and what its application was promised.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::script::Script;
+use crate::health::liveness::Limits;
+use crate::id::{ConnId, PeerId};
+use crate::lane::{LaneConfig, LaneId, Priority, TakenWhen};
+use crate::link::{Awaited, Effects, Link, Parcel, Purpose, Settings, Transmit};
+use crate::outcome::Outcome;
+use crate::wire::batch::Batch;
+use crate::wire::frame::Frame;
+use crate::wire::reader::{FrameReader, ReadError};
+use crate::wire::stream::MessageKind;
+
+/// A receipt: the number of its message.
+#[derive(Debug)]
+pub(super) struct Token {
+    number: u64,
+    awaited: bool,
+}
+
+impl Token {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Awaited for Token {
+    fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+}
+
+/// Waiters are the requests' numbers.
+pub(super) type Fx = Effects<Token, u64>;
+
+/// Three lanes with next to no room, so that every bound is met soon.
+pub(super) fn lanes(small: bool) -> Vec<LaneConfig> {
+    let (max_message, max_untaken) = if small { (100, 3) } else { (1000, 20) };
+    let lane = |id, priority, taken_when| LaneConfig {
+        id: LaneId(id),
+        priority,
+        max_message,
+        window: max_message + 16 + 700,
+        max_untaken,
+        queue: 3 * max_message + 500,
+        taken_when,
+        slot: None,
+    };
+    vec![
+        lane(0, Priority::Urgent, TakenWhen::Received),
+        lane(1, Priority::Weighted(4), TakenWhen::Done),
+        lane(7, Priority::Weighted(1), TakenWhen::Received),
+    ]
+}
+
+pub(super) fn settings(side: usize, lanes: Vec<LaneConfig>, hurried: bool) -> Settings {
+    let id = |side| PeerId::from_bytes([side as u8 + 1; 32]);
+    let ms = Duration::from_millis;
+    Settings {
+        us: id(side),
+        peer: id(1 - side),
+        name: String::new(),
+        lanes: lanes.into(),
+        liveness: Limits { ping_interval: ms(1000), suspect_after: ms(200), dead_after: ms(3000) },
+        min_ping_interval: ms(100),
+        ack_delay: ms(25),
+        resumption: if hurried { ms(2000) } else { ms(60_000) },
+        drain_timeout: ms(500),
+        max_requests: 4,
+        max_queued: 5000,
+        max_chunk: 1024,
+    }
+}
+
+pub(super) struct Side {
+    pub(super) link: Link<Token, u64>,
+}
+
+impl Side {
+    pub(super) fn new(settings: Settings, seed: u64) -> Self {
+        Side { link: Link::new(settings, seed) }
+    }
+
+    /// A message or a request of some size; its body begins with its number. Gives the id of a request, and the
+    /// number of its waiter.
+    pub(super) fn send(
+        &mut self,
+        script: &mut Script<'_>,
+        lane: usize,
+        asks: bool,
+        now: Instant,
+        ledger: &mut Ledger,
+        fx: &mut Fx,
+    ) -> Option<(u64, u64)> {
+        let what = script.byte();
+        let token = ledger.token(what & 1 == 1);
+        let number = token.number();
+        let mut body = number.to_le_bytes().to_vec();
+        body.resize(8 + (script.small() << (what >> 5 & 1)), 3);
+        let lane = LaneId([0, 1, 7].get(lane).copied().unwrap_or(0));
+        let deadline = (what & 2 == 2).then(|| now + Duration::from_millis(script.small() as u64));
+        let parcel = Parcel { lane, body: Bytes::from(body), deadline };
+        let wait = Duration::from_millis(u64::from(script.byte()) * 20);
+        let purpose = if asks { Purpose::Request { wait, waiter: number } } else { Purpose::Message };
+        let sent = self.link.send(parcel, purpose, token, now, fx);
+        ledger.accepted(number, sent.is_ok());
+        if asks && sent.is_ok() {
+            ledger.asked(number);
+        }
+        sent.ok().map(|id| (id, number))
+    }
+
+    /// What the writer of a connection gets to write: the frames, and their bytes.
+    pub(super) fn transmit(
+        &mut self,
+        conn: ConnId,
+        now: Instant,
+        fx: &mut Fx,
+    ) -> (Vec<Frame>, Vec<u8>, Transmit) {
+        let mut batch = Batch::default();
+        let transmit = self.link.poll_transmit(conn, now, &mut batch, fx);
+        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+        batch.copy(0..batch.len(), &mut bytes);
+        assert_eq!(bytes.len(), batch.len());
+        if let Transmit::Continue { at, .. } = transmit {
+            assert!(
+                !bytes.is_empty() || at.is_none_or(|at| at > now),
+                "an idle writer that is not to sleep spins"
+            );
+        }
+        let mut reader = FrameReader::new(bytes.as_slice());
+        loop {
+            match reader.next_buffered() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => match reader.fill() {
+                    Ok(_) => {}
+                    Err(ReadError::Eof) => return (frames, bytes, transmit),
+                    Err(error) => unreachable!("what was written cannot be read: {error:?}"),
+                },
+                Err(error) => unreachable!("what was written cannot be read: {error:?}"),
+            }
+        }
+    }
+}
+
+/// What was accepted, and how it ended.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// The number that was given last.
+    last: u64,
+    messages: HashMap<u64, bool>,
+    requests: HashMap<u64, bool>,
+    /// Messages whose receipts say that they were taken.
+    pub(super) taken: Vec<u64>,
+}
+
+impl Ledger {
+    /// Goes on with the numbers, and knows of nothing.
+    pub(super) fn next_life(&self) -> Self {
+        Ledger { last: self.last, ..Ledger::default() }
+    }
+
+    pub(super) fn token(&mut self, awaited: bool) -> Token {
+        self.last += 1;
+        Token { number: self.last, awaited }
+    }
+
+    pub(super) fn accepted(&mut self, number: u64, accepted: bool) {
+        if accepted {
+            self.messages.insert(number, false);
+        }
+    }
+
+    fn asked(&mut self, number: u64) {
+        self.requests.insert(number, false);
+    }
+
+    /// Nobody waits any longer: there will be no word of it.
+    pub(super) fn cancelled(&mut self, number: u64) {
+        self.requests.insert(number, true);
+    }
+
+    /// Everything ends once, and nothing ends that was not accepted.
+    pub(super) fn note(&mut self, fx: Fx) {
+        for (token, outcome, kind) in fx.ended {
+            // What is sent on a lane that the peer refuses ends before `send` returns.
+            let ended = self.messages.insert(token.number, true);
+            assert_eq!(ended, Some(false), "message {} ended as {outcome}", token.number);
+            if outcome == Outcome::Taken && !matches!(kind, MessageKind::Reply { .. }) {
+                self.taken.push(token.number);
+            }
+        }
+        for (number, reply) in fx.replies {
+            let ended = self.requests.insert(number, true);
+            assert_eq!(ended, Some(false), "request {number} ended as {reply:?}");
+        }
+    }
+
+    /// To be asked when the link has ended.
+    pub(super) fn check_end(&self) {
+        let open =
+            |map: &HashMap<u64, bool>| map.iter().find(|(_, ended)| !**ended).map(|(number, _)| *number);
+        assert_eq!(open(&self.messages), None, "a message never ended");
+        assert_eq!(open(&self.requests), None, "a request never ended");
+    }
+}
