@@ -82,7 +82,8 @@ fn full_speed_into_a_slow_application(peers: usize, each: u64) {
     let senders: Vec<Node> = (0..peers)
         .map(|_| builder(tune).peer(format!("{}@{}", node.id(), first_addr(&node))).start().unwrap())
         .collect();
-    eventually("all are connected", || node.snapshot().connections == peers);
+    let linked = |sender: &Node| sender.peer(node.id()).is_some_and(|peer| !peer.connections.is_empty());
+    eventually("all are connected", || node.snapshot().connections == peers && senders.iter().all(linked));
     let before = process::resident_bytes().unwrap();
     // What the senders queue is theirs, and in the same process: one payload for all.
     let payload = bytes::Bytes::from(vec![7u8; LEN]);
@@ -245,7 +246,8 @@ fn a_flood_of_urgent_messages_does_not_keep_a_slow_application_from_everybody_el
     let address = format!("{}@{}", node.id(), first_addr(&node));
     let start = || builder(|config| config.path = path()).peer(address.clone()).start().unwrap();
     let (attacker, honest) = (start(), start());
-    eventually("both are connected", || node.snapshot().connections == 2);
+    let linked = |peer: &Node| node.peer(peer.id()).is_some() && peer.peer(node.id()).is_some();
+    eventually("both are linked", || linked(&attacker) && linked(&honest));
     // Far more than the application takes while this lasts: there is always an urgent message that waits.
     let flood: Vec<_> = (0..5_000).map(|_| attacker.send(node.id(), (URGENT, "!")).unwrap()).collect();
     eventually("the flood is there", || node.peer(attacker.id()).unwrap().messages_received == 5_000);
