@@ -38,7 +38,7 @@
 //! | this node itself, by an alias | `SelfConnection`; the address is not dialled again |
 //! | HELLO that is none, comes twice, names slot 3, has lists or names beyond their bounds | ends, `Protocol`, before memory is reserved |
 //! | **records and frames** | |
-//! | a record flipped, cut, repeated, left out, reordered, of length 0 or without content | ends, `Protocol`; nothing of it is delivered |
+//! | a record flipped, cut, repeated, left out, reordered, of length 0 or without content | ends, `Tampered`; nothing of it is delivered, and nobody is blamed: whoever is on the path can do it |
 //! | a length beyond the kind's bound, up to 16 MiB | ends, `Protocol`, before anything is reserved |
 //! | the greatest length, then silence or a trickle | memory grows with what arrived; ends, `Dead`, when the frame took 20 s |
 //! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
