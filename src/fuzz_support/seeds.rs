@@ -115,6 +115,9 @@ fn write_the_seeds() {
         .copied()
         .collect();
     write("frames", "all", &[&[2, 0], &all]);
+    // Chunks that do not fit the first buffer, and small frames between them.
+    let many: Vec<u8> = (0..20).flat_map(|n| [2, n, 0, 184, 11, 0, 128, 1, n, 0, 0, 0, 0, 0, 0, 0]).collect();
+    write("frames", "many", &[&[4, 1], &many]);
     write("frames", "long", &[&[3, 1, 2, 1, 1, 255, 255, 192, 200, 1, 3, 0, 0, 40, 0, 0]]);
 
     let preface = |mode, network| Preface { mode, network: NetworkName::new(network).unwrap() }.encode();
@@ -130,6 +133,7 @@ fn write_the_seeds() {
         write("handshake", &format!("other-network-{name}"), &[&[dialled, 1, 0, 1], &elsewhere, &[9; 112]]);
         for mode in [0, 1] {
             write("handshake", &format!("honest-{mode}-{name}"), &[&[dialled, mode, 1, 0, 0, 0]]);
+            write("handshake", &format!("unexpected-{mode}-{name}"), &[&[dialled, mode, 2, 0, 0, 0]]);
             write(
                 "handshake",
                 &format!("changed-{mode}-{name}"),
