@@ -143,6 +143,19 @@ fn write_the_seeds() {
         }
     }
 
+    // Lives of a peer one after the other: the connection ends, another one joins, the link grants credit, and empty
+    // messages come that nobody takes. See `Liar::step` for the numbers.
+    let life = |incarnation: u8, messages: u8| {
+        let terms = [255, 160, 255, 160, 255, 160];
+        let joins = [&[128, 0, 0, 68, 4 | incarnation, 0, incarnation << 3], &terms[..], &[0; 11]].concat();
+        let content = [100, 0, 0].repeat(usize::from(messages));
+        [joins, vec![88, 0, 132, 6 | (messages - 1) << 3], content, vec![0]].concat()
+    };
+    // The first one has no connection before it that could end.
+    let lives: Vec<u8> = (0..24).flat_map(|n| life(n % 4, 3)).skip(3).collect();
+    write("link", "many-lives", &[&[1, 0], &lives]);
+    write("link", "too-many-untaken", &[&[1, 0], life(0, 7).get(3..).unwrap()]);
+
     // Two writes, 300 bytes and 40,000, and what is done to their records.
     let writes = [0, 0, 0, 1, 44, 1, 0, 64, 156, 0];
     for (kind, name) in ["flipped", "truncated", "cut", "repeated", "replaced", "left-out"].iter().enumerate()
