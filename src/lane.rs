@@ -74,6 +74,8 @@ pub struct LaneConfig {
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.
     /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
+    /// What earlier lives of a peer left untaken counts against its window, with 128 bytes more for each
+    /// message than its own.
     pub max_untaken: u32,
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
     /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the

@@ -85,25 +85,26 @@ fn decode(source: impl Read) -> (Vec<Frame>, String) {
 
 /// Appends the frame as it is sent. Of a frame that this version does not know it has to see what came.
 fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
-    let encoded = match frame {
-        Frame::Hello(hello) => hello.encode(out),
-        Frame::Ack(ack) => ack.encode(out),
-        Frame::Goaway(goaway) => goaway.encode(out),
-        Frame::Cancel(cancel) => cancel.encode(out),
-        Frame::Ping(nonce) => Ok(encode_ping(Kind::Ping, *nonce, out)),
-        Frame::Pong(nonce) => Ok(encode_ping(Kind::Pong, *nonce, out)),
+    let mut encoded = Ok(());
+    match frame {
+        Frame::Hello(hello) => encoded = hello.encode(out),
+        Frame::Ack(ack) => encoded = ack.encode(out),
+        Frame::Goaway(goaway) => encoded = goaway.encode(out),
+        Frame::Cancel(cancel) => encoded = cancel.encode(out),
+        Frame::Ping(nonce) => encode_ping(Kind::Ping, *nonce, out),
+        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, out),
         Frame::Chunk { lane, flags, offset, data } => {
             out.extend_from_slice(&frame::encode_chunk_head(*lane, *flags, *offset, data.len()));
-            Ok(out.extend_from_slice(data))
+            out.extend_from_slice(data);
         }
         Frame::Hint => {
             let header = came.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
             let announced = frame::decode_header(header);
             assert!(matches!(announced, Ok(Announced::Hint(_))), "skipped: {announced:?}");
             let len = announced.map_or(0, Announced::body_len);
-            Ok(out.extend_from_slice(came.get(..HEADER_LEN + len).unwrap_or_default()))
+            out.extend_from_slice(came.get(..HEADER_LEN + len).unwrap_or_default());
         }
-    };
+    }
     assert!(encoded.is_ok(), "{frame:?} cannot be encoded: {encoded:?}");
 }
 

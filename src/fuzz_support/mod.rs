@@ -10,6 +10,8 @@ mod link;
 mod pair;
 mod records;
 mod script;
+#[cfg(test)]
+mod seeds;
 mod side;
 
 pub use frames::frames;

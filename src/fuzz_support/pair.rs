@@ -138,7 +138,7 @@ impl Pair {
         let (side, lane) = (usize::from(what & 1), script.small() % 3);
         let now = self.now;
         match what >> 1 {
-            0..=19 | 20..=23 => {
+            0..=23 => {
                 let asks = what >> 1 >= 20;
                 let node = &mut self.sides[side];
                 let mut fx = Fx::default();
@@ -441,7 +441,7 @@ impl Pair {
             link.stop_probing();
         }
         if before == State::Joined {
-            link.handle_conn_ended(id, id.get() % 2 == 0, self.now, &mut fx);
+            link.handle_conn_ended(id, id.get().is_multiple_of(2), self.now, &mut fx);
         }
         self.apply(side, fx);
     }

@@ -56,7 +56,8 @@ fn seal(script: &mut Script<'_>, number: u64) -> (Vec<u8>, Vec<u8>, Vec<Record>)
     for _ in 0..1 + script.byte() % 6 {
         let len = usize::from(script.word()) >> (script.byte() % 12);
         let mut batch = Batch::default();
-        let content: Vec<u8> = (text.len()..text.len() + len.max(1)).map(|at| (at * 31 >> 3) as u8).collect();
+        let content: Vec<u8> =
+            (text.len()..text.len() + len.max(1)).map(|at| ((at * 31) >> 3) as u8).collect();
         batch.push_slice(&content);
         text.extend_from_slice(&content);
         let done = sealer.append(&batch, &mut sealed);

@@ -318,9 +318,9 @@ mod tests {
         for _ in 0..100 {
             lane.grant();
             let header = Bytes::from_static(&[0; 4]);
-            let sent = (0..u64::from(max_untaken))
+            let mut sent = (0..u64::from(max_untaken))
                 .map(|n| lane.handle_chunk(4 * n, 0, header.clone(), |_, payload| Some(payload)).is_ok());
-            if !sent.fold(true, |all, sent| all && sent) {
+            if !sent.all(|sent| sent) {
                 assert!(lane.state().limit < 80, "refused although it had the credit");
             }
             lane.restart();

@@ -1,0 +1,178 @@
+//! The seeds in `tests/fuzz/corpus`: every one is run with the ordinary tests, and those that can be made from the
+//! encoders are made here. The others were found by the fuzzer.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::script::Script;
+use crate::config::{Config, PeerConfig};
+use crate::id::{Identity, Incarnation};
+use crate::lane::LaneId;
+use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, encode_ping};
+use crate::wire::frame::{Kind, encode_chunk_head};
+use crate::wire::preface::{Claim, Mode, NetworkName, Preface};
+
+fn fuzz_config(text: &[u8]) {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    if let Ok(config) = toml::from_str(text) {
+        super::config(&config);
+    }
+}
+
+type Target = fn(&[u8]);
+const TARGETS: [(&str, Target); 6] = [
+    ("frames", super::frames),
+    ("records", super::records),
+    ("handshake", super::handshake),
+    ("link", super::link),
+    ("pair", super::pair),
+    ("config", fuzz_config),
+];
+
+fn corpus(target: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fuzz/corpus", target].iter().collect()
+}
+
+#[test]
+fn every_seed_holds() {
+    if !corpus("").exists() {
+        return; // The published package has no corpus: it is part of another crate.
+    }
+    for (name, target) in TARGETS {
+        let mut seeds = 0;
+        for entry in fs::read_dir(corpus(name)).unwrap() {
+            let path = entry.unwrap().path();
+            eprintln!("{}", path.display());
+            target(&fs::read(&path).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds > 3, "{name} has {seeds} seeds");
+    }
+}
+
+#[test]
+fn a_script_that_is_over_says_nothing_but_zero() {
+    let mut script = Script::new(&[3, 1]);
+    assert_eq!((script.byte(), script.word(), script.number()), (3, 1, 0));
+    assert!(script.is_over());
+    assert_eq!((script.below(0), script.below(5), script.near(7)), (None, Some(0), 7_u64.wrapping_sub(64)));
+}
+
+fn hello() -> Hello {
+    let state = LaneAck { received: 10, taken: 5, limit: 1 << 20 };
+    let lane = |lane| HelloLane { lane: LaneId(lane), max_message: 1 << 20, max_untaken: 100, state };
+    let lanes = (0..3).map(lane).collect();
+    Hello { memory: 7, paired: Some(8), token: 9, slot: 1, replaces: Some(6), lanes, name: "seed".into() }
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let state = LaneAck { received: 100, taken: 50, limit: 4096 };
+    let lanes = vec![(LaneId(0), state), (LaneId(2), state)];
+    let frame = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        encode(&mut bytes);
+        bytes
+    };
+    let chunk = |len: usize| {
+        frame(&|out| {
+            out.extend_from_slice(&encode_chunk_head(LaneId(1), 1, 77, len));
+            out.resize(out.len() + len, 5);
+        })
+    };
+    vec![
+        ("hello", frame(&|out| hello().encode(out).unwrap())),
+        ("ack", frame(&|out| Ack { lanes: lanes.clone() }.encode(out).unwrap())),
+        ("ping", frame(&|out| encode_ping(Kind::Ping, 1, out))),
+        ("pong", frame(&|out| encode_ping(Kind::Pong, u64::MAX, out))),
+        (
+            "goaway",
+            frame(&|out| Goaway { reason: GoawayReason::Retired, lanes: lanes.clone() }.encode(out).unwrap()),
+        ),
+        ("cancel", frame(&|out| Cancel { request: 3 }.encode(out).unwrap())),
+        ("hint", vec![200, 3, 0, 0, 1, 2, 3]),
+        ("chunk", chunk(100)),
+        ("large-chunk", chunk(9000)),
+    ]
+}
+
+/// Writes what the encoders give: `cargo test write_the_seeds -- --ignored`.
+#[test]
+#[ignore = "writes into the checkout"]
+fn write_the_seeds() {
+    let write = |target: &str, name: &str, parts: &[&[u8]]| {
+        fs::create_dir_all(corpus(target)).unwrap();
+        fs::write(corpus(target).join(name), parts.concat()).unwrap();
+    };
+    // One byte for the cuts, one that says that the bytes are as they are.
+    let frames = frames();
+    for (name, bytes) in &frames {
+        write("frames", name, &[&[1, 0], bytes]);
+    }
+    let all: Vec<u8> = frames
+        .iter()
+        .filter(|(name, _)| *name != "large-chunk")
+        .flat_map(|(_, bytes)| bytes)
+        .copied()
+        .collect();
+    write("frames", "all", &[&[2, 0], &all]);
+    // Chunks that do not fit the first buffer, and small frames between them.
+    let many: Vec<u8> = (0..20).flat_map(|n| [2, n, 0, 184, 11, 0, 128, 1, n, 0, 0, 0, 0, 0, 0, 0]).collect();
+    write("frames", "many", &[&[4, 1], &many]);
+    write("frames", "long", &[&[3, 1, 2, 1, 1, 255, 255, 192, 200, 1, 3, 0, 0, 40, 0, 0]]);
+
+    let preface = |mode, network| Preface { mode, network: NetworkName::new(network).unwrap() }.encode();
+    let claim = Claim { peer: Identity::from_bytes([2; 32]).peer_id(), incarnation: Incarnation(1) }.encode();
+    let hello = &frames.iter().find(|(name, _)| *name == "hello").unwrap().1;
+    for (dialled, name) in [(0, "listener"), (1, "dialer")] {
+        let plain = preface(Mode::Plaintext, "fuzz");
+        write("handshake", &format!("plaintext-{name}"), &[&[dialled, 0, 0, 1], &plain, &claim, hello]);
+        write("handshake", &format!("other-mode-{name}"), &[&[dialled, 1, 0, 1], &plain, &claim]);
+        let noise = preface(Mode::Noise, "fuzz");
+        write("handshake", &format!("noise-{name}"), &[&[dialled, 1, 0, 1], &noise, &[9; 112]]);
+        let elsewhere = preface(Mode::Noise, "elsewhere");
+        write("handshake", &format!("other-network-{name}"), &[&[dialled, 1, 0, 1], &elsewhere, &[9; 112]]);
+        for mode in [0, 1] {
+            write("handshake", &format!("honest-{mode}-{name}"), &[&[dialled, mode, 1, 0, 0, 0]]);
+            write("handshake", &format!("unexpected-{mode}-{name}"), &[&[dialled, mode, 2, 0, 0, 0]]);
+            write(
+                "handshake",
+                &format!("changed-{mode}-{name}"),
+                &[&[dialled, mode, 0, 0, 1, 60, 0, 128, 0]],
+            );
+            write("handshake", &format!("cut-{mode}-{name}"), &[&[dialled, mode, 0, 0, 0, 1, 100, 0]]);
+        }
+    }
+
+    // Lives of a peer one after the other: the connection ends, another one joins, the link grants credit, and empty
+    // messages come that nobody takes. See `Liar::step` for the numbers.
+    let life = |incarnation: u8, messages: u8| {
+        let terms = [255, 160, 255, 160, 255, 160];
+        let joins = [&[128, 0, 0, 68, 4 | incarnation, 0, incarnation << 3], &terms[..], &[0; 11]].concat();
+        let content = [100, 0, 0].repeat(usize::from(messages));
+        [joins, vec![88, 0, 132, 6 | (messages - 1) << 3], content, vec![0]].concat()
+    };
+    // The first one has no connection before it that could end.
+    let lives: Vec<u8> = (0..24).flat_map(|n| life(n % 4, 3)).skip(3).collect();
+    write("link", "many-lives", &[&[1, 0], &lives]);
+    write("link", "too-many-untaken", &[&[1, 0], life(0, 7).get(3..).unwrap()]);
+
+    // Two writes, 300 bytes and 40,000, and what is done to their records.
+    let writes = [0, 0, 0, 1, 44, 1, 0, 64, 156, 0];
+    for (kind, name) in ["flipped", "truncated", "cut", "repeated", "replaced", "left-out"].iter().enumerate()
+    {
+        write("records", name, &[&writes, &[kind as u8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 2, 9]]);
+    }
+    write("records", "whole", &[&writes]);
+    write("records", "new-key", &[&[0, 0, 1, 1, 44, 1, 0, 64, 156, 0]]);
+    write("records", "forged", &[&[0, 1, 40, 0], &[1; 60]]);
+    write("records", "short", &[&[0, 1, 16, 0], &[1; 16]]);
+
+    let text = toml::to_string(&Config::default()).unwrap();
+    write("config", "default", &[text.as_bytes()]);
+    let mut config = Config { listen: vec!["[::]:7000".parse().unwrap()], ..Config::default() };
+    config.peers.push(PeerConfig { path: Some(config.path.clone()), ..PeerConfig::new("a:1") });
+    write("config", "peer", &[toml::to_string(&config).unwrap().as_bytes()]);
+    write("config", "far", &[b"ack_delay = '500000000000years'"]);
+    write("config", "lane", &[b"[[lanes]]\nid = 9\npriority = { weighted = 3 }\nmax_message = 1\nslot = 3"]);
+    write("config", "admission", &[b"[admission]\nmax_inbound = 0\n[conduct]\nhalf_life = '1s'"]);
+}
