@@ -98,10 +98,17 @@ impl fmt::Display for SendErrorKind {
 }
 
 /// A message was not accepted. It comes back with the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SendError {
     kind: SendErrorKind,
     message: Bytes,
+}
+
+/// The length stands for the message, which may be megabytes.
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError").field("kind", &self.kind).field("bytes", &self.message.len()).finish()
+    }
 }
 
 impl SendError {

@@ -227,7 +227,7 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
         small(config);
         config.max_inbox = 300 * KIB;
     });
-    let mut senders: Vec<Peer> = (0..3).map(|_| sender_to(&b)).collect();
+    let senders: Vec<Peer> = (0..3).map(|_| sender_to(&b)).collect();
     let mut floods: Vec<_> = Vec::new();
     let start_flood = |sender: &Peer, stream| flood(sender, b.id(), NORMAL, stream, 150, |_| 10_000);
     for (stream, sender) in senders.iter().enumerate() {
@@ -237,12 +237,12 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
         eventually("every window is full", || b.snapshot().inbox_bytes > count * (WINDOW - 16_000));
     };
     full(3);
-    // One that comes when it is too much already has its window, and no more either.
-    senders.push(sender_to(&b));
-    floods.push(start_flood(&senders[3], 3));
-    full(4);
+    // A stranger that comes when it is too much already is not let in: names cost nothing, and each has a window.
+    let late = Peer::start(builder(small).peer(first_addr(&b).to_string()));
+    late.wait_event("its refusal", 0, |event| matches!(event, Event::DialFailed { .. }).then_some(()));
+    assert_eq!(b.peers().len(), 3);
     let most = b.snapshot().inbox_bytes;
-    assert!(most <= 4 * WINDOW, "{most} bytes held, four windows are {}", 4 * WINDOW);
+    assert!(most <= 3 * WINDOW, "{most} bytes held, three windows are {}", 3 * WINDOW);
     // More than half is taken: without the bound the senders would fill their windows again.
     let mut checker = Checker::default();
     take_until(&b, &mut checker, |checker| checker.bytes >= most * 6 / 10);
@@ -250,7 +250,10 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
     thread::sleep(Duration::from_millis(400)); // That nothing comes is told by no event.
     let held = b.snapshot().inbox_bytes;
     assert!(held <= left + 1000, "{held} bytes held, {left} were left: credit was given");
-    // And then it is given again, and all of it arrives.
+    // And then it is given again, all of it arrives, and the stranger comes in.
+    take_until(&b, &mut checker, |checker| checker.messages == 450);
+    late.wait_up(b.id());
+    floods.push(start_flood(&late, 3));
     take_until(&b, &mut checker, |checker| checker.messages == 600);
     assert!(checker.errors.is_empty(), "{:?}", checker.errors);
     for flood in floods {
