@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::config::Config;
-use crate::health::liveness::Limits;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::link::{Awaited, Effects, Link, NewConn, Parcel, Purpose, Settings};
@@ -221,25 +220,7 @@ impl std::fmt::Debug for Pair {
 impl Side {
     fn new(us: PeerId, peer: PeerId, seed: u64) -> Self {
         let config = Config::default();
-        let limits = Limits {
-            ping_interval: config.path.ping_interval,
-            suspect_after: config.path.suspect_after,
-            dead_after: config.path.dead_after,
-        };
-        let settings = Settings {
-            us,
-            peer,
-            name: String::new(),
-            lanes: config.lanes.into(),
-            min_ping_interval: config.path.min_ping_interval,
-            liveness: limits,
-            ack_delay: config.ack_delay,
-            resumption: config.resumption,
-            drain_timeout: config.drain_timeout,
-            max_requests: config.max_requests,
-            max_queued: config.max_queued_per_peer,
-            max_chunk: config.path.max_chunk,
-        };
+        let settings = Settings::new(&config, &config.path, us, peer);
         Side { link: Link::new(settings, seed), batch: Batch::default(), fx: Effects::default() }
     }
 }

@@ -26,6 +26,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::wire::batch::Batch;
+use crate::wire::buffer::ReadBuffer;
 use crate::wire::reader::{Got, ReadError, Source, read_once};
 
 /// Before each record: the length of what follows.
@@ -40,9 +41,7 @@ const FILL: usize = 16 * 1024;
 /// So much is sealed before it is written. Measured with `benches/encryption.rs` at 256 KiB a message, on a busy
 /// machine: 63 % of the rate of plaintext; 50 % with half or the double of this.
 const WRITE: usize = 2 * FILL;
-/// What reading starts with; grows fourfold when a read has filled it, to hold a record of any length and several
-/// of those that are sent here.
-const MIN_BUFFER: usize = 4 * 1024;
+/// What reading takes at most: a record of any length, and several of those that are sent here.
 pub(crate) const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);
 const _: () = assert!(MAX_BUFFER >= LENGTH + MAX_RECORD);
 /// After so many records (at most 4 GiB) the key is replaced by one that cannot be turned back into it
@@ -226,11 +225,8 @@ pub(crate) enum Opener<R> {
 pub(crate) struct Opening<R> {
     source: R,
     key: Counted,
-    buffer: Vec<u8>,
-    /// What was received and not opened.
-    start: usize,
-    end: usize,
-    /// What was opened and not given out; lies before `start`.
+    buffer: ReadBuffer,
+    /// What was opened and not given out, if not empty: in the record at the front of the buffer.
     open: Range<usize>,
     broken: Option<RecordError>,
 }
@@ -242,9 +238,7 @@ impl<R: Read> Opener<R> {
             Some(key) => Opener::Noise(Opening {
                 source,
                 key: Counted::new(key),
-                buffer: vec![0; MIN_BUFFER],
-                start: 0,
-                end: 0,
+                buffer: ReadBuffer::new(MAX_BUFFER),
                 open: 0..0,
                 broken: None,
             }),
@@ -278,7 +272,7 @@ impl<R: Read> Source for Opener<R> {
     fn holds_back(&self) -> bool {
         match self {
             Opener::Plaintext(_) => false,
-            Opener::Noise(opening) => !opening.open.is_empty() || opening.start != opening.end,
+            Opener::Noise(opening) => !opening.buffer.is_empty(),
         }
     }
 }
@@ -291,13 +285,11 @@ impl<R: Read> Opening<R> {
         if given > 0 {
             return Ok(Got { bytes: given, received: 0 });
         }
-        self.make_room();
-        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let received = read_once(&mut self.source, free)?;
+        let received = read_once(&mut self.source, self.buffer.room())?;
         if received == 0 {
-            return if self.start == self.end { Ok(Got::plain(0)) } else { Err(ReadError::Torn) };
+            return if self.buffer.is_empty() { Ok(Got::plain(0)) } else { Err(ReadError::Torn) };
         }
-        self.end += received;
+        self.buffer.filled(received);
         Ok(Got { bytes: self.give(room, &mut give)?, received })
     }
 
@@ -305,10 +297,19 @@ impl<R: Read> Opening<R> {
     fn give(&mut self, room: usize, give: &mut impl FnMut(&[u8])) -> Result<usize, RecordError> {
         let mut given = 0;
         loop {
-            let len = self.open.len().min(room - given);
-            self.buffer.get(self.open.start..self.open.start + len).into_iter().for_each(&mut *give);
-            self.open.start += len;
-            given += len;
+            let piece = self.open.start..self.open.end.min(self.open.start + room - given);
+            given += piece.len();
+            self.open.start = piece.end;
+            self.buffer
+                .waiting()
+                .get(piece)
+                .filter(|piece| !piece.is_empty())
+                .into_iter()
+                .for_each(&mut *give);
+            if self.open.is_empty() && self.open.end > 0 {
+                self.buffer.consume(self.open.end + TAG);
+                self.open = 0..0;
+            }
             if given == room {
                 return Ok(given);
             }
@@ -322,13 +323,14 @@ impl<R: Read> Opening<R> {
         }
     }
 
-    /// Opens the next record in place, if all of it is there.
+    /// Opens the next record in place, if all of it is there. The one before it has been given out.
     fn open_next(&mut self) -> Result<bool, RecordError> {
         if let Some(error) = self.broken {
             return Err(error);
         }
-        let waiting = self.buffer.get_mut(self.start..self.end).unwrap_or_default();
-        let Some((length, behind)) = waiting.split_first_chunk_mut::<LENGTH>() else { return Ok(false) };
+        let Some((length, behind)) = self.buffer.waiting_mut().split_first_chunk_mut::<LENGTH>() else {
+            return Ok(false);
+        };
         let len = usize::from(u16::from_le_bytes(*length));
         if len <= TAG {
             return Err(*self.broken.insert(RecordError::Short(len)));
@@ -336,9 +338,7 @@ impl<R: Read> Opening<R> {
         let Some(sealed) = behind.get_mut(..len) else { return Ok(false) };
         match self.key.open(sealed) {
             Ok(opened) => {
-                let at = self.start + LENGTH;
-                self.open = at..at + opened;
-                self.start = at + len;
+                self.open = LENGTH..LENGTH + opened;
                 Ok(true)
             }
             Err(error) => Err(*self.broken.insert(error)),
@@ -353,24 +353,5 @@ impl<R: Read> Opening<R> {
     #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity()
-    }
-
-    /// Called when everything that was opened has been given out.
-    fn make_room(&mut self) {
-        let full = self.end == self.buffer.len();
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if full {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        self.open = 0..0;
-        // A read that filled the buffer says that more is waiting than fits.
-        if full && self.buffer.len() < MAX_BUFFER {
-            let len = (self.buffer.len() * 4).min(MAX_BUFFER);
-            // Left to itself a vector takes twice what it had, and the last step is far less than that.
-            self.buffer.reserve_exact(len - self.buffer.len());
-            self.buffer.resize(len, 0);
-        }
     }
 }

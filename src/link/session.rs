@@ -343,7 +343,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::config::{Config, PathConfig};
+    use crate::config::Config;
     use crate::id::PeerId;
     use crate::lane::NORMAL;
     use crate::link::{Parcel, Purpose, Settings};
@@ -358,22 +358,9 @@ mod tests {
     }
 
     fn link() -> Link<Receipt, ()> {
-        let (config, path) = (Config::default(), PathConfig::default());
-        let settings = Settings {
-            us: PeerId::from_bytes([1; 32]),
-            peer: PeerId::from_bytes([2; 32]),
-            name: String::new(),
-            lanes: config.lanes.into(),
-            min_ping_interval: path.min_ping_interval,
-            liveness: (&path).into(),
-            ack_delay: config.ack_delay,
-            resumption: config.resumption,
-            drain_timeout: config.drain_timeout,
-            max_requests: config.max_requests,
-            max_queued: config.max_queued_per_peer,
-            max_chunk: path.max_chunk,
-        };
-        Link::new(settings, 1)
+        let config = Config::default();
+        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        Link::new(Settings::new(&config, &config.path, us, peer), 1)
     }
 
     /// A connection on which the peer says that it has so much of every lane.

@@ -168,7 +168,7 @@ impl Core {
             return Ok(link);
         }
         let path = self.path_for(peer);
-        let settings = self.settings_for(peer, &path);
+        let settings = Settings::new(&self.config, &path, self.card.peer, peer);
         let seed = self.rng.lock().u64(..);
         let now = clock::now();
         let learned = self.roster.lock().learned_of(peer, now);
@@ -238,24 +238,6 @@ impl Core {
         let roster = self.roster.lock();
         let own = roster.config_of(peer).and_then(|config| config.path.as_ref());
         own.unwrap_or(&self.config.path).clone()
-    }
-
-    fn settings_for(&self, peer: PeerId, path: &PathConfig) -> Settings {
-        let config = &self.config;
-        Settings {
-            us: self.card.peer,
-            peer,
-            name: config.name.clone(),
-            lanes: config.lanes.clone().into(),
-            liveness: path.into(),
-            min_ping_interval: path.min_ping_interval,
-            ack_delay: config.ack_delay,
-            resumption: config.resumption,
-            drain_timeout: config.drain_timeout,
-            max_requests: config.max_requests,
-            max_queued: config.max_queued_per_peer,
-            max_chunk: path.max_chunk,
-        }
     }
 
     // --- the end --------------------------------------------------------------------------------

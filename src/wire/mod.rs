@@ -221,6 +221,7 @@
 //!   sends no further CHUNK on it either, and half-closes it too.
 
 pub(crate) mod batch;
+pub(crate) mod buffer;
 pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod preface;

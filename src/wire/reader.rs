@@ -4,14 +4,13 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use super::buffer::ReadBuffer;
 use super::frame::{self, Announced, CHUNK_HEAD_LEN, Frame, HEADER_LEN, Kind, WireError};
 use crate::lane::LaneId;
 
 /// Reads of this size stay in the second-level cache, which is worth 1.2 to 1.7 times the
 /// throughput of reads of 256 KiB (measured on a 2-core machine, loopback).
 const MAX_BUFFER: usize = 64 * 1024;
-/// What a connection starts with. A read that fills the buffer makes it four times as large.
-const MIN_BUFFER: usize = 4 * 1024;
 /// From this size on, the rest of a chunk is read straight into its own memory.
 const DIRECT_FROM: usize = 8 * 1024;
 /// At most this much is read between two signs of life.
@@ -79,9 +78,7 @@ impl<R: Read> Source for R {
 /// checked against the bound of 1 MiB before memory is reserved; untouched pages cost nothing).
 pub(crate) struct FrameReader<S> {
     source: S,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: ReadBuffer,
     /// A chunk whose data is being read straight into its own memory.
     partial: Option<Partial>,
 }
@@ -98,7 +95,7 @@ struct Partial {
 
 impl<S: Source> FrameReader<S> {
     pub(crate) fn new(source: S) -> Self {
-        FrameReader { source, buffer: vec![0; MIN_BUFFER], start: 0, end: 0, partial: None }
+        FrameReader { source, buffer: ReadBuffer::new(MAX_BUFFER), partial: None }
     }
 
     /// A frame that is in memory already. `None`: call [`FrameReader::fill`].
@@ -109,16 +106,17 @@ impl<S: Source> FrameReader<S> {
         if self.partial.is_some() {
             return Ok(None);
         }
-        let Some(available) = self.buffer.get(self.start..self.end) else { return Ok(None) };
-        let Some((header, behind)) = available.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let waiting = self.buffer.waiting();
+        let Some((header, behind)) = waiting.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
         let announced = frame::decode_header(*header)?;
         let len = announced.body_len();
         if let Some(body) = behind.get(..len) {
-            self.start += HEADER_LEN + len;
-            return Ok(Some(match announced {
+            let frame = match announced {
                 Announced::Frame(kind, _) => frame::decode_body(kind, Bytes::copy_from_slice(body))?,
                 Announced::Hint(_) => Frame::Hint,
-            }));
+            };
+            self.buffer.consume(HEADER_LEN + len);
+            return Ok(Some(frame));
         }
         if let (Announced::Frame(Kind::Chunk, _), Some((head, data))) =
             (announced, behind.split_first_chunk::<CHUNK_HEAD_LEN>())
@@ -128,8 +126,9 @@ impl<S: Source> FrameReader<S> {
             let len = len - CHUNK_HEAD_LEN;
             let mut memory = Vec::with_capacity(len);
             memory.extend_from_slice(data);
-            self.start = self.end;
-            self.partial = Some(Partial { lane, flags, offset, len, memory, filled: data.len() });
+            let filled = data.len();
+            self.buffer.consume(waiting.len());
+            self.partial = Some(Partial { lane, flags, offset, len, memory, filled });
         }
         Ok(None)
     }
@@ -142,13 +141,11 @@ impl<S: Source> FrameReader<S> {
             partial.filled += got.bytes;
             return if got == Got::plain(0) { Err(ReadError::Torn) } else { Ok(got.received) };
         }
-        self.make_room();
-        let Some(room) = self.buffer.get_mut(self.end..) else { return Err(ReadError::Torn) };
-        let got = self.source.read(room)?;
+        let got = self.source.read(self.buffer.room())?;
         if got == Got::plain(0) {
-            return Err(if self.start == self.end { ReadError::Eof } else { ReadError::Torn });
+            return Err(if self.buffer.is_empty() { ReadError::Eof } else { ReadError::Torn });
         }
-        self.end += got.bytes;
+        self.buffer.filled(got.bytes);
         Ok(got.received)
     }
 
@@ -161,26 +158,12 @@ impl<S: Source> FrameReader<S> {
     /// True while a frame has begun that is not complete, if asked after [`FrameReader::next_buffered`]
     /// had nothing to give.
     pub(crate) fn inside_frame(&self) -> bool {
-        self.partial.is_some() || self.start != self.end || self.source.holds_back()
+        self.partial.is_some() || !self.buffer.is_empty() || self.source.holds_back()
     }
 
     #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity() + self.partial.as_ref().map_or(0, |partial| partial.memory.capacity())
-    }
-
-    fn make_room(&mut self) {
-        let full = self.end == self.buffer.len();
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if full {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        // A read that filled the buffer says that more is waiting than fits.
-        if full && self.buffer.len() < MAX_BUFFER {
-            self.buffer.resize(self.buffer.len() * 4, 0);
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::{Config, PathConfig};
+use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
 use crate::link::{Awaited, Effects, Link, NewConn, Parcel, Purpose, Settings};
@@ -36,23 +36,11 @@ struct Side {
 const CONN: ConnId = ConnId(1);
 
 fn side(us: u8, ack_delay: Duration, lanes: Vec<LaneConfig>) -> Side {
-    let config = Config::default();
-    let path = PathConfig::default();
-    let settings = Settings {
-        us: PeerId::from_bytes([us; 32]),
-        peer: PeerId::from_bytes([3 - us; 32]),
-        name: String::new(),
-        lanes: lanes.into(),
-        min_ping_interval: std::time::Duration::from_secs(1),
-        liveness: (&path).into(),
-        ack_delay,
-        resumption: config.resumption,
-        drain_timeout: config.drain_timeout,
-        max_requests: config.max_requests,
-        max_queued: config.max_queued_per_peer,
-        max_chunk: path.max_chunk,
-    };
-    Side { link: Link::new(settings, u64::from(us)), fx: Fx::default() }
+    let config = Config { lanes, ack_delay, ..Config::default() };
+    let seed = u64::from(us);
+    let (us, peer) = (PeerId::from_bytes([us; 32]), PeerId::from_bytes([3 - us; 32]));
+    let settings = Settings::new(&config, &config.path, us, peer);
+    Side { link: Link::new(settings, seed), fx: Fx::default() }
 }
 
 fn pair(ack_delay: Duration) -> (Side, Side, Instant) {

@@ -24,17 +24,6 @@ pub(super) struct Before {
 }
 
 impl World {
-    pub(super) fn check(&self, side: usize) {
-        for (lane, config) in self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]) {
-            lane.out.check();
-            lane.inb.check();
-            let (messages, bytes) = lane.out.queued();
-            assert!(bytes <= config.queue || messages <= 1, "{bytes} bytes are queued");
-            let held = lane.inb.held_bytes();
-            assert!(held <= config.window as u64, "{held} bytes are held");
-        }
-    }
-
     fn ready(&self, side: usize, id: ConnId, urgent: bool) -> bool {
         let lanes = self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]);
         lanes.into_iter().any(|(lane, config)| {

@@ -346,7 +346,7 @@ impl World {
         }
         self.sides[side].app.arrived |= fx.arrived;
         self.sides[side].app.space |= fx.space;
-        self.check(side);
+        self.sides[side].link.check();
         let next = self.sides[side].link.next_timeout().map(|at| self.micros(at).max(now));
         if next != self.sides[side].timer {
             self.sides[side].timer = next;
