@@ -48,7 +48,7 @@ fn source(subnet: u8, host: u8) -> IpAddr {
 
 /// Comes from there and shakes hands. `None` if it is not let in.
 fn come(node: &Node, subnet: u8, host: u8, seed: u8) -> Option<Raw> {
-    Raw::dial_from(source(subnet, host), addr(node), &RawIdentity::new(seed, CREDIT)).ok()
+    Raw::dial_from(source(subnet, host), addr(node), &RawIdentity::new(seed.into(), CREDIT)).ok()
 }
 
 /// Whether the node has closed this connection, or does soon. Of one that it keeps nothing is heard.
@@ -365,7 +365,7 @@ fn a_wanted_peer_is_disconnected_and_comes_back() {
 fn culprit(subnet: u8, seed: u8) -> Culprit {
     match encryption() {
         Encryption::Plaintext => Culprit::Address(source(subnet, 1)),
-        _ => Culprit::Peer(RawIdentity::new(seed, CREDIT).id()),
+        _ => Culprit::Peer(RawIdentity::new(seed.into(), CREDIT).id()),
     }
 }
 

@@ -274,7 +274,7 @@ fn a_proven_peer_that_forges_repeats_or_leaves_out_a_record_is_ended() {
         |raw, _| raw.stream.write_all(&vec![4; 4096]).unwrap(),
     ];
     for (at, lie) in lies.into_iter().enumerate() {
-        let mut who = RawIdentity::new(20 + at as u8, 1 << 20);
+        let mut who = RawIdentity::new(20 + at as u16, 1 << 20);
         who.encryption = Encryption::Noise;
         let mut raw = Raw::dial(first_addr(&node), &who).unwrap();
         node.wait_up(who.id());

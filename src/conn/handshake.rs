@@ -60,6 +60,8 @@ pub(crate) enum HandshakeError {
         found: PeerId,
     },
     Noise(snow::Error),
+    /// A record does not authenticate.
+    Record(String),
     Protocol(String),
 }
 
@@ -83,7 +85,7 @@ impl fmt::Display for HandshakeError {
                 write!(f, "the Noise handshake was tried with a key that has no secret")
             }
             HandshakeError::Noise(error) => write!(f, "the Noise handshake failed: {error}"),
-            HandshakeError::Protocol(what) => write!(f, "{what}"),
+            HandshakeError::Record(what) | HandshakeError::Protocol(what) => write!(f, "{what}"),
         }
     }
 }
@@ -274,7 +276,7 @@ impl From<ReadError> for HandshakeError {
         match error {
             ReadError::Eof | ReadError::Torn => HandshakeError::Closed,
             ReadError::Io(error) => error.into(),
-            ReadError::Record(error) => HandshakeError::Protocol(error),
+            ReadError::Record(error) => HandshakeError::Record(error),
             ReadError::Wire(error) => HandshakeError::Protocol(error.to_string()),
         }
     }

@@ -287,6 +287,7 @@ fn end_reason(error: HandshakeError) -> EndReason {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
         HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())),
+        HandshakeError::Record(what) => EndReason::new(Initiator::Library, EndCause::Tampered(what)),
         HandshakeError::Protocol(what) => EndReason::new(Initiator::Library, EndCause::Protocol(what)),
     }
 }

@@ -68,9 +68,9 @@ impl Gate {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> EndReason {
+    fn refuse(&self, cause: EndCause) -> EndReason {
         self.refused.fetch_add(1, Relaxed);
-        EndReason::new(Initiator::Library, EndCause::NotAdmitted(refusal))
+        EndReason::new(Initiator::Library, cause)
     }
 
     pub(crate) fn bans(&self) -> Vec<Ban> {
@@ -95,18 +95,12 @@ impl Core {
     pub(crate) fn knock(self: &Arc<Self>, conn: ConnId, addr: SocketAddr) -> Result<Place, EndReason> {
         let (now, gate) = (clock::now(), &self.gate);
         if gate.conduct.lock().is_banned(Culprit::at(addr.ip()), now) {
-            gate.refused.fetch_add(1, Relaxed);
-            return Err(EndReason::new(Initiator::Library, EndCause::Banned));
+            return Err(gate.refuse(EndCause::Banned));
         }
         let decision = gate.admission.lock().knock(conn, addr.ip(), now);
         match decision {
-            Decision::Refuse(refusal) => return Err(gate.refuse(refusal)),
-            Decision::Replace(stalled) => {
-                let stalled = self.pending.lock().get(&stalled).map(|(conn, _)| Arc::clone(conn));
-                let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
-                stalled.into_iter().for_each(|conn| conn.end(evicted.clone()));
-                gate.evicted.fetch_add(1, Relaxed);
-            }
+            Decision::Refuse(refusal) => return Err(gate.refuse(EndCause::NotAdmitted(refusal))),
+            Decision::Replace(stalled) => self.evict(stalled),
             Decision::Admit => {}
         }
         Ok(Place { core: Arc::clone(self), conn })
@@ -116,8 +110,7 @@ impl Core {
     pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
         let gate = &self.gate;
         if self.is_banned(peer) {
-            gate.refused.fetch_add(1, Relaxed);
-            return Err(EndReason::new(Initiator::Library, EndCause::Banned));
+            return Err(gate.refuse(EndCause::Banned));
         }
         if conn.dialled {
             return Ok(());
@@ -126,14 +119,14 @@ impl Core {
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
         if !wanted && self.hub.over.load(SeqCst) && self.any_link(peer).is_none() {
-            return Err(gate.refuse(Refusal::Full));
+            return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Full)));
         }
         let listed = gate.admission.lock().listed(&peer, wanted);
         match (listed, &gate.door.0) {
-            (Some(false), _) => return Err(gate.refuse(Refusal::Denied)),
+            (Some(false), _) => return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Denied))),
             // Under no lock: it is the application's.
             (None, Some(hook)) if hook(&peer, conn.addr) == Verdict::Refuse => {
-                return Err(gate.refuse(Refusal::Application));
+                return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Application)));
             }
             _ => {}
         }
@@ -142,13 +135,10 @@ impl Core {
         let decision = gate.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
         match decision {
             Decision::Admit => {}
-            Decision::Refuse(refusal) => return Err(gate.refuse(refusal)),
+            Decision::Refuse(refusal) => return Err(gate.refuse(EndCause::NotAdmitted(refusal))),
             Decision::Replace(victim) => {
-                gate.evicted.fetch_add(1, Relaxed);
                 // In this order: it is in the list of handshakes until it has joined its link.
-                let joining = self.pending.lock().get(&victim).map(|(conn, _)| Arc::clone(conn));
-                let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
-                joining.into_iter().for_each(|conn| conn.end(evicted.clone()));
+                self.evict(victim);
                 let has = |link: &&Arc<LinkHandle>| {
                     link.look(|core| core.conns.iter().any(|conn| conn.id == victim))
                 };
@@ -159,6 +149,14 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Ends a connection that has to go for another one, if it has not joined its link yet.
+    fn evict(&self, conn: ConnId) {
+        self.gate.evicted.fetch_add(1, Relaxed);
+        let conn = self.pending.lock().get(&conn).map(|(conn, _)| Arc::clone(conn));
+        let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
+        conn.into_iter().for_each(|conn| conn.end(evicted.clone()));
     }
 
     pub(crate) fn is_banned(&self, peer: PeerId) -> bool {

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) conns: Vec<Arc<ConnHandle>>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
+    /// Newcomers that wait until the connections of another life of the peer have answered, or not.
+    probing: u32,
     /// What the node needs to remember of the link's life.
     pub(crate) life: Life,
 }
@@ -130,6 +132,7 @@ impl LinkHandle {
                 path,
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
+                probing: 0,
                 life: Life::new(clock::now()),
             }),
             space: Condvar::new(),
@@ -427,7 +430,9 @@ impl LinkHandle {
                         core.link.stop_probing();
                         return refuse(EndCause::HandshakeTimeout);
                     }
+                    core.probing += 1;
                     self.changed.wait_until(&mut core, until.min(deadline));
+                    core.probing -= 1;
                 }
                 Err(AttachError::Retry) => return refuse(EndCause::Retry),
                 Err(AttachError::Closed) => return refuse(EndCause::Shutdown),
@@ -566,10 +571,15 @@ impl Port for Arc<LinkHandle> {
     }
 
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
-        self.with(|core, _, fx| {
+        let (result, probing) = self.with(|core, _, fx| {
             core.link.handle_received(conn, at, fx);
-            frames.drain(..).try_for_each(|frame| core.link.handle_frame(conn, frame, at, fx))
-        })
+            let mut frames = frames.drain(..);
+            (frames.try_for_each(|frame| core.link.handle_frame(conn, frame, at, fx)), core.probing > 0)
+        });
+        if probing {
+            self.changed.notify_all();
+        }
+        result
     }
 
     fn is_draining(&self, conn: ConnId) -> Option<EndReason> {

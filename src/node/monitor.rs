@@ -42,9 +42,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         let last_round = core.is_closing() && core.connections.load(SeqCst) == 0;
         let now = clock::now();
         forgive_pause(core, planned, now);
-        for report in core.hub.take_reports() {
-            handle_report(core, report, now);
-        }
+        handle_reports(core, now);
         if last_round {
             return;
         }
@@ -66,9 +64,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         }
         next = sooner(next, core.expire_bans(now));
         // So that the application hears of the cause before the dial.
-        for report in core.hub.take_reports() {
-            handle_report(core, report, now);
-        }
+        handle_reports(core, now);
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
@@ -135,6 +131,10 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
             None => return core.roster.lock().next_timeout(now),
         }
     }
+}
+
+fn handle_reports(core: &Arc<Core>, now: Instant) {
+    core.hub.take_reports().into_iter().for_each(|report| handle_report(core, report, now));
 }
 
 fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {

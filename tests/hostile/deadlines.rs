@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use unbroken::{BULK, EndCause, NORMAL};
 
-use crate::scene::{SLACK, Scene, chunk, goaway, in_stream, path, refusal, say};
+use crate::handshake::{Greeted, greet_by_hand};
+use crate::scene::{SLACK, Scene, chunk, encode, goaway, in_stream, path, refusal, say};
 use crate::support::numbered::message;
 use crate::support::raw::{self, RawIdentity, preface_only};
 
@@ -16,21 +17,28 @@ const BEAT: Duration = Duration::from_millis(50);
 #[test]
 fn handshakes_have_a_deadline_whatever_progress_they_make() {
     let scene = Scene::set(|_| ());
-    scene.row("silent, half a handshake, one byte at a time", || {
+    scene.row("silent, half a handshake, a preface or a HELLO byte by byte", || {
         let since = Instant::now();
         let who = scene.stranger();
         let silent = TcpStream::connect(scene.addr()).unwrap();
         let half = preface_only(scene.addr(), &who).unwrap();
         let mut slow = TcpStream::connect(scene.addr()).unwrap();
         let bytes = who.preface();
+        // Proves who it is at once, and then greets as slowly.
+        let greeter = scene.stranger();
+        let Greeted { stream: mut greeting, mut seal, .. } = greet_by_hand(&scene, &greeter);
+        let hello = seal(&raw::frame(raw::HELLO, &encode(&greeter.hello)));
         // More slowly than the deadline, and never without progress.
-        let mut next = bytes.iter();
+        let mut next = bytes.iter().zip(hello.iter());
         let mut closed = false;
         while !closed && since.elapsed() < path().handshake_timeout + SLACK {
-            closed = next.next().is_none_or(|byte| slow.write_all(&[*byte]).is_err());
+            let more = next.next();
+            closed = more.is_none_or(|(byte, of_hello)| {
+                slow.write_all(&[*byte]).is_err() && greeting.write_all(&[*of_hello]).is_err()
+            });
             thread::sleep(BEAT);
         }
-        for mut stream in [silent, half, slow] {
+        for mut stream in [silent, half, slow, greeting] {
             let why = refusal(stream.local_addr().unwrap());
             assert_eq!(why, "the handshake timed out (by the library)");
             let _ = stream.read_to_end(&mut Vec::new());

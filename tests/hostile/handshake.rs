@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::Duration;
 
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
 use unbroken::{Encryption, EndCause, Event, PeerConfig};
 
 use crate::scene::{CREDIT, Scene, encode, nonce, refusal, say};
@@ -78,18 +81,30 @@ fn strangers_that_speak_something_else() {
     if encryption() == Encryption::Noise {
         scene.row("a handshake said again", || {
             let who = scene.stranger();
-            let mut noise = who.noise(true);
-            let first = [who.preface(), raw::noise_message(&mut noise, &[])].concat();
-            let mut real = TcpStream::connect(scene.addr()).unwrap();
-            real.write_all(&first).unwrap();
-            let mut second = [0; 148];
-            real.read_exact(&mut second).unwrap();
-            noise.read_message(&second[44..], &mut [0; 128]).unwrap();
-            let third = raw::noise_message(&mut noise, &who.incarnation.to_le_bytes());
-            real.write_all(&third).unwrap();
-            let (back, why) = answer(&scene, &[first, third, vec![7; 500]].concat());
+            let mut real = greet_by_hand(&scene, &who);
+            let again = [real.said.as_slice(), &[7; 500]].concat();
+            let (back, why) = answer(&scene, &again);
             assert_eq!(back, 148, "no more than any stranger gets");
             assert!(why.contains("does not authenticate"), "{why}");
+            // The real one goes on as if nothing had been.
+            let hello = (real.seal)(&raw::frame(raw::HELLO, &encode(&who.hello)));
+            real.stream.write_all(&hello).unwrap();
+            scene.node.wait_event("it has joined", 0, |event| match event {
+                Event::Connected { peer, .. } if *peer == who.id() => Some(()),
+                _ => None,
+            });
+        });
+        scene.row("a name without a secret, in a handshake that is right otherwise", || {
+            let mut noise = nobody(&scene.stranger());
+            let mut stream = TcpStream::connect(scene.addr()).unwrap();
+            let preface = scene.stranger().preface();
+            stream.write_all(&[preface, raw::noise_message(&mut noise, &[])].concat()).unwrap();
+            let mut second = [0; 148];
+            stream.read_exact(&mut second).unwrap();
+            noise.read_message(&second[44..], &mut [0; 128]).unwrap();
+            stream.write_all(&raw::noise_message(&mut noise, &1u64.to_le_bytes())).unwrap();
+            let why = refusal(stream.local_addr().unwrap());
+            assert!(why.contains("a key that has no secret"), "{why}");
         });
     }
 }
@@ -101,7 +116,7 @@ fn hellos_that_lie() {
     let instead = |bytes: &[u8]| {
         let mut who = scene.stranger();
         // The honest HELLO is cut off: it says so many lanes that `Raw` has to send it by hand.
-        let (mut stream, mut sealed) = greet_by_hand(&scene, &who);
+        let Greeted { mut stream, seal: mut sealed, .. } = greet_by_hand(&scene, &who);
         who.hello.name.clear();
         let _ = stream.write_all(&sealed(bytes));
         let mut rest = Vec::new();
@@ -174,23 +189,105 @@ fn hellos_that_lie() {
     });
 }
 
-type Seal = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+/// Noise for somebody whose name is the point that every secret takes to zero: what is shared is known to all.
+fn nobody(who: &RawIdentity) -> snow::HandshakeState {
+    let suite = "Noise_XX_25519_AESGCM_SHA256".parse().unwrap();
+    let builder =
+        snow::Builder::with_resolver(suite, Box::new(Zeros)).local_private_key(&who.secret).unwrap();
+    builder.prologue(&who.preface()).unwrap().build_initiator().unwrap()
+}
 
-/// All of the handshake but HELLO, and what seals the records that follow.
-fn greet_by_hand(scene: &Scene, who: &RawIdentity) -> (TcpStream, Seal) {
+struct Zeros;
+
+impl CryptoResolver for Zeros {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        DefaultResolver.resolve_rng()
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        Some(Box::new(Point { honest: DefaultResolver.resolve_dh(choice)?, zero: false }))
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+/// A static key is zero, an ephemeral one is honest.
+struct Point {
+    honest: Box<dyn Dh>,
+    zero: bool,
+}
+
+impl Dh for Point {
+    fn name(&self) -> &'static str {
+        self.honest.name()
+    }
+
+    fn pub_len(&self) -> usize {
+        self.honest.pub_len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.honest.priv_len()
+    }
+
+    fn set(&mut self, privkey: &[u8]) {
+        self.honest.set(privkey);
+        self.zero = true;
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        self.honest.generate(rng)
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        if self.zero { &[0; 32] } else { self.honest.pubkey() }
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.honest.privkey()
+    }
+
+    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        if self.zero {
+            out[..32].fill(0);
+            return Ok(());
+        }
+        self.honest.dh(pubkey, out)
+    }
+}
+
+/// All of the handshake but HELLO.
+pub(crate) struct Greeted {
+    pub(crate) stream: TcpStream,
+    /// Makes the records that follow.
+    pub(crate) seal: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
+    /// What was sent for it.
+    said: Vec<u8>,
+}
+
+pub(crate) fn greet_by_hand(scene: &Scene, who: &RawIdentity) -> Greeted {
     let mut stream = TcpStream::connect(scene.addr()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     if who.encryption == Encryption::Plaintext {
-        stream.write_all(&first_bytes(who)).unwrap();
+        let said = first_bytes(who);
+        stream.write_all(&said).unwrap();
         stream.read_exact(&mut [0; 84]).unwrap();
-        return (stream, Box::new(|bytes| bytes.to_vec()));
+        return Greeted { stream, seal: Box::new(|bytes| bytes.to_vec()), said };
     }
     let mut noise = who.noise(true);
-    stream.write_all(&[who.preface(), raw::noise_message(&mut noise, &[])].concat()).unwrap();
+    let first = [who.preface(), raw::noise_message(&mut noise, &[])].concat();
+    stream.write_all(&first).unwrap();
     let mut second = [0; 148];
     stream.read_exact(&mut second).unwrap();
     noise.read_message(&second[44..], &mut [0; 128]).unwrap();
-    stream.write_all(&raw::noise_message(&mut noise, &who.incarnation.to_le_bytes())).unwrap();
+    let third = raw::noise_message(&mut noise, &who.incarnation.to_le_bytes());
+    stream.write_all(&third).unwrap();
     let keys = noise.into_stateless_transport_mode().unwrap();
     let mut number = 0;
     let seal = move |bytes: &[u8]| {
@@ -200,7 +297,7 @@ fn greet_by_hand(scene: &Scene, who: &RawIdentity) -> (TcpStream, Seal) {
         number += 1;
         record
     };
-    (stream, Box::new(seal))
+    Greeted { stream, seal: Box::new(seal), said: [first, third].concat() }
 }
 
 #[test]

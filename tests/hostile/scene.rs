@@ -36,7 +36,7 @@ pub(crate) struct Scene {
     honest: Peer,
     voting: Arc<Voting>,
     voter: Option<JoinHandle<()>>,
-    strangers: Cell<u8>,
+    strangers: Cell<u16>,
     threads: usize,
     /// Threads and descriptors are counted for the whole process: one scene at a time.
     _alone: MutexGuard<'static, ()>,

@@ -29,30 +29,6 @@ fn one_identity_twice() {
             }
         }
     });
-    scene.row("another life, and the first one answers", || {
-        let who = scene.stranger();
-        let mut first = scene.join(&who);
-        let stop = AtomicBool::new(false);
-        thread::scope(|threads| {
-            let stream = first.stream.try_clone().unwrap();
-            let answering = threads.spawn(|| {
-                while let Ok((kind, body)) = first.read_frame() {
-                    if kind == raw::PING && !stop.load(SeqCst) {
-                        first.send(raw::PONG, &body).unwrap();
-                    }
-                }
-            });
-            let mut other = who.clone();
-            (other.incarnation, other.hello.memory) = (999, 999);
-            let newcomer = Raw::dial(scene.addr(), &other).unwrap();
-            let why = refusal(newcomer.stream.local_addr().unwrap());
-            assert!(why.contains("another process with this identity is connected"), "{why}");
-            assert_eq!(scene.node.peer(who.id()).unwrap().connections.len(), 1);
-            stop.store(true, SeqCst);
-            stream.shutdown(std::net::Shutdown::Both).unwrap();
-            answering.join().unwrap();
-        });
-    });
     scene.row("another life, and the first one is half-open", || {
         let who = scene.stranger();
         let _first = scene.join(&who);
@@ -88,6 +64,39 @@ fn one_identity_twice() {
         // Six of them, and as many that have been refused and are not gone yet.
         assert!(most <= 1 + 6 + 6, "{most}");
         assert!(scene.node.peer(who.id()).unwrap().connections.len() <= 6);
+    });
+}
+
+#[test]
+fn another_life_is_refused_as_soon_as_the_first_one_answers() {
+    // The handshake's deadline comes long before the first one would be suspected.
+    let scene = Scene::set(|config| {
+        config.path.suspect_after = Duration::from_secs(20);
+        config.path.dead_after = Duration::from_secs(60);
+    });
+    scene.row("another life, and the first one answers", || {
+        let who = scene.stranger();
+        let mut first = scene.join(&who);
+        let stop = AtomicBool::new(false);
+        thread::scope(|threads| {
+            let stream = first.stream.try_clone().unwrap();
+            let answering = threads.spawn(|| {
+                while let Ok((kind, body)) = first.read_frame() {
+                    if kind == raw::PING && !stop.load(SeqCst) {
+                        first.send(raw::PONG, &body).unwrap();
+                    }
+                }
+            });
+            let mut other = who.clone();
+            (other.incarnation, other.hello.memory) = (999, 999);
+            let newcomer = Raw::dial(scene.addr(), &other).unwrap();
+            let why = refusal(newcomer.stream.local_addr().unwrap());
+            assert!(why.contains("another process with this identity is connected"), "{why}");
+            assert_eq!(scene.node.peer(who.id()).unwrap().connections.len(), 1);
+            stop.store(true, SeqCst);
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+            answering.join().unwrap();
+        });
     });
 }
 

@@ -70,7 +70,7 @@ pub struct RawIdentity {
 
 impl RawIdentity {
     /// A stranger with the default lanes, giving `limit` bytes of credit on each.
-    pub fn new(seed: u8, limit: u64) -> Self {
+    pub fn new(seed: u16, limit: u64) -> Self {
         let lanes = LaneConfig::defaults().into_iter().map(|lane| HelloLane {
             lane: lane.id.0,
             max_message: lane.max_message as u32,
@@ -89,7 +89,9 @@ impl RawIdentity {
             name: "raw".into(),
         };
         let incarnation = u64::from(seed) + 100;
-        RawIdentity { secret: [seed; 32], encryption: encryption(), incarnation, hello }
+        let mut secret = [0; 32];
+        secret.chunks_mut(2).for_each(|part| part.copy_from_slice(&seed.to_le_bytes()));
+        RawIdentity { secret, encryption: encryption(), incarnation, hello }
     }
 
     pub fn id(&self) -> PeerId {
