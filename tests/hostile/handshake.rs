@@ -262,11 +262,14 @@ impl Dh for Point {
     }
 }
 
+/// Makes a record.
+type Seal = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
 /// All of the handshake but HELLO.
 pub(crate) struct Greeted {
     pub(crate) stream: TcpStream,
-    /// Makes the records that follow.
-    pub(crate) seal: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
+    /// For what follows.
+    pub(crate) seal: Seal,
     /// What was sent for it.
     said: Vec<u8>,
 }
