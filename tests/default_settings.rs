@@ -1,4 +1,5 @@
-//! What the default settings promise, with the default settings: nothing is scaled down here.
+//! What the default settings promise, with the default settings: nothing is scaled down here. Only the mode is as in
+//! all tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +14,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use support::cluster::any_addr;
 use support::proxy::{FaultProxy, Faults, md5sig_supported};
+use support::raw::encryption;
 use unbroken::{Event, Node, Outcome, PeerId, URGENT};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -28,10 +31,15 @@ struct Pair {
 
 impl Pair {
     fn start(faults: Faults) -> Pair {
-        let listener = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+        let builder = || {
+            Node::builder().configure(|config| {
+                config.encryption = encryption();
+            })
+        };
+        let listener = builder().listen(any_addr()).start().unwrap();
         let proxy = FaultProxy::start(listener.local_addrs()[0]).unwrap();
         proxy.set(faults);
-        let dialer = Node::builder().peer(proxy.addr().to_string()).start().unwrap();
+        let dialer = builder().peer(proxy.addr().to_string()).start().unwrap();
         let peer = listener.id();
         let pair = Pair { listener, dialer, peer, proxy };
         pair.vote("first");
