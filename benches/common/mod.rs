@@ -1,6 +1,7 @@
 //! Two nodes over loopback, and two plain sockets to compare them with.
 
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use unbroken::{Encryption, Event, Node, PeerId};
 
@@ -27,6 +28,13 @@ pub fn nodes(encryption: Encryption) -> Nodes {
     Nodes { a, b, b_id }
 }
 
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.a.shutdown(Duration::ZERO);
+        self.b.shutdown(Duration::ZERO);
+    }
+}
+
 /// Both ends of one connection over loopback.
 pub fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -37,7 +45,7 @@ pub fn sockets() -> (TcpStream, TcpStream) {
     (a, b)
 }
 
-/// Starts a thread that ends with the process.
+/// Starts a thread that ends with its nodes, or with the process.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().name(name.into()).spawn(run).unwrap();
 }

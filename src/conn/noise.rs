@@ -29,10 +29,9 @@
 //! | `aws-lc-rs` AES-256-GCM | 980 / 7,900 / 23,700 |
 //!
 //! `aws-lc-rs` is faster still, but nothing here waits for the cipher any more, and `ring` is the much
-//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback, busy with other
-//! work: 63 to 73 % of the rate of plaintext at 256 KiB a message, 70 to 85 % at 1 KiB, 89 to 117 % at 64 B,
-//! and no difference there and back. On processors without AES instructions ChaCha20 would be the faster choice.
-
+//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback with nothing beside: 71 to
+//! 75 % of the rate of plaintext at 256 KiB a message, 68 % at 1 KiB, 95 to 101 % at 64 B, and no difference there
+//! and back. On processors without AES instructions ChaCha20 would be the faster choice.
 //!
 //! # What is wiped
 //! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. The keys of a connection live

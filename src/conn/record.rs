@@ -39,7 +39,7 @@ const MAX_RECORD: usize = u16::MAX as usize;
 /// 0.1 % in lengths and tags.
 const FILL: usize = 16 * 1024;
 /// So much is sealed before it is written. Measured with `benches/encryption.rs` at 256 KiB a message, on a busy
-/// machine: 63 % of the rate of plaintext; 50 % with half or the double of this.
+/// machine: half or the double of this is a fifth slower.
 const WRITE: usize = 2 * FILL;
 /// What reading takes at most: a record of any length, and several of those that are sent here.
 pub(crate) const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);
