@@ -283,7 +283,12 @@ fn a_suspect_connection_is_replaced_before_it_dies() {
     if !md5sig_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
-    let pair = Pair::start(calm);
+    // From suspicion to death a busy machine has some seconds for the handshake of the successor.
+    let pair = Pair::start(|config| {
+        calm(config);
+        config.path.dead_after = Duration::from_secs(10);
+        config.drain_timeout = Duration::from_millis(500);
+    });
     let (a, b) = (&pair.a, &pair.b);
     for round in 0..5 {
         let old = only_conn(a, b);
@@ -299,7 +304,7 @@ fn a_suspect_connection_is_replaced_before_it_dies() {
                 Event::Disconnected { conn, .. } if *conn == old => Some(Err(*conn)),
                 _ => None,
             });
-            found.map(|first| first.unwrap_or_else(|conn| panic!("{conn} ended first")))
+            found.map(|first| first.unwrap_or_else(|conn| panic!("{conn} ended first\n{}", log.story())))
         });
         assert_ne!(new, old);
         a.wait_event("the end of the old one", mark, |event| match event {
