@@ -2,8 +2,8 @@
 //!
 //! bincode is no longer maintained (its 3.0.0 is an empty tombstone), so nothing outside this module
 //! names it, and the version is pinned. It was kept because its format is simple enough to be written
-//! down ([`crate::wire`]) and its decoder takes a limit before it reserves memory. Replacing it means
-//! replacing this file.
+//! down ([`crate::wire`]) and its decoder takes a limit on what it reads. (For a list that announces more than
+//! is there up to 1 MiB is reserved and given back at once.) Replacing it means replacing this file.
 //!
 //! The format: integers little-endian and of fixed width, a sequence or text as its length (`u64`)
 //! followed by its items, an `Option` as one byte 0 or 1 followed by the value, a struct as its fields

@@ -87,14 +87,15 @@ pub struct Config {
     /// Beyond it those that went away first are forgotten: what waits for them ends as dropped.
     pub max_absent_strangers: usize,
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
-    /// A message counts with 128 bytes more than its own.
+    /// A message counts with 144 bytes more than its own.
     pub max_queued_per_peer: usize,
     /// The same for the whole node. Default 1 GiB. A payload that goes to many peers counts once for each.
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
     /// credit is given to peers whose messages wait, and nobody is let in who is neither wanted nor was here before.
-    /// Default 1 GiB. What was given before may still arrive: the hard bound is this and the sum of the windows of all lanes,
-    /// per peer that is known by then (46 MiB by default).
+    /// Default 1 GiB. What was given before may still arrive: the bound is this and the sum of the windows of all lanes,
+    /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
+    /// chunk that is not complete and 150 KiB for reading.
     pub max_inbox: usize,
     /// How many events (links up and down, and so on) wait for the application; beyond it the
     /// oldest are dropped and counted. Default 4,096. Messages are never dropped so.
@@ -491,6 +492,9 @@ impl Config {
             check(lane.slot.is_none_or(|slot| slot < MAX_SLOTS), name("slot"), || {
                 format!("{:?} is none of the {MAX_SLOTS} connections of a pool, 0 to 2", lane.slot)
             })?;
+            for (field, value) in [("window", lane.window), ("queue", lane.queue)] {
+                check(value as u64 <= 1 << 40, name(field), || format!("{value} is more than 1 TiB"))?;
+            }
             check(lane.max_untaken > 0, name("max_untaken"), || "must be at least 1".into())?;
             check(lane.priority != Priority::Weighted(0), name("priority"), || {
                 "a weight of 0 would never be served; 1 to 255 are allowed".into()
@@ -548,6 +552,7 @@ impl PathConfig {
             ("user_timeout", self.user_timeout),
             ("write_timeout", self.write_timeout),
             ("ping_interval", self.ping_interval),
+            ("min_ping_interval", self.min_ping_interval),
             ("suspect_after", self.suspect_after),
             ("dead_after", self.dead_after),
             ("connect_timeout", self.connect_timeout),
@@ -654,7 +659,7 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 20] = [
+        let cases: [(&str, Spoil); 22] = [
             ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
             // Four times as long would be too much for a duration.
             ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -663,6 +668,8 @@ mod tests {
             ("path.suspect_after", |config| config.path.suspect_after = config.path.dead_after),
             ("path.keepalive_time", |config| config.path.keepalive_time = Duration::from_millis(1500)),
             ("lanes[0].window (urgent)", |config| config.lanes[0].window = 1),
+            ("lanes[0].window (urgent)", |config| config.lanes[0].window = usize::MAX),
+            ("path.min_ping_interval", |config| config.path.min_ping_interval = Duration::ZERO),
             ("lanes[1].id (urgent)", |config| config.lanes[1].id = crate::URGENT),
             ("request_timeout", |config| config.request_timeout = Duration::from_secs(61)),
             ("max_queued", |config| config.max_queued = 1),

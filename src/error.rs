@@ -57,7 +57,8 @@ pub enum SendErrorKind {
     Full,
     /// The queue stayed full for the whole timeout.
     Timeout,
-    /// No link to this peer was ever made, or the peer was removed.
+    /// No link to this peer was ever made, or the peer was removed, or it is a stranger that was forgotten
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)).
     UnknownPeer(PeerId),
     /// This node has no such lane.
     UnknownLane(LaneId),

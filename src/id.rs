@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
 /// The name of a node: its X25519 public key.
 ///
@@ -169,9 +170,9 @@ impl Identity {
     /// # Errors
     /// When the operating system has none to give.
     pub fn generate() -> std::io::Result<Self> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-        Ok(Self::from_bytes(bytes))
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(bytes.as_mut_slice()).map_err(std::io::Error::other)?;
+        Ok(Self::from_bytes(*bytes))
     }
 
     /// The identity whose secret key is `bytes`. Any 32 bytes are a valid key.

@@ -97,8 +97,8 @@ impl Identity {
     /// Writes the identity to a new file, with mode 0600.
     ///
     /// # Errors
-    /// When there is a file already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written. Then nothing is
-    /// left behind.
+    /// When there is a file already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written. Then there is none
+    /// by this name that was not there before.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), IdentityError> {
         let path = path.as_ref();
         create(path, self).map_err(|error| IdentityError::Io { path: path.into(), doing: "create", error })
@@ -134,10 +134,12 @@ fn create(path: &Path, identity: &Identity) -> io::Result<()> {
     let written = write_new(&unfinished, identity)
         // Unlike a rename it fails if the name is taken.
         .and_then(|()| fs::hard_link(&unfinished, path));
-    match (written, fs::remove_file(&unfinished)) {
-        (Err(error), _) => Err(error),
-        (Ok(()), removed) => removed.and_then(|()| sync_directory(path)),
+    let tidied = fs::remove_file(&unfinished).and_then(|()| sync_directory(path));
+    if let (Ok(()), Err(error)) = (&written, tidied) {
+        // The identity is there all the same.
+        log::warn!("after {} was written: {error}", path.display());
     }
+    written
 }
 
 fn write_new(path: &Path, identity: &Identity) -> io::Result<()> {

@@ -29,8 +29,8 @@
 //! # Words
 //! - A **node** ([`Node`]) is this process: its [`Identity`], its listeners, its links.
 //! - A **peer** is another node, named by its [`PeerId`].
-//! - A **link** is the conversation with one peer. It outlives connections, of which it has none, one,
-//!   or for a while two.
+//! - A **link** is the conversation with one peer. It outlives connections, of which it has none, or
+//!   up to three, and for a while their successors.
 //! - A **lane** ([`LaneConfig`]) is an ordered stream of messages within a link, with its own priority, queue and
 //!   credit: [`URGENT`], [`NORMAL`], [`BULK`], or your own. A lane that is full stops no other.
 //! - A **receipt** ([`Receipt`]) is what a send returns; a [`Broadcast`] holds many, to wait on for a quorum.

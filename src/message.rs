@@ -9,7 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
 /// network (very small ones are joined): [`Payload::pieces`] reads them without a copy, [`Payload::into_bytes`] joins them (one
-/// copy, unless there is only one piece).
+/// copy, unless there is only one piece). A message of 4 KiB or more shares memory with what came beside it in the same
+/// chunk, up to 1 MiB: who keeps many for long copies them.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     first: Bytes,
@@ -72,11 +73,15 @@ impl Payload {
     /// Below this size a message is copied out of the network buffer that it came in.
     const COPY_BELOW: usize = 4096;
 
-    /// Makes sure that a small message which the application keeps does not keep the whole network
-    /// buffer (up to 64 KiB) with it.
+    /// Makes sure that a small message which the application keeps does not keep the whole chunk
+    /// (up to 1 MiB) with it.
     pub(crate) fn unpin(&mut self) {
-        if self.rest.is_empty() && self.len < Self::COPY_BELOW {
-            self.first = Bytes::copy_from_slice(&self.first);
+        if self.len < Self::COPY_BELOW {
+            self.first = match self.rest.is_empty() {
+                true => Bytes::copy_from_slice(&self.first),
+                false => std::mem::take(self).into_bytes(),
+            };
+            self.len = self.first.len();
         }
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The peer's application has taken it (or is done with it, as that lane is set).
+    /// The peer's application has taken it (or is done with it, as that lane is set). Of a reply: it has arrived; it is
+    /// thrown away if nobody waits for it any longer.
     Taken,
     /// Its deadline passed before its first byte was sent. The peer has seen nothing of it.
     Expired,
@@ -26,7 +27,8 @@ pub enum DropReason {
     /// The application removed the peer. The peer may have received it.
     PeerRemoved,
     /// The peer could not be reached for the whole resumption time
-    /// ([`Config::resumption`](crate::Config::resumption)). It may have received the message.
+    /// ([`Config::resumption`](crate::Config::resumption)), or was one absent stranger too many
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)). It may have received the message.
     ResumptionExpired,
     /// The peer's process still runs but has given up its memory of this link after being out of
     /// reach. It may or may not have taken the message.

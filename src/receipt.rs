@@ -22,28 +22,13 @@ pub(crate) struct OnceCell<V> {
 
 #[derive(Debug)]
 enum State<V> {
-    Pending(Vec<Watcher>),
+    Pending {
+        /// The groups that it belongs to.
+        groups: Vec<Arc<Changes>>,
+        /// What [`OnceCell::ready`] gives, if it was asked.
+        ready: Option<(Sender<()>, Receiver<()>)>,
+    },
     Set(Option<V>),
-}
-
-/// Who is told when a value is set.
-#[derive(Debug)]
-enum Watcher {
-    Token(Sender<()>),
-    Changes(Arc<Changes>),
-}
-
-impl Watcher {
-    fn tell(&self) {
-        match self {
-            // A full channel has its token already; a closed one is no longer watched.
-            Watcher::Token(token) => drop(token.try_send(())),
-            Watcher::Changes(changes) => {
-                *changes.count.lock() += 1;
-                changes.changed.notify_all();
-            }
-        }
-    }
 }
 
 /// Counts the values of a group that were set, for any number of threads that wait on the group: a token
@@ -54,20 +39,33 @@ struct Changes {
     changed: Condvar,
 }
 
+impl Changes {
+    fn tell(&self) {
+        *self.count.lock() += 1;
+        self.changed.notify_all();
+    }
+}
+
 impl<V> OnceCell<V> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(OnceCell { state: Mutex::new(State::Pending(Vec::new())), set: Condvar::new() })
+        Arc::new(OnceCell {
+            state: Mutex::new(State::Pending { groups: Vec::new(), ready: None }),
+            set: Condvar::new(),
+        })
     }
 
     /// Sets the value and wakes everybody. Only the first call counts.
     pub(crate) fn set(&self, value: V) {
         let mut state = self.state.lock();
-        if let State::Pending(watchers) = &mut *state {
-            let watchers = std::mem::take(watchers);
+        if let State::Pending { groups, ready } = &mut *state {
+            let (groups, ready) = (std::mem::take(groups), ready.take());
             *state = State::Set(Some(value));
             drop(state);
             self.set.notify_all();
-            watchers.iter().for_each(Watcher::tell);
+            if let Some((sender, _)) = ready {
+                let _ = sender.try_send(());
+            }
+            groups.iter().for_each(|group| group.tell());
         }
     }
 
@@ -86,7 +84,7 @@ impl<V> OnceCell<V> {
                 Some(deadline) if self.set.wait_until(&mut state, deadline).timed_out() => {
                     return match &mut *state {
                         State::Set(value) => Some(look(value)),
-                        State::Pending(_) => None,
+                        State::Pending { .. } => None,
                     };
                 }
                 Some(_) => {}
@@ -98,23 +96,29 @@ impl<V> OnceCell<V> {
     pub(crate) fn poll<A>(&self, look: impl FnOnce(&mut Option<V>) -> A) -> Option<A> {
         match &mut *self.state.lock() {
             State::Set(value) => Some(look(value)),
-            State::Pending(_) => None,
+            State::Pending { .. } => None,
         }
     }
 
-    /// Tells `watcher` when the value is set; at once if it is.
-    fn watch(&self, watcher: Watcher) {
+    /// Counts in `group` when the value is set; at once if it is.
+    fn watch(&self, group: Arc<Changes>) {
         match &mut *self.state.lock() {
-            State::Pending(watchers) => watchers.push(watcher),
-            State::Set(_) => watcher.tell(),
+            State::Pending { groups, .. } => groups.push(group),
+            State::Set(_) => group.tell(),
         }
     }
 
-    /// A channel that gets one token when the value is set, for `select!`.
+    /// A channel for `select!`, the same for all who ask before the value is set: then it gets one token and is
+    /// disconnected, and both make a `select!` ready.
     pub(crate) fn ready(&self) -> Receiver<()> {
-        let (sender, receiver) = bounded(1);
-        self.watch(Watcher::Token(sender));
-        receiver
+        match &mut *self.state.lock() {
+            State::Pending { ready, .. } => ready.get_or_insert_with(|| bounded(1)).1.clone(),
+            State::Set(_) => {
+                let (sender, receiver) = bounded(1);
+                let _ = sender.try_send(());
+                receiver
+            }
+        }
     }
 }
 
@@ -176,7 +180,8 @@ impl Receipt {
         self.cell.poll(|outcome| *outcome).flatten()
     }
 
-    /// A channel that gets one token when the message has ended, for `crossbeam_channel::select!`.
+    /// A channel for `crossbeam_channel::select!`: when the message has ended it gets one token and is disconnected,
+    /// so everybody who selects on it wakes up, with a token or an error.
     pub fn ready(&self) -> Receiver<()> {
         self.cell.ready()
     }
@@ -230,7 +235,7 @@ impl Broadcast {
     ) -> Self {
         let changes = Arc::<Changes>::default();
         for (_, receipt) in &receipts {
-            receipt.cell.watch(Watcher::Changes(Arc::clone(&changes)));
+            receipt.cell.watch(Arc::clone(&changes));
         }
         Broadcast { receipts, refused, changes }
     }
@@ -313,5 +318,24 @@ impl Broadcast {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_selects_in_a_loop_gets_the_same_channel_and_everybody_wakes_up() {
+        let (token, receipt) = Token::new();
+        let waiting = [receipt.ready(), receipt.ready()];
+        assert!(waiting[0].same_channel(&waiting[1]));
+        assert!(waiting[0].is_empty());
+        token.end(Outcome::Taken);
+        for ready in &waiting {
+            let _ = ready.recv_timeout(Duration::from_secs(60));
+        }
+        assert_eq!(waiting[0].try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
+        assert_eq!(receipt.ready().try_recv(), Ok(()));
     }
 }

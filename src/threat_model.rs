@@ -13,12 +13,13 @@
 //! | reads the path | see addresses, times and sizes, that this protocol is spoken, and the network's name | read messages, names or identities; read old connections when he steals a key later (the keys of a connection are drawn anew and thrown away) |
 //! | changes the path | delay, drop and cut, as any bad network: connections are replaced, messages wait; keep two nodes apart that have no other path | change, repeat, reorder or leave out a part of what arrives; pretend to be either side; make a cut look like a goodbye ([`EndReason`](crate::EndReason) tells them apart); get somebody banned |
 //! | is a stranger, off the path, with or without a key of his own (it costs nothing) | try the door at the rate that [`AdmissionConfig`](crate::AdmissionConfig) allows; learn the node's identity if he knows the network's name; if nobody forbids it come in, and take as many places as his addresses give him | take places that are reserved for wanted peers; get an answer longer than his question before he has named the network; speak as somebody else; send more than his credit, or more worthless frames than are allowed |
-//! | is let in, and lies | end his own connections; withhold acknowledgement and credit from us, so that what waits for him waits, or expires, within his queue; claim to have taken what he threw away | have anything forgotten that he never got; move another link; hold more of our memory than his windows and queue; keep the application from anybody else's messages for ever |
+//! | is let in, and lies | end his own connections; withhold acknowledgement and credit from us, so that what waits for him waits, or expires, within his queue; claim to have taken what he threw away | have anything forgotten that he never got; move another link; hold more of our memory than twice his windows, his queue, and a chunk for each of his connections; keep the application from anybody else's messages for ever |
 //! | is a wanted peer, and lies | the same; and he is not banned for it, unless [`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted) says so | the same |
-//! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)) | read what that node has said before; take over while the real one is connected and answers |
+//! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)), also while the real one is connected: he learns its incarnation when he dials it, and passes for a further connection of it | read what that node has said before |
 //!
-//! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do everything, and anybody can claim any name. What is
-//! left: a name whose owner is connected and answers is not taken over, and the bounds on memory and work hold.
+//! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do everything, and anybody who can reach the node can
+//! speak as anybody else. What is left: the bounds on memory and work hold, and two processes that were given one name
+//! by mistake do not take turns (the one that is connected and answers stays).
 //!
 //! # What each hostile input leads to
 //! *Ends* means: that connection, with its threads, and nothing else. Each row is a test (`tests/hostile`, if no other
@@ -32,8 +33,8 @@
 //! | thousands of half-handshakes from one address | 64 at once from there; others come in; when all places are taken the oldest of the largest subnet goes |
 //! | many honest peers behind one address | admitted, 64 by default |
 //! | wrong magic, version, mode or network; another protocol | ends, `Refused`; at most 12 bytes are answered |
-//! | a Noise message said again | ends, `Protocol`; the session that it was taken from goes on |
-//! | a key without a secret (low order) | ends, `Protocol` |
+//! | a Noise message said again, or spoilt | ends, `Tampered`; nobody is blamed; the session that it was taken from goes on |
+//! | a key without a secret (low order) | ends, `Tampered` |
 //! | another identity than the one expected | `Refused`; the dial has failed, and the other side was not told who called |
 //! | this node itself, by an alias | `SelfConnection`; the address is not dialled again |
 //! | HELLO that is none, comes twice, names slot 3, has lists or names beyond their bounds | ends, `Protocol`, before memory is reserved |
@@ -44,7 +45,8 @@
 //! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
 //! | a lane that was not agreed, a gap, an impossible offset, message or flag | ends, `Protocol`; it can come back and go on where it was |
 //! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`link`](crate::link)), then `Flood`; one pong waits at most |
-//! | a message that never ends | at most `max_message` bytes are held, until it ends or the connection does |
+//! | a message that never ends | at most `max_message` bytes are held, until it ends or the link does |
+//! | large chunks that came before but for a few bytes | what is new is copied out of them: a link holds at most twice what counts in its windows |
 //! | **credit and acknowledgements** | |
 //! | bytes or messages past the credit | ends, `CreditOverrun` |
 //! | acknowledges what was never sent, or contradicts itself | ends, `Protocol`; nothing is forgotten on its word |
@@ -95,12 +97,15 @@
 //!   one. Networks that cannot bear that have an allow list.
 //! - **Candidates can be poisoned.** The library remembers and chooses among what [`Node::learn`](crate::Node::learn) is given, from several subnets,
 //!   with those first that did well. Whoever fills that list decides whom a node can find; wanted peers are not touched by it.
-//! - **An address may be shared.** Who behaves badly before he has proven his name, or in plaintext, gets his address banned for
-//!   5 minutes, with all who dial from there. This node still dials them.
+//! - **An address may be shared.** Who behaves badly in plaintext gets his address banned for 5 minutes, with all who dial from
+//!   there. This node still dials them. Encrypted, the library blames only names that were proven; failed handshakes are
+//!   bounded by the limits of addresses and subnets, and blame nobody, for whoever is on the path can spoil them.
 //! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a lane that moves sends them
-//!   honestly. They cost the sender as much as us. The same holds for credit in crumbs and records of one byte: they cost him more.
+//!   honestly. They cost the line as much on both sides. The same holds for credit in crumbs and records of one byte: they cost him more.
 //! - **Handshakes cost processor time,** about as much for both sides. Their number and rate are bounded; an attacker with many addresses can keep
 //!   a core busy.
+//! - **A chunk is taken whole.** What has arrived of it, up to 1 MiB a connection, counts in no budget until it is complete, or its
+//!   20 s are over.
 //! - **Memory is bounded, not small.** By default a stranger may hold 46 MiB here if nobody takes his messages; a message of no
 //!   bytes costs about 120. Smaller windows, or a smaller `max_inbox`, are for the application to choose.
 //! - **Not against quantum computers.** X25519 falls to a large one, also for what is recorded today.

@@ -14,6 +14,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
@@ -198,6 +199,32 @@ fn only_who_is_allowed_or_wanted_comes_in() {
     assert!(come(&node, 1, 1, 1).is_some());
     assert!(come(&node, 1, 1, 2).is_some());
     assert!(come(&node, 1, 1, 3).is_none());
+}
+
+#[test]
+fn who_is_gossiped_about_is_not_wanted_for_it() {
+    let id = |seed| RawIdentity::new(seed, CREDIT).id();
+    let node = node(|config| config.admission.allow_peers = vec![id(1)]);
+    assert_eq!(node.learn([PeerConfig { id: Some(id(2)), ..PeerConfig::new("127.0.0.1:1") }]), 1);
+    assert!(come(&node, 1, 1, 2).is_none());
+    assert!(come(&node, 1, 1, 1).is_some());
+}
+
+#[test]
+fn the_hook_may_end_the_node() {
+    let own = Arc::new(OnceLock::<Weak<Node>>::new());
+    let its = Arc::clone(&own);
+    let node = builder(|_| {}).admit(move |_, _| {
+        let node = its.get().and_then(Weak::upgrade).unwrap();
+        node.shutdown(LONG);
+        Verdict::Refuse
+    });
+    let node = Arc::new(node.start().unwrap());
+    own.set(Arc::downgrade(&node)).unwrap();
+    assert!(come(&node, 1, 1, 1).is_none());
+    assert_eq!(node.events().filter(|event| matches!(event, Event::LinkUp { .. })).count(), 0);
+    // Waits until the other one is done.
+    node.shutdown(LONG);
 }
 
 #[test]

@@ -47,6 +47,23 @@ fn every_waiting_thread_learns_of_the_end() {
 }
 
 #[test]
+fn the_end_is_told_to_the_next_one_also_by_who_only_looks() {
+    for _ in 0..20 {
+        let node = listener();
+        let lane = node.lane_receiver(NORMAL).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| while node.ready().recv().is_ok() && node.try_recv().is_ok() {});
+                scope.spawn(|| node.events().count());
+                scope.spawn(|| while lane.ready().recv().is_ok() && lane.try_recv().is_ok() {});
+                scope.spawn(|| lane.recv().unwrap_err());
+            }
+            node.shutdown(Duration::ZERO);
+        });
+    }
+}
+
+#[test]
 fn a_removed_peer_that_stands_still_does_not_hold_up_the_end() {
     let listener = listener();
     let proxy = FaultProxy::start(listener.local_addrs()[0]).unwrap();

@@ -11,7 +11,7 @@
 //!
 //! # Who is meant
 //! An identity that was **proven** by the handshake is struck and banned by its name, wherever it comes from.
-//! Whoever has proven nothing (it failed in the handshake, or the connection is not encrypted) is struck
+//! That begins with the proof, before HELLO. In plaintext nothing is proven, and whoever breaks the protocol is struck
 //! by its address, IPv6 by its /64. Many share an address behind a NAT, so such a ban is short; it keeps out
 //! whoever dials from there, and a wanted peer behind it can still be dialled. Exempt addresses (loopback) get no
 //! strikes. A name that is only claimed is never struck by the library: anybody could get anybody banned.
@@ -63,7 +63,8 @@ impl Culprit {
         })
     }
 
-    fn normal(self) -> Self {
+    /// As it is kept: see [`Culprit::at`].
+    pub(crate) fn normal(self) -> Self {
         match self {
             Culprit::Address(addr) => Culprit::at(addr),
             peer => peer,
@@ -110,7 +111,7 @@ impl Ban {
     /// A ban for so long, or until it is lifted.
     pub fn new(who: impl Into<Culprit>, time: Option<Duration>, why: impl Into<String>) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Ban { who: who.into(), remaining_ms: time.map(millis), why: why.into() }
+        Ban { who: who.into().normal(), remaining_ms: time.map(millis), why: why.into() }
     }
 }
 

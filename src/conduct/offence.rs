@@ -62,9 +62,9 @@ impl Offence {
     ///
     /// | cause | offence | why |
     /// |---|---|---|
-    /// | Protocol | Protocol, before the connection joined BadHandshake | the bytes came as they were sent: TCP checks them, encryption proves it |
+    /// | Protocol | Protocol, before the connection joined BadHandshake | the bytes came as they were sent: encryption proves it, in plaintext TCP checks them |
     /// | CreditOverrun, Flood | the same | |
-    /// | Tampered | none | anybody on the path could get anybody banned |
+    /// | Tampered, also Noise messages that do not fit | none | anybody on the path could get anybody banned |
     /// | Closed, Io, WriteTimeout, Dead | none | the network, or a process that died |
     /// | HandshakeTimeout, DrainTimeout | none | a slow path looks the same; its slot is bounded |
     /// | Goaway, PeerRestarted, Retry | none | the protocol provides for it |

@@ -22,7 +22,7 @@ use super::record::{Key, Sealer};
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::wire::batch::Batch;
 use crate::wire::control::{Hello, MAX_NAME};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, Kind};
 use crate::wire::preface::{
     CLAIM_LEN, Claim, MAX_NETWORK, Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError, concat,
 };
@@ -261,6 +261,10 @@ pub(crate) fn send_hello(
 /// Reads the other side's HELLO.
 pub(crate) fn read_hello(reader: &mut FrameReader<impl Source>) -> Result<Hello, HandshakeError> {
     loop {
+        // Before room is made for anything else.
+        if reader.kind_ahead().is_some_and(|kind| kind != Kind::Hello) {
+            return Err(HandshakeError::Protocol("the first frame is not a HELLO".into()));
+        }
         match reader.next_buffered() {
             Ok(Some(Frame::Hello(hello))) if hello.name.len() <= MAX_NAME => return Ok(hello),
             Ok(Some(_)) => return Err(HandshakeError::Protocol("the first frame is not a HELLO".into())),

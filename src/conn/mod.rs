@@ -38,7 +38,7 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::error::{EndCause, EndReason};
-use crate::id::ConnId;
+use crate::id::{ConnId, PeerId};
 use crate::link::{Transmit, Violation};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
@@ -67,6 +67,8 @@ pub(crate) struct ConnHandle {
     pub(crate) dialled: bool,
     pub(crate) opened: Instant,
     pub(crate) socket: Socket,
+    /// Who is at the other end, once that is proven; in plaintext, claimed.
+    pub(crate) peer: OnceLock<PeerId>,
     wake: Sender<()>,
     woken: Receiver<()>,
     ended: OnceLock<EndReason>,
@@ -89,6 +91,7 @@ impl ConnHandle {
             dialled,
             opened: clock::now(),
             socket,
+            peer: OnceLock::new(),
             wake,
             woken,
             ended: OnceLock::new(),

@@ -1,6 +1,7 @@
 //! The one place where threads are made: each has a name, a small stack, a guard that turns a panic
 //! into a value, and is joined.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,15 @@ use parking_lot::Mutex;
 /// A thread touches about 10 KiB of its stack, whatever its size (measured); the rest is only
 /// address space.
 const STACK: usize = 256 * 1024;
+
+thread_local! {
+    static OF_A_NODE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is one that a node joins when it ends.
+pub(crate) fn is_of_a_node() -> bool {
+    OF_A_NODE.get()
+}
 
 /// The threads of one node.
 #[derive(Debug, Default)]
@@ -32,6 +42,7 @@ impl Threads {
         // Held while the thread starts, so that it is in the list before it can end.
         let mut live = self.live.lock();
         let handle = spawn(name, move || {
+            OF_A_NODE.set(true);
             let panicked = guarded(run);
             // A panic in the end handler must not pass for a live thread either.
             guarded(move || after(panicked));

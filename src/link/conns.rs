@@ -8,6 +8,8 @@ use crate::health::score::ConnScore;
 use crate::id::{ConnId, PeerId};
 use crate::wire::control::GoawayReason;
 
+use super::scheduler::Scheduler;
+use super::session::NewConn;
 use super::{Link, Violation};
 
 /// Pongs that nobody asked for before the connection ends.
@@ -32,6 +34,7 @@ pub(crate) struct Conn {
     pub(crate) liveness: Liveness,
     pub(crate) pace: Pace,
     pub(crate) score: ConnScore,
+    pub(super) scheduler: Scheduler,
     /// When the kernel is to be asked next how the connection does.
     pub(super) next_look: Instant,
     /// The pong to send.
@@ -56,23 +59,23 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(
-        id: ConnId,
-        token: u64,
-        slot: u8,
-        dialled: bool,
+    pub(super) fn new(
+        new: &NewConn,
         liveness: Liveness,
         pace: Pace,
+        scheduler: Scheduler,
         now: Instant,
     ) -> Self {
+        let dialer = new.of_dialer();
         Conn {
-            id,
-            token,
-            slot,
-            dialled,
+            id: new.id,
+            token: dialer.token,
+            slot: dialer.slot,
+            dialled: new.dialled,
             liveness,
             pace,
             score: ConnScore::new(now),
+            scheduler,
             next_look: now,
             pong: None,
             ping: None,

@@ -56,6 +56,11 @@ impl<T: Awaited, R> Link<T, R> {
         self.lanes.iter().map(|lane| lane.out.queued().1).sum()
     }
 
+    /// Messages that nobody has acknowledged yet, over all lanes.
+    pub(crate) fn queued_messages(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.out.queued().0).sum()
+    }
+
     /// Bytes received and not taken, over all lanes.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.inb.held_bytes()).sum()
@@ -102,9 +107,9 @@ impl<T: Awaited, R> Link<T, R> {
             let most = config.max_untaken as usize + config.window / super::outbound::BOOKKEEPING;
             assert!(lane.inb.inbox_len() <= most, "{} messages are held", lane.inb.inbox_len());
         }
-        let (queued, messages) =
-            (self.queued_bytes(), self.lanes.iter().map(|lane| lane.out.queued().0).sum::<usize>());
+        let (queued, messages) = (self.queued_bytes(), self.queued_messages());
         assert!(queued <= self.settings.max_queued || messages <= 1, "{queued} bytes are queued");
+        self.requests.check();
         let (pending, open) = self.requests.counts();
         assert!(pending.max(open).max(self.cancels.len()) <= self.settings.max_requests);
         assert!(pending + open == 0 || self.requests.next_deadline().is_some(), "a request waits for ever");

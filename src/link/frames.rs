@@ -99,10 +99,12 @@ impl<T: Awaited, R> Link<T, R> {
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
         let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
         let mut refused = None;
-        let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
+        let received = state.inb.handle_chunk(offset, flags, data, |kind, mut payload| {
             counters.messages_received += 1;
             match kind {
                 MessageKind::Message => Some(payload),
+                // When it has opened too many nothing more is opened for it: the connection ends.
+                MessageKind::Request { .. } if refused.is_some() => Some(payload),
                 MessageKind::Request { id, wait_ms } => {
                     let wait = Duration::from_millis(u64::from(wait_ms));
                     let opened = requests.handle_request(id, lane, wait, now);
@@ -114,6 +116,7 @@ impl<T: Awaited, R> Link<T, R> {
                     match requests.close(id) {
                         Some(pending) => {
                             counters.answers += 1;
+                            payload.unpin();
                             fx.replies.push((pending.waiter, Ok(payload)));
                         }
                         None => {

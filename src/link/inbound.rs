@@ -151,6 +151,10 @@ impl Inbound {
         let known = (self.received - offset).min(data.len() as u64);
         self.duplicate_bytes += known;
         data.advance(known as usize);
+        if known > data.len() as u64 {
+            // Otherwise a few new bytes would keep the memory of the whole chunk.
+            data = Bytes::copy_from_slice(&data);
+        }
         let mut outcome = Received { arrived: 0, urgency: Urgency::Nothing };
         if flags & ACK_NOW != 0 {
             self.awaited = self.awaited.max(end);

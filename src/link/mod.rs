@@ -30,7 +30,8 @@
 //! nothing is begun that the peer would then drop. A session in which nothing was sent or received is re-paired without a new
 //! memory; any other is not, for the receiver would take the bytes of the new stream for those of the old.
 //! A new session begins without the connections of the old one. A new incarnation is believed only
-//! when no connection of the old one answers a probe: two processes with one identity cannot take turns at tearing the link down.
+//! when no connection of the old one answers a probe: two processes that were given one identity do not take turns at tearing
+//! the link down. (Who lies about his incarnation can, but he needs the key for it, and with the key he is that peer.)
 //!
 //! # Connections
 //! ```text
@@ -45,7 +46,8 @@
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
 //! - In one session each stream byte is accepted once, in order; each message enters the inbox once.
-//! - Bytes held for a lane never exceed its window; bytes queued never exceed its queue.
+//! - Bytes held for a lane never exceed its window, and the memory they keep not twice that and a chunk; bytes queued never
+//!   exceed its queue.
 //! - A message is forgotten only when the peer's application has taken it, or with an outcome.
 
 mod application;
@@ -89,7 +91,6 @@ use inbound::Inbound;
 use outbound::Outbound;
 pub(crate) use outbound::cost_of;
 use requests::Requests;
-use scheduler::Scheduler;
 pub(crate) use session::{AttachError, NewConn};
 pub(crate) use transmit::Transmit;
 pub(crate) use violation::Violation;
@@ -200,7 +201,6 @@ pub(crate) struct Link<T, R> {
     lanes: Vec<Lane<T>>,
     requests: Requests<R>,
     conns: Vec<Conn>,
-    scheduler: Scheduler,
     keepalive: Keepalive,
     session: session::Session,
     /// CANCEL frames to send.
@@ -232,7 +232,6 @@ impl<T: Awaited, R> Link<T, R> {
             lanes: lanes.collect(),
             requests: Requests::new(settings.max_requests, rng.u64(..)),
             conns: Vec::new(),
-            scheduler: Scheduler::new(settings.lanes.iter().map(|lane| lane.priority)),
             keepalive: Keepalive::new(settings.liveness.ping_interval, settings.min_ping_interval),
             session: session::Session::new(&mut rng),
             cancels: Vec::new(),

@@ -1,6 +1,6 @@
 //! Open requests, in both directions. They belong to the link and survive its connections.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::lane::LaneId;
@@ -24,6 +24,15 @@ struct Open {
     cancelled: bool,
 }
 
+/// Whether the requester waits, until when, and the request: the first one goes first when there is no room.
+type Rank = (bool, Instant, u64);
+
+impl Open {
+    fn rank(&self, id: u64) -> Rank {
+        (!self.cancelled, self.deadline, id)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Requests<R> {
     max_open: usize,
@@ -32,6 +41,8 @@ pub(crate) struct Requests<R> {
     pending: HashMap<u64, Pending<R>>,
     /// The peer's, with our application.
     open: HashMap<u64, Open>,
+    /// The same, in the order in which they go.
+    ranks: BTreeSet<Rank>,
     /// The earliest of all deadlines, or earlier.
     next_deadline: Option<Instant>,
 }
@@ -43,6 +54,7 @@ impl<R> Requests<R> {
             next_id: first_id,
             pending: HashMap::new(),
             open: HashMap::new(),
+            ranks: BTreeSet::new(),
             next_deadline: None,
         }
     }
@@ -91,25 +103,29 @@ impl<R> Requests<R> {
         }
         let deadline = now + wait.min(MAX_WAIT);
         self.note(deadline);
-        match self.open.insert(id, Open { lane, deadline, cancelled: false }) {
-            None => Ok(full),
-            Some(_) => Err(Violation::RequestTwice(id)),
+        if self.open.contains_key(&id) {
+            return Err(Violation::RequestTwice(id));
         }
+        let open = Open { lane, deadline, cancelled: false };
+        self.ranks.insert(open.rank(id));
+        self.open.insert(id, open);
+        Ok(full)
     }
 
     /// A requester stops waiting before this side hears of it (its time is over, its CANCEL got lost
     /// or went ahead of the request), so an honest one may seem to have more open than it may. The one
     /// that it gave up goes, or else the one that has least time left.
     fn make_room(&mut self) {
-        let first = self.open.iter().min_by_key(|(id, open)| (!open.cancelled, open.deadline, **id));
-        if let Some(id) = first.map(|(id, _)| *id) {
+        if let Some((_, _, id)) = self.ranks.pop_first() {
             self.open.remove(&id);
         }
     }
 
     pub(crate) fn handle_cancel(&mut self, id: u64) {
         if let Some(open) = self.open.get_mut(&id) {
+            self.ranks.remove(&open.rank(id));
             open.cancelled = true;
+            self.ranks.insert(open.rank(id));
         }
     }
 
@@ -124,11 +140,14 @@ impl<R> Requests<R> {
 
     /// The application answers, or lets the request go.
     pub(crate) fn answer(&mut self, id: u64) {
-        self.open.remove(&id);
+        if let Some(open) = self.open.remove(&id) {
+            self.ranks.remove(&open.rank(id));
+        }
     }
 
     pub(crate) fn forget_peers(&mut self) {
         self.open.clear();
+        self.ranks.clear();
     }
 
     // --- time -----------------------------------------------------------------------------------
@@ -143,6 +162,7 @@ impl<R> Requests<R> {
             return Vec::new();
         }
         self.open.retain(|_, open| open.deadline > now);
+        self.ranks.retain(|(_, deadline, _)| *deadline > now);
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(id, _)| *id).collect();
         let over = ids.into_iter().filter_map(|id| Some((id, self.pending.remove(&id)?))).collect();
@@ -157,5 +177,11 @@ impl<R> Requests<R> {
 
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.pending.len(), self.open.len())
+    }
+
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.ranks.len(), self.open.len());
+        assert!(self.open.iter().all(|(id, open)| self.ranks.contains(&open.rank(*id))));
     }
 }

@@ -1,4 +1,5 @@
-//! Which lane sends the next chunk.
+//! Which lane sends the next chunk on a connection. Each connection has a scheduler of its own: lanes that
+//! others carry do not sleep, and take nothing from those that are here.
 //!
 //! Urgent lanes go first, in turn. The weighted lanes share the rest by stride scheduling (each lane
 //! has a *pass* that grows by bytes / weight as it sends; the lane with the lowest pass goes next). After

@@ -13,6 +13,7 @@ use crate::wire::stream::MessageKind;
 
 use super::conns::Conn;
 use super::effects::{CloseReason, Effects, Notice};
+use super::scheduler::Scheduler;
 use super::{Awaited, Link, Violation};
 
 #[derive(Debug)]
@@ -61,6 +62,13 @@ pub(crate) struct NewConn {
     pub(crate) incarnation: Incarnation,
     pub(crate) ours: Hello,
     pub(crate) theirs: Hello,
+}
+
+impl NewConn {
+    /// The HELLO of the side that dialled: it names the connection.
+    pub(super) fn of_dialer(&self) -> &Hello {
+        if self.dialled { &self.ours } else { &self.theirs }
+    }
 }
 
 /// Why a connection could not join.
@@ -126,7 +134,7 @@ impl<T: Awaited, R> Link<T, R> {
         if self.closed.is_some() {
             return Err(AttachError::Closed);
         }
-        let dialer = if new.dialled { &new.ours } else { &new.theirs };
+        let dialer = new.of_dialer();
         if dialer.slot >= MAX_SLOTS {
             return Err(AttachError::Violation(Violation::NoSuchSlot { slot: dialer.slot }));
         }
@@ -191,8 +199,9 @@ impl<T: Awaited, R> Link<T, R> {
         let limits = Limits { ping_interval: self.keepalive.interval(now), ..self.settings.liveness };
         let liveness = Liveness::new(limits, now, self.rng.u64(..));
         let pace = Pace::new(self.settings.max_chunk);
-        let dialer = if new.dialled { &new.ours } else { &new.theirs };
-        self.conns.push(Conn::new(new.id, dialer.token, dialer.slot, new.dialled, liveness, pace, now));
+        let dialer = new.of_dialer();
+        let scheduler = Scheduler::new(self.settings.lanes.iter().map(|lane| lane.priority));
+        self.conns.push(Conn::new(new, liveness, pace, scheduler, now));
         self.down_since = None;
         self.meter.handle_joined(self.lanes.len());
         fx.notices.push(Notice::Joined(new.id));

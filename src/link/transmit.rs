@@ -131,17 +131,14 @@ impl<T: Awaited, R> Link<T, R> {
             let ready = |index: usize| {
                 lanes.get(index).is_some_and(|lane| lane.conn == Some(id) && lane.out.is_ready())
             };
-            let Some(index) = self.scheduler.pick(ready) else { break };
+            let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { break };
+            let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
             let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut fx.ended);
-            self.scheduler.charge(index, sent);
+            conn.scheduler.charge(index, sent);
             left = left.saturating_sub(sent);
             if sent > 0 {
                 self.meter.handle_chunk_sent();
-            }
-            if sent > 0
-                && let Some(conn) = self.conn_mut(id)
-            {
                 conn.liveness.handle_data_sent(now);
             }
         }
@@ -166,5 +163,87 @@ fn push_control(
     if let Err(error) = batch.push_with(encode) {
         log::error!("a control frame was not sent: {error}");
         debug_assert!(false, "{error}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::id::{Incarnation, PeerId};
+    use crate::lane::{LaneConfig, LaneId, Priority};
+    use crate::link::{Link, NewConn, Parcel, Purpose, Settings};
+    use crate::wire::control::{Hello, HelloLane, LaneAck};
+    use crate::wire::frame::Frame;
+    use crate::wire::reader::FrameReader;
+
+    struct Receipt;
+
+    impl Awaited for Receipt {
+        fn is_awaited(&self) -> bool {
+            false
+        }
+    }
+
+    type Fx = Effects<Receipt, ()>;
+
+    /// Bytes of each lane in what the connection sends next; its pings are answered.
+    fn poll(link: &mut Link<Receipt, ()>, id: ConnId, now: Instant, fx: &mut Fx, bytes: &mut [usize; 4]) {
+        let (mut batch, mut flat) = (Batch::default(), Vec::new());
+        link.poll_transmit(id, now, &mut batch, fx);
+        batch.copy(0..batch.len(), &mut flat);
+        let mut reader = FrameReader::new(flat.as_slice());
+        loop {
+            match reader.next_buffered().unwrap() {
+                Some(Frame::Chunk { lane, data, .. }) => bytes[usize::from(lane.0)] += data.len(),
+                Some(Frame::Ping(nonce)) => link.handle_frame(id, Frame::Pong(nonce), now, fx).unwrap(),
+                Some(_) => {}
+                None if reader.fill().is_err() => return,
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_on_other_connections_take_nothing_from_those_that_share_one() {
+        let lane = |id, priority, slot| LaneConfig {
+            id: LaneId(id),
+            priority,
+            slot: Some(slot),
+            ..LaneConfig::defaults()[2].clone()
+        };
+        let lanes = vec![
+            lane(0, Priority::Urgent, 0),
+            lane(1, Priority::Weighted(4), 2),
+            lane(2, Priority::Weighted(1), 1),
+            lane(3, Priority::Weighted(2), 2),
+        ];
+        let config = Config { lanes, ..Config::default() };
+        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        let mut link: Link<Receipt, ()> = Link::new(Settings::new(&config, &config.path, us, peer), 1);
+        let (now, mut fx, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
+        for slot in 0..3 {
+            let ours = link.hello(Incarnation(1), slot, false);
+            let state = LaneAck { received: 0, taken: 0, limit: 1 << 40 };
+            let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
+            let theirs = Hello { paired: Some(ours.memory), memory: 2, lanes, ..ours.clone() };
+            let id = ConnId(u64::from(slot));
+            let new = NewConn { id, dialled: true, incarnation: Incarnation(1), ours, theirs };
+            link.attach(&new, now, &mut fx).unwrap();
+            poll(&mut link, id, now, &mut fx, &mut bytes);
+        }
+        for lane in [1, 2, 3] {
+            for _ in 0..8 {
+                let parcel = Parcel { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
+                assert!(link.send(parcel, Purpose::Message, Receipt, now, &mut fx).is_ok());
+            }
+        }
+        bytes = [0; 4];
+        while bytes[1] + bytes[3] < 6 << 20 {
+            (1..3).for_each(|id| poll(&mut link, ConnId(id), now, &mut fx, &mut bytes));
+        }
+        let share = bytes[1] as f64 / bytes[3] as f64;
+        assert!((1.8..2.2).contains(&share), "weights 4 and 2: {bytes:?}");
     }
 }

@@ -109,7 +109,8 @@ impl Node {
         self.request_timeout(peer, request, self.config().request_timeout)
     }
 
-    /// Asks a peer and waits for the reply at most for `timeout`; more than 60 s counts as 60 s.
+    /// Asks a peer. Waits at most `timeout` while the queue is full, and lets the peer know that the reply is waited for
+    /// until `timeout` after the call; more than 60 s counts as 60 s there.
     ///
     /// # Errors
     /// The request comes back with the reason.

@@ -199,6 +199,7 @@ fn shake_hands<'a>(
     let expected = dial.and_then(|dial| dial.config.id);
     let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
+    conn.peer.get_or_init(|| peer);
     core.enter(conn, peer)?;
     let link = core.link_for(peer)?;
     if conn.dialled {
@@ -211,7 +212,7 @@ fn shake_hands<'a>(
     let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
     let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
     link.attach(conn, &new, pending.deadline())?;
-    let banned = core.is_banned(peer);
+    let banned = core.is_banned(conn, peer);
     if banned || !core.is_kept(&link) {
         let cause = if banned { EndCause::Banned } else { EndCause::Retry };
         let reason = EndReason::new(Initiator::Library, cause);
@@ -286,7 +287,7 @@ fn end_reason(error: HandshakeError) -> EndReason {
         HandshakeError::Preface(_) | HandshakeError::WrongPeer { .. } => {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
-        HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Protocol(error.to_string())),
+        HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Tampered(error.to_string())),
         HandshakeError::Record(what) => EndReason::new(Initiator::Library, EndCause::Tampered(what)),
         HandshakeError::Protocol(what) => EndReason::new(Initiator::Library, EndCause::Protocol(what)),
     }

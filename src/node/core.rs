@@ -11,18 +11,18 @@ use crate::clock;
 use crate::config::{Config, PathConfig, PeerConfig};
 use crate::conn::ConnHandle;
 use crate::conn::handshake::Card;
-use crate::conn::threads::Threads;
+use crate::conn::threads::{self, Threads};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::Settings;
+use crate::link::{Notice, Settings};
 use crate::outcome::DropReason;
 use crate::roster::Roster;
 use crate::wire::control::GoawayReason;
 
 use super::acceptor::Acceptor;
 use super::gate::{Door, Gate};
-use super::hub::Hub;
-use super::link::LinkHandle;
+use super::hub::{Hub, Report};
+use super::link::{self, LinkHandle};
 
 /// How long the last goodbyes may take when no grace is left.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -134,18 +134,42 @@ impl Core {
             return;
         }
         let roster = self.roster.lock();
-        let absent = |link: &Arc<LinkHandle>| {
-            let since = link.look(|core| core.conns.is_empty().then_some(core.life.since));
-            since.filter(|_| !roster.is_kept(link.peer)).map(|since| (since, Arc::clone(link)))
+        // One that never had a connection may be about to get its first.
+        let goes = |core: &link::Core, unused| core.conns.is_empty() && (unused || core.life.joined > 0);
+        let absent = |link: Arc<LinkHandle>| {
+            let unused = Arc::strong_count(&link) == 2;
+            let since = link.look(|core| goes(core, unused).then_some(core.life.since));
+            since.filter(|_| !roster.is_kept(link.peer)).map(|since| (since, link))
         };
-        let mut absent: Vec<_> = links.iter().filter_map(absent).collect();
+        let mut absent: Vec<_> = links.into_iter().filter_map(absent).collect();
         drop(roster);
         absent.sort_by_key(|(since, _)| *since);
         let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
         for (_, link) in absent.into_iter().take(surplus) {
-            link.close(DropReason::ResumptionExpired);
-            self.links.lock().remove(&link.peer);
+            if self.unlist(&link, goes) {
+                let messages = link.look(|core| core.link.queued_messages());
+                link.close(DropReason::ResumptionExpired);
+                if messages > 0 {
+                    self.hub.report(Report::Link(link.peer, Notice::Lost { messages, by_peer: false }));
+                }
+            }
         }
+    }
+
+    /// Takes the link of a stranger from the list if it `goes`, which is told whether nobody else holds it. A
+    /// handshake that holds it has joined before that, and then it has a connection, or learns when it joins
+    /// that the link is not kept.
+    fn unlist(&self, link: &Arc<LinkHandle>, goes: impl FnOnce(&link::Core, bool) -> bool) -> bool {
+        let mut links = self.links.lock();
+        // The list's and the caller's. While the list is locked nobody can get another one.
+        let unused = Arc::strong_count(link) == 2;
+        let unlisted = links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, link))
+            && link.look(|core| goes(core, unused))
+            && !self.roster.lock().is_kept(link.peer);
+        if unlisted {
+            links.remove(&link.peer);
+        }
+        unlisted
     }
 
     /// Gives a peer up. False when there is no link to it.
@@ -154,7 +178,11 @@ impl Core {
         // Closed first: a handshake that is under way finds either the closed link, or none.
         link.close(DropReason::PeerRemoved);
         self.leaving.lock().push(Arc::clone(&link));
-        self.links.lock().remove(&peer);
+        let mut links = self.links.lock();
+        if links.get(&peer).is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
+            links.remove(&peer);
+        }
+        drop(links);
         link.drain_all(GoawayReason::Removed);
         true
     }
@@ -190,18 +218,8 @@ impl Core {
     /// Forgets a link of a stranger that has nothing left to remember, and that nobody else is about to
     /// use: a handshake would join, and a send would be accepted by, a link that nobody can find.
     pub(crate) fn tidy(&self, link: Arc<LinkHandle>) {
-        if !link.look(|core| core.link.is_forgotten()) {
-            return;
-        }
-        let mut links = self.links.lock();
-        // The list's and ours. While the list is locked nobody can get another one.
-        let is_ours_alone = Arc::strong_count(&link) == 2;
-        if is_ours_alone
-            && link.look(|core| core.link.is_forgotten())
-            && !self.roster.lock().is_kept(link.peer)
-            && links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, &link))
-        {
-            links.remove(&link.peer);
+        if link.look(|core| core.link.is_forgotten()) {
+            self.unlist(&link, |core, unused| unused && core.link.is_forgotten());
         }
     }
 
@@ -245,6 +263,14 @@ impl Core {
     /// Flushes within `grace`, says goodbye, ends every connection and joins every thread. The first
     /// caller does it; later ones wait until it is done.
     pub(crate) fn shutdown(self: &Arc<Self>, grace: Duration) {
+        if threads::is_of_a_node() {
+            // The application's hook runs here: who is to be joined cannot wait for that.
+            let core = Arc::clone(self);
+            if let Err(error) = threads::spawn("unbroken-shutdown", move || core.shutdown(grace)) {
+                log::error!("this node does not shut down, no thread: {error}");
+            }
+            return;
+        }
         let _done = self.shutting_down.lock();
         if self.closed.swap(true, SeqCst) {
             return;
@@ -285,7 +311,11 @@ impl Core {
         self.hub.queued.close();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
-        self.all_links().iter().for_each(|link| link.end_all(&panic));
+        for link in self.all_links() {
+            // Whoever waits for something of it would wait for ever: nobody looks at the clock any longer.
+            link.close(DropReason::Shutdown);
+            link.end_all(&panic);
+        }
     }
 
     fn is_flushed(&self, link: &LinkHandle) -> bool {
@@ -310,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_strangers_link_is_forgotten_only_when_nobody_is_about_to_use_it() {
-        let config = Config::default();
+        let config = Config { max_absent_strangers: 0, ..Config::default() };
         let identity = Identity::generate().unwrap();
         let card = Card {
             mode: Mode::Noise,
@@ -323,6 +353,7 @@ mod tests {
         let stranger = PeerId::from_bytes([7; 32]);
         let in_handshake = core.link_for(stranger).unwrap();
         core.tidy(core.link(stranger).unwrap());
+        core.forget_strangers();
         assert!(core.is_kept(&in_handshake));
         drop(in_handshake);
         core.tidy(core.link(stranger).unwrap());

@@ -109,7 +109,7 @@ impl Core {
     /// It is known who is at the other end.
     pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
         let gate = &self.gate;
-        if self.is_banned(peer) {
+        if self.is_banned(conn, peer) {
             return Err(gate.refuse(EndCause::Banned));
         }
         if conn.dialled {
@@ -159,14 +159,18 @@ impl Core {
         conn.into_iter().for_each(|conn| conn.end(evicted.clone()));
     }
 
-    pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
-        self.gate.conduct.lock().is_banned(peer.into(), clock::now())
+    /// Whether this peer is, or the address that it has come from: that may have been banned since the knock.
+    pub(crate) fn is_banned(&self, conn: &ConnHandle, peer: PeerId) -> bool {
+        let by_address = !conn.dialled && !self.wants(peer);
+        let (now, conduct) = (clock::now(), self.gate.conduct.lock());
+        conduct.is_banned(peer.into(), now)
+            || by_address && conduct.is_banned(Culprit::at(conn.addr.ip()), now)
     }
 
     fn wants(&self, peer: PeerId) -> bool {
         // Whom we have dialled is wanted, also in the moment before the roster knows who answered.
         let dialled = |link: Arc<LinkHandle>| link.look(|core| core.conns.iter().any(|conn| conn.dialled));
-        let listed = self.roster.lock().config_of(peer).is_some();
+        let listed = self.roster.lock().is_wanted(peer);
         listed || self.any_link(peer).is_some_and(dialled)
     }
 
@@ -194,8 +198,8 @@ impl Core {
         let Some(offence) = offence else { return };
         // In plaintext a name is only claimed: by it anybody could get anybody banned.
         let names_are_proven = self.config.encryption != Encryption::Plaintext;
-        match link {
-            Some(link) if names_are_proven => self.report(link.peer.into(), offence),
+        match conn.peer.get() {
+            Some(peer) if names_are_proven => self.report((*peer).into(), offence),
             // Whom we dialled we have chosen: the address says nothing.
             _ if conn.dialled || self.gate.admission.lock().is_exempt(conn.addr.ip()) => {}
             _ => self.report(Culprit::at(conn.addr.ip()), offence),
@@ -221,8 +225,9 @@ impl Core {
     }
 
     fn ban(&self, ban: &Ban) {
-        self.gate.conduct.lock().ban(ban, clock::now());
-        self.banned(ban.clone());
+        let ban = Ban { who: ban.who.normal(), ..ban.clone() };
+        self.gate.conduct.lock().ban(&ban, clock::now());
+        self.banned(ban);
     }
 
     /// After the ban: who joins later finds it, see [`Core::is_banned`]. The application hears of it before it
@@ -285,7 +290,8 @@ impl super::Builder {
     ///
     /// It runs on the connection's own thread, after the handshake's proof of identity and before the peer
     /// learns of it, many at once, and never on the thread that accepts. **It must not wait for long**: the
-    /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and nothing else.
+    /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and nothing else. It
+    /// should not own a [`Node`]: the node owns the hook, and would never be the last to be dropped.
     pub fn admit(mut self, hook: impl Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync + 'static) -> Self {
         self.door = Door(Some(Arc::new(hook)));
         self
@@ -315,7 +321,7 @@ impl Node {
 
     /// Lifts a ban and forgets the strikes. False if there was neither.
     pub fn unban(&self, who: impl Into<Culprit>) -> bool {
-        let (core, who) = (&self.handle.core, who.into());
+        let (core, who) = (&self.handle.core, who.into().normal());
         let (banned, known) = {
             let mut conduct = core.gate.conduct.lock();
             (conduct.is_banned(who, clock::now()), conduct.unban(who))

@@ -1,6 +1,6 @@
 //! What the links and the node share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -50,7 +50,7 @@ pub(crate) struct Hub {
     /// Protects what the monitor has not looked at yet.
     reports: Mutex<Vec<Report>>,
     /// Bytes of received messages that were not taken, over all links.
-    held: AtomicU64,
+    held: AtomicI64,
     max_held: u64,
     /// Whether `held` was last seen above its bound.
     pub(crate) over: AtomicBool,
@@ -66,7 +66,7 @@ impl Hub {
             alarm: Alarm::new(),
             queued: Budget::new(config.max_queued),
             reports: Mutex::default(),
-            held: AtomicU64::new(0),
+            held: AtomicI64::new(0),
             max_held: config.max_inbox as u64,
             over: AtomicBool::new(false),
             progress: Mutex::default(),
@@ -88,18 +88,23 @@ impl Hub {
         if before == after {
             return;
         }
-        // Wrapping addition: the sum of all differences is never negative.
-        let held =
-            self.held.fetch_add(after.wrapping_sub(before), SeqCst).wrapping_add(after.wrapping_sub(before));
-        // A quarter of hysteresis, so that the bound is not crossed with every message.
-        let over = if self.over.load(SeqCst) { held > self.max_held / 4 * 3 } else { held > self.max_held };
-        if over != self.over.swap(over, SeqCst) {
+        self.held.fetch_add(after.cast_signed() - before.cast_signed(), SeqCst);
+        // Until nothing has changed in between.
+        loop {
+            let held = self.held();
+            // A quarter of hysteresis, so that the bound is not crossed with every message.
+            let over =
+                if self.over.load(SeqCst) { held > self.max_held / 4 * 3 } else { held > self.max_held };
+            if over == self.over.swap(over, SeqCst) {
+                return;
+            }
             self.alarm.now();
         }
     }
 
     pub(crate) fn held(&self) -> u64 {
-        self.held.load(SeqCst)
+        // What one thread takes may be counted before what another has brought.
+        self.held.load(SeqCst).try_into().unwrap_or(0)
     }
 
     /// The node has ended.

@@ -110,7 +110,8 @@ pub enum LinkState {
     Connecting,
     /// It has a connection above suspicion.
     Up,
-    /// All its connections are suspect or draining.
+    /// All its connections that serve are suspect. (With none but draining ones the state stays what it was until they
+    /// have ended.)
     Degraded,
     /// It has none. Messages wait.
     Down,

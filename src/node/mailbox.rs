@@ -238,7 +238,11 @@ impl Mailbox {
                         self.state.lock().given(lane, taken.len() - before);
                     }
                 }
-                None if closed && taken.is_empty() => return Err(Closed),
+                None if closed && taken.is_empty() => {
+                    // At the end every thread that waits is to learn of it, one from the other.
+                    self.pass_on(reader);
+                    return Err(Closed);
+                }
                 None => break,
             }
         }
@@ -263,8 +267,7 @@ impl Mailbox {
         deadline: Option<Instant>,
     ) -> Result<Vec<Event>, Closed> {
         loop {
-            // At the end every thread that waits is to learn of it, one from the other.
-            let taken = self.take(reader, max).inspect_err(|_| self.pass_on(reader))?;
+            let taken = self.take(reader, max)?;
             if !taken.is_empty() {
                 // Another thread may wait for what is left.
                 self.pass_on(reader);

@@ -241,7 +241,10 @@ impl Node {
     /// as dropped. Returns when no thread is left; at most about `grace` later, unless a name is
     /// just being resolved (that call cannot be interrupted).
     ///
-    /// New messages are refused from the first moment on. Messages that the application has not taken when
+    /// New messages are refused from the first moment on, but for replies and for those that wait for room already. Called
+    /// from within the hook of [`Builder::admit`] it returns at once, and a thread of its own does the rest.
+    ///
+    /// Messages that the application has not taken when
     /// the grace is over are not given out any more: their senders keep them, for this node's next life.
     pub fn shutdown(&self, grace: Duration) {
         self.handle.core.shutdown(grace);

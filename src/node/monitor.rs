@@ -162,8 +162,9 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
         }
         Report::Dialled { target, slot, peer } => {
             if !core.roster.lock().handle_dialled(target, slot, peer, now) {
-                // It was given up while it was being dialled.
-                core.remove(peer);
+                // Its address was given up while it was being dialled. That may have been added again: the
+                // conversation stays, for a while.
+                core.link(peer).into_iter().for_each(|link| link.drain_all(GoawayReason::Retired));
                 return;
             }
             if let Some(link) = core.link(peer) {

@@ -89,7 +89,8 @@ impl PendingReply {
         self.waiter.poll(Option::take).flatten()
     }
 
-    /// A channel that gets one token when the request has ended, for `crossbeam_channel::select!`.
+    /// A channel for `crossbeam_channel::select!`: when the request has ended it gets one token and is disconnected,
+    /// so everybody who selects on it wakes up, with a token or an error.
     pub fn ready(&self) -> Receiver<()> {
         self.waiter.ready()
     }

@@ -174,7 +174,7 @@ pub struct LaneSnapshot {
     pub lane: LaneId,
     /// Messages that the peer's application has not taken.
     pub queued_messages: usize,
-    /// Their bytes, with 128 more for each.
+    /// Their bytes, with 144 more for each.
     pub queued_bytes: usize,
     /// Bytes that were sent more than once, after a connection was lost or replaced.
     pub resent_bytes: u64,

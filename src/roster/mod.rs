@@ -206,6 +206,11 @@ impl Roster {
         self.peers.remove(&peer);
     }
 
+    /// The operator has named this peer, or the address at which it answered.
+    pub(crate) fn is_wanted(&self, peer: PeerId) -> bool {
+        self.targets.iter().any(|target| target.known() == Some(peer) && target.is_wanted())
+    }
+
     /// A link to this peer is to be kept.
     pub(crate) fn is_kept(&self, peer: PeerId) -> bool {
         let kept = |target: &Target| target.is_wanted() || target.is_active_candidate();

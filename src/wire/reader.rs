@@ -98,6 +98,16 @@ impl<S: Source> FrameReader<S> {
         FrameReader { source, buffer: ReadBuffer::new(MAX_BUFFER), partial: None }
     }
 
+    /// What the next frame will be, once its header is there.
+    pub(crate) fn kind_ahead(&self) -> Option<Kind> {
+        let header = self.buffer.waiting().first_chunk::<HEADER_LEN>()?;
+        match frame::decode_header(*header) {
+            Ok(Announced::Frame(kind, _)) => Some(kind),
+            // An error is told with the frame.
+            Ok(Announced::Hint(_)) | Err(_) => None,
+        }
+    }
+
     /// A frame that is in memory already. `None`: call [`FrameReader::fill`].
     pub(crate) fn next_buffered(&mut self) -> Result<Option<Frame>, ReadError> {
         if let Some(frame) = self.finish_partial() {

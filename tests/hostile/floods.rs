@@ -10,6 +10,7 @@ use unbroken::{BULK, EndCause, NORMAL, URGENT};
 use crate::scene::{SLACK, Scene, State, ack, chunk, goaway, in_stream, nonce, reply, request, say};
 use crate::support::cluster::{all_taken, flood, within};
 use crate::support::numbered::message;
+use crate::support::process;
 use crate::support::raw::{self, RawIn};
 
 #[test]
@@ -68,6 +69,26 @@ fn floods_end() {
         };
         assert!(within(SLACK, seen), "ignored, and counted");
         assert_eq!(scene.node.peer(who.id()).unwrap().connections.len(), 1);
+    });
+}
+
+#[test]
+fn chunks_that_came_before_do_not_fill_the_memory() {
+    const MIB: usize = 1 << 20;
+    const NEW: usize = 513;
+    let scene = Scene::set(|_| ());
+    scene.row("200 chunks of 1 MiB, all but 513 bytes of which came before", || {
+        let (who, mut raw) = scene.joined();
+        let before = process::resident_bytes().unwrap();
+        say(&mut raw, &chunk(BULK, 0, &in_stream(&vec![7; 30 * MIB])[..MIB]));
+        for count in 0..200 {
+            say(&mut raw, &chunk(BULK, ((count + 1) * NEW) as u64, &[7; MIB]));
+        }
+        let arrived = || scene.node.peer(who.id()).unwrap().bytes_received > 201 * MIB as u64;
+        assert!(within(SLACK, arrived), "{}", scene.node.peer(who.id()).unwrap().bytes_received);
+        // The message has 1.1 MiB by now.
+        let more = process::resident_bytes().unwrap().saturating_sub(before);
+        assert!(more < 50 * MIB, "{more} bytes");
     });
 }
 

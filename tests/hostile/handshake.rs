@@ -132,6 +132,12 @@ fn hellos_that_lie() {
     // memory, no pair, token, slot, no replacement, and then the number of lanes.
     endless[4 + 8 + 1 + 8 + 1 + 1..][..8].copy_from_slice(&[0xff; 8]);
     for (what, bytes, why) in [
+        // It need not be complete: its kind is enough.
+        (
+            "a CHUNK of 1 MiB before HELLO",
+            vec![raw::CHUNK, 0x0a, 0, 0x10, 1, 0],
+            "the first frame is not a HELLO",
+        ),
         ("a PING before HELLO", nonce(raw::PING, 1), "the first frame is not a HELLO"),
         ("HELLO for slot 3", hello(|hello| hello.slot = 3), "slot 3 in HELLO"),
         ("HELLO for slot 255", hello(|hello| hello.slot = 255), "slot 255 in HELLO"),
