@@ -1,19 +1,23 @@
 //! What must hold after every step, in every batch, and at the end.
 
+use std::collections::HashMap;
+
 use crate::id::ConnId;
 use crate::lane::Priority;
 use crate::wire::frame::{HEADER_LEN, Kind};
 
 use super::world::{State, World};
 
+/// Who waited on which connection of which side.
 #[derive(Default)]
-pub(super) struct Watch {
-    /// Batches in a row, by side, in which an urgent lane was passed over.
-    passed_over: [u32; 2],
-    /// Urgent chunks in a row, by side, while a weighted lane waited.
-    urgent_run: [u32; 2],
-    /// The connection, by side, that sent last.
-    seen_on: [Option<ConnId>; 2],
+pub(super) struct Watch(HashMap<(usize, ConnId), Waits>);
+
+#[derive(Default)]
+struct Waits {
+    /// Batches in a row in which an urgent lane was passed over.
+    passed_over: u32,
+    /// Urgent chunks in a row while a weighted lane waited.
+    urgent_run: u32,
 }
 
 /// What a connection could send before it was asked.
@@ -65,23 +69,21 @@ impl World {
         if self.plan.deadlines || self.plan.lanes[0] != self.plan.lanes[1] {
             return;
         }
-        let watch = &mut self.watch;
+        let waits = self.watch.0.entry((side, id)).or_default();
         let passed = before.urgent && chunks.first() == Some(&false);
-        watch.passed_over[side] = if passed { watch.passed_over[side] + 1 } else { 0 };
-        assert!(watch.passed_over[side] <= 1, "an urgent message waits for more than one chunk");
-        // Between two connections the lanes may have been ready or not, unseen.
-        if !before.weighted || watch.seen_on[side] != Some(id) {
-            watch.urgent_run[side] = 0;
+        waits.passed_over = if passed { waits.passed_over + 1 } else { 0 };
+        assert!(waits.passed_over <= 1, "an urgent message waits for more than one chunk");
+        if !before.weighted {
+            waits.urgent_run = 0;
         }
-        watch.seen_on[side] = Some(id);
         for urgent in chunks {
-            watch.urgent_run[side] = if urgent && before.weighted { watch.urgent_run[side] + 1 } else { 0 };
+            waits.urgent_run = if urgent && before.weighted { waits.urgent_run + 1 } else { 0 };
         }
         // A lane that got all that it wanted in this batch does not wait.
         if !waits_still {
-            watch.urgent_run[side] = 0;
+            waits.urgent_run = 0;
         }
-        assert!(watch.urgent_run[side] <= 17, "a weighted lane starves");
+        assert!(waits.urgent_run <= 17, "a weighted lane starves");
     }
 
     pub(super) fn watch_end(&self) {
