@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 use unbroken::{
-    AdmissionConfig, Ban, Config, Culprit, Encryption, EndCause, Event, GoawayReason, Identity, Node,
-    Offence, PeerConfig, PeerId, Refusal, Verdict, codec,
+    AdmissionConfig, Ban, Config, Culprit, DropReason, Encryption, EndCause, Event, GoawayReason, Identity,
+    NORMAL, Node, Offence, Outcome, PeerConfig, PeerId, Refusal, Verdict, codec,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -208,6 +208,31 @@ fn who_is_gossiped_about_is_not_wanted_for_it() {
     assert_eq!(node.learn([PeerConfig { id: Some(id(2)), ..PeerConfig::new("127.0.0.1:1") }]), 1);
     assert!(come(&node, 1, 1, 2).is_none());
     assert!(come(&node, 1, 1, 1).is_some());
+}
+
+#[test]
+fn of_absent_strangers_the_one_that_was_lost_first_is_forgotten_and_its_messages_are_told() {
+    let node = node(|config| config.max_absent_strangers = 1);
+    let visit = |seed: u8| {
+        let visitor = come(&node, 1, 1, seed).unwrap();
+        let peer = connected(&node);
+        let receipt = node.send(peer, (NORMAL, "never acknowledged")).unwrap();
+        visitor.stream.shutdown(Shutdown::Both).unwrap();
+        node.events()
+            .find(|event| matches!(event, Event::LinkDown { peer: lost, .. } if *lost == peer))
+            .unwrap();
+        (peer, receipt)
+    };
+    let (first, receipt) = visit(1);
+    let (second, kept) = visit(2);
+    assert_eq!(receipt.wait_timeout(LONG), Some(Outcome::Dropped(DropReason::ResumptionExpired)));
+    let lost = node.events().find_map(|event| match event {
+        Event::Lost { peer, messages, by_peer: false } => Some((peer, messages)),
+        _ => None,
+    });
+    assert_eq!(lost, Some((first, 1)));
+    assert!(node.peer(first).is_none() && node.peer(second).is_some());
+    assert_eq!(kept.poll(), None);
 }
 
 #[test]

@@ -14,14 +14,15 @@ use crate::conn::handshake::Card;
 use crate::conn::threads::{self, Threads};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::{Notice, Settings};
+use crate::link::Settings;
 use crate::outcome::DropReason;
 use crate::roster::Roster;
 use crate::wire::control::GoawayReason;
 
 use super::acceptor::Acceptor;
+use super::event::Event;
 use super::gate::{Door, Gate};
-use super::hub::{Hub, Report};
+use super::hub::Hub;
 use super::link::{self, LinkHandle};
 
 /// How long the last goodbyes may take when no grace is left.
@@ -150,7 +151,8 @@ impl Core {
                 let messages = link.look(|core| core.link.queued_messages());
                 link.close(DropReason::ResumptionExpired);
                 if messages > 0 {
-                    self.hub.report(Report::Link(link.peer, Notice::Lost { messages, by_peer: false }));
+                    let peer = link.peer;
+                    self.hub.mailbox.push_event(Event::Lost { peer, messages, by_peer: false });
                 }
             }
         }
