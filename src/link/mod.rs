@@ -31,7 +31,7 @@
 //! memory; any other is not, for the receiver would take the bytes of the new stream for those of the old.
 //! A new session begins without the connections of the old one. A new incarnation is believed only
 //! when no connection of the old one answers a probe: two processes that were given one identity do not take turns at tearing
-//! the link down. (Who lies about his incarnation can, but he needs the key for it, and with the key he is that peer.)
+//! the link down. (Who lies about his incarnation can. For that he needs the key, and with the key, or in plaintext, he is that peer.)
 //!
 //! # Connections
 //! ```text
