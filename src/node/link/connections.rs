@@ -1,0 +1,219 @@
+//! What the connections of a link and the monitor do with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+use super::LinkHandle;
+use crate::clock;
+use crate::conn::{ConnHandle, Port};
+use crate::error::{EndCause, EndReason, Initiator};
+use crate::id::{ConnId, Incarnation};
+use crate::link::{AttachError, Draining, NewConn, Transmit, Violation};
+use crate::node::event::Event;
+use crate::node::hub::Report;
+use crate::outcome::DropReason;
+use crate::roster::ReplaceReason;
+use crate::wire::batch::Batch;
+use crate::wire::control::{GoawayReason, Hello};
+use crate::wire::frame::Frame;
+
+impl LinkHandle {
+    /// `slot` and `replaces` count for the side that dials.
+    pub(crate) fn hello(&self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
+        self.note(|core| core.link.hello(incarnation, slot, replaces))
+    }
+
+    /// This connection is to be replaced while it serves: the roster sees it as troubled, and dials its
+    /// successor, whose HELLO says so.
+    pub(crate) fn retire(&self, conn: ConnId, why: ReplaceReason) {
+        self.note(|core| {
+            if core.life.retiring.iter().all(|(id, _)| *id != conn) {
+                core.life.retiring.push((conn, why));
+            }
+        });
+    }
+
+    /// Joins a connection to the link. When connections of another life of the peer are to be probed
+    /// first, waits for the outcome, at most until `deadline`.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        conn: &Arc<ConnHandle>,
+        new: &NewConn,
+        deadline: Instant,
+    ) -> Result<(), EndReason> {
+        loop {
+            let result = self.with(|core, now, fx| {
+                let result = core.link.attach(new, now, fx);
+                if result.is_ok() {
+                    if core.conns.is_empty() && core.life.joined > 0 {
+                        core.life.score.handle_reconnected(now);
+                    }
+                    core.conns.push(Arc::clone(conn));
+                    core.life.joined += 1;
+                    core.life.name.clone_from(&new.theirs.name);
+                    // Under the lock, so that it comes before whatever is seen of the link afterwards.
+                    let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
+                    self.hub.mailbox.push_event(Event::Connected { peer, conn: conn.id, addr, dialled });
+                }
+                result.map(|()| core.link.next_timeout())
+            });
+            let refuse = |cause| Err(EndReason::new(Initiator::Library, cause));
+            match result {
+                Ok(timeout) => {
+                    timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
+                    return Ok(());
+                }
+                Err(AttachError::Probing(until)) => {
+                    self.hub.alarm.now();
+                    let mut core = self.core.lock();
+                    if clock::now() >= deadline || conn.reason().is_some() {
+                        core.link.stop_probing();
+                        return refuse(EndCause::HandshakeTimeout);
+                    }
+                    core.probing += 1;
+                    self.changed.wait_until(&mut core, until.min(deadline));
+                    core.probing -= 1;
+                }
+                Err(AttachError::Retry) => return refuse(EndCause::Retry),
+                Err(AttachError::Closed) => return refuse(EndCause::Shutdown),
+                Err(AttachError::IncumbentAlive) => {
+                    return refuse(EndCause::Refused(
+                        "another process with this identity is connected".into(),
+                    ));
+                }
+                Err(AttachError::Violation(violation)) => {
+                    return refuse(violation.into_cause());
+                }
+            }
+        }
+    }
+
+    /// The connection's threads are done.
+    pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
+        let (proven, proof) = self.with(|core, now, fx| {
+            let state = core.link.conns().iter().find(|state| state.id == conn.id && state.proven);
+            let (proven, slot) = (state.is_some(), state.map(|state| state.slot));
+            let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
+            core.life.proofs.retain(|id| *id != conn.id);
+            core.life.retiring.retain(|(id, _)| *id != conn.id);
+            let reset = reason.by == Initiator::Network && matches!(reason.cause, EndCause::Io { .. });
+            core.link.handle_conn_ended(conn.id, reset, now, fx);
+            core.conns.retain(|other| other.id != conn.id);
+            core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
+            core.life.bytes_received += conn.bytes_received.load(Relaxed);
+            core.life.last_end = Some(reason.clone());
+            (proven, proof)
+        });
+        self.changed.notify_all();
+        self.hub.progress();
+        let reason = reason.clone();
+        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof });
+    }
+
+    /// The monitor's round: deadlines of connections, timers of the link. Gives when to look again.
+    pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
+        let (next, late) = self.with(|core, now, fx| {
+            let (write_timeout, frame_timeout) = (core.path.write_timeout, core.path.dead_after);
+            let mut next = None;
+            let mut late = Vec::new();
+            for conn in &core.conns {
+                if let Some(at) = conn.last_received() {
+                    core.link.handle_received(conn.id, at, fx);
+                }
+                match conn.check_deadlines(now, write_timeout, frame_timeout) {
+                    Ok(deadline) => next = next.into_iter().chain(deadline).min(),
+                    Err(cause) => late.push((Arc::clone(conn), cause)),
+                }
+            }
+            core.link.handle_timeout(now, fx);
+            (next.into_iter().chain(core.link.next_timeout()).min(), late)
+        });
+        late.into_iter().for_each(|(conn, cause)| conn.end(EndReason::new(Initiator::Library, cause)));
+        next
+    }
+
+    pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
+        self.note(|core| {
+            core.link.handle_pause(gap, now);
+            core.conns.iter().for_each(|conn| conn.handle_pause(gap));
+        });
+    }
+
+    /// Withholds new credit from the peer, or gives it again.
+    pub(crate) fn set_withheld(self: &Arc<Self>, withheld: bool) {
+        if self.withheld.swap(withheld, SeqCst) == withheld {
+            return;
+        }
+        self.with(|core, now, fx| core.link.set_withheld(withheld, now, fx));
+    }
+
+    /// Says goodbye on every connection.
+    pub(crate) fn drain_all(self: &Arc<Self>, reason: GoawayReason) {
+        self.with(|core, now, fx| {
+            for conn in &core.conns {
+                core.link.drain(conn.id, reason, now, fx);
+            }
+        });
+        self.hub.alarm.now();
+    }
+
+    /// Says goodbye on one connection.
+    pub(crate) fn drain_one(self: &Arc<Self>, conn: ConnId, reason: GoawayReason) {
+        self.with(|core, now, fx| core.link.drain(conn, reason, now, fx));
+        self.hub.alarm.now();
+    }
+
+    /// Ends every connection at once.
+    pub(crate) fn end_all(&self, reason: &EndReason) {
+        let conns = self.look(|core| core.conns.clone());
+        conns.iter().for_each(|conn| conn.end(reason.clone()));
+    }
+
+    /// Ends the link: everything that was accepted ends with `reason`.
+    pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
+        self.with(|core, _, fx| core.link.close(reason, fx));
+        self.space.notify_all();
+        self.changed.notify_all();
+    }
+}
+
+impl Port for Arc<LinkHandle> {
+    fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit {
+        let (transmit, timeout) = self.with(|core, now, fx| {
+            let transmit = core.link.poll_transmit(conn, now, batch, fx);
+            // What is sent is to be answered in time.
+            let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
+            (transmit, timeout)
+        });
+        timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
+        transmit
+    }
+
+    fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
+        let (result, probing) = self.with(|core, _, fx| {
+            core.link.handle_received(conn, at, fx);
+            let mut frames = frames.drain(..);
+            (frames.try_for_each(|frame| core.link.handle_frame(conn, frame, at, fx)), core.probing > 0)
+        });
+        if probing {
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    fn is_draining(&self, conn: ConnId) -> Option<EndReason> {
+        self.look(|core| {
+            let conn = core.link.conns().iter().find(|state| state.id == conn)?;
+            let (by, reason) = match conn.draining()? {
+                Draining::ByPeer(reason) => (Initiator::Peer, reason),
+                Draining::ByUs { reason, .. } => (Initiator::Library, reason),
+            };
+            Some(EndReason::new(by, EndCause::Goaway(reason)))
+        })
+    }
+
+    fn watch_until(&self, deadline: Instant) {
+        self.hub.alarm.at(deadline);
+    }
+}
