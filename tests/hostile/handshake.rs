@@ -281,7 +281,11 @@ pub(crate) struct Greeted {
 }
 
 pub(crate) fn greet_by_hand(scene: &Scene, who: &RawIdentity) -> Greeted {
-    let mut stream = TcpStream::connect(scene.addr()).unwrap();
+    greet_from([127, 0, 0, 1].into(), scene, who)
+}
+
+fn greet_from(source: IpAddr, scene: &Scene, who: &RawIdentity) -> Greeted {
+    let mut stream = connect_from(source, scene.addr()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     if who.encryption == Encryption::Plaintext {
         let said = first_bytes(who);
@@ -361,6 +365,23 @@ fn crowds_before_the_door() {
         let raws: Vec<_> =
             (0..80).filter_map(|_| Raw::dial_from(from(6, 6), addr, &scene.stranger()).ok()).collect();
         assert_eq!(raws.len(), 64, "as configured");
+    });
+}
+
+#[test]
+fn a_ban_reaches_handshakes_that_are_under_way() {
+    let scene = Scene::set(|_| ());
+    scene.row("an address that is banned in the middle of a handshake", || {
+        let (who, from) = (scene.stranger(), IpAddr::from([127, 0, 8, 8]));
+        let mut greeted = greet_from(from, &scene, &who);
+        // The node's HELLO: the other side has been let in.
+        greeted.stream.read_exact(&mut [0; 1]).unwrap();
+        scene.node.ban(from, None);
+        let hello = (greeted.seal)(&raw::frame(raw::HELLO, &encode(&who.hello)));
+        greeted.stream.write_all(&hello).unwrap();
+        let why = refusal(greeted.stream.local_addr().unwrap());
+        assert!(why.contains("banned"), "{why}");
+        assert!(scene.node.unban(from));
     });
 }
 
