@@ -335,13 +335,17 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use crate::error::SendErrorKind;
     use crate::id::Identity;
+    use crate::lane::NORMAL;
+    use crate::link::Parcel;
+    use crate::node::budget::Patience;
+    use crate::outcome::Outcome;
     use crate::wire::preface::{Mode, NetworkName};
 
     use super::*;
 
-    #[test]
-    fn a_strangers_link_is_forgotten_only_when_nobody_is_about_to_use_it() {
+    fn core() -> Core {
         let config = Config { max_absent_strangers: 0, ..Config::default() };
         let identity = Identity::generate().unwrap();
         let card = Card {
@@ -351,7 +355,25 @@ mod tests {
             identity,
             incarnation: crate::id::Incarnation(1),
         };
-        let core = Core::new(config, card, Vec::new(), Door::default(), 1);
+        Core::new(config, card, Vec::new(), Door::default(), 1)
+    }
+
+    #[test]
+    fn when_the_monitor_is_gone_nobody_waits_for_it() {
+        let core = core();
+        let link = core.link_for(PeerId::from_bytes([7; 32])).unwrap();
+        let parcel = Parcel { lane: NORMAL, body: "never sent".into(), deadline: None };
+        let (receipt, _) = link.send(parcel, None, Patience::None).unwrap();
+        assert_eq!(receipt.poll(), None);
+        core.give_up();
+        assert_eq!(receipt.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
+        let parcel = Parcel { lane: NORMAL, body: "late".into(), deadline: None };
+        assert_eq!(*link.send(parcel, None, Patience::Forever).unwrap_err().kind(), SendErrorKind::Closed);
+    }
+
+    #[test]
+    fn a_strangers_link_is_forgotten_only_when_nobody_is_about_to_use_it() {
+        let core = core();
         let stranger = PeerId::from_bytes([7; 32]);
         let in_handshake = core.link_for(stranger).unwrap();
         core.tidy(core.link(stranger).unwrap());
