@@ -358,15 +358,7 @@ mod tests {
     use crate::link::{Parcel, Purpose, Settings};
     use crate::outcome::Outcome;
 
-    struct Receipt;
-
-    impl Awaited for Receipt {
-        fn is_awaited(&self) -> bool {
-            true
-        }
-    }
-
-    fn link() -> Link<Receipt, ()> {
+    fn link() -> Link<bool, ()> {
         let config = Config::default();
         let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
         Link::new(Settings::new(&config, &config.path, us, peer), 1)
@@ -374,12 +366,12 @@ mod tests {
 
     /// A connection on which the peer says that it has so much of every lane.
     fn attach(
-        link: &mut Link<Receipt, ()>,
+        link: &mut Link<bool, ()>,
         id: u64,
         incarnation: u64,
         received: u64,
         now: Instant,
-        fx: &mut Effects<Receipt, ()>,
+        fx: &mut Effects<bool, ()>,
     ) -> Result<(), AttachError> {
         let ours = link.hello(Incarnation(incarnation), 0, false);
         let state = LaneAck { received, taken: 0, limit: received + 100 };
@@ -397,7 +389,7 @@ mod tests {
         let (mut link, mut fx, start) = (link(), Effects::default(), Instant::now());
         attach(&mut link, 1, 1, 0, start, &mut fx).unwrap();
         let parcel = Parcel { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
-        link.send(parcel, Purpose::Message, Receipt, start, &mut fx).unwrap();
+        link.send(parcel, Purpose::Message, true, start, &mut fx).unwrap();
         // Its first connection says nothing any more; another life of it claims what was never sent.
         let later = start + Duration::from_secs(5);
         let probed = attach(&mut link, 2, 2, 0, later, &mut fx);

@@ -178,18 +178,10 @@ mod tests {
     use crate::wire::frame::Frame;
     use crate::wire::reader::FrameReader;
 
-    struct Receipt;
-
-    impl Awaited for Receipt {
-        fn is_awaited(&self) -> bool {
-            false
-        }
-    }
-
-    type Fx = Effects<Receipt, ()>;
+    type Fx = Effects<bool, ()>;
 
     /// Bytes of each lane in what the connection sends next; its pings are answered.
-    fn poll(link: &mut Link<Receipt, ()>, id: ConnId, now: Instant, fx: &mut Fx, bytes: &mut [usize; 4]) {
+    fn poll(link: &mut Link<bool, ()>, id: ConnId, now: Instant, fx: &mut Fx, bytes: &mut [usize; 4]) {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
         link.poll_transmit(id, now, &mut batch, fx);
         batch.copy(0..batch.len(), &mut flat);
@@ -221,7 +213,7 @@ mod tests {
         ];
         let config = Config { lanes, ..Config::default() };
         let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        let mut link: Link<Receipt, ()> = Link::new(Settings::new(&config, &config.path, us, peer), 1);
+        let mut link: Link<bool, ()> = Link::new(Settings::new(&config, &config.path, us, peer), 1);
         let (now, mut fx, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
         for slot in 0..3 {
             let ours = link.hello(Incarnation(1), slot, false);
@@ -236,7 +228,7 @@ mod tests {
         for lane in [1, 2, 3] {
             for _ in 0..8 {
                 let parcel = Parcel { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
-                assert!(link.send(parcel, Purpose::Message, Receipt, now, &mut fx).is_ok());
+                assert!(link.send(parcel, Purpose::Message, false, now, &mut fx).is_ok());
             }
         }
         bytes = [0; 4];

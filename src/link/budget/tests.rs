@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
-use crate::link::{Awaited, Effects, Link, NewConn, Parcel, Purpose, Settings};
+use crate::link::{Effects, Link, NewConn, Parcel, Purpose, Settings};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Hello, LaneAck};
@@ -17,19 +17,11 @@ use crate::wire::stream::{Header, MessageKind};
 
 use super::*;
 
-/// A receipt for which somebody waits, so that every message is acknowledged at once.
-struct Watched;
-
-impl Awaited for Watched {
-    fn is_awaited(&self) -> bool {
-        true
-    }
-}
-
-type Fx = Effects<Watched, ()>;
+/// For every receipt somebody waits, so that each message is acknowledged at once.
+type Fx = Effects<bool, ()>;
 
 struct Side {
-    link: Link<Watched, ()>,
+    link: Link<bool, ()>,
     fx: Fx,
 }
 
@@ -99,7 +91,7 @@ fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> 
     for _ in 0..count / at_once {
         for _ in 0..at_once {
             let parcel = Parcel { lane: NORMAL, body: body.clone(), deadline: None };
-            assert!(a.link.send(parcel, Purpose::Message, Watched, now, &mut a.fx).is_ok());
+            assert!(a.link.send(parcel, Purpose::Message, true, now, &mut a.fx).is_ok());
             chunks += carry(&mut a, &mut b, now).expect("an honest sender");
             carry(&mut b, &mut a, now).expect("an honest receiver");
             now += Duration::from_nanos(1_000_000_000 / per_second);
@@ -143,7 +135,7 @@ fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
     b.link.meter.tighten();
     let send = |a: &mut Side, len| {
         let parcel = Parcel { lane: NORMAL, body: vec![7; len].into(), deadline: None };
-        assert!(a.link.send(parcel, Purpose::Message, Watched, now, &mut a.fx).is_ok());
+        assert!(a.link.send(parcel, Purpose::Message, true, now, &mut a.fx).is_ok());
     };
     (0..TINY).for_each(|_| send(&mut a, 1));
     send(&mut a, 5 * TINY as usize - 100);
