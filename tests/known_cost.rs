@@ -249,7 +249,12 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
     let left = most - checker.bytes;
     thread::sleep(Duration::from_millis(400)); // That nothing comes is told by no event.
     let held = b.snapshot().inbox_bytes;
-    assert!(held <= left + 1000, "{held} bytes held, {left} were left: credit was given");
+    // What had been granted and was under way still comes.
+    let granted = 3 * WINDOW - most;
+    assert!(
+        held <= left + granted,
+        "{held} bytes held, {left} were left, {granted} granted: credit was given"
+    );
     // And then it is given again, all of it arrives, and the stranger comes in.
     take_until(&b, &mut checker, |checker| checker.messages == 450);
     late.wait_up(b.id());

@@ -18,7 +18,7 @@ thread_local! {
     static OF_A_NODE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is one that a node joins when it ends.
+/// Whether this thread is one that a node, this or another, joins when it ends.
 pub(crate) fn is_of_a_node() -> bool {
     OF_A_NODE.get()
 }
@@ -94,6 +94,7 @@ pub(crate) fn spawn_guarded(
     on_panic: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     spawn(name, move || {
+        OF_A_NODE.set(true);
         if guarded(run) == Panicked(true) {
             on_panic();
         }

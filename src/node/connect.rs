@@ -123,7 +123,8 @@ fn try_address(core: &Arc<Core>, dial: &Dial, addr: SocketAddr) -> Result<(), En
     match joined {
         Ok(joined) => {
             let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
-            core.hub.report(Report::Dialled { target, slot, peer });
+            let address = dial.config.address.clone();
+            core.hub.report(Report::Dialled { target, slot, peer, address });
             serve(core, &conn, joined);
             Ok(())
         }

@@ -313,11 +313,10 @@ impl Core {
         self.hub.queued.close();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
-        for link in self.all_links() {
-            // Whoever waits for something of it would wait for ever: nobody looks at the clock any longer.
-            link.close(DropReason::Shutdown);
-            link.end_all(&panic);
-        }
+        let links = self.all_links();
+        links.iter().for_each(|link| link.end_all(&panic));
+        // Whoever waits for something of them would wait for ever: nobody looks at the clock any longer.
+        links.iter().for_each(|link| link.close(DropReason::Shutdown));
     }
 
     fn is_flushed(&self, link: &LinkHandle) -> bool {

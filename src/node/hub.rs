@@ -32,6 +32,7 @@ pub(crate) enum Report {
         target: TargetId,
         slot: u8,
         peer: PeerId,
+        address: String,
     },
     DialFailed {
         target: TargetId,

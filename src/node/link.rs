@@ -6,7 +6,7 @@ mod connections;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -39,8 +39,6 @@ pub(crate) struct LinkHandle {
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
     pub(crate) listed: AtomicU64,
-    /// Whether new credit is withheld.
-    withheld: AtomicBool,
 }
 
 pub(crate) struct Core {
@@ -48,8 +46,12 @@ pub(crate) struct Core {
     pub(crate) conns: Vec<Arc<ConnHandle>>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
+    /// Whether new credit is withheld.
+    withheld: bool,
     /// Newcomers that wait until the connections of another life of the peer have answered, or not.
     probing: u32,
+    /// How often something was heard while they waited.
+    heard: u64,
     /// What the node needs to remember of the link's life.
     pub(crate) life: Life,
 }
@@ -125,13 +127,14 @@ impl LinkHandle {
                 path,
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
+                withheld: false,
                 probing: 0,
+                heard: 0,
                 life: Life::new(clock::now()),
             }),
             space: Condvar::new(),
             changed: Condvar::new(),
             listed: AtomicU64::new(0),
-            withheld: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +154,11 @@ impl LinkHandle {
         let mut fx = Fx::default();
         let mut core = self.core.lock();
         let (queued, held) = (core.link.queued_bytes(), core.link.held_bytes());
+        // Before anything else: what is taken next might give credit.
+        let over = self.hub.over.load(SeqCst);
+        if std::mem::replace(&mut core.withheld, over) != over {
+            core.link.set_withheld(over, now, &mut fx);
+        }
         let result = act(&mut core, now, &mut fx);
         let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
         let held_after = core.link.held_bytes();

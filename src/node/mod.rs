@@ -242,7 +242,8 @@ impl Node {
     /// just being resolved (that call cannot be interrupted).
     ///
     /// New messages are refused from the first moment on, but for replies and for those that wait for room already. Called
-    /// from within the hook of [`Builder::admit`] it returns at once, and a thread of its own does the rest.
+    /// on a thread of a node, as within the hook of [`Builder::admit`], it returns at once, and a thread of its own does
+    /// the rest.
     ///
     /// Messages that the application has not taken when
     /// the grace is over are not given out any more: their senders keep them, for this node's next life.

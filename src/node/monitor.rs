@@ -46,11 +46,8 @@ pub(crate) fn run(core: &Arc<Core>) {
         if last_round {
             return;
         }
-        let over = core.hub.over.load(SeqCst);
         let mut next = now + LONGEST_SLEEP;
         for link in core.all_links() {
-            // Those too that came after the bound was crossed.
-            link.set_withheld(over);
             next = sooner(next, link.tick());
             next = sooner(next, pool::retire_aged(&link, core.seed, now));
             announce_state(core, &link, now);
@@ -160,12 +157,22 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 announce_state(core, &link, now);
             }
         }
-        Report::Dialled { target, slot, peer } => {
-            if !core.roster.lock().handle_dialled(target, slot, peer, now) {
-                // Its address was given up while it was being dialled. That may have been added again: the
-                // conversation stays, for a while.
-                core.link(peer).into_iter().for_each(|link| link.drain_all(GoawayReason::Retired));
-                return;
+        Report::Dialled { target, slot, peer, address } => {
+            let (wanted, known) = {
+                let mut roster = core.roster.lock();
+                (roster.handle_dialled(target, slot, peer, now), roster.knows(&address))
+            };
+            match (wanted, known) {
+                (true, _) => {}
+                // It was given up while it was being dialled.
+                (false, false) => {
+                    core.remove(peer);
+                    return;
+                }
+                // And added again, or it is a candidate that rests: the conversation stays, for a while.
+                (false, true) => {
+                    core.link(peer).into_iter().for_each(|link| link.drain_all(GoawayReason::Retired));
+                }
             }
             if let Some(link) = core.link(peer) {
                 link.note(|state| state.life.announced_to_roster = None);

@@ -206,6 +206,11 @@ impl Roster {
         self.peers.remove(&peer);
     }
 
+    /// This address is that of a wanted peer or of a candidate.
+    pub(crate) fn knows(&self, address: &str) -> bool {
+        self.targets.iter().any(|target| target.config.address == address)
+    }
+
     /// The operator has named this peer, or the address at which it answered.
     pub(crate) fn is_wanted(&self, peer: PeerId) -> bool {
         self.targets.iter().any(|target| target.known() == Some(peer) && target.is_wanted())

@@ -130,15 +130,17 @@ impl<S: Source> FrameReader<S> {
         }
         if let (Announced::Frame(Kind::Chunk, _), Some((head, data))) =
             (announced, behind.split_first_chunk::<CHUNK_HEAD_LEN>())
-            && (len - CHUNK_HEAD_LEN - data.len() >= DIRECT_FROM || HEADER_LEN + len > MAX_BUFFER)
         {
+            // As soon as it is there, so that an error does not depend on how much came with it.
             let (lane, flags, offset) = frame::decode_chunk_head(*head)?;
             let len = len - CHUNK_HEAD_LEN;
-            let mut memory = Vec::with_capacity(len);
-            memory.extend_from_slice(data);
-            let filled = data.len();
-            self.buffer.consume(waiting.len());
-            self.partial = Some(Partial { lane, flags, offset, len, memory, filled });
+            if len - data.len() >= DIRECT_FROM || HEADER_LEN + CHUNK_HEAD_LEN + len > MAX_BUFFER {
+                let mut memory = Vec::with_capacity(len);
+                memory.extend_from_slice(data);
+                let filled = data.len();
+                self.buffer.consume(waiting.len());
+                self.partial = Some(Partial { lane, flags, offset, len, memory, filled });
+            }
         }
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! What the connections of a link and the monitor do with it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::LinkHandle;
@@ -43,8 +43,9 @@ impl LinkHandle {
         deadline: Instant,
     ) -> Result<(), EndReason> {
         loop {
-            let result = self.with(|core, now, fx| {
+            let (result, heard) = self.with(|core, now, fx| {
                 let result = core.link.attach(new, now, fx);
+                core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
                     if core.conns.is_empty() && core.life.joined > 0 {
                         core.life.score.handle_reconnected(now);
@@ -56,7 +57,7 @@ impl LinkHandle {
                     let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
                     self.hub.mailbox.push_event(Event::Connected { peer, conn: conn.id, addr, dialled });
                 }
-                result.map(|()| core.link.next_timeout())
+                (result.map(|()| core.link.next_timeout()), core.heard)
             });
             let refuse = |cause| Err(EndReason::new(Initiator::Library, cause));
             match result {
@@ -67,13 +68,15 @@ impl LinkHandle {
                 Err(AttachError::Probing(until)) => {
                     self.hub.alarm.now();
                     let mut core = self.core.lock();
-                    if clock::now() >= deadline || conn.reason().is_some() {
+                    let over = clock::now() >= deadline || conn.reason().is_some();
+                    if !over && core.heard == heard {
+                        self.changed.wait_until(&mut core, until.min(deadline));
+                    }
+                    core.probing -= 1;
+                    if over {
                         core.link.stop_probing();
                         return refuse(EndCause::HandshakeTimeout);
                     }
-                    core.probing += 1;
-                    self.changed.wait_until(&mut core, until.min(deadline));
-                    core.probing -= 1;
                 }
                 Err(AttachError::Retry) => return refuse(EndCause::Retry),
                 Err(AttachError::Closed) => return refuse(EndCause::Shutdown),
@@ -111,7 +114,8 @@ impl LinkHandle {
         self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof });
     }
 
-    /// The monitor's round: deadlines of connections, timers of the link. Gives when to look again.
+    /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Gives when
+    /// to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
         let (next, late) = self.with(|core, now, fx| {
             let (write_timeout, frame_timeout) = (core.path.write_timeout, core.path.dead_after);
@@ -138,14 +142,6 @@ impl LinkHandle {
             core.link.handle_pause(gap, now);
             core.conns.iter().for_each(|conn| conn.handle_pause(gap));
         });
-    }
-
-    /// Withholds new credit from the peer, or gives it again.
-    pub(crate) fn set_withheld(self: &Arc<Self>, withheld: bool) {
-        if self.withheld.swap(withheld, SeqCst) == withheld {
-            return;
-        }
-        self.with(|core, now, fx| core.link.set_withheld(withheld, now, fx));
     }
 
     /// Says goodbye on every connection.
@@ -193,6 +189,7 @@ impl Port for Arc<LinkHandle> {
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
         let (result, probing) = self.with(|core, _, fx| {
             core.link.handle_received(conn, at, fx);
+            core.heard += u64::from(core.probing > 0);
             let mut frames = frames.drain(..);
             (frames.try_for_each(|frame| core.link.handle_frame(conn, frame, at, fx)), core.probing > 0)
         });

@@ -121,8 +121,8 @@ fn a_chunk_has_data_and_no_reserved_flags() {
         assert_eq!((frames, end), (vec![], format!("wire: Chunk frame with only {len} bytes")));
     }
     for flags in 2..=255 {
-        // A short one, and one that would be read straight into its own memory.
-        for len in [1, MIB] {
+        // Complete, hardly begun, and one that would be read straight into its own memory.
+        for len in [1, 100, MIB] {
             let head = encode_chunk_head(LaneId(0), flags, 0, len);
             let mut reader = FrameReader::new(Script::cut(&[&head[..], &[0]].concat(), &[]));
             let before = reader.memory();
