@@ -243,7 +243,12 @@ fn read_simply(mut bytes: &[u8]) -> (Vec<Frame>, String) {
             Err(error) => break format!("wire: {error}"),
         };
         let Some((body, rest)) = behind.split_at_checked(announced.body_len()) else {
-            break "torn".into();
+            // A chunk's head counts as soon as it is there.
+            let head = behind.first_chunk().filter(|_| matches!(announced, Announced::Frame(Kind::Chunk, _)));
+            break match head.map(|head| frame::decode_chunk_head(*head)) {
+                Some(Err(error)) => format!("wire: {error}"),
+                _ => "torn".into(),
+            };
         };
         bytes = rest;
         match announced {
