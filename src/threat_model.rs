@@ -78,6 +78,17 @@
 //! | shutdown in the middle of all that | joins every thread within its grace (`clean_exit.rs`) |
 //! | the wall clock steps | nothing: nobody reads it |
 //!
+//! # Shared resources
+//! Every resource that peers share has an owner, a share that belongs to the peers that the operator named, and a bound for each
+//! stranger. A *named* peer was configured or added ([`Node::add_peer`](crate::Node::add_peer)); everybody else is a stranger, also a
+//! candidate that this node dialled.
+//!
+//! | resource | owner | share of named peers | bound of a stranger | at the bound | test |
+//! |---|---|---|---|---|---|
+//! | queue of a lane ([`LaneConfig::queue`](crate::LaneConfig::queue)) | the link | each peer has its own | the same | `send` waits, `try_send` and `broadcast` return `Full` | `known_cost.rs` |
+//! | queues of a peer ([`Config::max_queued_per_peer`](crate::Config::max_queued_per_peer)) | the link | each peer has its own | the same | the same | `known_cost.rs` |
+//! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
+//!
 //! # What is left to the application
 //! - **Whom to trust.** Who is let in: [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers) or [`Builder::admit`](crate::Builder::admit).
 //!   Peers that matter are best given as `id@host:port`: an address alone is as good as DNS and the path to it.
