@@ -1,6 +1,13 @@
 //! Errors, sorted by who is to blame: the configuration, the caller, the peer, the network.
+//!
+//! `Display` of every error in this crate is complete: it includes the text of whatever caused the error. So
+//! `Error::source` returns `None`, and a report that prints the chain of sources says nothing twice. Causes to
+//! match on are public fields.
+
+mod io_kind;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -19,9 +26,9 @@ pub enum StartError {
     /// A setting cannot be right.
     Config(ConfigError),
     /// An address could not be listened on.
-    Listen(SocketAddr, std::io::Error),
+    Listen(SocketAddr, io::Error),
     /// The system gave no random numbers, or no thread.
-    System(&'static str, std::io::Error),
+    System(&'static str, io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -34,14 +41,7 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Config(error) => Some(error),
-            StartError::Listen(_, error) | StartError::System(_, error) => Some(error),
-        }
-    }
-}
+impl std::error::Error for StartError {}
 
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
@@ -182,9 +182,16 @@ pub enum EndCause {
     Closed,
     /// A read or a write failed.
     Io {
-        /// What was being done: `read`, `write`, `connect`, `resolve`, `set options`.
+        /// What was being done: `resolve`, `make a socket`, `set options`, `connect`, `handshake`, `read`, `write`
+        /// or `start a thread`.
         doing: String,
-        /// The system's words.
+        /// The kind of the error. [`io::ErrorKind::Other`] where the standard library has no stable name for it.
+        #[serde(with = "io_kind")]
+        kind: io::ErrorKind,
+        /// The system's error number (`errno`). `None` if the error does not come from a system call, as for a name
+        /// that cannot be resolved.
+        os_error: Option<i32>,
+        /// The system's description.
         error: String,
     },
     /// A write did not complete within `write_timeout`.
@@ -231,7 +238,7 @@ impl fmt::Display for EndCause {
         match self {
             EndCause::Goaway(reason) => write!(f, "goodbye ({reason:?})"),
             EndCause::Closed => f.write_str("closed without goodbye"),
-            EndCause::Io { doing, error } => write!(f, "{doing}: {error}"),
+            EndCause::Io { doing, error, .. } => write!(f, "{doing}: {error}"),
             EndCause::WriteTimeout => f.write_str("a write timed out"),
             EndCause::Dead => f.write_str("nothing received"),
             EndCause::DrainTimeout => f.write_str("the drain timed out"),
@@ -268,9 +275,14 @@ impl EndReason {
         EndReason { by, cause }
     }
 
-    pub(crate) fn io(doing: &str, error: &std::io::Error) -> Self {
-        let error = error.to_string();
-        EndReason { by: Initiator::Network, cause: EndCause::Io { doing: doing.into(), error } }
+    pub(crate) fn io(doing: &str, error: &io::Error) -> Self {
+        let cause = EndCause::Io {
+            doing: doing.into(),
+            kind: io_kind::stable(error.kind()),
+            os_error: error.raw_os_error(),
+            error: error.to_string(),
+        };
+        EndReason { by: Initiator::Network, cause }
     }
 }
 
@@ -283,5 +295,27 @@ impl fmt::Display for EndReason {
             Initiator::Network => "by the network",
         };
         write!(f, "{} ({by})", self.cause)
+    }
+}
+
+impl std::error::Error for EndReason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_keeps_its_kind_and_number_also_in_a_file() {
+        let refused = io::Error::from_raw_os_error(111);
+        let reason = EndReason::io("connect", &refused);
+        let EndCause::Io { kind, os_error, .. } = &reason.cause else { panic!("{reason:?}") };
+        assert_eq!((*kind, *os_error), (refused.kind(), Some(111)));
+        // A kind without a stable name, and an error that no system call made.
+        let unnamed = EndReason::io("read", &io::Error::from_raw_os_error(71));
+        let made = EndReason::io("resolve", &io::Error::other("no address"));
+        for reason in [reason, unnamed, made] {
+            let text = serde_json::to_string(&reason).unwrap();
+            assert_eq!(serde_json::from_str::<EndReason>(&text).unwrap(), reason, "{text}");
+        }
     }
 }

@@ -65,14 +65,7 @@ impl fmt::Display for IdentityError {
     }
 }
 
-impl std::error::Error for IdentityError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            IdentityError::Io { error, .. } | IdentityError::Random(error) => Some(error),
-            IdentityError::Permissions { .. } | IdentityError::Content { .. } => None,
-        }
-    }
-}
+impl std::error::Error for IdentityError {}
 
 impl Identity {
     /// Reads the identity from a file.

@@ -135,7 +135,7 @@ mod tests {
             EndCause::Goaway(GoawayReason::Duplicate),
             EndCause::Goaway(GoawayReason::Retired),
             EndCause::Closed,
-            EndCause::Io { doing: "read".into(), error: "connection reset by peer".into() },
+            EndReason::io("read", &std::io::ErrorKind::ConnectionReset.into()).cause,
             EndCause::WriteTimeout,
             EndCause::Dead,
             EndCause::DrainTimeout,
