@@ -1,0 +1,132 @@
+//! The settings of the path to a peer.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{KIB, human, human_option};
+
+/// How connections to a peer are kept alive, watched and replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathConfig {
+    /// TCP_KEEPIDLE: idle time before the kernel probes (tcp(7)). Default 15 s, below the 30 s after
+    /// which the strictest NATs forget a flow. Whole seconds, at least 1.
+    #[serde(with = "human")]
+    pub keepalive_time: Duration,
+    /// TCP_KEEPINTVL. Default 10 s. Whole seconds, at least 1.
+    #[serde(with = "human")]
+    pub keepalive_interval: Duration,
+    /// TCP_KEEPCNT. Default 3. Note that Linux lets `user_timeout` replace it.
+    pub keepalive_probes: u32,
+    /// TCP_USER_TIMEOUT (RFC 5482): how long sent data may stay unacknowledged by the peer's kernel.
+    /// Default 30 s. Without it a black hole with data in flight lasted 938 s (measured). It also ends
+    /// a connection to a live peer whose receive window stays closed that long.
+    #[serde(with = "human")]
+    pub user_timeout: Duration,
+    /// How long one write may take, in all and without progress (SO_SNDTIMEO). Default 5 s. Too small:
+    /// slow links are taken for dead ones.
+    #[serde(with = "human")]
+    pub write_timeout: Duration,
+    /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
+    #[serde(with = "human")]
+    pub ping_interval: Duration,
+    /// Where a path forgets flows so soon that connections die of silence the interval is learned and
+    /// becomes shorter, but never shorter than this. Default 1 s.
+    #[serde(with = "human")]
+    pub min_ping_interval: Duration,
+    /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a
+    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. Nothing is closed
+    /// for it.
+    #[serde(with = "human")]
+    pub suspect_after: Duration,
+    /// How long nothing at all may be received before the connection is closed; also how long a
+    /// frame may take from its first byte to its last. Default 20 s; at least twice `ping_interval`.
+    #[serde(with = "human")]
+    pub dead_after: Duration,
+    /// How old a connection may become that this node dialled; a random part of 20 % earlier or later it
+    /// gets a successor, and is drained when that has taken over. Default none: as old as it can. For paths
+    /// that end flows after a fixed time however busy they are. Too small: connections are made all the
+    /// time, and `max_replacements_per_minute` is used up.
+    #[serde(with = "human_option", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+    /// For each address of a peer. Default 5 s. (The system's own would be 134 s, measured.)
+    #[serde(with = "human")]
+    pub connect_timeout: Duration,
+    /// From the first byte to the last of the handshake, however slowly it comes. Default 10 s.
+    #[serde(with = "human")]
+    pub handshake_timeout: Duration,
+    /// The first bound of the backoff after an attempt at once; the wait is a random part of it.
+    /// Default 0.5 s.
+    #[serde(with = "human")]
+    pub backoff_first: Duration,
+    /// The bound doubles with each attempt, up to this and to twice the time since the first one. Default
+    /// 60 s.
+    #[serde(with = "human")]
+    pub backoff_max: Duration,
+    /// After so many failures in a row the breaker opens. Default 5.
+    pub breaker_threshold: u32,
+    /// The largest chunk, and the largest unsent backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes.
+    /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 16 KiB and follow the measured rate of the
+    /// path, about 10 ms worth.
+    pub max_chunk: usize,
+}
+
+impl Default for PathConfig {
+    fn default() -> Self {
+        PathConfig {
+            keepalive_time: Duration::from_secs(15),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_probes: 3,
+            user_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(10),
+            min_ping_interval: Duration::from_secs(1),
+            suspect_after: Duration::from_secs(1),
+            dead_after: Duration::from_secs(20),
+            max_age: None,
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            backoff_first: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            breaker_threshold: 5,
+            max_chunk: 512 * KIB,
+        }
+    }
+}
+
+impl From<&PathConfig> for crate::health::liveness::Limits {
+    fn from(path: &PathConfig) -> Self {
+        crate::health::liveness::Limits {
+            ping_interval: path.ping_interval,
+            suspect_after: path.suspect_after,
+            dead_after: path.dead_after,
+        }
+    }
+}
+
+impl PathConfig {
+    /// The same behaviour, `factor` times as fast: for tests and demonstrations that must not take
+    /// minutes. The kernel's own timers count in whole seconds and stop at 1 s.
+    pub fn scaled_down(&self, factor: u32) -> Self {
+        let factor = factor.max(1);
+        let scale = |time: Duration| time / factor;
+        let whole = |time: Duration| Duration::from_secs((time.as_secs() / u64::from(factor)).max(1));
+        PathConfig {
+            keepalive_time: whole(self.keepalive_time),
+            keepalive_interval: whole(self.keepalive_interval),
+            user_timeout: scale(self.user_timeout),
+            write_timeout: scale(self.write_timeout),
+            ping_interval: scale(self.ping_interval),
+            min_ping_interval: scale(self.min_ping_interval),
+            suspect_after: scale(self.suspect_after),
+            dead_after: scale(self.dead_after),
+            max_age: self.max_age.map(scale),
+            connect_timeout: scale(self.connect_timeout),
+            handshake_timeout: scale(self.handshake_timeout),
+            backoff_first: scale(self.backoff_first),
+            backoff_max: scale(self.backoff_max),
+            ..self.clone()
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Which settings are valid, and what the error says of one that is not.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Config, KIB, MIB, PathConfig, PeerConfig};
+use crate::id::PeerId;
+use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM};
+use crate::wire::control::{MAX_LANES, MAX_NAME};
+use crate::wire::preface::NetworkName;
+use crate::wire::stream::MAX_PAYLOAD;
+
+/// A setting that cannot be right, or does not go with another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    setting: String,
+    problem: String,
+}
+
+impl ConfigError {
+    /// The name of the setting, as in `path.dead_after`.
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "setting {}: {}", self.setting, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn check(ok: bool, setting: impl Into<String>, problem: impl FnOnce() -> String) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError { setting: setting.into(), problem: problem() }) }
+}
+
+fn check_connections(setting: &str, count: u8) -> Result<(), ConfigError> {
+    check((1..=MAX_SLOTS).contains(&count), setting, || format!("{count} is not between 1 and {MAX_SLOTS}"))
+}
+
+fn check_address(setting: &str, address: &str) -> Result<(), ConfigError> {
+    let parts = address.rsplit_once(':');
+    check(parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()), setting, || {
+        format!("{address:?} is not of the form host:port")
+    })
+}
+
+impl Config {
+    /// Checks every setting and the combinations.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be right, what it is and what was expected.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check(NetworkName::new(&self.network).is_some(), "network", || {
+            format!("{:?} is longer than 32 bytes or holds a zero byte", self.network)
+        })?;
+        check(self.name.len() <= MAX_NAME, "name", || {
+            format!("{} bytes, at most {MAX_NAME} are allowed", self.name.len())
+        })?;
+        self.path.validate("path")?;
+        for peer in &self.peers {
+            peer.validate()?;
+        }
+        let minute = Duration::from_secs(60);
+        check(
+            self.request_timeout > Duration::ZERO && self.request_timeout <= minute,
+            "request_timeout",
+            || format!("{:?} is not between 0 and 60 s", self.request_timeout),
+        )?;
+        let far = Duration::from_secs(365 * 24 * 3600);
+        for (setting, value) in [("resumption", self.resumption), ("drain_timeout", self.drain_timeout)] {
+            check(value > Duration::ZERO && value <= far, setting, || {
+                format!("{value:?} is not between 0 and a year")
+            })?;
+        }
+        for (setting, value) in
+            [("connections", self.connections), ("important_connections", self.important_connections)]
+        {
+            check_connections(setting, value)?;
+        }
+        check(
+            (1..=100_000).contains(&self.max_replacements_per_minute),
+            "max_replacements_per_minute",
+            || format!("{} is not between 1 and 100,000", self.max_replacements_per_minute),
+        )?;
+        check(self.target_peers <= self.max_connections, "target_peers", || {
+            format!("{} is more than max_connections ({})", self.target_peers, self.max_connections)
+        })?;
+        let positive = [
+            ("max_candidates", self.max_candidates),
+            ("max_requests", self.max_requests),
+            ("max_connections", self.max_connections),
+            ("max_handshakes", self.max_handshakes),
+            ("max_events", self.max_events),
+            ("max_inbox", self.max_inbox),
+        ];
+        for (setting, value) in positive {
+            check(value > 0, setting, || "must be at least 1".into())?;
+        }
+        check(self.ack_delay <= self.path.suspect_after / 4, "ack_delay", || {
+            format!(
+                "{:?} is more than a quarter of path.suspect_after ({:?}): peers would suspect healthy connections",
+                self.ack_delay, self.path.suspect_after
+            )
+        })?;
+        if let Some((setting, problem)) = self.admission.problem().or_else(|| self.conduct.problem()) {
+            return Err(ConfigError { setting: setting.into(), problem });
+        }
+        self.validate_lanes()
+    }
+
+    fn validate_lanes(&self) -> Result<(), ConfigError> {
+        check((1..=MAX_LANES).contains(&self.lanes.len()), "lanes", || {
+            format!("{} lanes, 1 to {MAX_LANES} are allowed", self.lanes.len())
+        })?;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let name = |field: &str| format!("lanes[{index}].{field} ({})", lane.id);
+            check(!self.lanes.iter().take(index).any(|other| other.id == lane.id), name("id"), || {
+                "another lane has this id".into()
+            })?;
+            check((1..=MAX_PAYLOAD).contains(&lane.max_message), name("max_message"), || {
+                format!("{} is not between 1 and {MAX_PAYLOAD}", lane.max_message)
+            })?;
+            check(lane.window >= lane.max_message + WINDOW_HEADROOM, name("window"), || {
+                format!(
+                    "{} is less than max_message + 64 KiB ({}): the largest message might never get through",
+                    lane.window,
+                    lane.max_message + WINDOW_HEADROOM
+                )
+            })?;
+            check(lane.queue >= lane.max_message, name("queue"), || {
+                format!("{} is less than max_message ({})", lane.queue, lane.max_message)
+            })?;
+            check(lane.slot.is_none_or(|slot| slot < MAX_SLOTS), name("slot"), || {
+                format!("{:?} is none of the {MAX_SLOTS} connections of a pool, 0 to 2", lane.slot)
+            })?;
+            for (field, value) in [("window", lane.window), ("queue", lane.queue)] {
+                check(value as u64 <= 1 << 40, name(field), || format!("{value} is more than 1 TiB"))?;
+            }
+            check(lane.max_untaken > 0, name("max_untaken"), || "must be at least 1".into())?;
+            check(lane.priority != Priority::Weighted(0), name("priority"), || {
+                "a weight of 0 would never be served; 1 to 255 are allowed".into()
+            })?;
+            for (setting, bound) in
+                [("max_queued_per_peer", self.max_queued_per_peer), ("max_queued", self.max_queued)]
+            {
+                check(bound >= lane.max_message + KIB, setting, || {
+                    format!("{bound} is less than the largest message of {} and 1 KiB", lane.id)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if let Some((id, _)) = self.address.split_once('@') {
+            let problem = match id.parse::<PeerId>() {
+                Ok(_) => "the id belongs into `id`: PeerConfig::new takes it out of the address".into(),
+                Err(error) => error.to_string(),
+            };
+            check(false, "peers.address", || format!("{:?}: {problem}", self.address))?;
+        }
+        check_address("peers.address", &self.address)?;
+        self.alternatives.iter().try_for_each(|address| check_address("peers.alternatives", address))?;
+        self.connections.map_or(Ok(()), |count| check_connections("peers.connections", count))?;
+        self.path.as_ref().map_or(Ok(()), |path| path.validate("peers.path"))
+    }
+}
+
+impl PathConfig {
+    fn validate(&self, prefix: &str) -> Result<(), ConfigError> {
+        let name = |field: &str| format!("{prefix}.{field}");
+        let second = Duration::from_secs(1);
+        for (field, value) in
+            [("keepalive_time", self.keepalive_time), ("keepalive_interval", self.keepalive_interval)]
+        {
+            check(
+                value >= second && value.as_secs() <= 32_767 && value.subsec_nanos() == 0,
+                name(field),
+                || {
+                    format!(
+                        "{value:?} is not a whole number of seconds from 1 to 32,767 (the kernel counts so)"
+                    )
+                },
+            )?;
+        }
+        check((1..=127).contains(&self.keepalive_probes), name("keepalive_probes"), || {
+            format!("{} is not between 1 and 127", self.keepalive_probes)
+        })?;
+        let (millisecond, day) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
+        for (field, value) in [
+            ("user_timeout", self.user_timeout),
+            ("write_timeout", self.write_timeout),
+            ("ping_interval", self.ping_interval),
+            ("min_ping_interval", self.min_ping_interval),
+            ("suspect_after", self.suspect_after),
+            ("dead_after", self.dead_after),
+            ("connect_timeout", self.connect_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("backoff_first", self.backoff_first),
+            ("backoff_max", self.backoff_max),
+        ] {
+            check(value >= millisecond && value <= day, name(field), || {
+                format!("{value:?} is not between 1 ms and a day")
+            })?;
+        }
+        if let Some(age) = self.max_age {
+            check(age > self.dead_after && age <= 365 * day, name("max_age"), || {
+                format!("{age:?} is not between dead_after ({:?}) and a year", self.dead_after)
+            })?;
+        }
+        check(self.suspect_after < self.dead_after, name("suspect_after"), || {
+            format!("{:?} is not below dead_after ({:?})", self.suspect_after, self.dead_after)
+        })?;
+        check(self.ping_interval * 2 <= self.dead_after, name("dead_after"), || {
+            format!(
+                "{:?} is less than twice ping_interval ({:?}): one lost ping would close an idle connection",
+                self.dead_after, self.ping_interval
+            )
+        })?;
+        check(self.backoff_first <= self.backoff_max, name("backoff_max"), || {
+            format!("{:?} is below backoff_first ({:?})", self.backoff_max, self.backoff_first)
+        })?;
+        check(self.breaker_threshold > 0, name("breaker_threshold"), || "must be at least 1".into())?;
+        check((16 * KIB..=MIB).contains(&self.max_chunk), name("max_chunk"), || {
+            format!("{} is not between 16 KiB and 1 MiB", self.max_chunk)
+        })
+    }
+}
