@@ -97,7 +97,14 @@ pub struct Config {
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
     /// A message counts with 144 bytes more than its own.
     pub max_queued_per_peer: usize,
-    /// The same for the whole node. Default 1 GiB. A payload that goes to many peers counts once for each.
+    /// The same for the whole node. Default 1 GiB, at least three times the largest message of any lane and 1 KiB. A payload
+    /// that goes to many peers counts once for each.
+    ///
+    /// Half of it, less one largest message, is guaranteed to the peers that were configured or added, in equal parts of at
+    /// most `max_queued_per_peer`: what waits for absent ones takes nothing from the others. The rest is common. In it each
+    /// of them may have as much as stays free for others. All strangers together may have half of it, and each a sixteenth of
+    /// what stays free of that, or one message of at most half of it. Too small: large messages to peers whose parts are
+    /// smaller than that wait for each other.
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
     /// credit is given to peers whose messages wait, and nobody is let in who is neither wanted nor was here before.

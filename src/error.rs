@@ -9,6 +9,7 @@ mod io_kind;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,13 @@ pub enum SendErrorKind {
     /// The message was not a request, or it was answered already, timed out, was cancelled, or came from
     /// an earlier life of the peer.
     NoSuchRequest,
+    /// A request cannot wait for so long.
+    RequestTimeoutTooLong {
+        /// The timeout that was asked for.
+        timeout: Duration,
+        /// The longest one.
+        max: Duration,
+    },
     /// The node is shutting down.
     Closed,
 }
@@ -93,6 +101,9 @@ impl fmt::Display for SendErrorKind {
             }
             SendErrorKind::TooManyRequests { max } => write!(f, "{max} requests are open already"),
             SendErrorKind::NoSuchRequest => write!(f, "nobody waits for this reply"),
+            SendErrorKind::RequestTimeoutTooLong { timeout, max } => {
+                write!(f, "a request cannot wait for {timeout:?}, at most for {max:?}")
+            }
             SendErrorKind::Closed => write!(f, "the node is shutting down"),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
@@ -124,25 +125,32 @@ impl<V> OnceCell<V> {
 
 /// The library's half of a receipt.
 #[derive(Debug)]
-pub(crate) struct Token(Option<Arc<OnceCell<Outcome>>>);
+pub(crate) struct Token {
+    cell: Option<Arc<OnceCell<Outcome>>>,
+    /// The message's body, if code of the application runs when it is dropped: the last reference, so that this does not
+    /// happen where the link forgets the message, under its lock.
+    kept: Option<Bytes>,
+}
 
 impl Token {
-    pub(crate) fn new() -> (Token, Receipt) {
+    pub(crate) fn new(kept: Option<Bytes>) -> (Token, Receipt) {
         let cell = OnceCell::new();
-        (Token(Some(Arc::clone(&cell))), Receipt { cell })
+        (Token { cell: Some(Arc::clone(&cell)), kept }, Receipt { cell })
     }
 
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        if let Some(cell) = self.0.take() {
+    /// Returns the body that is to be dropped where code of the application may run.
+    pub(crate) fn end(mut self, outcome: Outcome) -> Option<Bytes> {
+        if let Some(cell) = self.cell.take() {
             cell.set(outcome);
         }
+        self.kept.take()
     }
 }
 
 impl Drop for Token {
     /// No receipt stays open: what is forgotten without a word went down with the node.
     fn drop(&mut self) {
-        if let Some(cell) = self.0.take() {
+        if let Some(cell) = self.cell.take() {
             cell.set(Outcome::Dropped(DropReason::Shutdown));
         }
     }
@@ -151,7 +159,11 @@ impl Drop for Token {
 impl Awaited for Token {
     fn is_awaited(&self) -> bool {
         // The application holds the other half, or a broadcast does.
-        self.0.as_ref().is_some_and(|cell| Arc::strong_count(cell) > 1)
+        self.cell.as_ref().is_some_and(|cell| Arc::strong_count(cell) > 1)
+    }
+
+    fn keeps_body(&self) -> bool {
+        self.kept.is_some()
     }
 }
 
@@ -327,7 +339,7 @@ mod tests {
 
     #[test]
     fn who_selects_in_a_loop_gets_the_same_channel_and_everybody_wakes_up() {
-        let (token, receipt) = Token::new();
+        let (token, receipt) = Token::new(None);
         let waiting = [receipt.ready(), receipt.ready()];
         assert!(waiting[0].same_channel(&waiting[1]));
         assert!(waiting[0].is_empty());

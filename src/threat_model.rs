@@ -87,6 +87,8 @@
 //! |---|---|---|---|---|---|
 //! | queue of a lane ([`LaneConfig::queue`](crate::LaneConfig::queue)) | the link | each peer has its own | the same | `send` waits, `try_send` and `broadcast` return `Full` | `known_cost.rs` |
 //! | queues of a peer ([`Config::max_queued_per_peer`](crate::Config::max_queued_per_peer)) | the link | each peer has its own | the same | the same | `known_cost.rs` |
+//! | queues of the node ([`Config::max_queued`](crate::Config::max_queued)) | the node | half, less one largest message, in equal parts | a sixteenth of what stays free of the strangers' part (half of what is not guaranteed), or one message | the same; senders of a lane are served in the order in which they came | `known_cost.rs` |
+//! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies run on a thread of their own | `honest_sends.rs` |
 //! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
 //!
 //! # What is left to the application

@@ -12,7 +12,8 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -500,4 +501,183 @@ fn a_request_that_was_never_sent_is_withdrawn() {
     let reply = ask(5).unwrap().wait().unwrap();
     assert_eq!(reply.into_bytes(), message(1, 5, 64));
     assert_eq!(pair.b.look(|log| log.requests), 1, "the others were never sent");
+}
+
+// --- waiting for room -----------------------------------------------------------------------------
+
+#[test]
+fn what_no_wait_can_change_comes_out_at_once() {
+    const MIB: usize = 1024 * KIB;
+    let pair = Pair::start(|config| {
+        unloaded(config);
+        config.max_queued = 4 * MIB;
+        config.lanes.iter_mut().for_each(|lane| lane.max_message = MIB);
+    });
+    let (a, peer) = (&pair.a, pair.b.id());
+    for len in [2 * MIB, 5 * MIB] {
+        let message = || (NORMAL, vec![1; len]);
+        let too_large = SendErrorKind::TooLarge { len, max: MIB };
+        assert_eq!(a.send(peer, message()).unwrap_err().kind(), &too_large);
+        assert_eq!(a.try_send(peer, message()).unwrap_err().kind(), &too_large);
+        assert_eq!(a.send_timeout(peer, message(), PATIENCE).unwrap_err().kind(), &too_large);
+        assert_eq!(a.request(peer, message()).unwrap_err().kind(), &too_large);
+        assert_eq!(a.broadcast(message()).refused(), [(peer, too_large)]);
+        let lane = LaneId(9);
+        let unknown = SendErrorKind::UnknownLane(lane);
+        assert_eq!(a.send(peer, (lane, vec![1; len])).unwrap_err().kind(), &unknown);
+        assert_eq!(a.broadcast((lane, vec![1; len])).refused(), [(peer, unknown)]);
+    }
+    // Replies are no exception.
+    let c = builder(unloaded).peer(pair.proxy.addr().to_string()).start().unwrap();
+    while c.peers().is_empty() || c.peer(peer).is_none_or(|link| link.connections.is_empty()) {
+        c.recv_timeout(PATIENCE).unwrap().expect("it comes up");
+    }
+    let timeout = Duration::from_secs(120);
+    let error = c.request_timeout(peer, (NORMAL, "x"), timeout).unwrap_err();
+    let max = Duration::from_secs(60);
+    assert_eq!(error.kind(), &SendErrorKind::RequestTimeoutTooLong { timeout, max });
+    assert!(error.to_string().contains("60s") && error.into_message() == "x");
+    c.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn a_reply_that_is_too_large_says_so() {
+    let server = builder(|config| {
+        unloaded(config);
+        config.max_queued = 4096 * KIB;
+        config.lanes.iter_mut().for_each(|lane| lane.max_message = 1024 * KIB);
+    });
+    let server = server.listen(any_addr()).start().unwrap();
+    let client = Peer::start(builder(unloaded).peer(first_addr(&server).to_string()));
+    client.wait_up(server.id());
+    let pending = client.request(server.id(), (NORMAL, "how much?")).unwrap();
+    let mut request = next_message(&server);
+    for len in [2048 * KIB, 5120 * KIB] {
+        let error = request.reply(vec![1; len]).unwrap_err();
+        assert_eq!(error.kind(), &SendErrorKind::TooLarge { len, max: 1024 * KIB });
+    }
+    request.reply("less").unwrap();
+    assert_eq!(pending.wait().unwrap().into_bytes(), "less");
+    server.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn senders_that_wait_are_served_in_the_order_in_which_they_came() {
+    let pair = Pair::unconnected(
+        |config| {
+            unloaded(config);
+            config.lanes[1].max_message = 200 * KIB;
+            config.lanes[1].queue = 256 * KIB;
+        },
+        unloaded,
+    );
+    pair.proxy.set(Faults { rate: Ways::both(Some(2_000_000)), ..Faults::default() });
+    pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
+    pair.wait_up();
+    let (peer, accepted) = (pair.b.id(), AtomicUsize::new(0));
+    let (stop, node) = (AtomicBool::new(false), &pair.a.node);
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        for stream in 0..4 {
+            let (accepted, stop) = (&accepted, &stop);
+            scope.spawn(move || {
+                let mut seq = 0;
+                while !stop.load(SeqCst) {
+                    node.send(peer, (NORMAL, message(stream, seq, KIB))).unwrap();
+                    seq += 1;
+                    accepted.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        eventually("the queue is full", || accepted.load(SeqCst) > 500);
+        let before = accepted.load(SeqCst);
+        let large = node.send_timeout(peer, (NORMAL, message(9, 0, 200 * KIB)), PATIENCE).unwrap();
+        let passed = accepted.load(SeqCst) - before;
+        // A queue full of them and those that waited already, with generous room for a busy machine.
+        assert!(passed < 3000, "{passed} small ones were accepted before it");
+        all_taken(&[large]);
+    });
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn senders_that_wait_while_the_node_shuts_down_learn_that() {
+    let pair = Pair::start(small_queue);
+    let peer = pair.b.id();
+    cut_off(&pair);
+    while pair.a.try_send(peer, (NORMAL, vec![1; KIB])).is_ok() {}
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let node = pair.a.node.clone();
+            thread::spawn(move || node.send(peer, (NORMAL, vec![2; KIB])).unwrap_err().kind().clone())
+        })
+        .collect();
+    // Whether they wait by then or come later, they hear the same.
+    thread::sleep(Duration::from_millis(200));
+    pair.a.shutdown(Duration::ZERO);
+    for sender in waiting {
+        assert_eq!(sender.join().unwrap(), SendErrorKind::Closed);
+    }
+}
+
+/// A pool of buffers behind a lock, as an application may have one.
+struct Pool {
+    lock: Mutex<usize>,
+    node: Node,
+    peer: PeerId,
+}
+
+struct Buffer(Arc<Pool>, Vec<u8>);
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.0.node.peer(self.0.peer);
+        *self.0.lock.lock().unwrap() += 1;
+        self.0.node.peer(self.0.peer);
+    }
+}
+
+#[test]
+fn a_body_s_destructor_may_take_a_lock_that_the_sender_holds_and_call_the_node() {
+    let pair = Pair::start(small_queue);
+    let (node, peer) = (pair.a.node.clone(), pair.b.id());
+    let pool = Arc::new(Pool { lock: Mutex::new(0), node: node.clone(), peer });
+    let body = |seq: u64, len| Bytes::from_owner(Buffer(Arc::clone(&pool), message(1, seq, len).to_vec()));
+    let mut receipts = Vec::new();
+    for seq in 0..3000 {
+        let body = body(seq, if seq % 10 == 0 { 20 * KIB } else { 200 });
+        let _held = pool.lock.lock().unwrap();
+        // It waits for room, which the destructors of earlier ones must not keep from coming.
+        receipts.push(node.send_timeout(peer, (NORMAL, body), PATIENCE).unwrap());
+    }
+    all_taken(&receipts);
+    pair.b.check(3000);
+    eventually("all bodies were dropped", || *pool.lock.lock().unwrap() == 3000);
+    // What ends unsent is no exception, however it ends.
+    cut_off(&pair);
+    let expiring = Outgoing::new(NORMAL, body(3000, 100)).expires_in(Duration::from_millis(50));
+    let expiring = node.send(peer, expiring).unwrap();
+    assert_eq!(expiring.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    drop(node.request(peer, (NORMAL, body(3001, 100))).unwrap());
+    let kept = node.send(peer, (NORMAL, body(3002, 100))).unwrap();
+    let held = pool.lock.lock().unwrap();
+    assert!(node.remove_peer(peer));
+    assert_eq!(kept.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::PeerRemoved)));
+    // The destructors wait for this thread; it does not wait for them.
+    node.shutdown(Duration::from_millis(100));
+    drop(held);
+    eventually("all bodies were dropped", || *pool.lock.lock().unwrap() == 3003);
 }

@@ -143,13 +143,20 @@ impl Config {
             check(lane.priority != Priority::Weighted(0), name("priority"), || {
                 "a weight of 0 would never be served; 1 to 255 are allowed".into()
             })?;
-            for (setting, bound) in
-                [("max_queued_per_peer", self.max_queued_per_peer), ("max_queued", self.max_queued)]
-            {
-                check(bound >= lane.max_message + KIB, setting, || {
-                    format!("{bound} is less than the largest message of {} and 1 KiB", lane.id)
-                })?;
-            }
+            check(self.max_queued_per_peer >= lane.max_message + KIB, "max_queued_per_peer", || {
+                format!(
+                    "{} is less than the largest message of {} and 1 KiB",
+                    self.max_queued_per_peer, lane.id
+                )
+            })?;
+            // So that one such message fits into what all peers share, and into the strangers' half of that.
+            let least = 3 * (lane.max_message + KIB);
+            check(self.max_queued >= least, "max_queued", || {
+                format!(
+                    "{} is less than three times the largest message of {} and 1 KiB ({least})",
+                    self.max_queued, lane.id
+                )
+            })?;
         }
         Ok(())
     }

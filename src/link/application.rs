@@ -14,6 +14,24 @@ use super::outbound::cost_of;
 use super::{Awaited, Link, Parcel, Purpose, Refused, Ticket, requests};
 
 impl<T: Awaited, R> Link<T, R> {
+    /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
+    pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
+        let index = self.check_lane(lane, len)?;
+        if asks && !self.requests.has_room() {
+            return Err(Refused::TooManyRequests { max: self.settings.max_requests });
+        }
+        Ok(index)
+    }
+
+    /// The same for the answer to a request.
+    pub(crate) fn check_reply(&self, request: u64, ticket: Ticket, len: usize) -> Result<usize, Refused> {
+        if !self.is_request_open(request, ticket) {
+            return Err(Refused::NoSuchRequest);
+        }
+        let lane = self.requests.lane_of(request).ok_or(Refused::NoSuchRequest)?;
+        self.check_lane(lane, len)
+    }
+
     /// Accepts a message for sending, or says why not; then nothing has changed, and the token and the
     /// waiter are dropped without a word. Gives the id of a request.
     pub(crate) fn send(
@@ -25,13 +43,11 @@ impl<T: Awaited, R> Link<T, R> {
         fx: &mut Effects<T, R>,
     ) -> Result<u64, Refused> {
         let Parcel { lane, body, deadline } = parcel;
-        let index = self.admit(lane, body.len())?;
+        let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
+        self.check_room(index, body.len())?;
         let (kind, id) = match purpose {
             Purpose::Message => (MessageKind::Message, 0),
             Purpose::Request { wait, waiter } => {
-                if !self.requests.has_room() {
-                    return Err(Refused::TooManyRequests { max: self.settings.max_requests });
-                }
                 let wait = wait.min(requests::MAX_WAIT);
                 let id = self.requests.next_id();
                 self.requests.ask(id, lane, now + wait, waiter);
@@ -56,29 +72,31 @@ impl<T: Awaited, R> Link<T, R> {
         token: T,
         fx: &mut Effects<T, R>,
     ) -> Result<(), Refused> {
-        if ticket.epoch != self.session.epoch() || !self.requests.is_open(request) {
-            return Err(Refused::NoSuchRequest);
-        }
-        let lane = self.requests.lane_of(request).ok_or(Refused::NoSuchRequest)?;
-        let index = self.admit(lane, body.len())?;
+        let index = self.check_reply(request, ticket, body.len())?;
+        self.check_room(index, body.len())?;
         self.requests.answer(request);
         self.enqueue(index, MessageKind::Reply { id: request }, body, None, token, fx);
         Ok(())
     }
 
-    pub(super) fn admit(&self, lane: LaneId, len: usize) -> Result<usize, Refused> {
-        if self.closed.is_some() {
-            return Err(Refused::Closed);
+    fn check_lane(&self, lane: LaneId, len: usize) -> Result<usize, Refused> {
+        if let Some(reason) = self.closed {
+            return Err(Refused::Closed(reason));
         }
         let index = self.lane_index(lane).ok_or(Refused::NoLane)?;
         let lane = self.lanes.get(index).ok_or(Refused::NoLane)?;
         if len > lane.max_message {
             return Err(Refused::TooLarge { max: lane.max_message });
         }
+        Ok(index)
+    }
+
+    /// Whether the queues of the lane and of the peer have room for a message.
+    pub(crate) fn check_room(&self, index: usize, len: usize) -> Result<(), Refused> {
         let queued = self.queued_bytes();
-        let fits =
-            lane.out.has_room(len) && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
-        if fits { Ok(index) } else { Err(Refused::Full) }
+        let fits = self.lanes.get(index).is_some_and(|lane| lane.out.has_room(len))
+            && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
+        if fits { Ok(()) } else { Err(Refused::Full) }
     }
 
     fn enqueue(

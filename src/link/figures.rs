@@ -3,7 +3,7 @@
 use crate::id::Incarnation;
 use crate::lane::{LaneId, NORMAL, TakenWhen};
 
-use super::{Awaited, Link, Refused};
+use super::{Awaited, Link};
 
 /// Messages since the link began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,10 +30,6 @@ impl<T: Awaited, R> Link<T, R> {
     /// True when nothing waits to be taken by the peer.
     pub(crate) fn is_flushed(&self) -> bool {
         self.lanes.iter().all(|lane| lane.out.is_empty())
-    }
-
-    pub(crate) fn has_room(&self, lane: LaneId, len: usize) -> bool {
-        self.closed.is_some() || !matches!(self.admit(lane, len), Err(Refused::Full))
     }
 
     pub(crate) fn lane_figures(&self) -> impl Iterator<Item = LaneFigures> {

@@ -90,6 +90,7 @@ pub(crate) use figures::{Counters, LaneFigures};
 use inbound::Inbound;
 use outbound::Outbound;
 pub(crate) use outbound::cost_of;
+pub(crate) use requests::MAX_WAIT;
 use requests::Requests;
 pub(crate) use session::{AttachError, NewConn};
 pub(crate) use transmit::Transmit;
@@ -99,6 +100,12 @@ pub(crate) use vitals::Look;
 /// Does anybody wait for the receipt behind this token?
 pub(crate) trait Awaited {
     fn is_awaited(&self) -> bool;
+
+    /// Does it keep the message's body for the application? Then nothing else may outlive it: what is written of the body
+    /// is a copy.
+    fn keeps_body(&self) -> bool {
+        false
+    }
 }
 
 /// Stands for a receipt where a test looks at no outcome.
@@ -169,7 +176,8 @@ pub(crate) enum Refused {
     },
     /// The request is answered already, timed out, or was of an earlier life of the peer.
     NoSuchRequest,
-    Closed,
+    /// The link has ended, for this reason.
+    Closed(DropReason),
 }
 
 /// A message as the application hands it over.

@@ -391,7 +391,10 @@ impl<T: Awaited> Outbound<T> {
                 batch.push_slice(piece);
             }
             let (from, body_to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
-            batch.push_bytes(&message.body, from..body_to);
+            match message.body.get(from..body_to) {
+                Some(piece) if message.token.keeps_body() => batch.push_slice(piece),
+                _ => batch.push_bytes(&message.body, from..body_to),
+            }
             if flags == 0 && message.token.is_awaited() {
                 flags = ACK_NOW;
             }

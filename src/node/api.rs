@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use super::event::Event;
@@ -11,7 +12,7 @@ use crate::config::{ConfigError, PeerConfig};
 use crate::error::{ReplaceError, SendError, SendErrorKind};
 use crate::id::PeerId;
 use crate::lane::LaneId;
-use crate::link::Parcel;
+use crate::link::MAX_WAIT;
 use crate::receipt::{Broadcast, Receipt};
 use crate::roster::PeerRecord;
 
@@ -58,9 +59,8 @@ impl Node {
     }
 
     fn send_with(&self, peer: PeerId, message: Outgoing, patience: Patience) -> Result<Receipt, SendError> {
-        let parcel = message.into_parcel();
-        let link = self.link_to(peer, &parcel)?;
-        link.send(parcel, None, patience).map(|(receipt, _)| receipt)
+        let (link, message) = self.link_to(peer, message)?;
+        link.send(message, None, patience).map(|(receipt, _)| receipt)
     }
 
     /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
@@ -88,10 +88,10 @@ impl Node {
     }
 
     fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, message: Outgoing) -> Broadcast {
-        let parcel = message.into_parcel();
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         for link in links {
-            match self.check_open(&parcel).and_then(|()| link.send(parcel.clone(), None, Patience::None)) {
+            let sent = self.check_open(message.clone());
+            match sent.and_then(|message| link.send(message, None, Patience::None)) {
                 Ok((receipt, _)) => receipts.push((link.peer, receipt)),
                 Err(error) => refused.push((link.peer, error.kind().clone())),
             }
@@ -110,35 +110,42 @@ impl Node {
     }
 
     /// Asks a peer. Waits at most `timeout` while the queue is full, and lets the peer know that the reply is waited for
-    /// until `timeout` after the call; more than 60 s counts as 60 s there.
+    /// until `timeout` after the call.
     ///
     /// # Errors
-    /// The request comes back with the reason.
+    /// The request comes back with the reason. More than 60 s is [`SendErrorKind::RequestTimeoutTooLong`]: the peer would not
+    /// keep the request open for longer.
     pub fn request_timeout(
         &self,
         peer: PeerId,
         request: impl Into<Outgoing>,
         timeout: Duration,
     ) -> Result<PendingReply, SendError> {
-        let parcel = request.into().into_parcel();
-        let link = self.link_to(peer, &parcel)?;
-        let body = parcel.body.clone();
-        match link.send(parcel, Some(clock::after(timeout)), patience(timeout))? {
+        let request = request.into();
+        if timeout > MAX_WAIT {
+            let kind = SendErrorKind::RequestTimeoutTooLong { timeout, max: MAX_WAIT };
+            return Err(SendError::new(kind, request.into_body()));
+        }
+        let (link, request) = self.link_to(peer, request)?;
+        match link.send(request, Some(clock::after(timeout)), patience(timeout))? {
             (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
-            (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, body)),
+            // A request that was accepted has both.
+            (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, Bytes::new())),
         }
     }
 
-    fn link_to(&self, peer: PeerId, parcel: &Parcel) -> Result<Arc<LinkHandle>, SendError> {
-        self.check_open(parcel)?;
-        let unknown = || SendError::new(SendErrorKind::UnknownPeer(peer), parcel.body.clone());
-        self.handle.core.link(peer).ok_or_else(unknown)
+    fn link_to(&self, peer: PeerId, message: Outgoing) -> Result<(Arc<LinkHandle>, Outgoing), SendError> {
+        let message = self.check_open(message)?;
+        match self.handle.core.link(peer) {
+            Some(link) => Ok((link, message)),
+            None => Err(SendError::new(SendErrorKind::UnknownPeer(peer), message.into_body())),
+        }
     }
 
-    fn check_open(&self, parcel: &Parcel) -> Result<(), SendError> {
+    fn check_open(&self, message: Outgoing) -> Result<Outgoing, SendError> {
         match self.handle.core.is_closed() {
-            true => Err(SendError::new(SendErrorKind::Closed, parcel.body.clone())),
-            false => Ok(()),
+            true => Err(SendError::new(SendErrorKind::Closed, message.into_body())),
+            false => Ok(message),
         }
     }
 
@@ -263,16 +270,20 @@ impl Node {
     /// Gives a peer up: it is not dialled any longer, its connections are ended with a goodbye that asks it
     /// not to dial, and everything under way to it ends as dropped. False when it is not known.
     pub fn remove_peer(&self, peer: PeerId) -> bool {
-        self.handle.core.roster.lock().remove(peer);
-        self.handle.core.remove(peer)
+        let core = &self.handle.core;
+        core.roster.lock().remove(peer);
+        core.classify_links();
+        core.remove(peer)
     }
 
     /// Gives an address up that was configured or added, whether anybody ever answered there or not; with
     /// it the peer behind it, if it is wanted by no other address. False when it is not known.
     pub fn remove_address(&self, address: &str) -> bool {
-        let removed = self.handle.core.roster.lock().remove_address(address);
+        let core = &self.handle.core;
+        let removed = core.roster.lock().remove_address(address);
+        core.classify_links();
         if let Some(Some(peer)) = removed {
-            self.handle.core.remove(peer);
+            core.remove(peer);
         }
         removed.is_some()
     }

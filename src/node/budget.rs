@@ -1,8 +1,14 @@
-//! The bytes that the whole node may keep in its queues.
+//! The bytes that the whole node may keep in its queues, and the senders that wait for some of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::shares::{AccountId, Shares};
+use crate::id::PeerId;
 
 /// What a sender does when there is no room.
 #[derive(Clone, Copy, Debug)]
@@ -15,73 +21,158 @@ pub(crate) enum Patience {
     Forever,
 }
 
+/// A sender's place in the line of its lane. Only the first of a line waits for bytes of the node's budget.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    wake: Sender<()>,
+    pub(crate) woken: Receiver<()>,
+    /// The bytes that it waited for are reserved. Changed under the budget's lock.
+    granted: AtomicBool,
+}
+
+impl Turn {
+    pub(crate) fn new() -> Arc<Self> {
+        let (wake, woken) = bounded(1);
+        Arc::new(Turn { wake, woken, granted: AtomicBool::new(false) })
+    }
+
+    /// It should look again. A wake-up that comes before it waits is not lost.
+    pub(crate) fn wake(&self) {
+        let _ = self.wake.try_send(());
+    }
+
+    /// Waits to be woken. False when the sender's patience is over.
+    pub(crate) fn wait(&self, patience: Patience) -> bool {
+        match patience {
+            Patience::None => false,
+            Patience::Until(deadline) => self.woken.recv_deadline(deadline).is_ok(),
+            Patience::Forever => self.woken.recv().is_ok(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Budget {
-    max: usize,
+    /// A leaf in the order of locks.
     state: Mutex<State>,
-    freed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    used: usize,
-    closed: bool,
+    shares: Shares,
+    /// In the order in which they came. Each is looked at when something is released: one that may not have more yet does
+    /// not keep others from what they may have.
+    waiting: Vec<Waiting>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoRoom {
-    Full,
-    Closed,
+#[derive(Debug)]
+struct Waiting {
+    account: AccountId,
+    bytes: usize,
+    turn: Arc<Turn>,
 }
 
 impl Budget {
-    pub(crate) fn new(max: usize) -> Self {
-        Budget { max, state: Mutex::default(), freed: Condvar::new() }
+    pub(crate) fn new(shares: Shares) -> Self {
+        Budget { state: Mutex::new(State { shares, waiting: Vec::new() }) }
     }
 
-    /// Sets `bytes` aside. The sum never exceeds the maximum.
-    pub(crate) fn reserve(&self, bytes: usize, patience: Patience) -> Result<(), NoRoom> {
+    pub(crate) fn open(&self, peer: PeerId, named: bool) -> AccountId {
+        self.state.lock().shares.open(peer, named)
+    }
+
+    /// Closes an account. What it holds is free again.
+    pub(crate) fn close_account(&self, account: AccountId) {
+        self.change(|shares| shares.close(account));
+    }
+
+    /// Sets the class of every account.
+    pub(crate) fn classify(&self, is_named: impl Fn(PeerId) -> bool) {
+        self.change(|shares| shares.classify(is_named));
+    }
+
+    /// Takes `bytes` for an account. If it may not have them now, `turn` waits for them: it is woken when they were reserved
+    /// for it, and has them when it asks again.
+    pub(crate) fn reserve(&self, account: AccountId, bytes: usize, turn: Option<&Arc<Turn>>) -> bool {
         let mut state = self.state.lock();
-        loop {
-            if state.closed {
-                return Err(NoRoom::Closed);
+        if turn.is_some_and(|turn| turn.granted.swap(false, SeqCst)) {
+            return true;
+        }
+        let reserved = state.shares.try_reserve(account, bytes);
+        if let Some(turn) = turn {
+            let waits = state.waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.turn, turn));
+            match (reserved, waits) {
+                (true, Some(index)) => drop(state.waiting.remove(index)),
+                (false, None) => state.waiting.push(Waiting { account, bytes, turn: Arc::clone(turn) }),
+                _ => {}
             }
-            if state.used + bytes <= self.max {
-                state.used += bytes;
-                return Ok(());
-            }
-            match patience {
-                Patience::None => return Err(NoRoom::Full),
-                Patience::Until(deadline) => {
-                    if self.freed.wait_until(&mut state, deadline).timed_out() {
-                        return Err(NoRoom::Full);
-                    }
-                }
-                Patience::Forever => self.freed.wait(&mut state),
-            }
+        }
+        reserved
+    }
+
+    /// This turn waits no longer, and gives back what was reserved for it.
+    pub(crate) fn withdraw(&self, account: AccountId, bytes: usize, turn: &Arc<Turn>) {
+        self.state.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.turn, turn));
+        if turn.granted.swap(false, SeqCst) {
+            self.release(account, bytes);
         }
     }
 
-    pub(crate) fn release(&self, bytes: usize) {
+    pub(crate) fn release(&self, account: AccountId, bytes: usize) {
         if bytes > 0 {
-            let mut state = self.state.lock();
-            state.used = state.used.saturating_sub(bytes);
-            drop(state);
-            self.freed.notify_all();
+            self.change(|shares| shares.release(account, bytes));
         }
     }
 
-    /// Nobody waits any longer.
-    pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
-        self.freed.notify_all();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+    /// Changes the shares, and reserves for those that wait what they may have now.
+    fn change(&self, change: impl FnOnce(&mut Shares)) {
+        let mut state = self.state.lock();
+        let State { shares, waiting } = &mut *state;
+        change(shares);
+        if waiting.is_empty() {
+            return;
+        }
+        let served = |waiting: &mut Waiting| {
+            let reserved = shares.try_reserve(waiting.account, waiting.bytes);
+            waiting.turn.granted.fetch_or(reserved, SeqCst);
+            reserved
+        };
+        let served: Vec<_> = waiting.extract_if(.., served).collect();
+        drop(state);
+        served.iter().for_each(|waiting| waiting.turn.wake());
     }
 
     pub(crate) fn used(&self) -> usize {
-        self.state.lock().used
+        self.state.lock().shares.used()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_released_goes_to_the_first_that_may_have_it_and_one_that_gives_up_returns_it() {
+        let budget = Budget::new(Shares::new(1000, 10, 1000));
+        let (hog, other) =
+            (budget.open(PeerId::from_bytes([1; 32]), true), budget.open(PeerId::from_bytes([2; 32]), true));
+        while budget.reserve(hog, 1, None) {}
+        while budget.reserve(other, 1, None) {}
+        let full = budget.used();
+        let turns = [Turn::new(), Turn::new(), Turn::new()];
+        let wants = [(hog, 8), (other, 1), (other, 1)];
+        for ((account, bytes), turn) in wants.into_iter().zip(&turns) {
+            assert!(!budget.reserve(account, bytes, Some(turn)));
+        }
+        // Too little for the first one, enough for the second.
+        budget.release(other, 1);
+        let woken: Vec<bool> = turns.iter().map(|turn| !turn.woken.is_empty()).collect();
+        assert_eq!(woken, [false, true, false]);
+        assert_eq!(budget.used(), full, "it is reserved for the one that was woken");
+        budget.withdraw(other, 1, &turns[1]);
+        assert!(!turns[2].woken.is_empty(), "the next one has what the other gave back");
+        assert!(budget.reserve(other, 1, Some(&turns[2])));
+        budget.release(hog, 100);
+        assert!(budget.reserve(hog, 8, Some(&turns[0])));
     }
 }

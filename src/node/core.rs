@@ -201,10 +201,13 @@ impl Core {
         let settings = Settings::new(&self.config, &path, self.card.peer, peer);
         let seed = self.rng.lock().u64(..);
         let now = clock::now();
-        let learned = self.roster.lock().learned_of(peer, now);
+        let (learned, named) = {
+            let roster = self.roster.lock();
+            (roster.learned_of(peer, now), roster.is_wanted(peer))
+        };
         let mut links = self.links.lock();
         let link = links.entry(peer).or_insert_with(|| {
-            let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.hub));
+            let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.hub), named);
             link.note(|core| learned.into_iter().for_each(|learned| core.link.restore_learned(learned, now)));
             Arc::new(link)
         });
@@ -233,7 +236,14 @@ impl Core {
         if let Some(id) = id.filter(|id| *id != self.card.peer) {
             let _ = self.link_for(id);
         }
+        self.classify_links();
         self.hub.alarm.now();
+    }
+
+    /// The set of peers that the operator has named may have changed.
+    pub(crate) fn classify_links(&self) {
+        let named = self.roster.lock().named();
+        self.hub.queued.classify(|peer| named.contains(&peer));
     }
 
     /// The roster hears how well the linked peers do.
@@ -299,9 +309,9 @@ impl Core {
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
-        self.hub.queued.close();
         self.hub.alarm.now();
         self.threads.join_all();
+        self.hub.disposal.close(deadline.max(clock::now() + LAST_WORDS));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 
@@ -310,7 +320,6 @@ impl Core {
     pub(crate) fn give_up(&self) {
         self.closing.store(true, SeqCst);
         self.hub.mailbox.close();
-        self.hub.queued.close();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
         let links = self.all_links();
@@ -337,7 +346,6 @@ mod tests {
     use crate::error::SendErrorKind;
     use crate::id::Identity;
     use crate::lane::NORMAL;
-    use crate::link::Parcel;
     use crate::node::budget::Patience;
     use crate::outcome::Outcome;
     use crate::wire::preface::{Mode, NetworkName};
@@ -361,13 +369,12 @@ mod tests {
     fn when_the_monitor_is_gone_nobody_waits_for_it() {
         let core = core();
         let link = core.link_for(PeerId::from_bytes([7; 32])).unwrap();
-        let parcel = Parcel { lane: NORMAL, body: "never sent".into(), deadline: None };
-        let (receipt, _) = link.send(parcel, None, Patience::None).unwrap();
+        let (receipt, _) = link.send((NORMAL, "never sent").into(), None, Patience::None).unwrap();
         assert_eq!(receipt.poll(), None);
         core.give_up();
         assert_eq!(receipt.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
-        let parcel = Parcel { lane: NORMAL, body: "late".into(), deadline: None };
-        assert_eq!(*link.send(parcel, None, Patience::Forever).unwrap_err().kind(), SendErrorKind::Closed);
+        let refused = link.send((NORMAL, "late").into(), None, Patience::Forever).unwrap_err();
+        assert_eq!(*refused.kind(), SendErrorKind::Closed);
     }
 
     #[test]

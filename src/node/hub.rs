@@ -1,5 +1,6 @@
 //! What the links and the node share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
 
@@ -8,12 +9,14 @@ use parking_lot::{Condvar, Mutex};
 use crate::config::Config;
 use crate::error::EndReason;
 use crate::id::{ConnId, PeerId};
-use crate::link::Notice;
+use crate::link::{Notice, cost_of};
 use crate::roster::TargetId;
 
 use super::alarm::Alarm;
 use super::budget::Budget;
+use super::disposal::Disposal;
 use super::mailbox::Mailbox;
+use super::shares::Shares;
 
 /// What the monitor is told.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub(crate) struct Hub {
     pub(crate) alarm: Alarm,
     /// Bytes in the queues of all links.
     pub(crate) queued: Budget,
+    pub(crate) disposal: Arc<Disposal>,
     /// Protects what the monitor has not looked at yet.
     reports: Mutex<Vec<Report>>,
     /// Bytes of received messages that were not taken, over all links.
@@ -65,7 +69,8 @@ impl Hub {
         Hub {
             mailbox: Mailbox::new(&config.lanes, config.max_events),
             alarm: Alarm::new(),
-            queued: Budget::new(config.max_queued),
+            queued: Budget::new(queue_shares(config)),
+            disposal: Arc::default(),
             reports: Mutex::default(),
             held: AtomicI64::new(0),
             max_held: config.max_inbox as u64,
@@ -108,11 +113,6 @@ impl Hub {
         self.held.load(SeqCst).try_into().unwrap_or(0)
     }
 
-    /// The node has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queued.is_closed()
-    }
-
     pub(crate) fn progress(&self) {
         *self.progress.lock() += 1;
         self.progressed.notify_all();
@@ -134,4 +134,9 @@ impl Hub {
             }
         }
     }
+}
+
+fn queue_shares(config: &Config) -> Shares {
+    let largest = config.lanes.iter().map(|lane| cost_of(lane.max_message)).max().unwrap_or(0);
+    Shares::new(config.max_queued, largest, config.max_queued_per_peer)
 }

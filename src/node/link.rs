@@ -4,6 +4,7 @@
 mod application;
 mod connections;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -21,7 +22,9 @@ use crate::outcome::RequestError;
 use crate::receipt::{OnceCell, Token};
 use crate::roster::{LinkView, ReplaceReason};
 
+use super::budget::Turn;
 use super::hub::{Hub, Report};
+use super::shares::AccountId;
 
 /// Where a reply is waited for.
 pub(crate) type Waiter = Arc<OnceCell<ReplyResult>>;
@@ -30,11 +33,11 @@ type Fx = Effects<Token, Waiter>;
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) hub: Arc<Hub>,
+    /// What its queues hold of the node's budget.
+    account: AccountId,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
     core: Mutex<Core>,
-    /// A queue got room, or the link ended.
-    space: Condvar,
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
@@ -46,6 +49,10 @@ pub(crate) struct Core {
     pub(crate) conns: Vec<Arc<ConnHandle>>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
+    /// For each lane the senders that wait for room, in the order in which they came.
+    lines: Vec<VecDeque<Arc<Turn>>>,
+    /// Bytes of the node's budget that were reserved since the lock was taken.
+    reserved: usize,
     /// Whether new credit is withheld.
     withheld: bool,
     /// Newcomers that wait until the connections of another life of the peer have answered, or not.
@@ -118,13 +125,17 @@ impl fmt::Debug for LinkHandle {
 }
 
 impl LinkHandle {
-    pub(crate) fn new(settings: Settings, path: PathConfig, seed: u64, hub: Arc<Hub>) -> Self {
+    /// `named`: the operator has configured or added this peer.
+    pub(crate) fn new(settings: Settings, path: PathConfig, seed: u64, hub: Arc<Hub>, named: bool) -> Self {
         let peer = settings.peer;
         LinkHandle {
             peer,
+            account: hub.queued.open(peer, named),
             hub,
             core: Mutex::new(Core {
                 path,
+                lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
+                reserved: 0,
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
                 withheld: false,
@@ -132,24 +143,14 @@ impl LinkHandle {
                 heard: 0,
                 life: Life::new(clock::now()),
             }),
-            space: Condvar::new(),
             changed: Condvar::new(),
             listed: AtomicU64::new(0),
         }
     }
 
-    /// Does something under the lock and carries out what follows from it after the lock is released.
+    /// Does something under the lock and carries out what follows from it after the lock is released. What was reserved of
+    /// the node's budget and is not in the queues afterwards goes back.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A) -> A {
-        self.with_reserved(0, act)
-    }
-
-    /// The same for something that may take up to `reserved` bytes of the node's budget, which were set
-    /// aside for it. What the queues do not hold afterwards goes back, whatever became of it.
-    fn with_reserved<A>(
-        self: &Arc<Self>,
-        reserved: usize,
-        act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A,
-    ) -> A {
         let now = clock::now();
         let mut fx = Fx::default();
         let mut core = self.core.lock();
@@ -160,7 +161,12 @@ impl LinkHandle {
             core.link.set_withheld(over, now, &mut fx);
         }
         let result = act(&mut core, now, &mut fx);
+        let reserved = std::mem::take(&mut core.reserved);
         let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
+        let turns: Vec<_> = match fx.space {
+            true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
+            false => Vec::new(),
+        };
         let held_after = core.link.held_bytes();
         let wake: Vec<_> =
             fx.wake.iter().filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned()).collect();
@@ -186,7 +192,7 @@ impl LinkHandle {
         drop(core);
         wake.iter().for_each(|conn| conn.wake());
         close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
-        self.carry_out(fx, freed, held, held_after);
+        self.carry_out(fx, freed, held, held_after, &turns);
         look.iter().for_each(|conn| self.look_at(conn));
         result
     }
@@ -201,15 +207,15 @@ impl LinkHandle {
         next.into_iter().for_each(|at| self.hub.alarm.at(at));
     }
 
-    fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64) {
+    fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64, turns: &[Arc<Turn>]) {
         let settled = !fx.ended.is_empty();
-        fx.ended.into_iter().for_each(|(token, outcome, _)| token.end(outcome));
+        // First: whoever hears that its message has ended finds the room that it took.
+        self.hub.queued.release(self.account, freed);
+        let owned = fx.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
+        self.hub.disposal.drop_all(owned);
         fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
-        self.hub.queued.release(freed);
         self.hub.inbox_changed(held, held_after);
-        if fx.space {
-            self.space.notify_all();
-        }
+        turns.iter().for_each(|turn| turn.wake());
         if settled {
             self.hub.progress();
         }
@@ -252,6 +258,7 @@ impl LinkHandle {
 impl Drop for LinkHandle {
     /// Bytes of an unfinished message go with the link.
     fn drop(&mut self) {
+        self.hub.queued.close_account(self.account);
         self.hub.inbox_changed(self.core.get_mut().link.held_bytes(), 0);
     }
 }

@@ -7,7 +7,7 @@
 //!                 monitor thread: deadlines, pings, dials      acceptor thread per address
 //! ```
 //!
-//! Threads: one monitor, one acceptor per listened address, one per dial or handshake, two per connection.
+//! Threads: one monitor, one that drops message bodies, one acceptor per listened address, one per dial or handshake, two per connection.
 //! They share [`core::Core`]; the application's handle is not part of it, so dropping the last
 //! handle ends everything.
 
@@ -17,6 +17,7 @@ mod api;
 mod budget;
 mod connect;
 mod core;
+mod disposal;
 mod event;
 mod gate;
 mod hub;
@@ -27,6 +28,7 @@ mod message;
 mod monitor;
 mod outgoing;
 mod pool;
+mod shares;
 mod snapshot;
 
 use std::net::SocketAddr;
@@ -200,6 +202,7 @@ impl Node {
         let now = clock::now();
         records.iter().for_each(|record| core.roster.lock().restore(record, now));
         let monitor = Arc::clone(core);
+        core.hub.disposal.start()?;
         core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {
             let after = given_up(core);

@@ -162,6 +162,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 let mut roster = core.roster.lock();
                 (roster.handle_dialled(target, slot, peer, now), roster.knows(&address))
             };
+            core.classify_links();
             match (wanted, known) {
                 (true, _) => {}
                 // It was given up while it was being dialled.

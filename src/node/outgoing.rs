@@ -30,13 +30,18 @@ use super::link::{LinkHandle, Waiter};
 pub struct Outgoing {
     lane: LaneId,
     body: Bytes,
+    /// Its memory may belong to the application, whose code runs when the last reference is dropped.
+    owned: bool,
     expires_in: Option<Duration>,
 }
 
 impl Outgoing {
     /// These bytes, on this lane, waiting as long as it takes.
     pub fn new(lane: LaneId, body: impl Into<Bytes>) -> Self {
-        Outgoing { lane, body: body.into(), expires_in: None }
+        let body = body.into();
+        // Plain memory with one owner: no code of the application runs when it is freed.
+        let owned = !body.is_empty() && !body.is_unique();
+        Outgoing { lane, body, owned, expires_in: None }
     }
 
     /// A serde value, encoded by [`crate::codec`]; [`Message::decode`](crate::Message::decode) is the
@@ -52,6 +57,23 @@ impl Outgoing {
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.expires_in = Some(time);
         self
+    }
+
+    pub(crate) fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The body, to hold until it is dropped where the application's code may run, if it has such code.
+    pub(crate) fn kept(&self) -> Option<Bytes> {
+        self.owned.then(|| self.body.clone())
+    }
+
+    pub(crate) fn into_body(self) -> Bytes {
+        self.body
     }
 
     pub(crate) fn into_parcel(self) -> Parcel {

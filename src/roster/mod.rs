@@ -56,7 +56,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use crate::config::{Config, PathConfig, PeerConfig};
@@ -214,6 +214,11 @@ impl Roster {
     /// The operator has named this peer, or the address at which it answered.
     pub(crate) fn is_wanted(&self, peer: PeerId) -> bool {
         self.targets.iter().any(|target| target.known() == Some(peer) && target.is_wanted())
+    }
+
+    /// All peers that the operator has named, as far as it is known who they are.
+    pub(crate) fn named(&self) -> HashSet<PeerId> {
+        self.targets.iter().filter(|target| target.is_wanted()).filter_map(Target::known).collect()
     }
 
     /// A link to this peer is to be kept.

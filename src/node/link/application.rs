@@ -5,31 +5,37 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{LinkHandle, Waiter};
+use super::{Core, LinkHandle, Waiter};
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::{LaneId, NORMAL};
-use crate::link::{Parcel, Purpose, Refused, Ticket};
-use crate::node::budget::{NoRoom, Patience};
+use crate::link::{Purpose, Refused, Ticket, cost_of};
+use crate::node::budget::{Patience, Turn};
 use crate::node::message::Message;
+use crate::node::outgoing::Outgoing;
+use crate::outcome::DropReason;
 use crate::receipt::{OnceCell, Receipt, Token};
 use crate::wire::stream::MessageKind;
 
 impl LinkHandle {
+    /// Accepts a message. What no wait could change comes out at once. Senders of one lane are served in the order in which
+    /// they came; only the first of them waits for room.
     pub(crate) fn send(
         self: &Arc<Self>,
-        parcel: Parcel,
+        message: Outgoing,
         reply_by: Option<Instant>,
         patience: Patience,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
-        let (lane, len) = (parcel.lane, parcel.body.len());
-        let cost = crate::link::cost_of(len);
-        loop {
-            if let Err(no_room) = self.hub.queued.reserve(cost, patience) {
-                return Err(SendError::new(no_room_kind(no_room, patience), parcel.body));
-            }
-            let (token, receipt) = Token::new();
-            let waiter: Option<Waiter> = reply_by.map(|_| OnceCell::new());
-            let sent = self.with_reserved(cost, |core, now, fx| {
+        let (lane, len) = (message.lane(), message.len());
+        let (token, receipt) = Token::new(message.kept());
+        let waiter: Option<Waiter> = reply_by.map(|_| OnceCell::new());
+        let mut offer = Some((message.into_parcel(), token));
+        let mut place = None;
+        let refused = loop {
+            let sent = self.with(|core, now, fx| {
+                let index = core.link.check_send(lane, len, reply_by.is_some())?;
+                if !self.reserve_in_turn(core, index, len, patience, &mut place) {
+                    return Err(Refused::Full);
+                }
                 let purpose = match (reply_by, &waiter) {
                     // The time that was spent waiting for room is part of the request's.
                     (Some(reply_by), Some(waiter)) => Purpose::Request {
@@ -38,40 +44,64 @@ impl LinkHandle {
                     },
                     _ => Purpose::Message,
                 };
-                let sent = core.link.send(parcel.clone(), purpose, token, now, fx);
+                let (parcel, token) = offer.take().ok_or(Refused::Full)?;
                 // A message with a deadline, a request, and what begins to wait for a peer that is away may
                 // need the monitor earlier.
                 let timed = parcel.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
-                sent.map(|id| (id, timed.then(|| core.link.next_timeout()).flatten()))
+                let id = core.link.send(parcel, purpose, token, now, fx)?;
+                Ok((id, timed.then(|| core.link.next_timeout()).flatten()))
             });
-            let refused = match sent {
+            match sent {
                 Ok((id, timeout)) => {
+                    place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
                     timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
                     return Ok((receipt, waiter.map(|waiter| (id, waiter))));
                 }
-                Err(refused) => refused,
-            };
-            if refused != Refused::Full || !self.wait_for_space(lane, len, patience) {
-                return Err(SendError::new(self.refused_kind(refused, lane, len, patience), parcel.body));
+                Err(Refused::Full) if place.as_ref().is_some_and(|place| place.wait(patience)) => {}
+                Err(refused) => break refused,
             }
-        }
+        };
+        place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
+        let body = offer.map(|(parcel, _)| parcel.body).unwrap_or_default();
+        Err(SendError::new(self.refused_kind(refused, lane, len, patience), body))
     }
 
-    /// Waits until a message of this size may fit. False when the sender's patience is over.
-    fn wait_for_space(&self, lane: LaneId, len: usize, patience: Patience) -> bool {
-        let mut core = self.core.lock();
-        while !core.link.has_room(lane, len) {
-            match patience {
-                Patience::None => return false,
-                Patience::Until(deadline) => {
-                    if self.space.wait_until(&mut core, deadline).timed_out() {
-                        return false;
-                    }
-                }
-                Patience::Forever => self.space.wait(&mut core),
-            }
+    /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have room. A sender that
+    /// waits gets a place in the lane's line otherwise.
+    fn reserve_in_turn(
+        &self,
+        core: &mut Core,
+        index: usize,
+        len: usize,
+        patience: Patience,
+        place: &mut Option<Arc<Turn>>,
+    ) -> bool {
+        let Some(line) = core.lines.get_mut(index) else { return false };
+        let is_first = line.front().map(Arc::as_ptr) == place.as_ref().map(Arc::as_ptr);
+        let has_room = is_first && core.link.check_room(index, len).is_ok();
+        let cost = cost_of(len);
+        let mut reserved = has_room && self.hub.queued.reserve(self.account, cost, place.as_ref());
+        if !reserved && place.is_none() && !matches!(patience, Patience::None) {
+            let turn = place.insert(Turn::new());
+            line.push_back(Arc::clone(turn));
+            // Once more: from here on it is woken when the budget has room.
+            reserved = has_room && self.hub.queued.reserve(self.account, cost, Some(turn));
         }
-        !matches!(patience, Patience::None)
+        if reserved {
+            core.reserved += cost;
+        }
+        reserved
+    }
+
+    /// A sender was served, or waits no longer: the next one is to look.
+    fn leave_line(&self, lane: LaneId, len: usize, place: &Arc<Turn>) {
+        let next = self.note(|core| {
+            let line = core.link.lane_index(lane).and_then(|index| core.lines.get_mut(index))?;
+            line.retain(|turn| !Arc::ptr_eq(turn, place));
+            line.front().cloned()
+        });
+        self.hub.queued.withdraw(self.account, cost_of(len), place);
+        next.into_iter().for_each(|turn| turn.wake());
     }
 
     pub(crate) fn reply(
@@ -80,19 +110,23 @@ impl LinkHandle {
         ticket: Ticket,
         body: Bytes,
     ) -> Result<Receipt, SendError> {
-        let cost = crate::link::cost_of(body.len());
-        if let Err(no_room) = self.hub.queued.reserve(cost, Patience::None) {
-            return Err(SendError::new(no_room_kind(no_room, Patience::None), body));
-        }
-        let (token, receipt) = Token::new();
-        match self
-            .with_reserved(cost, |core, _, fx| core.link.reply(request, ticket, body.clone(), token, fx))
-        {
-            Ok(()) => Ok(receipt),
-            Err(refused) => {
-                Err(SendError::new(self.refused_kind(refused, NORMAL, body.len(), Patience::None), body))
+        // The lane is that of the request.
+        let reply = Outgoing::new(NORMAL, body);
+        let len = reply.len();
+        let (token, receipt) = Token::new(reply.kept());
+        let mut offer = Some((reply.into_parcel(), token));
+        let replied = self.with(|core, _, fx| {
+            let index = core.link.check_reply(request, ticket, len)?;
+            if !self.reserve_in_turn(core, index, len, Patience::None, &mut None) {
+                return Err(Refused::Full);
             }
-        }
+            let (parcel, token) = offer.take().ok_or(Refused::Full)?;
+            core.link.reply(request, ticket, parcel.body, token, fx)
+        });
+        replied.map(|()| receipt).map_err(|refused| {
+            let body = offer.map(|(parcel, _)| parcel.body).unwrap_or_default();
+            SendError::new(self.refused_kind(refused, NORMAL, len, Patience::None), body)
+        })
     }
 
     pub(crate) fn cancel(self: &Arc<Self>, request: u64) {
@@ -149,17 +183,8 @@ impl LinkHandle {
             Refused::NoLane => SendErrorKind::UnknownLane(lane),
             Refused::TooManyRequests { max } => SendErrorKind::TooManyRequests { max },
             Refused::NoSuchRequest => SendErrorKind::NoSuchRequest,
-            // The link was given up, or the whole node is.
-            Refused::Closed if self.hub.is_closed() => SendErrorKind::Closed,
-            Refused::Closed => SendErrorKind::UnknownPeer(self.peer),
+            Refused::Closed(DropReason::Shutdown) => SendErrorKind::Closed,
+            Refused::Closed(_) => SendErrorKind::UnknownPeer(self.peer),
         }
-    }
-}
-
-fn no_room_kind(no_room: NoRoom, patience: Patience) -> SendErrorKind {
-    match (no_room, patience) {
-        (NoRoom::Closed, _) => SendErrorKind::Closed,
-        (NoRoom::Full, Patience::None) => SendErrorKind::Full,
-        (NoRoom::Full, _) => SendErrorKind::Timeout,
     }
 }

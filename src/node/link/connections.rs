@@ -168,8 +168,11 @@ impl LinkHandle {
 
     /// Ends the link: everything that was accepted ends with `reason`.
     pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
-        self.with(|core, _, fx| core.link.close(reason, fx));
-        self.space.notify_all();
+        let waiting = self.with(|core, _, fx| {
+            core.link.close(reason, fx);
+            core.lines.iter().flatten().cloned().collect::<Vec<_>>()
+        });
+        waiting.iter().for_each(|turn| turn.wake());
         self.changed.notify_all();
     }
 }
