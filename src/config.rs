@@ -159,7 +159,7 @@ impl Default for Config {
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
     /// `Noise_XX_25519_AESGCM_SHA256` (<https://noiseprotocol.org/noise.html>): each side proves that it holds the
-    /// secret of its [`PeerId`], with keys drawn anew for every connection. The setting in files:
+    /// secret of its [`PeerId`](crate::PeerId), with keys drawn anew for every connection. The setting in files:
     /// `"noise"`.
     #[default]
     Noise,

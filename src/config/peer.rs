@@ -17,7 +17,7 @@ pub struct PeerConfig {
     pub alternatives: Vec<String>,
     /// Who it must be. Default: whoever answers there.
     pub id: Option<PeerId>,
-    /// Marks a peer whose link matters most: it gets [`Config::important_connections`]. Shown in snapshots.
+    /// Marks a peer whose link matters most: it gets [`Config::important_connections`](crate::Config::important_connections). Shown in snapshots.
     pub important: bool,
     /// How many connections its link owns, 1 to 3. Default: what the node's settings say.
     pub connections: Option<u8>,
