@@ -120,3 +120,4 @@ pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};
 pub use roster::{PeerRecord, ReplaceReason};
 pub use wire::control::GoawayReason;
+pub use wire::refused::RefusedReason;

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 use unbroken::{
-    AdmissionConfig, Ban, Config, Culprit, DropReason, Encryption, EndCause, Event, GoawayReason, Identity,
-    NORMAL, Node, Offence, Outcome, PeerConfig, PeerId, Refusal, Verdict, codec,
+    AdmissionConfig, Ban, Config, Culprit, DropReason, Encryption, EndCause, Event, Identity, NORMAL, Node,
+    Offence, Outcome, PeerConfig, PeerId, Refusal, Verdict,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -457,7 +457,7 @@ fn who_comes_and_goes_in_a_loop_is_banned_for_a_time() {
         config.conduct.ban_time = Duration::from_secs(2);
         config.conduct.address_ban_time = Duration::from_secs(2);
     });
-    let goodbye = codec::encode(&(GoawayReason::Shutdown, Vec::<(u8, u64, u64, u64)>::new())).unwrap();
+    let goodbye = support::raw::encode_goaway(0);
     let visit = || {
         let mut raw = come(&node, 1, 1, 1).expect("not banned yet");
         raw.send(GOAWAY, &goodbye).unwrap();

@@ -23,7 +23,7 @@ use support::cluster::{
 use support::numbered::message;
 use support::proxy::{Direction, Faults, Ways, md5sig_supported};
 use support::raw::{self, Raw, RawIdentity};
-use unbroken::{BULK, Config, ConnId, EndCause, Event, NORMAL, Outcome, PeerConfig, URGENT, codec};
+use unbroken::{BULK, Config, ConnId, EndCause, Event, NORMAL, Outcome, PeerConfig, URGENT};
 
 const MIB: usize = 1 << 20;
 
@@ -217,8 +217,7 @@ fn be_honest(mut raw: Raw) -> thread::JoinHandle<()> {
                 raw::PING => raw.send(raw::PONG, &body),
                 raw::CHUNK => {
                     let have = u64::from_le_bytes(body[2..10].try_into().unwrap()) + body.len() as u64 - 10;
-                    let lanes: Vec<(u8, u64, u64, u64)> = vec![(body[0], have, have, 1 << 20)];
-                    raw.send(raw::ACK, &codec::encode(&lanes).unwrap())
+                    raw.send(raw::ACK, &raw::encode_states(&[(body[0], have, have, 1 << 20)]))
                 }
                 _ => Ok(()),
             };

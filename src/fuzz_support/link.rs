@@ -352,7 +352,8 @@ impl Liar {
             slot: script.byte() % 4,
             replaces: if script.flag() { script.pick(&self.tokens) } else { None },
             lanes,
-            name: String::new(),
+            ack_delay_ms: script.flag().then(|| script.number() as u32),
+            ..Hello::default()
         }
     }
 

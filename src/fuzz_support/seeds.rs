@@ -8,9 +8,12 @@ use super::script::Script;
 use crate::config::{Config, PeerConfig};
 use crate::id::{Identity, Incarnation};
 use crate::lane::LaneId;
-use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, encode_ping};
+use crate::wire::control::{
+    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping,
+};
 use crate::wire::frame::{Kind, encode_chunk_head};
 use crate::wire::preface::{Claim, Mode, NetworkName, Preface};
+use crate::wire::refused::RefusedReason;
 
 fn fuzz_config(text: &[u8]) {
     let text = std::str::from_utf8(text).unwrap_or_default();
@@ -62,7 +65,21 @@ fn hello() -> Hello {
     let state = LaneAck { received: 10, taken: 5, limit: 1 << 20 };
     let lane = |lane| HelloLane { lane: LaneId(lane), max_message: 1 << 20, max_untaken: 100, state };
     let lanes = (0..3).map(lane).collect();
-    Hello { memory: 7, paired: Some(8), token: 9, slot: 1, replaces: Some(6), lanes, name: "seed".into() }
+    Hello {
+        memory: 7,
+        paired: Some(8),
+        token: 9,
+        slot: 1,
+        replaces: Some(6),
+        lanes,
+        name: "seed".into(),
+        features: 1,
+        ack_delay_ms: Some(25),
+    }
+}
+
+fn refused() -> Refused {
+    Refused { reason: RefusedReason::Banned, text: "seed".into(), wait_secs: Some(60) }
 }
 
 fn frames() -> Vec<(&'static str, Vec<u8>)> {
@@ -89,6 +106,13 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             frame(&|out| Goaway { reason: GoawayReason::Retired, lanes: lanes.clone() }.encode(out).unwrap()),
         ),
         ("cancel", frame(&|out| Cancel { request: 3 }.encode(out).unwrap())),
+        ("refused", frame(&|out| refused().encode(out).unwrap())),
+        // An entry, a field and a reason of later versions.
+        (
+            "later-ack",
+            vec![3, 34, 0, 0, 1, 26].into_iter().chain([0; 26]).chain([9, 3, 0, 1, 2, 3]).collect(),
+        ),
+        ("later-goaway", vec![6, 3, 0, 0, 200, 0, 25]),
         ("hint", vec![200, 3, 0, 0, 1, 2, 3]),
         ("chunk", chunk(100)),
         ("large-chunk", chunk(9000)),
@@ -123,9 +147,11 @@ fn write_the_seeds() {
     let preface = |mode, network| Preface { mode, network: NetworkName::new(network).unwrap() }.encode();
     let claim = Claim { peer: Identity::from_bytes([2; 32]).peer_id(), incarnation: Incarnation(1) }.encode();
     let hello = &frames.iter().find(|(name, _)| *name == "hello").unwrap().1;
+    let refused = &frames.iter().find(|(name, _)| *name == "refused").unwrap().1;
     for (dialled, name) in [(0, "listener"), (1, "dialer")] {
         let plain = preface(Mode::Plaintext, "fuzz");
         write("handshake", &format!("plaintext-{name}"), &[&[dialled, 0, 0, 1], &plain, &claim, hello]);
+        write("handshake", &format!("refused-{name}"), &[&[dialled, 0, 0, 1], &plain, &claim, refused]);
         write("handshake", &format!("other-mode-{name}"), &[&[dialled, 1, 0, 1], &plain, &claim]);
         let noise = preface(Mode::Noise, "fuzz");
         write("handshake", &format!("noise-{name}"), &[&[dialled, 1, 0, 1], &noise, &[9; 112]]);

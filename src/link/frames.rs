@@ -46,7 +46,7 @@ impl<T: Awaited, R> Link<T, R> {
             return Ok(());
         }
         match frame {
-            Frame::Hello(_) => Err(Violation::UnexpectedHello),
+            Frame::Hello(_) | Frame::Refused(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
                 self.handle_chunk(conn, lane, flags, offset, data, now, fx)
             }

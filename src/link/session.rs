@@ -121,6 +121,8 @@ impl<T: Awaited, R> Link<T, R> {
             replaces,
             lanes: lanes.collect(),
             name: self.settings.name.clone(),
+            features: 0,
+            ack_delay_ms: u32::try_from(self.settings.ack_delay.as_millis()).ok(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::id::ConnId;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Goaway};
-use crate::wire::frame::{Kind, MAX_CHUNK};
+use crate::wire::frame::{Kind, MAX_CHUNK, WireError};
 
 use super::conns::Draining;
 use super::effects::Effects;
@@ -156,10 +156,7 @@ fn push_ping(batch: &mut Batch, kind: Kind, nonce: u64) {
 
 /// Control bodies are small and made of plain numbers: that one does not fit its bound is a bug, and
 /// then it is better not sent than to end the process.
-fn push_control(
-    batch: &mut Batch,
-    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), crate::codec::CodecError>,
-) {
+fn push_control(batch: &mut Batch, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>) {
     if let Err(error) = batch.push_with(encode) {
         log::error!("a control frame was not sent: {error}");
         debug_assert!(false, "{error}");

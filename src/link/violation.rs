@@ -8,7 +8,7 @@ use crate::wire::stream::StreamError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// A second HELLO, or a frame before the first.
+    /// A second HELLO, or REFUSED after the first.
     UnexpectedHello,
     UnknownLane(LaneId),
     Gap {
@@ -58,7 +58,7 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Violation::UnexpectedHello => write!(f, "a second HELLO"),
+            Violation::UnexpectedHello => write!(f, "a second HELLO, or REFUSED after the first"),
             Violation::UnknownLane(lane) => write!(f, "a lane that was not agreed: {lane}"),
             Violation::Gap { expected, offset } => {
                 write!(f, "a gap in a lane: expected offset {expected}, got {offset}")

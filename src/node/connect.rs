@@ -288,6 +288,9 @@ fn end_reason(error: HandshakeError) -> EndReason {
         HandshakeError::Preface(_) | HandshakeError::WrongPeer { .. } => {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
+        HandshakeError::Refused(refused) => {
+            EndReason::new(Initiator::Peer, EndCause::Refused(refused.to_string()))
+        }
         HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Tampered(error.to_string())),
         HandshakeError::Record(what) => EndReason::new(Initiator::Library, EndCause::Tampered(what)),
         HandshakeError::Protocol(what) => EndReason::new(Initiator::Library, EndCause::Protocol(what)),

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 
-use crate::codec::{self, CodecError};
+use crate::codec::{Codec, CodecError};
 use crate::error::{SendError, SendErrorKind};
 use crate::id::{Incarnation, PeerId};
 use crate::lane::{LaneId, TakenWhen};
@@ -78,12 +77,21 @@ impl Message {
         std::mem::take(&mut self.payload)
     }
 
-    /// Decodes a typed message.
+    /// Decodes a typed message by [`Bincode`](crate::codec::Bincode).
     ///
     /// # Errors
     /// When the content is not a whole `M`.
-    pub fn decode<M: DeserializeOwned>(&mut self) -> Result<M, CodecError> {
-        codec::decode(self.payload.as_contiguous())
+    #[cfg(feature = "bincode")]
+    pub fn decode<M: serde::de::DeserializeOwned>(&mut self) -> Result<M, CodecError> {
+        crate::codec::decode(self.payload.as_contiguous())
+    }
+
+    /// Decodes a typed message by `codec`.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub fn decode_with<M>(&mut self, codec: &impl Codec<M>) -> Result<M, CodecError> {
+        codec.decode(self.payload.as_contiguous())
     }
 
     /// Whether the sender waits for a reply.

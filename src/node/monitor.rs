@@ -208,14 +208,18 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Recovered(conn) => mailbox.push_event(Event::Recovered { peer, conn }),
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
-        Notice::Goaway(_, GoawayReason::Removed) => core.roster.lock().handle_removed(peer),
-        // Before the roster hears that the connection serves no longer: that dials at once.
-        Notice::Goaway(_, GoawayReason::Shutdown) => core.roster.lock().handle_shutdown(peer),
-        Notice::Goaway(_, GoawayReason::Replaced | GoawayReason::Duplicate) => {
-            core.roster.lock().handle_moved(peer);
+        Notice::Goaway(_, reason) => {
+            let mut roster = core.roster.lock();
+            match reason.meaning() {
+                GoawayReason::Removed => roster.handle_removed(peer),
+                GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(peer),
+                // Before the roster hears that the connection serves no longer: that dials at once. A peer that
+                // has found better ones will not be there at once either.
+                GoawayReason::Shutdown | GoawayReason::Retired | GoawayReason::Other(_) => {
+                    roster.handle_shutdown(peer);
+                }
+            }
         }
-        // The peer has found better ones: it will not be there at once either.
-        Notice::Goaway(_, GoawayReason::Retired) => core.roster.lock().handle_shutdown(peer),
         Notice::Replaced { old, new } => mailbox.push_event(Event::Replaced { peer, old, new }),
         Notice::Poor(conn) => mailbox.push_event(Event::Poor { peer, conn }),
         Notice::Well(conn) => mailbox.push_event(Event::Well { peer, conn }),

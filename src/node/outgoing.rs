@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use serde::Serialize;
 
 use crate::clock;
-use crate::codec::{self, CodecError};
+use crate::codec::{Codec, CodecError};
 use crate::lane::LaneId;
 use crate::link::Parcel;
 use crate::message::Payload;
@@ -44,13 +43,22 @@ impl Outgoing {
         Outgoing { lane, body, owned, expires_in: None }
     }
 
-    /// A serde value, encoded by [`crate::codec`]; [`Message::decode`](crate::Message::decode) is the
-    /// other end.
+    /// A serde value, encoded by [`Bincode`](crate::codec::Bincode);
+    /// [`Message::decode`](crate::Message::decode) is the other end.
     ///
     /// # Errors
     /// When the value cannot be serialised.
-    pub fn typed<M: Serialize + ?Sized>(lane: LaneId, message: &M) -> Result<Self, CodecError> {
-        Ok(Outgoing::new(lane, codec::encode(message)?))
+    #[cfg(feature = "bincode")]
+    pub fn typed<M: serde::Serialize + ?Sized>(lane: LaneId, message: &M) -> Result<Self, CodecError> {
+        Ok(Outgoing::new(lane, crate::codec::encode(message)?))
+    }
+
+    /// A value, encoded by `codec`; [`Message::decode_with`](crate::Message::decode_with) is the other end.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub fn typed_with<M>(codec: &impl Codec<M>, lane: LaneId, message: &M) -> Result<Self, CodecError> {
+        Ok(Outgoing::new(lane, codec.encode(message)?))
     }
 
     /// Drops the message if its first byte was not sent after this time; its receipt says so.

@@ -1,9 +1,13 @@
-//! The bodies of the control frames, each with its encoding and decoding beside it.
+//! The bodies of the control frames. To add a field is to add a line to one of the lists below; see
+//! [`super::body`].
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Kind, WireError, encode_header};
-use crate::codec::{self, CodecError};
+use super::body::{Cursor, Entry, Value, body, bounded, finish_frame, put_field};
+use super::frame::{HEADER_LEN, Kind, WireError, encode_header};
+use super::refused::RefusedReason;
 use crate::lane::LaneId;
 
 /// The most lanes a link may have: far beyond any need, and few enough that HELLO and ACK fit their
@@ -11,53 +15,38 @@ use crate::lane::LaneId;
 pub(crate) const MAX_LANES: usize = 64;
 /// The longest application name, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
+/// The longest text of a refusal, in bytes.
+pub(crate) const MAX_TEXT: usize = 256;
 
-macro_rules! body {
-    ($name:ident, $kind:expr $(, $field:ident <= $max:expr)*) => {
-        impl $name {
-            /// Appends the whole frame, header included.
-            pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
-                let body = codec::encode_limited::<{ $kind.max_body() }, _>(self)?;
-                out.extend_from_slice(&encode_header($kind, body.len()));
-                out.extend_from_slice(&body);
-                Ok(())
-            }
-
-            pub(crate) fn decode(body: &[u8]) -> Result<Self, WireError> {
-                let body: Self = codec::decode_limited::<{ $kind.max_body() }, _>(body)?;
-                $(bounded(stringify!($field), body.$field.len(), $max)?;)*
-                Ok(body)
-            }
-        }
-    };
+body! {
+    /// First frame of each side: what it remembers and what it accepts.
+    #[derive(Default)]
+    Hello is Kind::Hello {
+        /// The sender's memory of this conversation: drawn at random when that memory began.
+        memory: u64;
+        /// The dialer's name for this connection, drawn at random; the listener's means nothing.
+        token: u64;
+        /// Which of the link's connections this one is, from 0; the dialer's word counts.
+        slot: u8;
+        /// What the sender accepts, lane by lane.
+        lanes: Vec<HelloLane>, at most MAX_LANES;
+    }
+    fields {
+        /// The memory of the other side that the states of the lanes are about; `None` if the sender knows
+        /// of none, or if nothing was sent or received in that session yet.
+        1 => paired: Option<u64>;
+        /// The dialer wants this connection in the place of that one.
+        2 => replaces: Option<u64>;
+        /// The application's name; for logs only.
+        3 => name: String, at most MAX_NAME;
+        /// What the sender can do beyond this version, a bit each; see [`crate::protocol`].
+        4 => features: u64;
+        /// The longest that the sender waits with an acknowledgement, in milliseconds.
+        5 => ack_delay_ms: Option<u32>;
+    }
 }
 
-fn bounded(field: &'static str, len: usize, max: usize) -> Result<(), WireError> {
-    if len > max { Err(WireError::FieldTooLong { field, len, max }) } else { Ok(()) }
-}
-
-/// First frame of each side: what it remembers and what it accepts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    /// The sender's memory of this conversation: drawn at random when that memory began.
-    pub(crate) memory: u64,
-    /// The memory of the other side that what is said below is about; `None` if the sender knows of
-    /// none, or if nothing was sent or received in that session yet.
-    pub(crate) paired: Option<u64>,
-    /// The dialer's name for this connection, drawn at random; 0 from the listener.
-    pub(crate) token: u64,
-    /// Which of the link's connections this one is, from 0; the dialer's word counts.
-    pub(crate) slot: u8,
-    /// The dialer wants this connection in the place of that one.
-    pub(crate) replaces: Option<u64>,
-    /// What the sender accepts, lane by lane. At most 64.
-    pub(crate) lanes: Vec<HelloLane>,
-    /// The application's name, at most 64 bytes; for logs only.
-    pub(crate) name: String,
-}
-body!(Hello, Kind::Hello, lanes <= MAX_LANES, name <= MAX_NAME);
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HelloLane {
     pub(crate) lane: LaneId,
     /// The largest message that is accepted, in bytes.
@@ -68,9 +57,31 @@ pub(crate) struct HelloLane {
     pub(crate) state: LaneAck,
 }
 
+impl Value for HelloLane {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.lane.put(out);
+        Value::put(&self.max_message, out);
+        Value::put(&self.max_untaken, out);
+        self.state.put(out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, WireError> {
+        Ok(HelloLane {
+            lane: Value::take(from)?,
+            max_message: Value::take(from)?,
+            max_untaken: Value::take(from)?,
+            state: Value::take(from)?,
+        })
+    }
+}
+
+impl Entry for HelloLane {
+    const LEN: u8 = 33;
+}
+
 /// What the receiver of a lane says of it. Each number only ever grows within a session, so of two
 /// states one is the newer in all three numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LaneAck {
     /// Every byte of the stream up to here is in the receiver's memory.
     pub(crate) received: u64,
@@ -80,12 +91,28 @@ pub(crate) struct LaneAck {
     pub(crate) limit: u64,
 }
 
-/// Acknowledgement and credit, for the lanes where they changed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Ack {
-    pub(crate) lanes: Vec<(LaneId, LaneAck)>,
+impl Value for LaneAck {
+    fn put(&self, out: &mut Vec<u8>) {
+        [self.received, self.taken, self.limit].iter().for_each(|number| Value::put(number, out));
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, WireError> {
+        Ok(LaneAck { received: Value::take(from)?, taken: Value::take(from)?, limit: Value::take(from)? })
+    }
 }
-body!(Ack, Kind::Ack, lanes <= MAX_LANES);
+
+impl Entry for (LaneId, LaneAck) {
+    const LEN: u8 = 25;
+}
+
+body! {
+    /// Acknowledgement and credit, for the lanes where they changed.
+    #[derive(Default)]
+    Ack is Kind::Ack {
+        lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
+    }
+    fields {}
+}
 
 /// Why a connection is drained. What the other side does about it is in the second column.
 ///
@@ -94,8 +121,11 @@ body!(Ack, Kind::Ack, lanes <= MAX_LANES);
 /// | Shutdown, Retired | dials again after the backoff, if it wants this peer |
 /// | Replaced, Duplicate | goes on with the connection that stays |
 /// | Removed | does not dial this peer until the application asks for it |
+/// | Other below 128 | as with Retired |
+/// | Other from 128 on | as with Removed |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GoawayReason {
     /// The node is going down.
     Shutdown,
@@ -107,24 +137,109 @@ pub enum GoawayReason {
     Removed,
     /// The node keeps links to better peers.
     Retired,
+    /// A reason of a later version, by its number on the wire.
+    Other(u8),
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Goaway {
-    pub(crate) reason: GoawayReason,
-    /// What the sender has of each lane, over all connections: nobody need wait for it elsewhere.
-    pub(crate) lanes: Vec<(LaneId, LaneAck)>,
-}
-body!(Goaway, Kind::Goaway, lanes <= MAX_LANES);
+impl GoawayReason {
+    const KNOWN: [GoawayReason; 5] = [
+        GoawayReason::Shutdown,
+        GoawayReason::Replaced,
+        GoawayReason::Duplicate,
+        GoawayReason::Removed,
+        GoawayReason::Retired,
+    ];
 
-/// The requester no longer waits for the reply to this request.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Cancel {
-    pub(crate) request: u64,
+    fn code(self) -> u8 {
+        match self {
+            GoawayReason::Shutdown => 0,
+            GoawayReason::Replaced => 1,
+            GoawayReason::Duplicate => 2,
+            GoawayReason::Removed => 3,
+            GoawayReason::Retired => 4,
+            GoawayReason::Other(code) => code,
+        }
+    }
+
+    fn from_code(code: u8) -> Self {
+        let known = GoawayReason::KNOWN.into_iter().find(|reason| reason.code() == code);
+        known.unwrap_or(GoawayReason::Other(code))
+    }
+
+    /// What this version does about it: a reason that it knows.
+    pub(crate) fn meaning(self) -> Self {
+        match self {
+            GoawayReason::Other(128..) => GoawayReason::Removed,
+            GoawayReason::Other(_) => GoawayReason::Retired,
+            known => known,
+        }
+    }
 }
-body!(Cancel, Kind::Cancel);
+
+impl Value for GoawayReason {
+    fn put(&self, out: &mut Vec<u8>) {
+        Value::put(&self.code(), out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, WireError> {
+        <u8 as Value>::take(from).map(GoawayReason::from_code)
+    }
+}
+
+body! {
+    /// The sender's last frame on this connection.
+    Goaway is Kind::Goaway {
+        reason: GoawayReason;
+        /// What the sender has of each lane, over all connections: nobody need wait for it elsewhere.
+        lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
+    }
+    fields {}
+}
+
+body! {
+    /// In the place of HELLO: the sender does not want this connection. Its last frame.
+    Refused is Kind::Refused {
+        reason: RefusedReason;
+    }
+    fields {
+        /// For logs: what the reason alone does not say.
+        1 => text: String, at most MAX_TEXT;
+        /// For how many seconds another attempt is in vain.
+        2 => wait_secs: Option<u32>;
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if !self.text.is_empty() {
+            write!(f, ": {:?}", self.text)?;
+        }
+        match self.wait_secs {
+            Some(secs) => write!(f, ", for {secs} s"),
+            None => Ok(()),
+        }
+    }
+}
+
+body! {
+    /// The requester no longer waits for the reply to this request.
+    #[derive(Copy)]
+    Cancel is Kind::Cancel {
+        request: u64;
+    }
+    fields {}
+}
 
 pub(crate) fn encode_ping(kind: Kind, nonce: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&encode_header(kind, 8));
     out.extend_from_slice(&nonce.to_le_bytes());
+}
+
+/// The counterpart of [`encode_ping`]: the nonce of a PING or PONG, whose fields are all of later versions.
+pub(crate) fn decode_ping(kind: Kind, body: &[u8]) -> Result<u64, WireError> {
+    let mut rest = Cursor::new(kind, body);
+    let nonce = rest.value("nonce")?;
+    rest.skip_fields()?;
+    Ok(nonce)
 }

@@ -4,8 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::control::{Ack, Cancel, Goaway, Hello};
-use crate::codec::CodecError;
+use super::control::{Ack, Cancel, Goaway, Hello, Refused, decode_ping};
 use crate::lane::LaneId;
 
 pub(crate) const HEADER_LEN: usize = 4;
@@ -14,6 +13,9 @@ pub(crate) const CHUNK_HEAD_LEN: usize = 10;
 /// The most stream bytes in one chunk. The sender chooses the size; this is what must be accepted.
 pub(crate) const MAX_CHUNK: usize = 1024 * 1024;
 const MAX_HINT: usize = 1024;
+
+/// Flags of a chunk that a receiver must know to understand it. The others it may ignore.
+const MUST_KNOW: u8 = 0x0F;
 
 /// Set on a chunk when somebody waits for a receipt in it: acknowledge as soon as it is taken.
 pub(crate) const ACK_NOW: u8 = 1;
@@ -28,11 +30,20 @@ pub(crate) enum Kind {
     Pong = 5,
     Goaway = 6,
     Cancel = 7,
+    Refused = 8,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 7] =
-        [Kind::Hello, Kind::Chunk, Kind::Ack, Kind::Ping, Kind::Pong, Kind::Goaway, Kind::Cancel];
+    pub(crate) const ALL: [Kind; 8] = [
+        Kind::Hello,
+        Kind::Chunk,
+        Kind::Ack,
+        Kind::Ping,
+        Kind::Pong,
+        Kind::Goaway,
+        Kind::Cancel,
+        Kind::Refused,
+    ];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Kind::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -42,9 +53,9 @@ impl Kind {
         match self {
             Kind::Hello => 8 * 1024,
             Kind::Chunk => CHUNK_HEAD_LEN + MAX_CHUNK,
-            Kind::Ack | Kind::Goaway => 16 * 1024,
-            Kind::Ping | Kind::Pong => 8,
-            Kind::Cancel => 16,
+            // Room for a full segment, also of a network with jumbo frames, and for all lanes.
+            Kind::Ack | Kind::Ping | Kind::Pong | Kind::Goaway => 16 * 1024,
+            Kind::Cancel | Kind::Refused => 1024,
         }
     }
 }
@@ -74,6 +85,7 @@ pub(crate) enum Frame {
     Pong(u64),
     Goaway(Goaway),
     Cancel(Cancel),
+    Refused(Refused),
     Hint,
 }
 
@@ -90,7 +102,11 @@ pub(crate) enum WireError {
         kind: Kind,
         len: usize,
     },
-    BadBody(CodecError),
+    BadBody {
+        kind: Kind,
+        field: &'static str,
+        what: &'static str,
+    },
     /// A list or text in the body is longer than its bound.
     FieldTooLong {
         field: &'static str,
@@ -108,18 +124,12 @@ impl fmt::Display for WireError {
                 write!(f, "frame of kind {kind} announces {len} bytes, at most {max} are allowed")
             }
             WireError::ShortBody { kind, len } => write!(f, "{kind:?} frame with only {len} bytes"),
-            WireError::BadBody(error) => write!(f, "bad frame body: {error}"),
+            WireError::BadBody { kind, field, what } => write!(f, "{kind:?} frame whose {field} {what}"),
             WireError::FieldTooLong { field, len, max } => {
                 write!(f, "the field {field} is {len} long, at most {max} is allowed")
             }
-            WireError::BadFlags(flags) => write!(f, "chunk with reserved flags set: {flags:#04x}"),
+            WireError::BadFlags(flags) => write!(f, "chunk with flags that are not known: {flags:#04x}"),
         }
-    }
-}
-
-impl From<CodecError> for WireError {
-    fn from(error: CodecError) -> Self {
-        WireError::BadBody(error)
     }
 }
 
@@ -154,7 +164,7 @@ pub(crate) fn encode_chunk_head(
 /// The counterpart of [`encode_chunk_head`]: lane, flags, offset.
 pub(crate) fn decode_chunk_head(head: [u8; CHUNK_HEAD_LEN]) -> Result<(LaneId, u8, u64), WireError> {
     let [lane, flags, offset @ ..] = head;
-    if flags & !ACK_NOW != 0 {
+    if flags & MUST_KNOW & !ACK_NOW != 0 {
         return Err(WireError::BadFlags(flags));
     }
     Ok((LaneId(lane), flags, u64::from_le_bytes(offset)))
@@ -163,7 +173,6 @@ pub(crate) fn decode_chunk_head(head: [u8; CHUNK_HEAD_LEN]) -> Result<(LaneId, u
 /// Decodes the body of a frame that is wholly in memory. `body` has the announced length.
 pub(crate) fn decode_body(kind: Kind, body: Bytes) -> Result<Frame, WireError> {
     let short = || WireError::ShortBody { kind, len: body.len() };
-    let number = || body.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| short());
     Ok(match kind {
         Kind::Chunk => {
             let head = body.first_chunk::<CHUNK_HEAD_LEN>().ok_or_else(short)?;
@@ -173,11 +182,12 @@ pub(crate) fn decode_body(kind: Kind, body: Bytes) -> Result<Frame, WireError> {
             }
             Frame::Chunk { lane, flags, offset, data: body.slice(CHUNK_HEAD_LEN..) }
         }
-        Kind::Ping => Frame::Ping(number()?),
-        Kind::Pong => Frame::Pong(number()?),
+        Kind::Ping => Frame::Ping(decode_ping(kind, &body)?),
+        Kind::Pong => Frame::Pong(decode_ping(kind, &body)?),
         Kind::Hello => Frame::Hello(Hello::decode(&body)?),
         Kind::Ack => Frame::Ack(Ack::decode(&body)?),
         Kind::Goaway => Frame::Goaway(Goaway::decode(&body)?),
         Kind::Cancel => Frame::Cancel(Cancel::decode(&body)?),
+        Kind::Refused => Frame::Refused(Refused::decode(&body)?),
     })
 }

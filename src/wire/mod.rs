@@ -221,11 +221,13 @@
 //!   sends no further CHUNK on it either, and half-closes it too.
 
 pub(crate) mod batch;
+mod body;
 pub(crate) mod buffer;
 pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod preface;
 pub(crate) mod reader;
+pub(crate) mod refused;
 pub(crate) mod stream;
 
 #[cfg(test)]

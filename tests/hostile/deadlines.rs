@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use unbroken::{BULK, EndCause, NORMAL};
 
 use crate::handshake::{Greeted, greet_by_hand};
-use crate::scene::{SLACK, Scene, chunk, encode, goaway, in_stream, path, refusal, say};
+use crate::scene::{SLACK, Scene, chunk, goaway, in_stream, path, refusal, say};
 use crate::support::numbered::message;
 use crate::support::raw::{self, RawIdentity, preface_only};
 
@@ -27,7 +27,7 @@ fn handshakes_have_a_deadline_whatever_progress_they_make() {
         // Proves who it is at once, and then greets as slowly.
         let greeter = scene.stranger();
         let Greeted { stream: mut greeting, mut seal, .. } = greet_by_hand(&scene, &greeter);
-        let hello = seal(&raw::frame(raw::HELLO, &encode(&greeter.hello)));
+        let hello = seal(&raw::frame(raw::HELLO, &greeter.hello.encode()));
         // More slowly than the deadline, and never without progress.
         let mut next = bytes.iter().zip(hello.iter());
         let mut closed = false;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use unbroken::{BULK, EndCause, NORMAL, URGENT};
 
-use crate::scene::{SLACK, Scene, State, ack, chunk, goaway, in_stream, nonce, reply, request, say};
+use crate::scene::{SLACK, Scene, ack, chunk, goaway, in_stream, nonce, reply, request, say};
 use crate::support::cluster::{all_taken, flood, within};
 use crate::support::numbered::message;
 use crate::support::process;
@@ -96,7 +96,7 @@ fn chunks_that_came_before_do_not_fill_the_memory() {
 fn drain(mut input: RawIn, limit: &AtomicU64) {
     while let Ok((kind, body)) = raw::read_frame(&mut input) {
         if kind == raw::ACK {
-            let lanes: Vec<State> = unbroken::codec::decode(&body).unwrap();
+            let lanes = raw::decode_states(&body);
             lanes.iter().filter(|lane| lane.0 == 0).for_each(|lane| limit.store(lane.3, SeqCst));
         }
     }

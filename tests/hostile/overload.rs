@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use unbroken::{BULK, Config, Event, NORMAL, Node, Outcome, URGENT};
 
-use crate::scene::{Scene, State, alone, chunk, in_stream, path};
+use crate::scene::{Scene, alone, chunk, in_stream, path};
 use crate::support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, eventually, first_addr, within};
 use crate::support::numbered::message;
 use crate::support::process;
@@ -152,7 +152,7 @@ fn live(node: &Peer, who: &RawIdentity, patience: Duration) -> u64 {
         && let Ok((kind, body)) = raw.read_frame()
     {
         if kind == raw::ACK {
-            let lanes: Vec<State> = unbroken::codec::decode(&body).unwrap();
+            let lanes = raw::decode_states(&body);
             limit = lanes.iter().find(|lane| lane.0 == 0).map_or(0, |lane| lane.3);
         }
     }

@@ -10,8 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
-use unbroken::{Config, EndCause, EndReason, Event, Initiator, LaneId, Outcome, PathConfig, URGENT, codec};
+use unbroken::{Config, EndCause, EndReason, Event, Initiator, LaneId, Outcome, PathConfig, URGENT};
 
 use crate::support::cluster::{PATIENCE, Peer, any_addr, builder, calm_path, eventually, first_addr};
 use crate::support::numbered::message;
@@ -283,23 +282,18 @@ pub(crate) fn refusal(from: SocketAddr) -> String {
 
 // --- frames ----------------------------------------------------------------------------------------------
 
-pub(crate) fn encode(body: &impl Serialize) -> Vec<u8> {
-    codec::encode(body).unwrap()
-}
-
 pub(crate) fn chunk(lane: LaneId, offset: u64, data: &[u8]) -> Vec<u8> {
     raw::frame(raw::CHUNK, &[&[lane.0, 0][..], &offset.to_le_bytes(), data].concat())
 }
 
-/// One lane's state.
-pub(crate) type State = (u8, u64, u64, u64);
+pub(crate) use crate::support::raw::State;
 
 pub(crate) fn ack(lanes: &[State]) -> Vec<u8> {
-    raw::frame(raw::ACK, &encode(&lanes.to_vec()))
+    raw::frame(raw::ACK, &raw::encode_states(lanes))
 }
 
-pub(crate) fn goaway(reason: u32) -> Vec<u8> {
-    raw::frame(raw::GOAWAY, &encode(&(reason, Vec::<State>::new())))
+pub(crate) fn goaway(reason: u8) -> Vec<u8> {
+    raw::frame(raw::GOAWAY, &raw::encode_goaway(reason))
 }
 
 pub(crate) fn nonce(kind: u8, nonce: u64) -> Vec<u8> {

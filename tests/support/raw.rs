@@ -16,10 +16,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use snow::{HandshakeState, StatelessTransportState};
 use socket2::{Domain, Socket, Type};
-use unbroken::{Encryption, Identity, LaneConfig, PeerId, codec};
+use unbroken::{Encryption, Identity, LaneConfig, PeerId};
 
 /// What the tests run in: encrypted, or in plaintext if the environment has `UNBROKEN_PLAINTEXT=1`.
 pub fn encryption() -> Encryption {
@@ -36,9 +35,13 @@ pub const PING: u8 = 4;
 pub const PONG: u8 = 5;
 pub const GOAWAY: u8 = 6;
 pub const CANCEL: u8 = 7;
+pub const REFUSED: u8 = 8;
+
+/// The state of one lane: lane, received, taken, limit.
+pub type State = (u8, u64, u64, u64);
 
 /// The body of HELLO, field by field as `wire` documents it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello {
     pub memory: u64,
     pub paired: Option<u64>,
@@ -49,7 +52,7 @@ pub struct Hello {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HelloLane {
     pub lane: u8,
     pub max_message: u32,
@@ -57,6 +60,102 @@ pub struct HelloLane {
     pub received: u64,
     pub taken: u64,
     pub limit: u64,
+}
+
+impl Hello {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = [&self.memory.to_le_bytes()[..], &self.token.to_le_bytes(), &[self.slot]].concat();
+        bytes.extend([self.lanes.len() as u8, 33]);
+        for lane in &self.lanes {
+            bytes.push(lane.lane);
+            bytes.extend(lane.max_message.to_le_bytes());
+            bytes.extend(lane.max_untaken.to_le_bytes());
+            [lane.received, lane.taken, lane.limit]
+                .iter()
+                .for_each(|number| bytes.extend(number.to_le_bytes()));
+        }
+        let mut field = |id: u8, value: &[u8]| {
+            bytes.push(id);
+            bytes.extend((value.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(value);
+        };
+        self.paired.into_iter().for_each(|paired| field(1, &paired.to_le_bytes()));
+        self.replaces.into_iter().for_each(|replaces| field(2, &replaces.to_le_bytes()));
+        field(3, self.name.as_bytes());
+        bytes
+    }
+
+    pub fn decode(mut body: &[u8]) -> Hello {
+        let body = &mut body;
+        let mut hello = Hello {
+            memory: number(take(body, 8)),
+            token: number(take(body, 8)),
+            slot: take(body, 1)[0],
+            ..Hello::default()
+        };
+        let (count, len) = (take(body, 1)[0], usize::from(take(body, 1)[0]));
+        for _ in 0..count {
+            let mut entry = take(body, len);
+            let entry = &mut entry;
+            hello.lanes.push(HelloLane {
+                lane: take(entry, 1)[0],
+                max_message: number(take(entry, 4)) as u32,
+                max_untaken: number(take(entry, 4)) as u32,
+                received: number(take(entry, 8)),
+                taken: number(take(entry, 8)),
+                limit: number(take(entry, 8)),
+            });
+        }
+        while !body.is_empty() {
+            let (id, len) = (take(body, 1)[0], number(take(body, 2)) as usize);
+            let value = take(body, len);
+            match id {
+                1 => hello.paired = Some(number(value)),
+                2 => hello.replaces = Some(number(value)),
+                3 => hello.name = String::from_utf8(value.to_vec()).unwrap(),
+                _ => {}
+            }
+        }
+        hello
+    }
+}
+
+/// The body of ACK.
+pub fn encode_states(lanes: &[State]) -> Vec<u8> {
+    let mut bytes = vec![lanes.len() as u8, 25];
+    for (lane, received, taken, limit) in lanes {
+        bytes.push(*lane);
+        [received, taken, limit].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    }
+    bytes
+}
+
+/// What a body of ACK says.
+pub fn decode_states(mut body: &[u8]) -> Vec<State> {
+    let body = &mut body;
+    let (count, len) = (take(body, 1)[0], usize::from(take(body, 1)[0]));
+    let states = (0..count).map(|_| {
+        let mut entry = take(body, len);
+        let entry = &mut entry;
+        let lane = take(entry, 1)[0];
+        (lane, number(take(entry, 8)), number(take(entry, 8)), number(take(entry, 8)))
+    });
+    states.collect()
+}
+
+/// The body of GOAWAY without any state.
+pub fn encode_goaway(reason: u8) -> Vec<u8> {
+    [&[reason][..], &encode_states(&[])].concat()
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (taken, rest) = bytes.split_at(count);
+    *bytes = rest;
+    taken
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Who the hand-made peer is, and what it remembers.
@@ -208,13 +307,12 @@ impl Raw {
         let mut output = RawOut { stream: stream.try_clone()?, noise: noise.clone(), next: 0 };
         let mut input =
             RawIn { stream: stream.try_clone()?, noise, next: 0, opened: io::Cursor::default(), torn: 0 };
-        output.write_all(&frame(HELLO, &codec::encode(&who.hello).map_err(io::Error::other)?))?;
+        output.write_all(&frame(HELLO, &who.hello.encode()))?;
         let (kind, body) = read_frame(&mut input)?;
         if kind != HELLO {
             return Err(io::Error::other(format!("kind {kind} instead of HELLO")));
         }
-        let hello = codec::decode(&body).map_err(io::Error::other)?;
-        Ok(Raw { stream, input, output, hello })
+        Ok(Raw { stream, input, output, hello: Hello::decode(&body) })
     }
 
     pub fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {

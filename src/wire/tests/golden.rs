@@ -59,25 +59,35 @@ fn hello() {
             lane(LaneId(8), 1, 2, LaneAck::default()),
         ],
         name: "né".into(),
+        features: 0x4847_4645_4443_4241,
+        ack_delay_ms: Some(0x0403_0201),
     };
     pin(
         &Frame::Hello(hello),
         &[
-            &[1, 120, 0, 0],
-            &[1, 2, 3, 4, 5, 6, 7, 8],                            // memory
-            &[1, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38], // paired
-            &[0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18],    // token
-            &[9],                                                 // slot
-            &[1, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28], // replaces
-            &[2, 0, 0, 0, 0, 0, 0, 0],                            // lanes
+            &[1, 131, 0, 0],
+            &[1, 2, 3, 4, 5, 6, 7, 8],                         // memory
+            &[0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18], // token
+            &[9],                                              // slot
+            &[2, 33],                                          // lanes
             &[7, 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14],
             &STATE_BYTES,
             &[8, 1, 0, 0, 0, 2, 0, 0, 0],
             &[0; 24],
-            &[3, 0, 0, 0, 0, 0, 0, 0], // name
-            &[b'n', 0xC3, 0xA9],
+            &[1, 8, 0, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38], // paired
+            &[2, 8, 0, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28], // replaces
+            &[3, 3, 0, b'n', 0xC3, 0xA9],                               // name
+            &[4, 8, 0, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48], // features
+            &[5, 4, 0, 1, 2, 3, 4],                                     // ack_delay
         ],
     );
+}
+
+#[test]
+fn hello_without_fields() {
+    let hello = Hello { memory: 1, token: 2, ..Hello::default() };
+    let memory_and_token = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+    pin(&Frame::Hello(hello), &[&[1, 19, 0, 0], &memory_and_token, &[0], &[0, 33]]);
 }
 
 #[test]
@@ -92,10 +102,7 @@ fn chunk() {
 #[test]
 fn ack() {
     let lanes = vec![(LaneId(2), STATE), (LaneId(0), LaneAck::default())];
-    pin(
-        &Frame::Ack(Ack { lanes }),
-        &[&[3, 58, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 0], &[2], &STATE_BYTES, &[0], &[0; 24]],
-    );
+    pin(&Frame::Ack(Ack { lanes }), &[&[3, 52, 0, 0], &[2, 25], &[2], &STATE_BYTES, &[0], &[0; 24]]);
 }
 
 #[test]
@@ -106,12 +113,13 @@ fn ping_and_pong() {
 
 #[test]
 fn goaway() {
-    use GoawayReason::{Duplicate, Removed, Replaced, Retired, Shutdown};
-    for (number, reason) in [Shutdown, Replaced, Duplicate, Removed, Retired].into_iter().enumerate() {
+    use GoawayReason::{Duplicate, Other, Removed, Replaced, Retired, Shutdown};
+    let known = [Shutdown, Replaced, Duplicate, Removed, Retired];
+    for (number, reason) in (0..).zip(known).chain([(5, Other(5)), (255, Other(255))]) {
         let lanes = vec![(LaneId(2), STATE)];
         pin(
             &Frame::Goaway(Goaway { reason, lanes }),
-            &[&[6, 37, 0, 0], &[number as u8, 0, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0], &[2], &STATE_BYTES],
+            &[&[6, 28, 0, 0], &[number], &[1, 25], &[2], &STATE_BYTES],
         );
     }
 }
@@ -120,6 +128,19 @@ fn goaway() {
 fn cancel() {
     let cancel = Cancel { request: 0x0807_0605_0403_0201 };
     pin(&Frame::Cancel(cancel), &[&[7, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+}
+
+#[test]
+fn refused() {
+    let codes = [0, 1, 2, 3, 4, 128, 129, 130, 131, 132, 133, 134, 135];
+    let known = codes.into_iter().zip(RefusedReason::KNOWN);
+    for (number, reason) in known.chain([5, 127, 136, 255].map(|n| (n, RefusedReason::Other(n)))) {
+        assert_eq!(reason.is_temporary(), number >= 128);
+        let text_and_wait = [1, 3, 0, b'n', 0xC3, 0xA9, 2, 4, 0, 1, 2, 3, 4];
+        pin(&Frame::Refused(super::refused(reason)), &[&[8, 14, 0, 0], &[number], &text_and_wait]);
+        let bare = Refused { reason, text: String::new(), wait_secs: None };
+        pin(&Frame::Refused(bare), &[&[8, 1, 0, 0, number]]);
+    }
 }
 
 #[test]
@@ -137,6 +158,15 @@ fn message_headers() {
 #[test]
 fn greatest_bodies() {
     let bounds = Kind::ALL.map(|kind| (kind as u8, kind.max_body()));
-    let documented = [(1, 8 * KIB), (2, MIB + 10), (3, 16 * KIB), (4, 8), (5, 8), (6, 16 * KIB), (7, 16)];
+    let documented = [
+        (1, 8 * KIB),
+        (2, MIB + 10),
+        (3, 16 * KIB),
+        (4, 16 * KIB),
+        (5, 16 * KIB),
+        (6, 16 * KIB),
+        (7, KIB),
+        (8, KIB),
+    ];
     assert_eq!(bounds, documented);
 }

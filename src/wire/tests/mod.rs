@@ -12,9 +12,10 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, encode_ping};
+use super::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping};
 use super::frame::{self, Announced, CHUNK_HEAD_LEN, Frame, HEADER_LEN, Kind, encode_chunk_head};
 use super::reader::{FrameReader, ReadError};
+use super::refused::RefusedReason;
 use crate::lane::LaneId;
 
 const KIB: usize = 1024;
@@ -28,6 +29,7 @@ fn encode(frame: &Frame) -> Vec<u8> {
         Frame::Ack(ack) => ack.encode(&mut out).unwrap(),
         Frame::Goaway(goaway) => goaway.encode(&mut out).unwrap(),
         Frame::Cancel(cancel) => cancel.encode(&mut out).unwrap(),
+        Frame::Refused(refused) => refused.encode(&mut out).unwrap(),
         Frame::Ping(nonce) => encode_ping(Kind::Ping, *nonce, &mut out),
         Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, &mut out),
         Frame::Chunk { lane, flags, offset, data } => {
@@ -73,11 +75,17 @@ fn hello(lanes: usize, name: &str) -> Hello {
         replaces: Some(5),
         lanes,
         name: name.into(),
+        features: 1 << 63,
+        ack_delay_ms: Some(25),
     }
 }
 
 fn ack(lanes: usize) -> Ack {
     Ack { lanes: (0..lanes).map(|n| (LaneId(n as u8), lane_ack(n as u64))).collect() }
+}
+
+fn refused(reason: RefusedReason) -> Refused {
+    Refused { reason, text: "né".into(), wait_secs: Some(0x0403_0201) }
 }
 
 /// At least one of every kind, all short.
@@ -93,6 +101,8 @@ fn small_frames() -> Vec<Frame> {
         Frame::Pong(u64::MAX),
         Frame::Goaway(Goaway { reason: GoawayReason::Removed, lanes: ack(2).lanes }),
         Frame::Cancel(Cancel { request: 77 }),
+        Frame::Refused(Refused { reason: RefusedReason::Full, text: String::new(), wait_secs: None }),
+        Frame::Refused(refused(RefusedReason::Other(255))),
         Frame::Hint,
     ]
 }
@@ -111,15 +121,16 @@ fn any_hello() -> impl Strategy<Value = Frame> {
         },
     );
     let lanes = prop::collection::vec(lane, 0..=64);
-    (any::<[u64; 2]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}").prop_map(
-        |([memory, token], slot, [paired, replaces], lanes, name)| {
-            Frame::Hello(Hello { memory, paired, token, slot, replaces, lanes, name })
+    let ack_delay_ms = any::<Option<u32>>();
+    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", ack_delay_ms).prop_map(
+        |([memory, token, features], slot, [paired, replaces], lanes, name, ack_delay_ms)| {
+            Frame::Hello(Hello { memory, paired, token, slot, replaces, lanes, name, features, ack_delay_ms })
         },
     )
 }
 
 fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
-    use GoawayReason::{Duplicate, Removed, Replaced, Retired, Shutdown};
+    use GoawayReason::{Duplicate, Other, Removed, Replaced, Retired, Shutdown};
     let states = || {
         let state = (any::<u8>(), any_lane_ack()).prop_map(|(lane, state)| (LaneId(lane), state));
         prop::collection::vec(state, 0..=64)
@@ -132,11 +143,13 @@ fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
         1 => any::<u64>().prop_map(Frame::Ping),
         1 => any::<u64>().prop_map(Frame::Pong),
         1 => (
-            prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed, Retired]),
+            prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed, Retired, Other(5), Other(255)]),
             states(),
         )
             .prop_map(|(reason, lanes)| Frame::Goaway(Goaway { reason, lanes })),
         1 => any::<u64>().prop_map(|request| Frame::Cancel(Cancel { request })),
+        1 => (prop::sample::select(RefusedReason::KNOWN.to_vec()), "\\PC{0,60}", any::<Option<u32>>())
+            .prop_map(|(reason, text, wait_secs)| Frame::Refused(Refused { reason, text, wait_secs })),
         1 => Just(Frame::Hint),
     ]
 }
