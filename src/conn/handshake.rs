@@ -18,14 +18,15 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::noise::{FIRST, Keys, Noise, SECOND, THIRD};
+use super::noise::{FIRST, Keys, Noise, SECOND, SECOND_PAYLOAD, THIRD};
 use super::record::{Key, Sealer};
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::wire::batch::Batch;
 use crate::wire::control::{Hello, Refused};
 use crate::wire::frame::{Frame, Kind, WireError};
 use crate::wire::preface::{
-    CLAIM_LEN, Claim, MAX_NETWORK, Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError, concat,
+    CLAIM_LEN, Claim, MAX_NETWORK, Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError,
+    Versions, concat, take,
 };
 use crate::wire::reader::{FrameReader, ReadError, Source};
 
@@ -41,6 +42,7 @@ pub(crate) trait Duplex: Read + Write {
 /// Who we are, and how we want to speak.
 #[derive(Clone, Debug)]
 pub(crate) struct Card {
+    pub(crate) versions: Versions,
     pub(crate) mode: Mode,
     pub(crate) network: NetworkName,
     pub(crate) identity: Identity,
@@ -125,7 +127,7 @@ pub(crate) fn introduce(
     card: &Card,
     expected: Option<PeerId>,
 ) -> Result<Introduced, HandshakeError> {
-    let preface = Preface { mode: card.mode, network: card.network };
+    let preface = Preface { versions: card.versions, mode: card.mode, network: card.network };
     match (card.mode, dialled) {
         (Mode::Plaintext, _) => claims(stream, dialled, card, &preface, expected),
         (Mode::Noise, true) => prove_first(stream, card, &preface, expected),
@@ -168,8 +170,13 @@ fn prove_first(
     let mut noise = Noise::new(&card.identity, &prologue, true)?;
     let first: [u8; PREFACE_LEN + FIRST] = concat(&[&prologue, &noise.write::<FIRST>(&[])?]);
     stream.write_all(&first)?;
-    read_preface(stream, true, preface)?;
-    let (peer, incarnation) = noise.read_name(&read::<SECOND>(stream)?)?;
+    let theirs = read_preface(stream, true, preface)?;
+    let (peer, payload) = noise.read_name(&read::<SECOND>(stream)?)?;
+    let (incarnation, versions) = second_payload(payload);
+    // What was said in the open, now from who proved to have said it: nobody can talk two sides into an older version.
+    if versions != theirs.versions {
+        return Err(HandshakeError::Noise(snow::Error::Decrypt));
+    }
     check(peer, card, expected)?;
     stream.write_all(&noise.write::<THIRD>(&card.incarnation.0.to_le_bytes())?)?;
     introduced(peer, incarnation, noise)
@@ -182,16 +189,25 @@ fn prove_second(
     preface: &Preface,
     expected: Option<PeerId>,
 ) -> Result<Introduced, HandshakeError> {
-    read_preface(stream, false, preface)?;
-    let prologue = preface.encode();
+    let prologue = read_preface(stream, false, preface)?.encode();
     let mut noise = Noise::new(&card.identity, &prologue, false)?;
     noise.read::<0>(&read::<FIRST>(stream)?)?;
-    let second = noise.write::<SECOND>(&card.incarnation.0.to_le_bytes())?;
-    let second: [u8; PREFACE_LEN + SECOND] = concat(&[&prologue, &second]);
+    let Versions { lowest, highest } = card.versions;
+    let payload: [u8; SECOND_PAYLOAD] = concat(&[&card.incarnation.0.to_le_bytes(), &[lowest, highest]]);
+    let second = noise.write::<SECOND>(&payload)?;
+    let second: [u8; PREFACE_LEN + SECOND] = concat(&[&preface.encode(), &second]);
     stream.write_all(&second)?;
     let (peer, incarnation) = noise.read_name(&read::<THIRD>(stream)?)?;
+    let incarnation = Incarnation(u64::from_le_bytes(incarnation));
     check(peer, card, expected)?;
     introduced(peer, incarnation, noise)
+}
+
+fn second_payload(payload: [u8; SECOND_PAYLOAD]) -> (Incarnation, Versions) {
+    let mut rest = payload.as_slice();
+    let incarnation = Incarnation(u64::from_le_bytes(take(&mut rest)));
+    let [lowest, highest] = take(&mut rest);
+    (incarnation, Versions { lowest, highest })
 }
 
 fn introduced(peer: PeerId, incarnation: Incarnation, noise: Noise) -> Result<Introduced, HandshakeError> {
@@ -209,25 +225,27 @@ fn check(peer: PeerId, card: &Card, expected: Option<PeerId>) -> Result<(), Hand
     }
 }
 
-/// Holds the other side's preface against ours.
-fn read_preface(stream: &mut impl Duplex, dialled: bool, ours: &Preface) -> Result<(), HandshakeError> {
-    let checked = ours.check_opening(&read::<OPENING_LEN>(stream)?);
-    if let Err(error) = checked {
-        if !dialled && error.is_answered() {
-            refuse(stream, ours);
-        }
-        return Err(HandshakeError::Preface(error));
+/// Reads the other side's preface and compares it with ours.
+fn read_preface(stream: &mut impl Duplex, dialled: bool, ours: &Preface) -> Result<Preface, HandshakeError> {
+    let mut theirs = *ours;
+    let checked = ours
+        .check_opening(&read::<OPENING_LEN>(stream)?)
+        .map(|versions| theirs.versions = versions)
+        .map_err(HandshakeError::Preface)
+        .and_then(|()| read::<MAX_NETWORK>(stream))
+        .and_then(|network| ours.check_network(&network).map_err(HandshakeError::Preface));
+    if let (Err(HandshakeError::Preface(error)), false) = (&checked, dialled) {
+        refuse(stream, ours, error);
     }
-    ours.check_network(&read::<MAX_NETWORK>(stream)?).map_err(HandshakeError::Preface)
+    checked.map(|()| theirs)
 }
 
-/// Lets the dialer know what we disagree on, and waits until it has closed: at most until the handshake's
+/// Tells the dialer what the two sides disagree on, and waits until it has closed: at most until the handshake's
 /// deadline, when the monitor ends the socket.
-fn refuse(stream: &mut impl Duplex, ours: &Preface) {
-    let opening = ours.encode();
-    let Some(opening) = opening.first_chunk::<OPENING_LEN>() else { return };
+fn refuse(stream: &mut impl Duplex, ours: &Preface, error: &PrefaceError) {
+    let Some(answer) = ours.refusal(error) else { return };
     // It may not have said what we read: then it waits for more, which does not come.
-    if stream.write_all(opening).and_then(|()| stream.close_writing()).is_ok() {
+    if stream.write_all(&answer).and_then(|()| stream.close_writing()).is_ok() {
         ignore_rest(stream);
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   dialer                                             listener
 //!     | -- e ------------------------------------------> |
-//!     | <-------------- e, ee, s, es, its incarnation -- |   the dialer knows whom it has reached
+//!     | <-------------- e, ee, s, es, its incarnation -- |   and versions: the dialer knows whom it has reached
 //!     | -- s, se, its incarnation ---------------------> |   the listener knows who called
 //! ```
 //!
@@ -46,7 +46,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::record::Key;
-use crate::id::{Identity, Incarnation, PeerId};
+use crate::id::{Identity, PeerId};
 
 const SUITE: &str = "Noise_XX_25519_AESGCM_SHA256";
 const INCARNATION: usize = 8;
@@ -55,7 +55,9 @@ const PUBLIC: usize = PeerId::LEN;
 
 /// The lengths of the three messages.
 pub(crate) const FIRST: usize = PUBLIC;
-pub(crate) const SECOND: usize = PUBLIC + PUBLIC + TAG + INCARNATION + TAG;
+pub(crate) const SECOND: usize = PUBLIC + PUBLIC + TAG + SECOND_PAYLOAD + TAG;
+/// The listener's incarnation and the versions that it speaks.
+pub(crate) const SECOND_PAYLOAD: usize = INCARNATION + 2;
 pub(crate) const THIRD: usize = PUBLIC + TAG + INCARNATION + TAG;
 
 /// A handshake under way.
@@ -91,11 +93,11 @@ impl Noise {
         buffer.get(..read).and_then(|payload| payload.try_into().ok()).ok_or(Error::Input)
     }
 
-    /// The same for a message with an incarnation in it. Gives who the other side has proved to be.
-    pub(crate) fn read_name(&mut self, message: &[u8]) -> Result<(PeerId, Incarnation), Error> {
-        let incarnation = u64::from_le_bytes(self.read(message)?);
+    /// The same for a message with which the other side proves who it is.
+    pub(crate) fn read_name<const N: usize>(&mut self, message: &[u8]) -> Result<(PeerId, [u8; N]), Error> {
+        let payload = self.read(message)?;
         let key = self.0.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(Error::Input)?;
-        Ok((PeerId::from_bytes(key), Incarnation(incarnation)))
+        Ok((PeerId::from_bytes(key), payload))
     }
 
     /// What came of it, after the third message.

@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use super::script::Script;
 use crate::conn::handshake::{Card, Duplex, HandshakeError, introduce, read_hello, send_hello};
-use crate::conn::noise::{FIRST, Noise, SECOND, THIRD};
+use crate::conn::noise::{FIRST, Noise, SECOND, SECOND_PAYLOAD, THIRD};
 use crate::conn::record::{Opener, Sealer};
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Hello, HelloLane, LaneAck};
-use crate::wire::preface::{CLAIM_LEN, Claim, Mode, NetworkName, PREFACE_LEN, Preface};
+use crate::wire::preface::{CLAIM_LEN, Claim, Mode, NetworkName, PREFACE_LEN, Preface, Versions};
 use crate::wire::reader::FrameReader;
 
 const NETWORK: &str = "fuzz";
@@ -44,6 +44,7 @@ fn card(secret: [u8; 32], mode: Mode) -> Card {
     let identity = Identity::from_bytes(secret);
     let network = NetworkName::new(NETWORK).unwrap_or(NetworkName::empty());
     Card {
+        versions: Versions::OURS,
         mode,
         network,
         peer: identity.peer_id(),
@@ -57,7 +58,8 @@ fn card(secret: [u8; 32], mode: Mode) -> Card {
 fn stranger(bytes: &[u8], dialled: bool, card: &Card, expected: Option<PeerId>) {
     let mut stream = Stranger { bytes, taken: 0, written: 0 };
     let introduced = introduce(&mut stream, dialled, card, expected);
-    let knows = bytes.starts_with(&Preface { mode: card.mode, network: card.network }.encode());
+    let knows = bytes
+        .starts_with(&Preface { versions: card.versions, mode: card.mode, network: card.network }.encode());
     assert!(dialled || knows || stream.written <= stream.taken, "{} bytes for a stranger", stream.written);
     let Ok(introduced) = introduced else { return };
     assert!(card.mode == Mode::Plaintext, "nobody was there who could have proved anything");
@@ -210,7 +212,7 @@ struct Other {
 
 impl Other {
     fn new(card: Card, dialled: bool, hello: Hello) -> Self {
-        let prologue = Preface { mode: card.mode, network: card.network }.encode();
+        let prologue = Preface { versions: card.versions, mode: card.mode, network: card.network }.encode();
         let noise = Noise::new(&card.identity, &prologue, dialled).ok();
         let noise = noise.filter(|_| card.mode == Mode::Noise);
         let mut other = Other { card, dialled, noise, heard: Vec::new(), says: Vec::new(), hello };
@@ -239,7 +241,9 @@ impl Other {
     /// Answers when the next message is there. What it cannot read it does not answer.
     fn handle(&mut self, bytes: &[u8]) {
         self.heard.extend_from_slice(bytes);
-        let prologue = Preface { mode: self.card.mode, network: self.card.network }.encode();
+        let prologue =
+            Preface { versions: self.card.versions, mode: self.card.mode, network: self.card.network }
+                .encode();
         let Some(mut noise) = self.noise.take() else {
             if self.card.mode == Mode::Plaintext && self.says.is_empty() {
                 self.says.extend_from_slice(&prologue);
@@ -253,7 +257,9 @@ impl Other {
             let Some(first) = behind.get(..FIRST) else { return self.noise = Some(noise) };
             if noise.read::<0>(first).is_ok() {
                 self.says.extend_from_slice(&prologue);
-                self.says.extend(noise.write::<SECOND>(&incarnation).into_iter().flatten());
+                let Versions { lowest, highest } = self.card.versions;
+                let payload = [incarnation.as_slice(), &[lowest, highest]].concat();
+                self.says.extend(noise.write::<SECOND>(&payload).into_iter().flatten());
                 self.noise = Some(noise);
             }
             return;
@@ -263,7 +269,11 @@ impl Other {
             false => behind.get(FIRST..FIRST + THIRD),
         };
         let Some(message) = read else { return self.noise = Some(noise) };
-        if noise.read_name(message).is_err() {
+        let heard = match self.dialled {
+            true => noise.read_name::<SECOND_PAYLOAD>(message).is_ok(),
+            false => noise.read_name::<8>(message).is_ok(),
+        };
+        if !heard {
             return;
         }
         if self.dialled {

@@ -12,7 +12,7 @@ use crate::wire::control::{
     Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping,
 };
 use crate::wire::frame::{Kind, encode_chunk_head};
-use crate::wire::preface::{Claim, Mode, NetworkName, Preface};
+use crate::wire::preface::{Claim, Mode, NetworkName, Preface, Versions};
 use crate::wire::refused::RefusedReason;
 
 fn fuzz_config(text: &[u8]) {
@@ -144,7 +144,9 @@ fn write_the_seeds() {
     write("frames", "many", &[&[4, 1], &many]);
     write("frames", "long", &[&[3, 1, 2, 1, 1, 255, 255, 192, 200, 1, 3, 0, 0, 40, 0, 0]]);
 
-    let preface = |mode, network| Preface { mode, network: NetworkName::new(network).unwrap() }.encode();
+    let preface = |mode, network| {
+        Preface { versions: Versions::OURS, mode, network: NetworkName::new(network).unwrap() }.encode()
+    };
     let claim = Claim { peer: Identity::from_bytes([2; 32]).peer_id(), incarnation: Incarnation(1) }.encode();
     let hello = &frames.iter().find(|(name, _)| *name == "hello").unwrap().1;
     let refused = &frames.iter().find(|(name, _)| *name == "refused").unwrap().1;

@@ -348,7 +348,7 @@ mod tests {
     use crate::lane::NORMAL;
     use crate::node::budget::Patience;
     use crate::outcome::Outcome;
-    use crate::wire::preface::{Mode, NetworkName};
+    use crate::wire::preface::{Mode, NetworkName, Versions};
 
     use super::*;
 
@@ -356,6 +356,7 @@ mod tests {
         let config = Config { max_absent_strangers: 0, ..Config::default() };
         let identity = Identity::generate().unwrap();
         let card = Card {
+            versions: Versions::OURS,
             mode: Mode::Noise,
             network: NetworkName::empty(),
             peer: identity.peer_id(),

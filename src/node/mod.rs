@@ -43,7 +43,7 @@ use crate::conn::threads::Panicked;
 use crate::error::StartError;
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::roster::PeerRecord;
-use crate::wire::preface::NetworkName;
+use crate::wire::preface::{NetworkName, Versions};
 
 use acceptor::Acceptor;
 pub use event::{Event, RetireReason};
@@ -155,6 +155,7 @@ impl Builder {
             );
         }
         let card = Card {
+            versions: Versions::OURS,
             mode: self.config.encryption.into(),
             network,
             peer: identity.peer_id(),

@@ -4,20 +4,19 @@ use std::fmt;
 
 use crate::id::{Incarnation, PeerId};
 
-/// Magic, version and mode: what a side must agree on before the rest has a meaning.
+/// Magic, versions, mode and answer: what a side must agree on before the rest has a meaning.
 pub(crate) const OPENING_LEN: usize = 12;
 /// The opening and the network.
 pub(crate) const PREFACE_LEN: usize = OPENING_LEN + MAX_NETWORK;
 /// What follows in plaintext: who the sender says it is.
 pub(crate) const CLAIM_LEN: usize = PeerId::LEN + 8;
-pub(crate) const VERSION: u16 = 1;
 /// The longest name of a network, in bytes.
 pub(crate) const MAX_NETWORK: usize = 32;
 const MAGIC: [u8; 8] = *b"unbroken";
 
 /// How the frames after the preface are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub(crate) enum Mode {
     Plaintext = 0,
     Noise = 1,
@@ -32,9 +31,48 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What both sides must send alike.
+/// The versions of the protocol that a side speaks, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Versions {
+    pub(crate) lowest: u8,
+    pub(crate) highest: u8,
+}
+
+impl Versions {
+    /// Those of this build. The other one exists for tests of two releases in one network.
+    pub(crate) const OURS: Versions =
+        Versions { lowest: 1, highest: if cfg!(unbroken_next_version) { 2 } else { 1 } };
+
+    /// The version that two sides speak: the highest that both know.
+    pub(crate) fn common(self, theirs: Versions) -> Option<u8> {
+        let (lowest, highest) = (self.lowest.max(theirs.lowest), self.highest.min(theirs.highest));
+        (lowest <= highest).then_some(highest)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Versions { lowest, highest } if lowest == highest => write!(f, "version {highest}"),
+            Versions { lowest, highest } => write!(f, "versions {lowest} to {highest}"),
+        }
+    }
+}
+
+/// The last byte of an opening: whether the rest follows, or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Answer {
+    GoesOn = 0,
+    OtherVersions = 1,
+    OtherMode = 2,
+    OtherNetwork = 3,
+}
+
+/// What a side says first. Mode and network must be the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Preface {
+    pub(crate) versions: Versions,
     pub(crate) mode: Mode,
     pub(crate) network: NetworkName,
 }
@@ -80,16 +118,31 @@ impl fmt::Debug for NetworkName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PrefaceError {
     Magic,
-    Version(u16),
-    Mode { theirs: u16, ours: Mode },
-    Network { theirs: NetworkName, ours: NetworkName },
+    Versions {
+        theirs: Versions,
+        ours: Versions,
+    },
+    Mode {
+        theirs: u8,
+        ours: Mode,
+    },
+    /// `theirs` is unknown to a dialer: a listener names its network to nobody who does not know the name.
+    Network {
+        theirs: Option<NetworkName>,
+        ours: NetworkName,
+    },
+    /// An answer of a later version.
+    Answer(u8),
 }
 
 impl PrefaceError {
-    /// Whether the other side is told our opening, so that it knows what we disagree on. The network's
-    /// name is told to nobody who does not know it.
-    pub(crate) fn is_answered(&self) -> bool {
-        matches!(self, PrefaceError::Version(_) | PrefaceError::Mode { .. })
+    fn answer(&self) -> Option<Answer> {
+        match self {
+            PrefaceError::Magic | PrefaceError::Answer(_) => None,
+            PrefaceError::Versions { .. } => Some(Answer::OtherVersions),
+            PrefaceError::Mode { .. } => Some(Answer::OtherMode),
+            PrefaceError::Network { .. } => Some(Answer::OtherNetwork),
+        }
     }
 }
 
@@ -97,19 +150,28 @@ impl fmt::Display for PrefaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrefaceError::Magic => write!(f, "the other side does not speak the unbroken protocol"),
-            PrefaceError::Version(version) => {
-                write!(f, "the other side speaks protocol version {version}, this side {VERSION}")
+            PrefaceError::Versions { theirs, ours } => {
+                write!(f, "the other side speaks {theirs} of the protocol, this side {ours}")
             }
             PrefaceError::Mode { theirs, ours } => {
                 write!(f, "the other side insists on ")?;
-                match [Mode::Plaintext, Mode::Noise].into_iter().find(|mode| *mode as u16 == *theirs) {
+                match [Mode::Plaintext, Mode::Noise].into_iter().find(|mode| *mode as u8 == *theirs) {
                     Some(mode) => write!(f, "{mode}")?,
                     None => write!(f, "mode {theirs}, which is not known here")?,
                 }
                 write!(f, ", this side on {ours}: the setting `encryption` must be the same on both")
             }
-            PrefaceError::Network { theirs, ours } => {
+            PrefaceError::Network { theirs: Some(theirs), ours } => {
                 write!(f, "the other side belongs to network {theirs}, this side to {ours}")
+            }
+            PrefaceError::Network { theirs: None, ours } => {
+                write!(
+                    f,
+                    "the other side belongs to another network than {ours}: the setting `network` must be the same on both"
+                )
+            }
+            PrefaceError::Answer(answer) => {
+                write!(f, "the other side refused the preface with code {answer}, which is not known here")
             }
         }
     }
@@ -117,35 +179,49 @@ impl fmt::Display for PrefaceError {
 
 impl Preface {
     pub(crate) fn encode(&self) -> [u8; PREFACE_LEN] {
-        let fields: [&[u8]; 4] =
-            [&MAGIC, &VERSION.to_le_bytes(), &(self.mode as u16).to_le_bytes(), &self.network.0];
-        concat(&fields)
+        concat(&[&self.opening(Answer::GoesOn), &self.network.0])
     }
 
-    /// Holds the beginning of the other side's preface against ours.
-    pub(crate) fn check_opening(&self, theirs: &[u8; OPENING_LEN]) -> Result<(), PrefaceError> {
+    /// What a listener answers instead of its preface; nothing to another protocol.
+    pub(crate) fn refusal(&self, error: &PrefaceError) -> Option<[u8; OPENING_LEN]> {
+        error.answer().map(|answer| self.opening(answer))
+    }
+
+    fn opening(&self, answer: Answer) -> [u8; OPENING_LEN] {
+        let Versions { lowest, highest } = self.versions;
+        concat(&[&MAGIC, &[lowest, highest, self.mode as u8, answer as u8]])
+    }
+
+    /// Compares the beginning of the other side's preface with this one. Returns its versions.
+    pub(crate) fn check_opening(&self, theirs: &[u8; OPENING_LEN]) -> Result<Versions, PrefaceError> {
         let mut rest = theirs.as_slice();
         if take(&mut rest) != MAGIC {
             return Err(PrefaceError::Magic);
         }
-        let version = u16::from_le_bytes(take(&mut rest));
-        if version != VERSION {
-            return Err(PrefaceError::Version(version));
+        let [lowest, highest, mode, answer] = take(&mut rest);
+        let versions = Versions { lowest, highest };
+        if self.versions.common(versions).is_none() || answer == Answer::OtherVersions as u8 {
+            return Err(PrefaceError::Versions { theirs: versions, ours: self.versions });
         }
-        let mode = u16::from_le_bytes(take(&mut rest));
-        if mode != self.mode as u16 {
+        if mode != self.mode as u8 || answer == Answer::OtherMode as u8 {
             return Err(PrefaceError::Mode { theirs: mode, ours: self.mode });
         }
-        Ok(())
+        match answer {
+            answer if answer == Answer::GoesOn as u8 => Ok(versions),
+            answer if answer == Answer::OtherNetwork as u8 => {
+                Err(PrefaceError::Network { theirs: None, ours: self.network })
+            }
+            answer => Err(PrefaceError::Answer(answer)),
+        }
     }
 
-    /// Holds the rest of it against ours.
+    /// Compares the rest of it.
     pub(crate) fn check_network(&self, theirs: &[u8; MAX_NETWORK]) -> Result<(), PrefaceError> {
         let theirs = NetworkName(*theirs);
         if theirs == self.network {
             Ok(())
         } else {
-            Err(PrefaceError::Network { theirs, ours: self.network })
+            Err(PrefaceError::Network { theirs: Some(theirs), ours: self.network })
         }
     }
 }
@@ -172,7 +248,7 @@ pub(crate) fn concat<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
 }
 
 /// Splits the next `N` bytes off. The lengths of the fields add up, so they are there.
-fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     match rest.split_first_chunk() {
         Some((field, behind)) => {
             *rest = behind;

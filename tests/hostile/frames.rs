@@ -30,7 +30,7 @@ fn frames_that_are_none() {
         (
             "a chunk with flags nobody knows",
             raw::frame(raw::CHUNK, &[1, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
-            "reserved",
+            "flags that are not known",
         ),
         ("a lane that was not agreed", chunk(unbroken::LaneId(77), 0, b"x"), "not agreed"),
         ("a gap in a lane", chunk(NORMAL, 100, b"x"), "a gap in a lane"),

@@ -163,6 +163,8 @@ fn number(bytes: &[u8]) -> u64 {
 pub struct RawIdentity {
     pub secret: [u8; 32],
     pub encryption: Encryption,
+    /// The lowest and the highest version that it says it speaks.
+    pub versions: (u8, u8),
     pub incarnation: u64,
     pub hello: Hello,
 }
@@ -190,18 +192,22 @@ impl RawIdentity {
         let incarnation = u64::from(seed) + 100;
         let mut secret = [0; 32];
         secret.chunks_mut(2).for_each(|part| part.copy_from_slice(&seed.to_le_bytes()));
-        RawIdentity { secret, encryption: encryption(), incarnation, hello }
+        RawIdentity { secret, encryption: encryption(), versions: (1, 1), incarnation, hello }
     }
 
     pub fn id(&self) -> PeerId {
         Identity::from_bytes(self.secret).peer_id()
     }
 
-    /// Magic, version, mode and network.
+    /// Magic, versions, mode and network.
     pub fn preface(&self) -> Vec<u8> {
         let mut bytes = b"unbroken".to_vec();
-        bytes.extend_from_slice(&1u16.to_le_bytes());
-        bytes.extend_from_slice(&u16::from(self.encryption == Encryption::Noise).to_le_bytes());
+        bytes.extend_from_slice(&[
+            self.versions.0,
+            self.versions.1,
+            u8::from(self.encryption == Encryption::Noise),
+            0,
+        ]);
         let mut network = b"unbroken".to_vec();
         network.resize(32, 0);
         bytes.extend_from_slice(&network);
@@ -212,12 +218,19 @@ impl RawIdentity {
         [self.id().as_bytes().as_slice(), &self.incarnation.to_le_bytes()].concat()
     }
 
-    /// Noise with this identity, before the first message.
-    pub fn noise(&self, dialled: bool) -> HandshakeState {
-        let (secret, prologue) = (self.secret, self.preface());
+    /// Noise with this identity as the dialer, before the first message.
+    pub fn noise(&self) -> HandshakeState {
+        self.noise_builder(&self.preface()).build_initiator().unwrap()
+    }
+
+    /// As the listener that was dialled with this preface.
+    fn noise_behind(&self, preface: &[u8]) -> HandshakeState {
+        self.noise_builder(preface).build_responder().unwrap()
+    }
+
+    fn noise_builder<'a>(&'a self, prologue: &'a [u8]) -> snow::Builder<'a> {
         let builder = snow::Builder::new("Noise_XX_25519_AESGCM_SHA256".parse().unwrap());
-        let builder = builder.local_private_key(&secret).unwrap().prologue(&prologue).unwrap();
-        if dialled { builder.build_initiator().unwrap() } else { builder.build_responder().unwrap() }
+        builder.local_private_key(&self.secret).unwrap().prologue(prologue).unwrap()
     }
 }
 
@@ -272,9 +285,9 @@ impl Raw {
             stream.read_exact(&mut [0; 84])?;
             return Raw::greet(stream, None, who);
         }
-        let mut noise = who.noise(true);
+        let mut noise = who.noise();
         stream.write_all(&[who.preface(), noise_message(&mut noise, &[])].concat())?;
-        let mut answer = [0; 44 + 104];
+        let mut answer = [0; 44 + 106];
         stream.read_exact(&mut answer)?;
         noise.read_message(&answer[44..], &mut [0; 128]).map_err(io::Error::other)?;
         stream.write_all(&noise_message(&mut noise, &who.incarnation.to_le_bytes()))?;
@@ -290,11 +303,12 @@ impl Raw {
             stream.write_all(&[who.preface(), who.claim()].concat())?;
             return Raw::greet(stream, None, who);
         }
-        let mut noise = who.noise(false);
         let mut first = [0; 44 + 32];
         stream.read_exact(&mut first)?;
+        let mut noise = who.noise_behind(&first[..44]);
         noise.read_message(&first[44..], &mut [0; 128]).map_err(io::Error::other)?;
-        let second = noise_message(&mut noise, &who.incarnation.to_le_bytes());
+        let payload = [&who.incarnation.to_le_bytes()[..], &[who.versions.0, who.versions.1]].concat();
+        let second = noise_message(&mut noise, &payload);
         stream.write_all(&[who.preface(), second].concat())?;
         let mut third = [0; 72];
         stream.read_exact(&mut third)?;
@@ -399,8 +413,8 @@ pub fn preface_only(addr: SocketAddr, who: &RawIdentity) -> io::Result<TcpStream
         stream.write_all(&[who.preface(), who.claim()].concat())?;
         stream.read_exact(&mut [0; 84])?;
     } else {
-        stream.write_all(&[who.preface(), noise_message(&mut who.noise(true), &[])].concat())?;
-        stream.read_exact(&mut [0; 44 + 104])?;
+        stream.write_all(&[who.preface(), noise_message(&mut who.noise(), &[])].concat())?;
+        stream.read_exact(&mut [0; 44 + 106])?;
     }
     Ok(stream)
 }

@@ -13,7 +13,7 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use super::*;
 use crate::conn::handshake::{Card, Duplex, HandshakeError, Introduced, introduce};
 use crate::id::{Incarnation, PeerId};
-use crate::wire::preface::{Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError};
+use crate::wire::preface::{Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError, Versions};
 
 const FROM_DIALER: usize = PREFACE_LEN + FIRST + THIRD;
 const FROM_LISTENER: usize = PREFACE_LEN + SECOND;
@@ -21,6 +21,7 @@ const FROM_LISTENER: usize = PREFACE_LEN + SECOND;
 fn card(seed: u8, mode: Mode) -> Card {
     let identity = identity(seed);
     Card {
+        versions: Versions::OURS,
         mode,
         network: NetworkName::new("net").unwrap(),
         peer: identity.peer_id(),
@@ -225,7 +226,7 @@ fn a_repeated_session_convinces_nobody() {
 #[test]
 fn random_bytes_are_refused_without_an_answer() {
     let mut rng = fastrand::Rng::with_seed(1);
-    for len in [0, 1, 11, 12, 43, 44, 75, 76, 147, 148, 10_000] {
+    for len in [0, 1, 11, 12, 43, 44, 75, 76, 149, 150, 10_000] {
         for dialled in [true, false] {
             let mut garbage = vec![0; len];
             rng.fill(&mut garbage);
@@ -239,7 +240,7 @@ fn random_bytes_are_refused_without_an_answer() {
         }
     }
     // With the right preface before them.
-    let preface = Preface { mode: Mode::Noise, network: noise(1).network }.encode();
+    let preface = Preface { versions: Versions::OURS, mode: Mode::Noise, network: noise(1).network }.encode();
     for dialled in [true, false] {
         let mut garbage = vec![0; FROM_DIALER.max(FROM_LISTENER)];
         rng.fill(&mut garbage);
@@ -267,12 +268,34 @@ fn another_version_or_network_is_refused() {
     other.network = NetworkName::new("other").unwrap();
     let ends = shake(&ours, &other, None, [Fate::Safe; 2]);
     assert!(error(&ends.listener).contains(r#"network "net", this side to "other""#));
-    assert!(matches!(ends.dialer, Err(HandshakeError::Closed)));
-    assert!(ends.from_listener.is_empty());
-    // Version 3 instead of 1.
-    let ends = shake(&ours, &noise(2), None, [Fate::Flipped { at: 8, bit: 1 }, Fate::Safe]);
-    assert!(error(&ends.listener).contains("version 3, this side 1"));
+    assert!(error(&ends.dialer).contains(r#"another network than "net""#), "{}", error(&ends.dialer));
+    assert_eq!(ends.from_listener.len(), OPENING_LEN, "the name is told to nobody who does not know it");
+    let mut later = noise(2);
+    later.versions = Versions { lowest: 3, highest: 4 };
+    let ends = shake(&ours, &later, None, [Fate::Safe; 2]);
+    let text = error(&ends.listener);
+    assert!(text.contains("speaks version 1 of the protocol, this side versions 3 to 4"), "{text}");
+    assert!(error(&ends.dialer).contains("speaks versions 3 to 4"), "{}", error(&ends.dialer));
     assert_eq!(ends.from_listener.len(), OPENING_LEN);
+}
+
+#[test]
+fn two_releases_speak_what_both_know_and_nobody_can_change_the_range() {
+    let (ours, mut next) = (noise(1), noise(2));
+    next.versions = Versions { lowest: 1, highest: 2 };
+    for (dialer, listener) in [(&ours, &next), (&next, &ours)] {
+        let ends = shake(dialer, listener, None, [Fate::Safe; 2]);
+        assert!(ends.dialer.is_ok() && ends.listener.is_ok());
+        // From 1-1 to 1-3, from 1-2 to 1-3 or 1-0.
+        for fates in [
+            [Fate::Flipped { at: 9, bit: 1 }, Fate::Safe],
+            [Fate::Safe, Fate::Flipped { at: 9, bit: 1 }],
+            [Fate::Safe, Fate::Flipped { at: 9, bit: 0 }],
+        ] {
+            let ends = shake(dialer, listener, None, fates);
+            assert!(ends.dialer.is_err() && ends.listener.is_err(), "{fates:?}");
+        }
+    }
 }
 
 /// What was said in the open is what both sides heard, even if each finds it in order.
@@ -283,7 +306,7 @@ fn the_prologue_is_bound() {
     let mut buffer = [0; 256];
     theirs.read_message(&ours.write::<FIRST>(&[]).unwrap(), &mut buffer).unwrap();
     let len = theirs.write_message(&[0; 8], &mut buffer).unwrap();
-    assert!(matches!(ours.read_name(&buffer[..len]), Err(snow::Error::Decrypt)));
+    assert!(matches!(ours.read_name::<8>(&buffer[..len]), Err(snow::Error::Decrypt)));
 }
 
 #[test]
@@ -335,7 +358,8 @@ fn low_order() -> Vec<[u8; 32]> {
 #[test]
 fn an_ephemeral_key_without_a_secret_is_refused() {
     for point in low_order() {
-        let preface = Preface { mode: Mode::Noise, network: noise(1).network }.encode();
+        let preface =
+            Preface { versions: Versions::OURS, mode: Mode::Noise, network: noise(1).network }.encode();
         let mut script = Script::new([preface.as_slice(), &point].concat());
         let result = introduce(&mut script, false, &noise(1), None);
         assert!(error(&result).contains("a key that has no secret"), "{}", error(&result));
@@ -410,16 +434,16 @@ fn a_name_without_a_secret_is_refused() {
                 let mut liar = builder.build_initiator().unwrap();
                 let len = liar.write_message(&[], &mut buffer).unwrap();
                 ours.read::<0>(&buffer[..len]).unwrap();
-                let second = ours.write::<SECOND>(&[0; 8]).unwrap();
+                let second = ours.write::<SECOND>(&[0; 10]).unwrap();
                 liar.read_message(&second, &mut buffer).unwrap();
                 let len = liar.write_message(&[0; 8], &mut buffer).unwrap();
                 assert_eq!(len, THIRD);
-                ours.read_name(&buffer[..len])
+                ours.read_name::<8>(&buffer[..len])
             } else {
                 let mut liar = builder.build_responder().unwrap();
                 liar.read_message(&ours.write::<FIRST>(&[]).unwrap(), &mut buffer).unwrap();
                 let len = liar.write_message(&[0; 8], &mut buffer).unwrap();
-                ours.read_name(&buffer[..len])
+                ours.read_name::<8>(&buffer[..len])
             };
             assert!(matches!(refused, Err(snow::Error::Dh)), "{refused:?}");
         }

@@ -5,7 +5,7 @@ mod records;
 
 use snow::TransportState;
 
-use super::noise::{FIRST, Keys, Noise, SECOND, THIRD};
+use super::noise::{FIRST, Keys, Noise, SECOND, SECOND_PAYLOAD, THIRD};
 use super::record::Key;
 use crate::id::Identity;
 
@@ -29,10 +29,10 @@ fn keys_and_stock() -> (Keys, TransportState) {
     let mut theirs = stock(2, false);
     let mut buffer = [0; 256];
     theirs.read_message(&ours.write::<FIRST>(&[]).unwrap(), &mut buffer).unwrap();
-    let len = theirs.write_message(&7u64.to_le_bytes(), &mut buffer).unwrap();
+    let len = theirs.write_message(&[7; SECOND_PAYLOAD], &mut buffer).unwrap();
     assert_eq!(len, SECOND);
-    let (peer, incarnation) = ours.read_name(&buffer[..len]).unwrap();
-    assert_eq!((peer, incarnation.get()), (identity(2).peer_id(), 7));
+    let (peer, payload) = ours.read_name(&buffer[..len]).unwrap();
+    assert_eq!((peer, payload), (identity(2).peer_id(), [7; SECOND_PAYLOAD]));
     let third = ours.write::<THIRD>(&8u64.to_le_bytes()).unwrap();
     let len = theirs.read_message(&third, &mut buffer).unwrap();
     assert_eq!(buffer[..len], 8u64.to_le_bytes());

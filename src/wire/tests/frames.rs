@@ -1,7 +1,7 @@
 //! Frames and prefaces: round trips, bounds, and what a liar gets.
 
 use super::*;
-use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface, PrefaceError};
+use crate::wire::preface::{Mode, NetworkName, PREFACE_LEN, Preface, PrefaceError, Versions};
 
 fn survives(frame: Frame) {
     let bytes = encode(&frame);
@@ -256,25 +256,58 @@ fn what_the_other_side_would_refuse_is_not_encoded() {
 fn every_changed_bit_of_a_preface_is_seen() {
     let network = NetworkName::new("net").unwrap();
     for mode in [Mode::Plaintext, Mode::Noise] {
-        let ours = Preface { mode, network };
+        let ours = Preface { versions: Versions::OURS, mode, network };
         let check = |theirs: [u8; PREFACE_LEN]| {
-            ours.check_opening(theirs.first_chunk().unwrap())?;
-            ours.check_network(theirs.last_chunk().unwrap())
+            let versions = ours.check_opening(theirs.first_chunk().unwrap())?;
+            ours.check_network(theirs.last_chunk().unwrap()).map(|()| versions)
         };
         let bytes = ours.encode();
-        assert_eq!(check(bytes), Ok(()));
+        assert_eq!(check(bytes), Ok(Versions::OURS));
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes;
             changed[bit / 8] ^= 1 << (bit % 8);
-            let error = check(changed).unwrap_err();
-            let seen = match bit / 8 {
-                0..8 => error == PrefaceError::Magic,
-                8..10 => matches!(error, PrefaceError::Version(_)),
-                10..12 => matches!(error, PrefaceError::Mode { .. }),
-                _ => matches!(error, PrefaceError::Network { .. }),
+            let checked = check(changed);
+            let seen = match (bit / 8, &checked) {
+                (0..8, Err(error)) => *error == PrefaceError::Magic,
+                (8..10, Err(error)) => matches!(error, PrefaceError::Versions { .. }),
+                // A wider range has a version in common. The handshake sees that it was changed.
+                (8..10, Ok(versions)) => *versions != Versions::OURS,
+                (10, Err(error)) => matches!(error, PrefaceError::Mode { .. }),
+                (11, Err(error)) => error.to_string().contains("other side"),
+                (_, Err(error)) => matches!(error, PrefaceError::Network { theirs: Some(_), .. }),
+                (_, Ok(_)) => false,
             };
-            assert!(seen, "bit {bit}: {error}");
+            assert!(seen, "bit {bit}: {checked:?}");
         }
+    }
+}
+
+#[test]
+fn two_sides_speak_the_highest_version_that_both_know() {
+    let versions = |lowest, highest| Versions { lowest, highest };
+    for (a, b, common) in [
+        (versions(1, 1), versions(1, 1), Some(1)),
+        (versions(1, 1), versions(1, 2), Some(1)),
+        (versions(1, 3), versions(2, 5), Some(3)),
+        (versions(1, 255), versions(255, 255), Some(255)),
+        (versions(1, 1), versions(2, 3), None),
+        (versions(1, 9), versions(5, 4), None),
+    ] {
+        assert_eq!((a.common(b), b.common(a)), (common, common), "{a} and {b}");
+    }
+    let network = NetworkName::new("net").unwrap();
+    let [ours, theirs] =
+        [versions(1, 1), versions(2, 3)].map(|versions| Preface { versions, mode: Mode::Noise, network });
+    let error = ours.check_opening(theirs.encode().first_chunk().unwrap()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the other side speaks versions 2 to 3 of the protocol, this side version 1"
+    );
+    // The dialer learns the same from the answer, also if it could have gone on.
+    let answer = ours.refusal(&error).unwrap();
+    assert_eq!(answer[8..], [1, 1, 1, 1]);
+    for dialer in [theirs, ours] {
+        assert!(matches!(dialer.check_opening(&answer), Err(PrefaceError::Versions { .. })));
     }
 }
 
@@ -294,7 +327,8 @@ fn network_names_have_32_bytes_at_most() {
     for name in ["n".repeat(33), "n".repeat(1000), "a\0b".into(), "a\0".into()] {
         assert!(NetworkName::new(&name).is_none());
     }
-    let ours = Preface { mode: Mode::Noise, network: NetworkName::new("other").unwrap() };
+    let network = NetworkName::new("other").unwrap();
+    let ours = Preface { versions: Versions::OURS, mode: Mode::Noise, network };
     let error =
         ours.check_network(b"net".iter().copied().chain([0; 29]).collect::<Vec<_>>().first_chunk().unwrap());
     let error = error.unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::id::{Incarnation, PeerId};
-use crate::wire::preface::{CLAIM_LEN, Claim, Mode, NetworkName, PREFACE_LEN, Preface};
+use crate::wire::preface::{CLAIM_LEN, Claim, Mode, NetworkName, PREFACE_LEN, Preface, Versions};
 use crate::wire::stream::{Header, MessageKind};
 
 const STATE: LaneAck =
@@ -22,13 +22,14 @@ fn pin(frame: &Frame, parts: &[&[u8]]) {
 #[test]
 fn preface() {
     let network = NetworkName::new("testnet").unwrap();
+    let versions = Versions { lowest: 1, highest: 3 };
     for (mode, byte) in [(Mode::Plaintext, 0), (Mode::Noise, 1)] {
-        let mut golden = b"unbroken\x01\x00".to_vec();
-        golden.extend([byte, 0]);
+        let mut golden = b"unbroken".to_vec();
+        golden.extend([1, 3, byte, 0]);
         golden.extend(b"testnet");
         golden.extend([0; 25]);
         assert_eq!(golden.len(), PREFACE_LEN);
-        assert_eq!(Preface { mode, network }.encode().as_slice(), golden);
+        assert_eq!(Preface { versions, mode, network }.encode().as_slice(), golden);
     }
 }
 
