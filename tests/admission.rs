@@ -414,6 +414,30 @@ fn a_wanted_peer_is_disconnected_and_comes_back() {
 }
 
 /// Who is banned for what a connection did: where names are proven the peer, else the address.
+#[test]
+fn a_candidate_that_was_dialled_is_banned_like_any_stranger() {
+    let listener = node(|_| {});
+    let judge = node(|config| config.target_peers = 1);
+    assert_eq!(judge.learn([addr(&listener).to_string()]), 1);
+    assert_eq!(connected(&judge), listener.id());
+    judge.report(listener.id(), Offence::Application(1000));
+    assert_eq!(banned(&judge).who, Culprit::Peer(listener.id()));
+    assert_eq!(ended(&judge), EndCause::Banned);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while let Some(event) = judge.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap() {
+        assert!(!matches!(event, Event::Connected { .. }), "linked with a banned candidate");
+    }
+    assert_eq!(judge.bans().len(), 1);
+    // Once the operator names it, strikes disconnect it and ban it no longer.
+    judge.unban(listener.id());
+    judge.add_peer(PeerConfig::new(format!("{}@{}", listener.id(), addr(&listener)))).unwrap();
+    assert_eq!(connected(&judge), listener.id());
+    judge.report(listener.id(), Offence::Application(1000));
+    assert_eq!(ended(&judge), EndCause::Banned);
+    assert_eq!(connected(&judge), listener.id());
+    assert!(judge.bans().is_empty());
+}
+
 fn culprit(subnet: u8, seed: u8) -> Culprit {
     match encryption() {
         Encryption::Plaintext => Culprit::Address(source(subnet, 1)),
