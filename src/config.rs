@@ -112,8 +112,12 @@ pub struct Config {
     /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
     /// chunk that is not complete and 150 KiB for reading.
     pub max_inbox: usize,
-    /// How many events (links up and down, and so on) wait for the application; beyond it the
-    /// oldest are dropped and counted. Default 4,096. Messages are never dropped so.
+    /// How many events (links up and down, and so on) wait for the application. Default 4,096, up to about 500 bytes each.
+    /// Half belongs to events about named peers, half to those about strangers, and each class may use what the other leaves.
+    /// Beyond it the oldest of the class that has more than its half is dropped and counted
+    /// ([`NodeSnapshot::events_lost`](crate::NodeSnapshot::events_lost)); one that tells of lost messages only if there is
+    /// no other. More than 16 events about one peer are merged into what they amount to. Messages are never dropped so. Too
+    /// small: an application that stops for a moment misses events. Too large: memory, and old news.
     pub max_events: usize,
     /// Who may connect to this node, and how many.
     pub admission: AdmissionConfig,

@@ -113,8 +113,8 @@ pub use identity_file::IdentityError;
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, LaneReceiver, LaneSnapshot, LinkState,
-    Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
+    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, EventReceiver, LaneReceiver,
+    LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

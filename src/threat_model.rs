@@ -88,6 +88,9 @@
 //! | queue of a lane ([`LaneConfig::queue`](crate::LaneConfig::queue)) | the link | each peer has its own | the same | `send` waits, `try_send` and `broadcast` return `Full` | `known_cost.rs` |
 //! | queues of a peer ([`Config::max_queued_per_peer`](crate::Config::max_queued_per_peer)) | the link | each peer has its own | the same | the same | `known_cost.rs` |
 //! | queues of the node ([`Config::max_queued`](crate::Config::max_queued)) | the node | half, less one largest message, in equal parts | a sixteenth of what stays free of the strangers' part (half of what is not guaranteed), or one message | the same; senders of a lane are served in the order in which they came | `known_cost.rs` |
+//! | events that wait ([`Config::max_events`](crate::Config::max_events)) | the node | half | 32; all strangers together half, and what named peers leave | merged; then the oldest is dropped and counted, one that tells of lost messages last | `named_peers_first.rs`, unit tests |
+//! | the application's attention ([`Node::recv`](crate::Node::recv)) | the node | events about named peers take turns with messages | one event about strangers for 16 messages or other events | events about strangers wait; messages do not | `named_peers_first.rs` |
+//! | places, strikes ([`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved), [`ConductConfig`](crate::ConductConfig)) | the node | reserved places; strikes disconnect and do not ban | limits per address and subnet; strikes ban, candidates that were dialled too | refused, or the worst stranger is evicted | `admission.rs` |
 //! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies run on a thread of their own | `honest_sends.rs` |
 //! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
 //!
@@ -98,7 +101,7 @@
 //! - **Once for all.** A message can be seen by two lives of a receiver, and the same text can be sent twice: votes need numbers.
 //! - **Its own pace.** What is not taken stays in memory. A lane of its own thread ([`LaneReceiver`](crate::LaneReceiver)) keeps urgent
 //!   messages from waiting behind the handling of others.
-//! - **Events are hints.** Who connects and leaves all the time can drive out older ones ([`Config::max_events`](crate::Config::max_events)): what
+//! - **Events are hints.** Those about strangers are merged, and dropped when there are too many ([`Config::max_events`](crate::Config::max_events)): what
 //!   must be known is asked of [`Node::peers`](crate::Node::peers). A peer's name ([`PeerSnapshot::name`](crate::PeerSnapshot::name)) is anything that it likes.
 //! - **Its key.** Who can read the file is the node. Bans and records are kept where the application keeps them.
 //!

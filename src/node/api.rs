@@ -18,7 +18,7 @@ use crate::roster::PeerRecord;
 
 use super::Node;
 use super::budget::Patience;
-use super::inbox::LaneReceiver;
+use super::inbox::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
 use super::outgoing::{Outgoing, PendingReply};
@@ -151,8 +151,11 @@ impl Node {
 
     // --- receiving ------------------------------------------------------------------------------
 
-    /// Waits for the next event: news of links first, then messages, the most urgent lane first,
-    /// peers in turn.
+    /// Waits for the next event: messages, the most urgent lane first and peers in turn, and what happened to links.
+    ///
+    /// Events about named peers come in turn with messages. Events about strangers come when nothing else waits, or when they
+    /// were passed over for 16 messages. So no number of events keeps an urgent message waiting. What was told
+    /// of a peer before its message arrived comes before that message.
     ///
     /// # Errors
     /// When the node shuts down.
@@ -206,6 +209,13 @@ impl Node {
         let index = self.config().lanes.iter().position(|config| config.id == lane)?;
         let claimed = self.mailbox().claim(index);
         claimed.then(|| LaneReceiver { hub: Arc::clone(&self.handle.core.hub), lane, index })
+    }
+
+    /// A receiver for the events that are no messages, to handle them on a thread of their own. `None` when there is one
+    /// already.
+    pub fn event_receiver(&self) -> Option<EventReceiver> {
+        let claimed = self.mailbox().claim_events();
+        claimed.then(|| EventReceiver { hub: Arc::clone(&self.handle.core.hub) })
     }
 
     fn mailbox(&self) -> &super::mailbox::Mailbox {

@@ -201,6 +201,10 @@ fn shake_hands<'a>(
     let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
     conn.peer.get_or_init(|| peer);
+    // Before the roster hears who answered: what this peer does from here on is a named peer's doing.
+    if dial.is_some_and(|dial| core.roster.lock().is_named(dial.target)) {
+        core.hub.named.insert(peer);
+    }
     core.enter(conn, peer)?;
     let link = core.link_for(peer)?;
     if conn.dialled {

@@ -120,11 +120,10 @@ impl Core {
 
     /// The links of peers that are wanted or connected: not of strangers who may never come back.
     pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
-        let links = self.links();
-        let roster = self.roster.lock();
+        let kept = self.roster.lock().kept_peers();
         let in_use =
-            |link: &Arc<LinkHandle>| roster.is_kept(link.peer) || link.look(|core| !core.conns.is_empty());
-        links.into_iter().filter(in_use).collect()
+            |link: &Arc<LinkHandle>| kept.contains(&link.peer) || link.look(|core| !core.conns.is_empty());
+        self.links().into_iter().filter(in_use).collect()
     }
 
     /// Forgets links of strangers without a connection, those first that were lost first, until no more
@@ -134,16 +133,15 @@ impl Core {
         if links.len() <= self.config.max_absent_strangers {
             return;
         }
-        let roster = self.roster.lock();
+        let kept = self.roster.lock().kept_peers();
         // One that never had a connection may be about to get its first.
         let goes = |core: &link::Core, unused| core.conns.is_empty() && (unused || core.life.joined > 0);
         let absent = |link: Arc<LinkHandle>| {
             let unused = Arc::strong_count(&link) == 2;
             let since = link.look(|core| goes(core, unused).then_some(core.life.since));
-            since.filter(|_| !roster.is_kept(link.peer)).map(|since| (since, link))
+            since.filter(|_| !kept.contains(&link.peer)).map(|since| (since, link))
         };
         let mut absent: Vec<_> = links.into_iter().filter_map(absent).collect();
-        drop(roster);
         absent.sort_by_key(|(since, _)| *since);
         let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
         for (_, link) in absent.into_iter().take(surplus) {
@@ -152,7 +150,7 @@ impl Core {
                 link.close(DropReason::ResumptionExpired);
                 if messages > 0 {
                     let peer = link.peer;
-                    self.hub.mailbox.push_event(Event::Lost { peer, messages, by_peer: false });
+                    self.hub.tell(Event::Lost { peer, messages, by_peer: false });
                 }
             }
         }
@@ -201,12 +199,10 @@ impl Core {
         let settings = Settings::new(&self.config, &path, self.card.peer, peer);
         let seed = self.rng.lock().u64(..);
         let now = clock::now();
-        let (learned, named) = {
-            let roster = self.roster.lock();
-            (roster.learned_of(peer, now), roster.is_wanted(peer))
-        };
+        let learned = self.roster.lock().learned_of(peer, now);
         let mut links = self.links.lock();
         let link = links.entry(peer).or_insert_with(|| {
+            let named = self.hub.named.contains(peer);
             let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.hub), named);
             link.note(|core| learned.into_iter().for_each(|learned| core.link.restore_learned(learned, now)));
             Arc::new(link)
@@ -242,8 +238,11 @@ impl Core {
 
     /// The set of peers that the operator has named may have changed.
     pub(crate) fn classify_links(&self) {
-        let named = self.roster.lock().named();
+        let roster = self.roster.lock();
+        let named = roster.named();
         self.hub.queued.classify(|peer| named.contains(&peer));
+        // Under the roster's lock, so that the later answer is kept.
+        self.hub.named.replace(named);
     }
 
     /// The roster hears how well the linked peers do.
@@ -257,11 +256,10 @@ impl Core {
             })
         };
         let scores: Vec<_> = self.links().iter().map(score).collect();
+        let learned = scores.iter().map(|(peer, _, learned)| (*peer, *learned)).collect();
         let mut roster = self.roster.lock();
-        for (peer, score, learned) in scores {
-            roster.handle_score(peer, score, now);
-            roster.handle_learned(peer, learned, now);
-        }
+        scores.into_iter().for_each(|(peer, score, _)| roster.handle_score(peer, score, now));
+        roster.handle_learned(&learned, now);
     }
 
     pub(crate) fn path_for(&self, peer: PeerId) -> PathConfig {

@@ -115,7 +115,7 @@ impl Core {
         if conn.dialled {
             return Ok(());
         }
-        let wanted = self.wants(peer);
+        let wanted = self.hub.named.contains(peer);
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
         if !wanted && self.hub.over.load(SeqCst) && self.any_link(peer).is_none() {
@@ -161,24 +161,17 @@ impl Core {
 
     /// Whether this peer is, or the address that it has come from: that may have been banned since the knock.
     pub(crate) fn is_banned(&self, conn: &ConnHandle, peer: PeerId) -> bool {
-        let by_address = !conn.dialled && !self.wants(peer);
+        let by_address = !conn.dialled && !self.hub.named.contains(peer);
         let (now, conduct) = (clock::now(), self.gate.conduct.lock());
         conduct.is_banned(peer.into(), now)
             || by_address && conduct.is_banned(Culprit::at(conn.addr.ip()), now)
     }
 
-    fn wants(&self, peer: PeerId) -> bool {
-        // Whom we have dialled is wanted, also in the moment before the roster knows who answered.
-        let dialled = |link: Arc<LinkHandle>| link.look(|core| core.conns.iter().any(|conn| conn.dialled));
-        let listed = self.roster.lock().is_wanted(peer);
-        listed || self.any_link(peer).is_some_and(dialled)
-    }
-
     /// What each connection was good for.
     fn merits(&self) -> HashMap<ConnId, Merit> {
         let of = |link: &Arc<LinkHandle>| {
-            // It may have been wanted only after it came.
-            let wanted = self.wants(link.peer);
+            // It may have been named only after it came.
+            let wanted = self.hub.named.contains(link.peer);
             link.look(|core| {
                 let counters = core.link.counters;
                 let (answers, messages) = (counters.answers, counters.messages_received);
@@ -207,17 +200,17 @@ impl Core {
     }
 
     pub(crate) fn report(&self, who: Culprit, offence: Offence) {
-        let wanted = matches!(who, Culprit::Peer(peer) if self.wants(peer));
+        let wanted = matches!(who, Culprit::Peer(peer) if self.hub.named.contains(peer));
         let now = clock::now();
         let sentence = self.gate.conduct.lock().report(who, offence, wanted, now);
         log::warn!("{who}: {offence}, {sentence:?}");
-        let mailbox = &self.hub.mailbox;
+        let hub = &self.hub;
         match sentence {
             // Of addresses there are so many that they would drive out other events.
             Sentence::Noted(_) if matches!(who, Culprit::Address(_)) => {}
-            Sentence::Noted(strikes) => mailbox.push_event(Event::Offended { who, offence, strikes }),
+            Sentence::Noted(strikes) => hub.tell(Event::Offended { who, offence, strikes }),
             Sentence::Disconnect => {
-                mailbox.push_event(Event::Offended { who, offence, strikes: self.config.conduct.threshold });
+                hub.tell(Event::Offended { who, offence, strikes: self.config.conduct.threshold });
                 self.put_out(who);
             }
             Sentence::Banned(time) => self.banned(Ban::new(who, Some(time), offence.to_string())),
@@ -234,7 +227,7 @@ impl Core {
     /// hears of the connections that it ends.
     fn banned(&self, ban: Ban) {
         let who = ban.who;
-        self.hub.mailbox.push_event(Event::Banned { ban });
+        self.hub.tell(Event::Banned { ban });
         self.put_out(who);
         // It has a new deadline.
         self.hub.alarm.now();
@@ -247,7 +240,7 @@ impl Core {
         match who {
             Culprit::Peer(peer) => self.any_link(peer).iter().for_each(|link| link.end_all(&reason)),
             Culprit::Address(_) => {
-                for link in self.all_links().iter().filter(|link| !self.wants(link.peer)) {
+                for link in self.all_links().iter().filter(|link| !self.hub.named.contains(link.peer)) {
                     let conns = link.look(|core| core.conns.clone());
                     let from_there =
                         |conn: &&Arc<ConnHandle>| !conn.dialled && Culprit::at(conn.addr.ip()) == who;
@@ -263,7 +256,7 @@ impl Core {
         let over = conduct.expire(now);
         let next = conduct.next_timeout();
         drop(conduct);
-        over.into_iter().for_each(|who| self.hub.mailbox.push_event(Event::Unbanned { who }));
+        over.into_iter().for_each(|who| self.hub.tell(Event::Unbanned { who }));
         next
     }
 }
@@ -327,7 +320,7 @@ impl Node {
             (conduct.is_banned(who, clock::now()), conduct.unban(who))
         };
         if banned {
-            core.hub.mailbox.push_event(Event::Unbanned { who });
+            core.hub.tell(Event::Unbanned { who });
         }
         known
     }

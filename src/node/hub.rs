@@ -15,7 +15,10 @@ use crate::roster::TargetId;
 use super::alarm::Alarm;
 use super::budget::Budget;
 use super::disposal::Disposal;
+use super::event::Event;
+use super::event_queue::{Class, Subject};
 use super::mailbox::Mailbox;
+use super::named::NamedPeers;
 use super::shares::Shares;
 
 /// What the monitor is told.
@@ -49,6 +52,7 @@ pub(crate) enum Report {
 pub(crate) struct Hub {
     pub(crate) mailbox: Mailbox,
     pub(crate) alarm: Alarm,
+    pub(crate) named: NamedPeers,
     /// Bytes in the queues of all links.
     pub(crate) queued: Budget,
     pub(crate) disposal: Arc<Disposal>,
@@ -69,6 +73,7 @@ impl Hub {
         Hub {
             mailbox: Mailbox::new(&config.lanes, config.max_events),
             alarm: Alarm::new(),
+            named: NamedPeers::default(),
             queued: Budget::new(queue_shares(config)),
             disposal: Arc::default(),
             reports: Mutex::default(),
@@ -78,6 +83,15 @@ impl Hub {
             progress: Mutex::default(),
             progressed: Condvar::new(),
         }
+    }
+
+    /// Tells the application about a peer, or an address that was banned.
+    pub(crate) fn tell(&self, event: Event) {
+        let class = match event.subject() {
+            Some(Subject::Peer(peer)) if self.named.contains(peer) => Class::Named,
+            _ => Class::Stranger,
+        };
+        self.mailbox.push_event(event, class);
     }
 
     pub(crate) fn report(&self, report: Report) {

@@ -1,4 +1,4 @@
-//! A receiver for one lane alone.
+//! Receivers for one lane alone, and for events alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,59 @@ impl LaneReceiver {
 impl Drop for LaneReceiver {
     fn drop(&mut self) {
         self.hub.mailbox.unclaim(self.index);
+    }
+}
+
+/// Receives the events that are no messages; [`Node::recv`](crate::Node::recv) then returns messages alone. Dropping it gives
+/// the events back.
+///
+/// Events about named peers come before those about strangers. Events and messages that are received apart have no
+/// common order: a message may be taken before the event that tells of its peer's connection.
+#[derive(Debug)]
+pub struct EventReceiver {
+    pub(crate) hub: Arc<Hub>,
+}
+
+impl EventReceiver {
+    /// Waits for the next event. It is never [`Event::Message`].
+    ///
+    /// # Errors
+    /// When the node shuts down and no event is left.
+    pub fn recv(&self) -> Result<Event, Closed> {
+        loop {
+            if let Some(event) = self.hub.mailbox.wait(Reader::Events, 1, None)?.pop() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Waits for the next event, at most for `timeout`. `None` when the time is over.
+    ///
+    /// # Errors
+    /// When the node shuts down and no event is left.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Event>, Closed> {
+        let deadline = clock::now().checked_add(timeout);
+        Ok(self.hub.mailbox.wait(Reader::Events, 1, deadline)?.pop())
+    }
+
+    /// The next event, if there is one.
+    ///
+    /// # Errors
+    /// When the node shuts down and no event is left.
+    pub fn try_recv(&self) -> Result<Option<Event>, Closed> {
+        Ok(self.hub.mailbox.take(Reader::Events, 1)?.pop())
+    }
+
+    /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token was
+    /// received, call [`EventReceiver::try_recv`] until it returns `None`.
+    pub fn ready(&self) -> &Receiver<()> {
+        self.hub.mailbox.ready(Reader::Events)
+    }
+}
+
+impl Drop for EventReceiver {
+    fn drop(&mut self) {
+        self.hub.mailbox.unclaim_events();
     }
 }
 

@@ -2,21 +2,29 @@
 //!
 //! The messages themselves stay in the inboxes of their lanes; the mailbox only knows which links have
 //! some. So a message counts as taken at the moment when the application gets it, and many messages
-//! cost one wake-up.
+//! cost one wake-up. Events wait in an [`EventQueue`].
 //!
-//! Most urgent first; but a lane that was passed over for [`PATIENCE`] messages gets its turn, as it does at the sender.
-//! Otherwise one stranger that sends urgent messages faster than the application takes them would keep it from everybody's
-//! other ones.
+//! # The order of `Node::recv`
+//! - Messages: the most urgent lane first; but a lane that was passed over for [`PATIENCE`] messages gets its turn, as it does at
+//!   the sender. Otherwise one stranger that sends urgent messages faster than the application takes them would keep it from
+//!   everybody's other ones.
+//! - Events about named peers come first, in turn with messages: between two of them there is a message, if one waits.
+//! - Events about strangers come last; one is given out when they were passed over for [`PATIENCE`] messages and events.
+//! - What was told about a peer before its message arrived comes before that message. This belongs to the turn of that link:
+//!   no more than [`EventQueue`] keeps for one subject.
+//!
+//! So events delay an urgent message by at most one other event, and those of the peers that it takes turns with.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::event::Event;
+use super::event_queue::{Class, EventQueue, Subject};
 use crate::clock;
 use crate::lane::{LaneConfig, Priority};
 
@@ -60,37 +68,99 @@ impl std::error::Error for Closed {}
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     main: Signal,
+    /// Used once the events have a receiver of their own.
+    events: Signal,
     /// One for each lane, used once the lane has a receiver of its own.
     lanes: Vec<Signal>,
     /// The lanes, most urgent first.
     order: Vec<usize>,
-    max_events: usize,
-    pub(crate) events_lost: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    events: VecDeque<Event>,
+    events: EventQueue,
     /// For each lane the links that have messages, each once.
-    ready: Vec<VecDeque<Arc<LinkHandle>>>,
+    ready: Vec<VecDeque<Ready>>,
     /// For each lane how many messages of others were given out while it waited.
     passed_over: Vec<usize>,
+    /// The same for events about strangers: how many messages and other events.
+    strangers_passed_over: usize,
+    /// The last thing given out to the receiver of everything was an event about a named peer.
+    event_was_last: bool,
     /// Lanes (bit = index) that have a receiver of their own.
     claimed: u64,
+    /// The events have a receiver of their own.
+    events_claimed: bool,
     closed: bool,
 }
 
+/// A link with messages on a lane.
+#[derive(Debug)]
+struct Ready {
+    link: Arc<LinkHandle>,
+    /// Events that were told before this number come before the messages.
+    told: u64,
+}
+
+/// What is given out next.
+enum Next {
+    Event(Event),
+    /// Up to so many messages of this lane of the link.
+    Messages(usize, Arc<LinkHandle>, usize),
+}
+
 impl State {
-    /// The lane whose turn it is, a link that has messages on it, and how many of them may be given out.
-    fn next(&mut self, order: &[usize], reader: Reader) -> Option<(usize, Arc<LinkHandle>, usize)> {
+    fn next(&mut self, order: &[usize], reader: Reader) -> Option<Next> {
         let (lane, most) = match reader {
             Reader::Lane(own) => (own, usize::MAX),
-            Reader::Everything => self.first_of(order)?,
+            Reader::Events => return self.next_event(None).map(Next::Event),
+            Reader::Everything => {
+                let lane = self.first_of(order);
+                if self.gives_events()
+                    && let Some(event) = self.next_event(lane.map(|(lane, _)| lane))
+                {
+                    return Some(Next::Event(event));
+                }
+                // An event may be due after so many messages.
+                let (lane, most) = lane?;
+                (lane, if self.gives_events() { most.min(PATIENCE) } else { most })
+            }
         };
         if let Some(passed_over) = self.passed_over.get_mut(lane) {
             *passed_over = 0;
         }
-        Some((lane, self.ready.get_mut(lane)?.pop_front()?, most))
+        Some(Next::Messages(lane, self.ready.get_mut(lane)?.pop_front()?.link, most))
+    }
+
+    fn gives_events(&self) -> bool {
+        !self.events_claimed && !self.events.is_empty()
+    }
+
+    /// The event that goes before the messages of this lane, whose turn it is; with no lane, any event.
+    fn next_event(&mut self, lane: Option<usize>) -> Option<Event> {
+        let strangers_wait = self.events.has(Class::Stranger);
+        if strangers_wait && self.strangers_passed_over >= PATIENCE {
+            self.strangers_passed_over = 0;
+            return self.events.pop(Class::Stranger);
+        }
+        let mut event = None;
+        if lane.is_none() || !self.event_was_last {
+            event = self.events.pop(Class::Named);
+            self.event_was_last = event.is_some();
+        }
+        match lane {
+            _ if event.is_some() => {}
+            None => {
+                self.strangers_passed_over = 0;
+                return self.events.pop(Class::Stranger);
+            }
+            Some(lane) => {
+                let first = self.ready.get(lane)?.front()?;
+                event = self.events.pop_before(&Subject::Peer(first.link.peer), first.told);
+            }
+        }
+        self.strangers_passed_over += usize::from(event.is_some() && strangers_wait);
+        event
     }
 
     fn first_of(&self, order: &[usize]) -> Option<(usize, usize)> {
@@ -110,6 +180,10 @@ impl State {
 
     /// So many messages of this lane were given out, and others waited.
     fn given(&mut self, lane: usize, count: usize) {
+        self.event_was_last = false;
+        if self.events.has(Class::Stranger) {
+            self.strangers_passed_over += count;
+        }
         for (index, (passed_over, ready)) in self.passed_over.iter_mut().zip(&self.ready).enumerate() {
             if index != lane && !ready.is_empty() {
                 *passed_over += count;
@@ -118,11 +192,12 @@ impl State {
     }
 }
 
-/// Whose turn it is: the receiver of everything, or that of one lane.
+/// Which receiver asks: the one of everything that has no receiver of its own, that of one lane, or that of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Everything,
     Lane(usize),
+    Events,
 }
 
 impl Mailbox {
@@ -134,29 +209,33 @@ impl Mailbox {
         });
         Mailbox {
             state: Mutex::new(State {
-                events: VecDeque::new(),
+                events: EventQueue::new(max_events),
                 ready: lanes.iter().map(|_| VecDeque::new()).collect(),
                 passed_over: vec![0; lanes.len()],
+                strangers_passed_over: 0,
+                event_was_last: false,
                 claimed: 0,
+                events_claimed: false,
                 closed: false,
             }),
             main: Signal::new(),
+            events: Signal::new(),
             lanes: lanes.iter().map(|_| Signal::new()).collect(),
             order,
-            max_events,
-            events_lost: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn push_event(&self, event: Event) {
+    pub(crate) fn push_event(&self, event: Event, class: Class) {
         let mut state = self.state.lock();
-        if state.events.len() >= self.max_events {
-            state.events.pop_front();
-            self.events_lost.fetch_add(1, SeqCst);
-        }
-        state.events.push_back(event);
+        state.events.push(event, class);
+        let claimed = state.events_claimed;
         drop(state);
-        self.main.set();
+        if claimed { self.events.set() } else { self.main.set() }
+    }
+
+    /// How many events were dropped because there was no room for them.
+    pub(crate) fn events_lost(&self) -> u64 {
+        self.state.lock().events.dropped()
     }
 
     /// These lanes (bit = index) of the link have messages.
@@ -170,9 +249,10 @@ impl Mailbox {
         if state.closed {
             return;
         }
+        let told = state.events.next_number();
         for (index, ready) in state.ready.iter_mut().enumerate() {
             if new & (1 << index) != 0 {
-                ready.push_back(Arc::clone(link));
+                ready.push_back(Ready { link: Arc::clone(link), told });
             }
         }
         let claimed = state.claimed;
@@ -209,9 +289,24 @@ impl Mailbox {
         self.main.set();
     }
 
+    /// Gives the events a receiver of their own. False when they have one.
+    pub(crate) fn claim_events(&self) -> bool {
+        let free = !std::mem::replace(&mut self.state.lock().events_claimed, true);
+        if free {
+            self.events.set();
+        }
+        free
+    }
+
+    pub(crate) fn unclaim_events(&self) {
+        self.state.lock().events_claimed = false;
+        self.main.set();
+    }
+
     pub(crate) fn ready(&self, reader: Reader) -> &Receiver<()> {
         match reader {
             Reader::Lane(lane) => self.lanes.get(lane).map_or(&self.main.ready, |signal| &signal.ready),
+            Reader::Events => &self.events.ready,
             Reader::Everything => &self.main.ready,
         }
     }
@@ -221,17 +316,12 @@ impl Mailbox {
         let mut taken = Vec::new();
         while taken.len() < max {
             let mut state = self.state.lock();
-            if reader == Reader::Everything
-                && let Some(event) = state.events.pop_front()
-            {
-                taken.push(event);
-                continue;
-            }
             let next = state.next(&self.order, reader);
             let closed = state.closed;
             drop(state);
             match next {
-                Some((lane, link, most)) => {
+                Some(Next::Event(event)) => taken.push(event),
+                Some(Next::Messages(lane, link, most)) => {
                     let before = taken.len();
                     self.take_from(&link, lane, most.min(max - before), &mut taken);
                     if most < usize::MAX {
@@ -291,17 +381,19 @@ impl Mailbox {
         let state = self.state.lock();
         let left = match reader {
             Reader::Lane(lane) => state.ready.get(lane).is_some_and(|ready| !ready.is_empty()),
+            Reader::Events => !state.events.is_empty(),
             Reader::Everything => {
                 let waits = |(index, ready): (usize, &VecDeque<_>)| {
                     state.claimed & (1 << index) == 0 && !ready.is_empty()
                 };
-                !state.events.is_empty() || state.ready.iter().enumerate().any(waits)
+                state.gives_events() || state.ready.iter().enumerate().any(waits)
             }
         } || state.closed;
         drop(state);
         if left {
             match reader {
                 Reader::Everything => self.main.set(),
+                Reader::Events => self.events.set(),
                 Reader::Lane(lane) => self.lanes.get(lane).into_iter().for_each(Signal::set),
             }
         }
@@ -316,6 +408,7 @@ impl Mailbox {
         drop(state);
         drop(ready);
         self.main.set();
+        self.events.set();
         self.lanes.iter().for_each(Signal::set);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::event::{Event, RetireReason};
+use super::event_queue::Class;
 use crate::clock;
 use crate::conduct::Offence;
 use crate::error::{EndCause, EndReason, Initiator};
@@ -110,7 +111,7 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
         match action {
             Some(Action::Dial { target, peer, slot, replaces, config }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
-                    core.hub.mailbox.push_event(Event::Replacing { peer, conn, slot, reason });
+                    core.hub.tell(Event::Replacing { peer, conn, slot, reason });
                 }
                 connect::dial(core, Dial { target, slot, replaces, config: *config });
             }
@@ -119,15 +120,21 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
                     log::info!("{} retired for {}", peer.short(), successor.short());
                     link.drain_all(GoawayReason::Retired);
                     let reason = RetireReason::Poor;
-                    core.hub.mailbox.push_event(Event::PeerRetired { peer, successor, reason });
+                    core.hub.tell(Event::PeerRetired { peer, successor, reason });
                 }
             }
             Some(Action::BreakerChanged { address, state }) => {
-                core.hub.mailbox.push_event(Event::Breaker { address, state });
+                tell_of_dials(core, &address.clone(), Event::Breaker { address, state });
             }
             None => return core.roster.lock().next_timeout(now),
         }
     }
+}
+
+/// Tells the application how dials of this address do.
+fn tell_of_dials(core: &Core, address: &str, event: Event) {
+    let named = core.roster.lock().is_named_address(address);
+    core.hub.mailbox.push_event(event, if named { Class::Named } else { Class::Stranger });
 }
 
 fn handle_reports(core: &Arc<Core>, now: Instant) {
@@ -151,7 +158,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 core.roster.lock().handle_link(peer, LinkView::default(), now);
             }
             let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
-            core.hub.mailbox.push_event(Event::Disconnected { peer, conn, reason });
+            core.hub.tell(Event::Disconnected { peer, conn, reason });
             if let Some(link) = core.any_link(peer) {
                 link.note(|state| state.life.score.handle_ended(proven, orderly, now));
                 announce_state(core, &link, now);
@@ -190,22 +197,22 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 link.note(|state| state.life.score.handle_dial_failed(now));
             }
             log::debug!("dial {address}: {reason}");
-            core.hub.mailbox.push_event(Event::DialFailed { address, reason, next });
+            tell_of_dials(core, &address.clone(), Event::DialFailed { address, reason, next });
         }
     }
 }
 
 fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
     let Some(link) = core.any_link(peer) else { return };
-    let mailbox = &core.hub.mailbox;
+    let hub = &core.hub;
     match notice {
         // The application was told when it joined.
         Notice::Joined(_) => {}
         Notice::Suspect(conn) => {
             link.note(|state| state.life.score.handle_suspect(now));
-            mailbox.push_event(Event::Suspect { peer, conn });
+            hub.tell(Event::Suspect { peer, conn });
         }
-        Notice::Recovered(conn) => mailbox.push_event(Event::Recovered { peer, conn }),
+        Notice::Recovered(conn) => hub.tell(Event::Recovered { peer, conn }),
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
         Notice::Goaway(_, reason) => {
@@ -220,20 +227,20 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
                 }
             }
         }
-        Notice::Replaced { old, new } => mailbox.push_event(Event::Replaced { peer, old, new }),
-        Notice::Poor(conn) => mailbox.push_event(Event::Poor { peer, conn }),
-        Notice::Well(conn) => mailbox.push_event(Event::Well { peer, conn }),
+        Notice::Replaced { old, new } => hub.tell(Event::Replaced { peer, old, new }),
+        Notice::Poor(conn) => hub.tell(Event::Poor { peer, conn }),
+        Notice::Well(conn) => hub.tell(Event::Well { peer, conn }),
         Notice::Learned { ping_interval } => {
             log::info!("{}: a path that forgets; a ping every {ping_interval:?}", peer.short());
-            mailbox.push_event(Event::PingIntervalLearned { peer, ping_interval });
+            hub.tell(Event::PingIntervalLearned { peer, ping_interval });
         }
         Notice::PeerRestarted { incarnation, resent } => {
             log::info!("{} restarted, {resent} messages go again", peer.short());
-            mailbox.push_event(Event::PeerRestarted { peer, incarnation, resent });
+            hub.tell(Event::PeerRestarted { peer, incarnation, resent });
         }
         Notice::Lost { messages, by_peer } => {
             log::error!("{}: {messages} messages lost", peer.short());
-            mailbox.push_event(Event::Lost { peer, messages, by_peer });
+            hub.tell(Event::Lost { peer, messages, by_peer });
         }
     }
     announce_state(core, &link, now);
@@ -284,5 +291,5 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
         }
         _ => return,
     };
-    core.hub.mailbox.push_event(event);
+    core.hub.tell(event);
 }

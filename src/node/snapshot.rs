@@ -202,7 +202,7 @@ pub struct NodeSnapshot {
     pub candidates: usize,
     /// Successors that were dialled for serving connections in the last minute.
     pub replacements: usize,
-    /// Events that were dropped because nobody took them.
+    /// Events that were dropped because nobody took them. Those that were merged into later ones of the same peer do not count.
     pub events_lost: u64,
     /// Connections that were not let in.
     pub refused: u64,
@@ -255,7 +255,7 @@ impl Node {
             inbox_bytes: core.hub.held(),
             candidates,
             replacements,
-            events_lost: core.hub.mailbox.events_lost.load(SeqCst),
+            events_lost: core.hub.mailbox.events_lost(),
             refused: core.gate.refused.load(Relaxed),
             evicted: core.gate.evicted.load(Relaxed),
             banned: core.gate.bans().len(),

@@ -211,12 +211,23 @@ impl Roster {
         self.targets.iter().any(|target| target.config.address == address)
     }
 
-    /// The operator has named this peer, or the address at which it answered.
-    pub(crate) fn is_wanted(&self, peer: PeerId) -> bool {
-        self.targets.iter().any(|target| target.known() == Some(peer) && target.is_wanted())
+    /// The operator named this address.
+    pub(crate) fn is_named(&self, target: TargetId) -> bool {
+        self.targets.iter().any(|candidate| candidate.id == target && candidate.is_wanted())
     }
 
-    /// All peers that the operator has named, as far as it is known who they are.
+    /// The operator named a peer at this address.
+    pub(crate) fn is_named_address(&self, address: &str) -> bool {
+        self.targets.iter().any(|target| target.is_wanted() && target.config.address == address)
+    }
+
+    /// The peers whose links are to be kept: [`Roster::is_kept`], for many.
+    pub(crate) fn kept_peers(&self) -> HashSet<PeerId> {
+        let kept = |target: &&Target| target.is_wanted() || target.is_active_candidate();
+        self.targets.iter().filter(kept).filter_map(Target::known).collect()
+    }
+
+    /// The peers that the operator named, and those that answered last at an address that the operator named.
     pub(crate) fn named(&self) -> HashSet<PeerId> {
         self.targets.iter().filter(|target| target.is_wanted()).filter_map(Target::known).collect()
     }

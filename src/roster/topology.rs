@@ -16,7 +16,7 @@
 //! The successor is linked first, and only when it has answered is the poor one let go. One exchange
 //! at a time, and a pause after each, however it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::config::PeerConfig;
@@ -99,10 +99,16 @@ impl Roster {
         }
     }
 
-    /// What the path to a peer has taught, to be told with its score.
-    pub(crate) fn handle_learned(&mut self, peer: PeerId, learned: Option<LearnedInterval>, now: Instant) {
-        for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
-            target.memory.set_learned(learned, now);
+    /// What the paths to these peers have taught, to be told with their scores.
+    pub(crate) fn handle_learned(
+        &mut self,
+        learned: &HashMap<PeerId, Option<LearnedInterval>>,
+        now: Instant,
+    ) {
+        for target in &mut self.targets {
+            if let Some(learned) = target.known().and_then(|peer| learned.get(&peer)) {
+                target.memory.set_learned(*learned, now);
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl LinkHandle {
                     core.life.name.clone_from(&new.theirs.name);
                     // Under the lock, so that it comes before whatever is seen of the link afterwards.
                     let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
-                    self.hub.mailbox.push_event(Event::Connected { peer, conn: conn.id, addr, dialled });
+                    self.hub.tell(Event::Connected { peer, conn: conn.id, addr, dialled });
                 }
                 (result.map(|()| core.link.next_timeout()), core.heard)
             });
