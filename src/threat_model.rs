@@ -70,7 +70,7 @@
 //! | **leaving** | |
 //! | GOAWAY, then more | ends, `Protocol` |
 //! | GOAWAY, and stays | ends, `DrainTimeout`, 5 s |
-//! | comes, greets and leaves in a loop | banned for a time; if it resets instead, only the rate of its address bounds it |
+//! | comes, greets and leaves in a loop, also after a message on an earlier visit | banned for a time; if it resets instead, only the rate of its address bounds it |
 //! | **too much of everything** | |
 //! | thousands of connections at once | the cap holds; wanted peers have places of their own |
 //! | full speed into a slow application | windows, and [`Config::max_inbox`](crate::Config::max_inbox); beyond it nobody new is let in |

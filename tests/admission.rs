@@ -504,6 +504,43 @@ fn who_comes_and_goes_in_a_loop_is_banned_for_a_time() {
 }
 
 #[test]
+fn one_message_on_an_earlier_visit_excuses_no_loop_of_visits() {
+    let node = node(|config| {
+        config.conduct.threshold = 9;
+        config.admission.connects_at_once = 100;
+    });
+    let who = RawIdentity::new(1, CREDIT);
+    let mut sent = 0;
+    // Comes, sends a message or not, takes what the node sends, and leaves in order.
+    let mut visit = |sends: bool| {
+        let mut raw = come(&node, 1, 1, 1).expect("not banned yet");
+        assert_eq!(connected(&node), who.id());
+        // The node broadcasts to everybody.
+        assert!(node.broadcast((NORMAL, "to everybody")).refused().is_empty());
+        if sends {
+            let message =
+                [&[NORMAL.0, 0][..], &(sent * 6u64).to_le_bytes(), &2u32.to_le_bytes(), b"hi"].concat();
+            raw.send(support::raw::CHUNK, &message).unwrap();
+            sent += 1;
+            wait_for(&node, |event| matches!(event, Event::Message(_)).then_some(()));
+        }
+        raw.send(GOAWAY, &support::raw::encode_goaway(0)).unwrap();
+        raw.stream.shutdown(Shutdown::Write).unwrap();
+        let _ = raw.stream.read_to_end(&mut Vec::new());
+        wait_for(&node, |event| match event {
+            Event::Banned { .. } => Some(true),
+            Event::Disconnected { .. } => Some(false),
+            _ => None,
+        })
+    };
+    assert!((0..6).all(|_| !visit(true)), "visits that bring something");
+    // Two strikes each.
+    assert!((0..4).all(|_| !visit(false)));
+    assert!(visit(false));
+    assert_eq!(node.bans().len(), 1);
+}
+
+#[test]
 fn trouble_on_the_way_is_no_offence() {
     let node = node(|config| config.conduct.threshold = 1);
     for round in 1..=10 {

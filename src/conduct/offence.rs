@@ -36,8 +36,8 @@ pub enum Offence {
     Flood,
     /// It broke the protocol before it had joined.
     BadHandshake,
-    /// It came by a dial of its own, joined, and left in order within a second, having sent nothing that anybody
-    /// wanted. Once is nothing, in a loop it is a nuisance.
+    /// It dialled, joined, and left in order within a second, without a message on that visit. Earlier visits do not excuse
+    /// it, nor does what this node sent to it. Once is nothing, in a loop it is a nuisance.
     WastedEffort,
     /// The application found invalid what it sent: a block that does not check, a wrong signature.
     InvalidData,

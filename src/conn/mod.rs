@@ -80,6 +80,8 @@ pub(crate) struct ConnHandle {
     blocked: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
+    /// How many messages its link had received when it joined.
+    pub(crate) messages_before: AtomicU64,
 }
 
 impl ConnHandle {
@@ -101,6 +103,7 @@ impl ConnHandle {
             blocked: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
+            messages_before: AtomicU64::new(0),
         }
     }
 

@@ -26,7 +26,7 @@ use super::core::Core;
 use super::event::Event;
 use super::link::LinkHandle;
 
-/// Who leaves within this time and had nothing to say came for nothing.
+/// A peer that leaves this soon and sent no message counts as a wasted connection.
 const SHORT_VISIT: Duration = Duration::from_secs(1);
 
 /// The application's hook, if there is one.
@@ -261,8 +261,8 @@ impl Core {
     }
 }
 
-/// It came, said goodbye at once, and no message went either way. Connections of a pool that were one too
-/// many end otherwise.
+/// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. What this node sent does not count: a node that
+/// broadcasts sends something to everybody. Connections of a pool that were one too many end otherwise.
 fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
     let left = matches!(
         reason,
@@ -271,10 +271,9 @@ fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
             cause: EndCause::Goaway(GoawayReason::Shutdown | GoawayReason::Removed)
         }
     );
-    let silent = |counters: crate::link::Counters| counters.messages_received + counters.messages_sent == 0;
     left && !conn.dialled
         && clock::now().saturating_duration_since(conn.opened) < SHORT_VISIT
-        && link.look(|core| silent(core.link.counters))
+        && link.look(|core| core.link.counters.messages_received) == conn.messages_before.load(Relaxed)
 }
 
 impl super::Builder {

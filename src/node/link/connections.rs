@@ -50,6 +50,7 @@ impl LinkHandle {
                     if core.conns.is_empty() && core.life.joined > 0 {
                         core.life.score.handle_reconnected(now);
                     }
+                    conn.messages_before.store(core.link.counters.messages_received, Relaxed);
                     core.conns.push(Arc::clone(conn));
                     core.life.joined += 1;
                     core.life.name.clone_from(&new.theirs.name);
