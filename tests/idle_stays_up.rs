@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use support::cluster::{Pair, Peer, all_taken, calm_path, eventually};
 use support::numbered::message;
-use support::proxy::{Faults, md5sig_supported};
-use unbroken::{Config, ConnState, Event, PeerConfig, URGENT};
+use support::proxy::{CloseIdle, Faults, md5sig_supported};
+use unbroken::{Config, ConnState, Event, PathConfig, PeerConfig, URGENT};
 
 /// A tenth of what the strictest NATs keep.
 const MEMORY: Duration = Duration::from_secs(3);
@@ -107,4 +107,47 @@ fn a_nat_that_forgets_sooner_than_pings_come_loses_no_message() {
     }
     a.check(4);
     b.check(4);
+}
+
+/// Idles behind a middlebox that announces its timeout, until pings come often enough, and for `calm` from
+/// then on.
+fn timeout_is_learned(after: Duration, reset: bool, path: PathConfig, calm: Duration) {
+    let tune = |config: &mut Config| config.path = path.clone();
+    let pair = Pair::unconnected(tune, tune);
+    pair.proxy.set(Faults { close_idle: Some(CloseIdle { after, reset }), ..Faults::default() });
+    pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
+    pair.wait_up();
+    let interval = || pair.a.peer(pair.b.id()).and_then(|peer| peer.ping_interval_ms);
+    let most = after.as_secs_f64() * 1000.0;
+    eventually("the timeout is learned", || interval().is_some_and(|interval| interval < most));
+    eventually("a connection after the last flap", || pair.proxy.flows() == 1);
+    let flaps = pair.proxy.stats().timed_out;
+    println!("{after:?}, by {}: learned after {flaps} flaps", if reset { "RST" } else { "FIN" });
+    assert!((1..=3).contains(&flaps), "{flaps} flaps");
+    assert!(!pair.proxy.wait_until(calm, |stats| stats.timed_out > flaps), "closed again after the lesson");
+    let votes = [(&pair.a, &pair.b), (&pair.b, &pair.a)]
+        .map(|(from, to)| from.send(to.id(), (URGENT, message(1, 0, 64))).unwrap());
+    all_taken(&votes);
+}
+
+#[test]
+fn an_idle_timeout_that_is_announced_is_learned() {
+    for after in [Duration::from_millis(500), Duration::from_millis(800)] {
+        for reset in [false, true] {
+            timeout_is_learned(after, reset, calm_path(), Duration::from_secs(4));
+        }
+    }
+}
+
+#[test]
+#[ignore = "ten minutes behind idle timeouts of 5 and 8 s, with the default settings"]
+fn an_idle_timeout_that_is_announced_is_learned_in_real_time() {
+    std::thread::scope(|scope| {
+        for after in [Duration::from_secs(5), Duration::from_secs(8)] {
+            for reset in [false, true] {
+                let minutes = Duration::from_secs(600);
+                scope.spawn(move || timeout_is_learned(after, reset, PathConfig::default(), minutes));
+            }
+        }
+    });
 }

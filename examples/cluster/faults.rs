@@ -11,7 +11,7 @@ use crate::plan::{
     FROZEN, Fault, HOLE_SILENCE, LEARNED_SILENCE, LESSONS, NAT_MEMORY, NAT_SILENCE, ROUNDS, SHORT_MEMORY,
     share_out,
 };
-use crate::support::proxy::{FaultProxy, Faults, Ways};
+use crate::support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
 use crate::table::{Balance, Line};
 use crate::wire::{Command, Work};
 
@@ -96,7 +96,8 @@ impl Run<'_> {
             Fault::Kill => self.kill(victim),
             Fault::SlowConsumer => self.slow_consumer(victim),
             Fault::SlowLink => self.slow_link(victim),
-            Fault::ShortMemoryNat => self.short_memory_nat(victim),
+            Fault::ShortMemoryNat => self.short_memory(victim, false),
+            Fault::IdleTimeout => self.short_memory(victim, true),
         }
     }
 
@@ -293,16 +294,22 @@ impl Run<'_> {
     }
 
     fn forgotten(&self, victim: usize) -> u64 {
-        self.cluster.proxies_of(victim).map(|proxy| proxy.stats().forgotten).sum()
+        let stats = self.cluster.proxies_of(victim).map(FaultProxy::stats);
+        stats.map(|stats| stats.forgotten + stats.timed_out).sum()
     }
 
-    /// Connections die of silence between two pings, until it has been learned how often to ping.
-    fn short_memory_nat(&mut self, victim: usize) -> Result<Shown, Failure> {
+    /// Connections die of silence between two pings, until it has been learned how often to ping. `announced`:
+    /// they are closed, and not just forgotten.
+    fn short_memory(&mut self, victim: usize, announced: bool) -> Result<Shown, Failure> {
         self.fall_silent()?;
         let memory = self.scaled(SHORT_MEMORY);
         let longest_ping = |cluster: &Cluster| cluster.ping_ms(victim).into_iter().fold(0.0, f64::max);
         let usual_ms = longest_ping(&self.cluster);
-        self.cluster.proxies_of(victim).for_each(|proxy| proxy.update(|f| f.forget_idle = Some(memory)));
+        let strike = |faults: &mut Faults| match announced {
+            true => faults.close_idle = Some(CloseIdle { after: memory, reset: false }),
+            false => faults.forget_idle = Some(memory),
+        };
+        self.cluster.proxies_of(victim).for_each(|proxy| proxy.update(strike));
         let (start, before) = (Instant::now(), self.forgotten(victim));
         // Learned is what outlives a long silence.
         let (mut forgotten, mut took, mut learned) = (0, Duration::ZERO, false);
@@ -326,9 +333,10 @@ impl Run<'_> {
             ),
             false => "and NOT learned".into(),
         };
+        let what = if announced { "closed" } else { "forgotten" };
         let note = format!(
-            "node {victim}, forgotten after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms; \
-             {forgotten} flows forgotten {how}"
+            "node {victim}, {what} after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms; \
+             {forgotten} flows {what} {how}"
         );
         Ok(Shown { note, ..shown })
     }

@@ -11,7 +11,7 @@ pub(crate) const NAT_MEMORY: Duration = Duration::from_secs(30);
 pub(crate) const NAT_SILENCE: Duration = Duration::from_secs(51);
 /// How long nothing is said into a black hole: the bound within which it must be noticed.
 pub(crate) const HOLE_SILENCE: Duration = Duration::from_secs(25);
-/// How long the NAT with the short memory remembers: less than the time between pings, and less than
+/// How long the NAT with the short memory, or the proxy with the idle timeout, keeps a silent flow: less than the time between pings, and less than
 /// what the first lesson makes of it.
 pub(crate) const SHORT_MEMORY: Duration = Duration::from_millis(4500);
 /// How long the lessons may take: each a ping interval, and the time until the connection is dead.
@@ -31,6 +31,7 @@ pub(crate) enum Fault {
     DegradingPath,
     IdleNat,
     ShortMemoryNat,
+    IdleTimeout,
     BlackHoleIdle,
     BlackHoleLoad,
     ResetStorm,
@@ -43,13 +44,14 @@ pub(crate) enum Fault {
 impl Fault {
     /// The NAT with the short memory comes before what else teaches that pings must come more often, and after
     /// the one through which the usual pings are enough.
-    pub(crate) const ALL: [Fault; 13] = [
+    pub(crate) const ALL: [Fault; 14] = [
         Fault::PlannedReplacement,
         Fault::UrgentPathHole,
         Fault::BulkPathHole,
         Fault::DegradingPath,
         Fault::IdleNat,
         Fault::ShortMemoryNat,
+        Fault::IdleTimeout,
         Fault::BlackHoleIdle,
         Fault::BlackHoleLoad,
         Fault::ResetStorm,
@@ -74,6 +76,7 @@ impl Fault {
             Fault::SlowConsumer => "slow-consumer",
             Fault::SlowLink => "slow-link",
             Fault::ShortMemoryNat => "short-memory-nat",
+            Fault::IdleTimeout => "idle-timeout",
         }
     }
 
@@ -93,6 +96,9 @@ impl Fault {
             Fault::Kill => "a node is killed in mid-traffic and started again",
             Fault::SlowConsumer => "a node processes transactions and blocks slowly; its votes must not wait",
             Fault::SlowLink => "blocks saturate the links of a node, 1 MB/s each; its votes must not wait",
+            Fault::IdleTimeout => {
+                "a proxy closes idle connections sooner than pings come: that is learned, too"
+            }
             Fault::ShortMemoryNat => "a NAT forgets sooner than pings come: how often to ping is learned",
         }
     }
@@ -119,7 +125,7 @@ impl Fault {
             Fault::Kill => (10, 3),
             Fault::SlowConsumer => (10, 3),
             Fault::SlowLink => (15, 3),
-            Fault::ShortMemoryNat => (60, 1),
+            Fault::ShortMemoryNat | Fault::IdleTimeout => (60, 1),
         }
     }
 }

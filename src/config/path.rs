@@ -31,8 +31,8 @@ pub struct PathConfig {
     /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
     #[serde(with = "human")]
     pub ping_interval: Duration,
-    /// Where a path forgets flows so soon that connections die of silence the interval is learned and
-    /// becomes shorter, but never shorter than this. Default 1 s.
+    /// Where a path forgets flows, or closes them, so soon that connections die of silence the interval is learned
+    /// and becomes shorter, but never shorter than this. Default 1 s.
     #[serde(with = "human")]
     pub min_ping_interval: Duration,
     /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a

@@ -8,7 +8,7 @@ use super::script::Script;
 use super::side::{Fx, Ledger, Side, lanes, settings};
 use crate::clock;
 use crate::health::kernel::KernelSample;
-use crate::health::liveness::Limits;
+use crate::health::liveness::{Ending, Limits};
 use crate::id::{ConnId, Incarnation};
 use crate::lane::LaneId;
 use crate::link::{AttachError, Look, NewConn, Notice, Ticket};
@@ -306,7 +306,9 @@ impl Liar {
     fn end(&mut self, script: &mut Script<'_>) {
         let Some(index) = script.below(self.conns.len()) else { return };
         let (conn, _) = self.conns.swap_remove(index);
-        self.side.link.handle_conn_ended(conn, script.flag(), self.now, &mut self.fx);
+        let endings = [Ending::Deliberate, Ending::Failed, Ending::Closed];
+        let ending = script.pick(&endings).unwrap_or(Ending::Deliberate);
+        self.side.link.handle_conn_ended(conn, ending, self.now, &mut self.fx);
     }
 
     // --- what the peer says --------------------------------------------------------------------

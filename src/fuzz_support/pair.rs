@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::script::Script;
 use super::side::{Fx, Ledger, Side, lanes, settings};
 use crate::clock;
+use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::lane::TakenWhen;
 use crate::link::{AttachError, NewConn, Notice, Ticket, Transmit};
@@ -441,7 +442,8 @@ impl Pair {
             link.stop_probing();
         }
         if before == State::Joined {
-            link.handle_conn_ended(id, id.get().is_multiple_of(2), self.now, &mut fx);
+            let ending = if id.get().is_multiple_of(2) { Ending::Failed } else { Ending::Closed };
+            link.handle_conn_ended(id, ending, self.now, &mut fx);
         }
         self.apply(side, fx);
     }

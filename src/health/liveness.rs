@@ -31,7 +31,10 @@
 //! the same, and the data for a peer that does not read is not in flight: neither is a hole.
 //!
 //! For the learned ping interval ([`super::keepalive`]) it keeps the longest silence that the path outlived,
-//! and the silence before a *question* (a ping or data) that nobody answered.
+//! and the one at which it ended. A *silence* is a time without a byte in either direction. It was outlived when a
+//! *question* of ours (a ping or data) after it was answered, or when the peer spoke first. It was deadly when
+//! a question after it was not answered. A ping of the peer ends the silence where the path works: if one
+//! was due before our question, it was lost, and the deadly silence lasted only until then.
 
 use std::time::{Duration, Instant};
 
@@ -80,6 +83,7 @@ pub(crate) struct Liveness {
     active: Option<Instant>,
     question: Option<Question>,
     outlived: Option<Duration>,
+    peer_pings: Option<PeerPings>,
     /// Pongs that were not asked for.
     strikes: u32,
 }
@@ -92,13 +96,33 @@ struct Question {
     idle: Option<Duration>,
 }
 
+/// When the peer's last ping came, and the longest time between two of them.
+#[derive(Clone, Copy, Debug)]
+struct PeerPings {
+    last: Instant,
+    every: Option<Duration>,
+}
+
 /// What a connection has shown about how long its path may stay silent. Asked for at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Silences {
-    /// The longest after which a question was answered.
+    /// The longest after which something still came through.
     pub(crate) outlived: Option<Duration>,
-    /// The one after which a question was not.
+    /// The one after which a question was not answered.
     pub(crate) deadly: Option<Duration>,
+    /// The one at which the stream was closed or reset without a goodbye.
+    pub(crate) cut: Option<Duration>,
+}
+
+/// How a connection ended, as far as that tells something about its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// One of the two sides said goodbye, or this side gave it up.
+    Deliberate,
+    /// The stream ended (FIN) without a goodbye.
+    Closed,
+    /// The network ended it with an error: a reset, a host that cannot be reached.
+    Failed,
 }
 
 impl Liveness {
@@ -121,6 +145,7 @@ impl Liveness {
             active: Some(now),
             question: None,
             outlived: None,
+            peer_pings: None,
             strikes: 0,
         }
     }
@@ -131,11 +156,26 @@ impl Liveness {
         if at > self.last_received {
             self.last_received = at;
             self.heard = true;
+            // A question of ours broke the silence, or the peer does so now.
+            let silence = match self.question.take_if(|question| at > question.at) {
+                Some(question) => question.idle,
+                None => self.silence(at),
+            };
+            self.outlived = self.outlived.max(silence);
             self.active = Some(self.active.map_or(at, |active| active.max(at)));
-            if let Some(question) = self.question.take_if(|question| at > question.at) {
-                self.outlived = self.outlived.max(question.idle);
-            }
         }
+    }
+
+    /// The peer's ping came.
+    pub(crate) fn handle_ping(&mut self, at: Instant) {
+        let gap = self.peer_pings.map(|pings| at.saturating_duration_since(pings.last));
+        let every = self.peer_pings.and_then(|pings| pings.every);
+        self.peer_pings = Some(PeerPings { last: at, every: every.max(gap) });
+    }
+
+    /// How long nothing has gone either way, if that is known.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        self.active.map(|active| now.saturating_duration_since(active))
     }
 
     pub(crate) fn handle_data_sent(&mut self, now: Instant) {
@@ -182,6 +222,7 @@ impl Liveness {
         self.stall.handle_pause(gap);
         // How long the path was silent meanwhile is not known: it teaches nothing.
         self.active = None;
+        self.peer_pings = None;
         if let Some(question) = &mut self.question {
             question.idle = None;
         }
@@ -193,11 +234,29 @@ impl Liveness {
         self.next_ping = self.next_ping.min(now + interval);
     }
 
-    /// What its silences have shown. `reset`: the network ended it with an error, and not one of the two
-    /// sides with a goodbye.
-    pub(crate) fn silences(&self, reset: bool) -> Silences {
-        let deadly = self.question.filter(|_| reset || self.silent).and_then(|question| question.idle);
-        Silences { outlived: self.outlived, deadly }
+    /// What its silences have shown, asked for when it has ended.
+    pub(crate) fn silences(&self, ending: Ending, now: Instant) -> Silences {
+        let before_question = self.question.and_then(|question| question.idle);
+        let deadly = self
+            .question
+            .filter(|_| self.silent || ending == Ending::Failed)
+            .and_then(|question| Some(self.until_peer_asks(question.at, question.idle?)));
+        let cut = if self.question.is_some() { before_question } else { self.silence(now) };
+        let cut = cut.filter(|_| ending != Ending::Deliberate && !self.silent);
+        Silences { outlived: self.outlived, deadly, cut }
+    }
+
+    /// The part of a silence of `idle` until `at` in which the peer had nothing to say: from then on its ping was lost.
+    fn until_peer_asks(&self, at: Instant, idle: Duration) -> Duration {
+        let Some(PeerPings { last, every }) = self.peer_pings else { return idle };
+        // Of a peer that pinged once nobody knows when it does so again.
+        let due = last + every.unwrap_or(self.limits.ping_interval);
+        idle.saturating_sub(at.saturating_duration_since(due))
+    }
+
+    /// When the question was asked of which no answer was heard yet.
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+        self.question.map(|question| question.at)
     }
 
     /// Asks for a ping now, to find out whether the other side answers.
@@ -246,7 +305,7 @@ impl Liveness {
     }
 
     fn ask(&mut self, now: Instant) {
-        let idle = self.active.map(|active| now.saturating_duration_since(active));
+        let idle = self.silence(now);
         self.question.get_or_insert(Question { at: now, idle });
         self.handle_sent(now);
     }
@@ -543,17 +602,18 @@ mod tests {
         let now = start + 7 * S;
         liveness.handle_data_sent(now);
         liveness.handle_data_sent(now + S / 2);
-        assert_eq!(liveness.silences(false).deadly, None, "not overdue yet");
-        assert_eq!(liveness.silences(true).deadly, Some(7 * S), "reset at its first use");
+        let failed = |liveness: &Liveness| liveness.silences(Ending::Failed, now + S).deadly;
+        let silences = |liveness: &Liveness| liveness.silences(Ending::Deliberate, now + S);
+        assert_eq!(silences(&liveness).deadly, None, "not overdue yet");
+        assert_eq!(failed(&liveness), Some(7 * S), "reset at its first use");
         assert_eq!(liveness.poll(now + S), Some(Verdict::Suspect));
-        assert_eq!(
-            liveness.silences(false),
-            Silences { outlived: Some(Duration::ZERO), deadly: Some(7 * S) }
-        );
+        assert_eq!(silences(&liveness).deadly, Some(7 * S));
+        assert_eq!(silences(&liveness).outlived, Some(Duration::ZERO));
 
         liveness.handle_received(now + 2 * S);
         assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Recovered));
-        assert_eq!(liveness.silences(true), Silences { outlived: Some(7 * S), deadly: None });
+        assert_eq!(failed(&liveness), None);
+        assert_eq!(silences(&liveness).outlived, Some(7 * S));
     }
 
     #[test]
@@ -561,7 +621,49 @@ mod tests {
         let (mut liveness, start) = proven();
         liveness.handle_sent(start + 6 * S);
         liveness.handle_data_sent(start + 7 * S);
-        assert_eq!(liveness.silences(true).deadly, Some(S));
+        assert_eq!(liveness.silences(Ending::Failed, start + 7 * S).deadly, Some(S));
+    }
+
+    #[test]
+    fn a_silence_that_the_peer_ends_was_outlived() {
+        let (mut liveness, start) = proven();
+        liveness.handle_received(start + 9 * S);
+        liveness.handle_ping(start + 9 * S);
+        liveness.handle_sent(start + 9 * S);
+        ping(&mut liveness, start + 10 * S);
+        assert_eq!(liveness.silences(Ending::Failed, start + 11 * S).outlived, Some(9 * S));
+    }
+
+    #[test]
+    fn a_peer_that_pings_breaks_the_silence_of_a_path_that_works() {
+        let (mut liveness, start) = proven();
+        for seconds in [0, 4, 8] {
+            liveness.handle_received(start + seconds * S);
+            liveness.handle_ping(start + seconds * S);
+        }
+        let nonce = ping(&mut liveness, start + 10 * S);
+        liveness.handle_received(start + 10 * S + S / 10);
+        assert!(liveness.handle_pong(nonce, start + 10 * S + S / 10).is_some());
+        // Its pings of 12, 16 and 20 s are lost.
+        ping(&mut liveness, start + 20 * S);
+        assert_eq!(liveness.poll(start + 21 * S), Some(Verdict::Suspect));
+        let silences = liveness.silences(Ending::Deliberate, start + 22 * S);
+        assert_eq!((silences.outlived, silences.deadly), (Some(4 * S), Some(S * 19 / 10)));
+    }
+
+    #[test]
+    fn the_silence_at_which_it_was_cut_is_known() {
+        let (mut liveness, start) = proven();
+        let cut = |liveness: &Liveness, ending, at: Duration| liveness.silences(ending, start + at).cut;
+        for ending in [Ending::Closed, Ending::Failed] {
+            assert_eq!(cut(&liveness, ending, 5 * S), Some(5 * S));
+        }
+        assert_eq!(cut(&liveness, Ending::Deliberate, 5 * S), None);
+        // A question that was on its way meanwhile broke no silence.
+        liveness.handle_data_sent(start + 5 * S);
+        assert_eq!(cut(&liveness, Ending::Closed, 5 * S + S / 2), Some(5 * S));
+        assert_eq!(liveness.poll(start + 6 * S), Some(Verdict::Suspect));
+        assert_eq!(cut(&liveness, Ending::Closed, 7 * S), None, "it was dead before it ended");
     }
 
     #[test]
@@ -569,12 +671,12 @@ mod tests {
         let (mut liveness, start) = proven();
         liveness.handle_pause(60 * S, start + 60 * S);
         liveness.handle_data_sent(start + 61 * S);
-        assert_eq!(liveness.silences(true).deadly, None);
+        assert_eq!(liveness.silences(Ending::Failed, start + 70 * S).deadly, None);
 
         let (mut liveness, start) = proven();
         liveness.handle_data_sent(start + 7 * S);
         liveness.handle_pause(60 * S, start + 68 * S);
-        assert_eq!(liveness.silences(true).deadly, None);
+        assert_eq!(liveness.silences(Ending::Failed, start + 70 * S).deadly, None);
     }
 
     #[test]

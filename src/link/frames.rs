@@ -56,6 +56,7 @@ impl<T: Awaited, R> Link<T, R> {
                 if let Some(state) = self.conn_mut(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
                     state.pong = Some(nonce);
+                    state.liveness.handle_ping(now);
                 }
                 self.wake(conn, fx);
                 Ok(())

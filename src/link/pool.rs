@@ -39,6 +39,7 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
+use crate::health::liveness::Ending;
 use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
@@ -183,15 +184,15 @@ impl<T: Awaited, R> Link<T, R> {
         self.wake(id, fx);
     }
 
-    /// A connection has ended, for whatever reason. `reset`: the network did it, with an error.
+    /// A connection has ended, for whatever reason.
     pub(crate) fn handle_conn_ended(
         &mut self,
         id: ConnId,
-        reset: bool,
+        ending: Ending,
         now: Instant,
         fx: &mut Effects<T, R>,
     ) {
-        self.learn_from(id, reset, now, fx);
+        self.learn_from(id, ending, now, fx);
         let before = self.conns.len();
         self.conns.retain(|conn| conn.id != id);
         if self.conns.len() == before {

@@ -205,6 +205,7 @@ impl<T: Awaited, R> Link<T, R> {
         let scheduler = Scheduler::new(self.settings.lanes.iter().map(|lane| lane.priority));
         self.conns.push(Conn::new(new, liveness, pace, scheduler, now));
         self.down_since = None;
+        self.settle_lessons(now, fx);
         self.meter.handle_joined(self.lanes.len());
         fx.notices.push(Notice::Joined(new.id));
         self.retell(now, fx);
@@ -256,6 +257,7 @@ impl<T: Awaited, R> Link<T, R> {
         for conn in std::mem::take(&mut self.conns) {
             fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
         }
+        self.keepalive.handle_peer_restarted();
         // A reply to an earlier life would meet nobody who asked.
         let resent = self.begin_session(fx, |kind, _| {
             matches!(kind, MessageKind::Reply { .. }).then_some(DropReason::PeerRestarted)

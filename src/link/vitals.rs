@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::health::keepalive::{Keepalive, LearnedInterval};
 use crate::health::kernel::KernelSample;
-use crate::health::liveness::Limits;
+use crate::health::liveness::{Ending, Limits};
 use crate::health::score::Change;
 use crate::id::ConnId;
 
+use super::conns::Conn;
 use super::effects::{Effects, Notice};
 use super::{Awaited, Link};
 
@@ -57,11 +58,22 @@ impl<T: Awaited, R> Link<T, R> {
         self.keepalive.configure(liveness.ping_interval, min_ping_interval);
     }
 
-    /// A connection has ended: how long was its path silent before? `reset`: by an error of the network.
-    pub(super) fn learn_from(&mut self, id: ConnId, reset: bool, now: Instant, fx: &mut Effects<T, R>) {
+    /// A connection has ended: how long was its path silent before?
+    pub(super) fn learn_from(&mut self, id: ConnId, ending: Ending, now: Instant, fx: &mut Effects<T, R>) {
         let Some(conn) = self.conn_mut(id) else { return };
-        let silences = conn.liveness.silences(reset);
-        if self.keepalive.handle_ended(silences, now) {
+        let since = conn.liveness.unanswered_since().unwrap_or(now);
+        let silences = conn.liveness.silences(ending, now);
+        self.keepalive.handle_ended(silences);
+        // Otherwise the next connection tells whether the peer lives.
+        let lives = |conn: &Conn| conn.id != id && conn.liveness.last_received() > since;
+        if self.conns.iter().any(lives) {
+            self.settle_lessons(now, fx);
+        }
+    }
+
+    /// The peer lives: what ended did not end with it.
+    pub(super) fn settle_lessons(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+        if self.keepalive.handle_peer_lives(now) {
             let interval = self.keepalive.interval(now);
             self.conns.iter_mut().for_each(|conn| conn.liveness.set_ping_interval(interval, now));
             fx.notices.push(Notice::Learned { ping_interval: interval });

@@ -231,7 +231,10 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Poor(conn) => hub.tell(Event::Poor { peer, conn }),
         Notice::Well(conn) => hub.tell(Event::Well { peer, conn }),
         Notice::Learned { ping_interval } => {
-            log::info!("{}: a path that forgets; a ping every {ping_interval:?}", peer.short());
+            log::info!(
+                "{}: idle connections die on this path; ping interval lowered to {ping_interval:?}",
+                peer.short()
+            );
             hub.tell(Event::PingIntervalLearned { peer, ping_interval });
         }
         Notice::PeerRestarted { incarnation, resent } => {

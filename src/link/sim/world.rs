@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::link::{Awaited, Effects, Link, Notice, Transmit};
 use crate::wire::batch::Batch;
@@ -518,7 +519,9 @@ impl World {
         }
         if state == State::Attached {
             let (now, mut fx) = (self.instant(), Fx::default());
-            self.sides[side].link.handle_conn_ended(id, self.rng.bool(), now, &mut fx);
+            let endings = [Ending::Deliberate, Ending::Closed, Ending::Failed];
+            let ending = endings[self.rng.usize(..endings.len())];
+            self.sides[side].link.handle_conn_ended(id, ending, now, &mut fx);
             self.apply(side, fx);
         }
     }

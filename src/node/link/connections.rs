@@ -8,6 +8,7 @@ use super::LinkHandle;
 use crate::clock;
 use crate::conn::{ConnHandle, Port};
 use crate::error::{EndCause, EndReason, Initiator};
+use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::link::{AttachError, Draining, NewConn, Transmit, Violation};
 use crate::node::event::Event;
@@ -101,8 +102,7 @@ impl LinkHandle {
             let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
             core.life.proofs.retain(|id| *id != conn.id);
             core.life.retiring.retain(|(id, _)| *id != conn.id);
-            let reset = reason.by == Initiator::Network && matches!(reason.cause, EndCause::Io { .. });
-            core.link.handle_conn_ended(conn.id, reset, now, fx);
+            core.link.handle_conn_ended(conn.id, ending(reason), now, fx);
             core.conns.retain(|other| other.id != conn.id);
             core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
             core.life.bytes_received += conn.bytes_received.load(Relaxed);
@@ -175,6 +175,15 @@ impl LinkHandle {
         });
         waiting.iter().for_each(|turn| turn.wake());
         self.changed.notify_all();
+    }
+}
+
+/// What the end of a connection may tell about its path.
+fn ending(reason: &EndReason) -> Ending {
+    match (reason.by, &reason.cause) {
+        (Initiator::Peer, EndCause::Closed) => Ending::Closed,
+        (Initiator::Network, EndCause::Io { .. }) => Ending::Failed,
+        _ => Ending::Deliberate,
     }
 }
 

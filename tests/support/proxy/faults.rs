@@ -111,6 +111,15 @@ impl<T: Clone> From<T> for Ways<T> {
     }
 }
 
+/// The idle timeout of a middlebox that tells both ends of it, as HAProxy and nginx do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseIdle {
+    /// How long no byte may be forwarded. Segments without data (keepalive probes) do not count.
+    pub after: Duration,
+    /// By RST, instead of FIN.
+    pub reset: bool,
+}
+
 /// The lasting faults. The default is none: bytes pass at full speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -136,6 +145,8 @@ pub struct Faults {
     /// this is switched on, and it runs up to an eighth late, never early. Where the kernel
     /// refuses TCP_MD5SIG, the flow is stalled for good instead.
     pub forget_idle: Option<Duration>,
+    /// A middlebox that closes a flow on which no byte was forwarded for some time, and says so.
+    pub close_idle: Option<CloseIdle>,
     /// SO_RCVBUF in bytes (the kernel doubles it) of the proxy's sockets, for flows that are
     /// accepted from now on. Small values keep the queue before a slow link short; `None` leaves
     /// it to the kernel, which lets it grow to megabytes.
@@ -177,6 +188,8 @@ pub struct Stats {
     pub unreachable: u64,
     /// Flows that `forget_idle` has black-holed so far.
     pub forgotten: u64,
+    /// Flows that `close_idle` has closed so far.
+    pub timed_out: u64,
     /// Flows that `cut_after` has reset so far.
     pub cut: u64,
     /// Bytes handed to the receiving kernel so far. May lag a moment behind what was received.

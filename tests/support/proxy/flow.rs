@@ -72,6 +72,8 @@ pub(super) struct Flow {
     faults: Faults,
     black_holed: bool,
     idle: Idle,
+    /// When a byte was last forwarded.
+    forwarded_at: Instant,
     cut_since: Option<Instant>,
     requests: Receiver<Request>,
     wake: Arc<Wake>,
@@ -95,6 +97,8 @@ enum Over {
     Unreachable,
     /// The same, by `cut_after`.
     Cut,
+    /// Both ends are to be closed, or reset, by `close_idle`.
+    TimedOut { reset: bool },
     /// The same, by a request that waits until it is done.
     Asked(SyncSender<bool>),
 }
@@ -120,6 +124,7 @@ impl Flow {
             faults: start.faults,
             black_holed: start.black_holed,
             idle: Idle::new(now),
+            forwarded_at: now,
             cut_since: None,
             requests,
             wake: Arc::clone(&wake),
@@ -136,7 +141,7 @@ impl Flow {
             Err(_) => Over::Unreachable,
         };
         let linger = match over {
-            Over::Finished => None,
+            Over::Finished | Over::TimedOut { reset: false } => None,
             _ => Some(Duration::ZERO),
         };
         for side in [Side::Client, Side::Target] {
@@ -148,6 +153,7 @@ impl Flow {
         drop(self);
         registration.end(|stats| match over {
             Over::Cut => stats.cut += 1,
+            Over::TimedOut { .. } => stats.timed_out += 1,
             Over::Unreachable => stats.unreachable += 1,
             Over::Finished | Over::Reset | Over::Asked(_) => {}
         });
@@ -194,6 +200,13 @@ impl Flow {
                     Some(deadline) if deadline <= now => self.forget(registration),
                     deadline => until = earlier(until, deadline),
                 }
+                if let Some(limit) = self.faults.close_idle {
+                    let deadline = self.forwarded_at + limit.after;
+                    if deadline <= now {
+                        return Over::TimedOut { reset: limit.reset };
+                    }
+                    until = earlier(until, Some(deadline));
+                }
             }
 
             let mut slots = [
@@ -234,7 +247,8 @@ impl Flow {
             _ => true,
         };
         self.phase = Phase::Open;
-        self.idle = Idle::new(Instant::now());
+        self.forwarded_at = Instant::now();
+        self.idle = Idle::new(self.forwarded_at);
         established && !oneself
     }
 
@@ -245,6 +259,7 @@ impl Flow {
             let mut forwarded = 0;
             let soonest = self.pump_one(direction, &mut forwarded);
             if forwarded > 0 {
+                self.forwarded_at = Instant::now();
                 registration.count(|stats| *stats.bytes.get_mut(direction) += forwarded);
             }
             until = earlier(until, soonest?);
@@ -325,6 +340,9 @@ impl Flow {
             Command::SetFaults(faults) => {
                 if self.faults.forget_idle != faults.forget_idle {
                     self.idle = Idle::new(now);
+                }
+                if self.faults.close_idle != faults.close_idle {
+                    self.forwarded_at = now;
                 }
                 self.faults = faults;
                 for direction in Direction::BOTH {

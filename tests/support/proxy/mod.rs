@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use self::faults::{Direction, Faults, Side, Stats, Ways};
+pub use self::faults::{CloseIdle, Direction, Faults, Side, Stats, Ways};
 pub use self::md5sig::md5sig_supported;
 
 use self::flow::Command;
