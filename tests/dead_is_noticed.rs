@@ -204,11 +204,11 @@ fn a_peer_that_reads_nothing_but_talks() {
         raw::frame(raw::PING, &nonce.to_le_bytes())
     });
     let since = Instant::now();
-    let receipts: Vec<_> =
-        (0..2).map(|seq| node.send(who.id(), (BULK, message(1, seq, 20 << 20))).unwrap()).collect();
+    // One message of this size is what a stranger may have in the queue.
+    let receipt = node.send(who.id(), (BULK, message(1, 0, 20 << 20))).unwrap();
     let reason = ends_within(&node, conn, since, path().write_timeout);
     assert_eq!(reason.cause, EndCause::WriteTimeout);
-    assert!(receipts.iter().all(|receipt| receipt.poll().is_none()), "nobody has taken anything");
+    assert!(receipt.poll().is_none(), "nobody has taken anything");
     drop(pings);
 }
 

@@ -71,6 +71,5 @@ fn note(conn: &ConnHandle, port: &impl Port, error: ReadError) {
 }
 
 fn accuse(conn: &ConnHandle, cause: EndCause) {
-    log::warn!("{} {}: {cause}", conn.id, conn.addr);
     conn.end(EndReason::new(Initiator::Library, cause));
 }

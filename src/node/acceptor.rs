@@ -10,9 +10,11 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::conn::socket::to_std;
+use log::Level;
 
 use super::connect;
 use super::core::Core;
+use super::event_queue::Class;
 
 /// How long accepting pauses when the system has no descriptors or memory: `accept` would fail
 /// at once, millions of times a second (measured).
@@ -54,7 +56,8 @@ impl Acceptor {
                 Err(_) if core.is_closing() => return,
                 Err(error) if is_of_one_client(&error) => log::debug!("accept: {error}"),
                 Err(error) => {
-                    log::error!("accept: {error}; pausing for {pause:?}");
+                    let line = format_args!("accept: {error}; pausing for {pause:?}");
+                    core.hub.background.log(Class::Named, Level::Error, line);
                     if self.stopped.recv_deadline(clock::now() + pause).is_ok() {
                         return;
                     }

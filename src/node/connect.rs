@@ -18,8 +18,10 @@ use crate::id::ConnId;
 use crate::link::NewConn;
 use crate::roster::{TargetId, Trouble, rotated};
 use crate::wire::reader::FrameReader;
+use log::Level;
 
 use super::core::Core;
+use super::event_queue::Class;
 use super::hub::Report;
 use super::link::LinkHandle;
 
@@ -139,7 +141,10 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
     let admitted = core.knock(id, addr).and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
     let (place, permit) = match admitted {
         Ok(admitted) => admitted,
-        Err(reason) => return log::debug!("{addr}: refused, {reason}"),
+        Err(reason) => {
+            let line = format_args!("{addr}: refused, {reason}");
+            return core.hub.background.log(Class::Stranger, Level::Debug, line);
+        }
     };
     let conn = Arc::new(ConnHandle::new(id, addr, false, socket));
     let (inner, of_panic) = (Arc::clone(core), Arc::clone(&conn));
@@ -162,7 +167,8 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
         },
     );
     if let Err(error) = started {
-        log::warn!("{addr}: refused, no thread: {error}");
+        let line = format_args!("{addr}: refused, no thread: {error}");
+        core.hub.background.log(Class::Stranger, Level::Warn, line);
     }
 }
 

@@ -309,7 +309,7 @@ impl Core {
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
         self.hub.alarm.now();
         self.threads.join_all();
-        self.hub.disposal.close(deadline.max(clock::now() + LAST_WORDS));
+        self.hub.background.close(deadline.max(clock::now() + LAST_WORDS));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use log::Level;
 use parking_lot::Mutex;
 
 use crate::admission::evict::Merit;
@@ -24,6 +25,7 @@ use crate::wire::control::GoawayReason;
 use super::Node;
 use super::core::Core;
 use super::event::Event;
+use super::event_queue::Class;
 use super::link::LinkHandle;
 
 /// A peer that leaves this soon and sent no message counts as a wasted connection.
@@ -143,7 +145,8 @@ impl Core {
                     link.look(|core| core.conns.iter().any(|conn| conn.id == victim))
                 };
                 if let Some(link) = self.all_links().iter().find(has) {
-                    log::info!("{} gives its place to {}", link.peer.short(), peer.short());
+                    let line = format_args!("{} gives its place to {}", link.peer.short(), peer.short());
+                    self.hub.log(link.peer, Level::Info, line);
                     link.drain_one(victim, GoawayReason::Retired);
                 }
             }
@@ -203,7 +206,8 @@ impl Core {
         let wanted = matches!(who, Culprit::Peer(peer) if self.hub.named.contains(peer));
         let now = clock::now();
         let sentence = self.gate.conduct.lock().report(who, offence, wanted, now);
-        log::warn!("{who}: {offence}, {sentence:?}");
+        let class = if wanted { Class::Named } else { Class::Stranger };
+        self.hub.background.log(class, Level::Warn, format_args!("{who}: {offence}, {sentence:?}"));
         let hub = &self.hub;
         match sentence {
             // Of addresses there are so many that they would drive out other events.

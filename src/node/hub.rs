@@ -1,9 +1,11 @@
 //! What the links and the node share.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
 
+use log::Level;
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
@@ -13,8 +15,8 @@ use crate::link::{Notice, cost_of};
 use crate::roster::TargetId;
 
 use super::alarm::Alarm;
+use super::background::Background;
 use super::budget::Budget;
-use super::disposal::Disposal;
 use super::event::Event;
 use super::event_queue::{Class, Subject};
 use super::mailbox::Mailbox;
@@ -55,7 +57,7 @@ pub(crate) struct Hub {
     pub(crate) named: NamedPeers,
     /// Bytes in the queues of all links.
     pub(crate) queued: Budget,
-    pub(crate) disposal: Arc<Disposal>,
+    pub(crate) background: Arc<Background>,
     /// Protects what the monitor has not looked at yet.
     reports: Mutex<Vec<Report>>,
     /// Bytes of received messages that were not taken, over all links.
@@ -75,7 +77,7 @@ impl Hub {
             alarm: Alarm::new(),
             named: NamedPeers::default(),
             queued: Budget::new(queue_shares(config)),
-            disposal: Arc::default(),
+            background: Arc::default(),
             reports: Mutex::default(),
             held: AtomicI64::new(0),
             max_held: config.max_inbox as u64,
@@ -88,10 +90,15 @@ impl Hub {
     /// Tells the application about a peer, or an address that was banned.
     pub(crate) fn tell(&self, event: Event) {
         let class = match event.subject() {
-            Some(Subject::Peer(peer)) if self.named.contains(peer) => Class::Named,
+            Some(Subject::Peer(peer)) => self.named.class_of(peer),
             _ => Class::Stranger,
         };
         self.mailbox.push_event(event, class);
+    }
+
+    /// Writes a line about this peer to the log; see [`Background`].
+    pub(crate) fn log(&self, peer: PeerId, level: Level, line: fmt::Arguments<'_>) {
+        self.background.log(self.named.class_of(peer), level, line);
     }
 
     pub(crate) fn report(&self, report: Report) {

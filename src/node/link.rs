@@ -212,7 +212,7 @@ impl LinkHandle {
         // First: whoever hears that its message has ended finds the room that it took.
         self.hub.queued.release(self.account, freed);
         let owned = fx.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
-        self.hub.disposal.drop_all(owned);
+        self.hub.background.drop_all(owned);
         fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
         self.hub.inbox_changed(held, held_after);
         turns.iter().for_each(|turn| turn.wake());

@@ -14,10 +14,10 @@
 mod acceptor;
 mod alarm;
 mod api;
+mod background;
 mod budget;
 mod connect;
 mod core;
-mod disposal;
 mod event;
 mod event_queue;
 mod gate;
@@ -205,7 +205,7 @@ impl Node {
         let now = clock::now();
         records.iter().for_each(|record| core.roster.lock().restore(record, now));
         let monitor = Arc::clone(core);
-        core.hub.disposal.start()?;
+        core.hub.background.start()?;
         core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {
             let after = given_up(core);

@@ -16,6 +16,7 @@ use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
+use log::Level;
 
 use super::connect::{self, Dial};
 use super::core::Core;
@@ -79,7 +80,11 @@ fn sooner(next: Instant, other: Option<Instant>) -> Instant {
 fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
     let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
     if late > PAUSE {
-        log::warn!("this process stood still for {late:?}");
+        core.hub.background.log(
+            Class::Named,
+            Level::Warn,
+            format_args!("this process stood still for {late:?}"),
+        );
         core.all_links().iter().for_each(|link| link.handle_pause(late, now));
         core.pending.lock().values_mut().for_each(|(_, deadline)| *deadline += late);
     }
@@ -117,7 +122,8 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
             }
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
-                    log::info!("{} retired for {}", peer.short(), successor.short());
+                    let line = format_args!("{} retired for {}", peer.short(), successor.short());
+                    core.hub.log(peer, Level::Info, line);
                     link.drain_all(GoawayReason::Retired);
                     let reason = RetireReason::Poor;
                     core.hub.tell(Event::PeerRetired { peer, successor, reason });
@@ -158,6 +164,13 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 core.roster.lock().handle_link(peer, LinkView::default(), now);
             }
             let orderly = matches!(reason.cause, EndCause::Goaway(_) | EndCause::Shutdown);
+            if let EndReason {
+                by: Initiator::Library,
+                cause: EndCause::Tampered(_) | EndCause::Protocol(_),
+            } = &reason
+            {
+                core.hub.log(peer, Level::Warn, format_args!("{} {conn} ended: {reason}", peer.short()));
+            }
             core.hub.tell(Event::Disconnected { peer, conn, reason });
             if let Some(link) = core.any_link(peer) {
                 link.note(|state| state.life.score.handle_ended(proven, orderly, now));
@@ -196,7 +209,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             if let Some(link) = peer.and_then(|peer| core.link(peer)) {
                 link.note(|state| state.life.score.handle_dial_failed(now));
             }
-            log::debug!("dial {address}: {reason}");
+            core.hub.background.log(Class::Named, Level::Debug, format_args!("dial {address}: {reason}"));
             tell_of_dials(core, &address.clone(), Event::DialFailed { address, reason, next });
         }
     }
@@ -231,18 +244,26 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         Notice::Poor(conn) => hub.tell(Event::Poor { peer, conn }),
         Notice::Well(conn) => hub.tell(Event::Well { peer, conn }),
         Notice::Learned { ping_interval } => {
-            log::info!(
-                "{}: idle connections die on this path; ping interval lowered to {ping_interval:?}",
-                peer.short()
+            core.hub.log(
+                peer,
+                Level::Info,
+                format_args!(
+                    "{}: idle connections die on this path; ping interval lowered to {ping_interval:?}",
+                    peer.short()
+                ),
             );
             hub.tell(Event::PingIntervalLearned { peer, ping_interval });
         }
         Notice::PeerRestarted { incarnation, resent } => {
-            log::info!("{} restarted, {resent} messages go again", peer.short());
+            core.hub.log(
+                peer,
+                Level::Info,
+                format_args!("{} restarted, {resent} messages go again", peer.short()),
+            );
             hub.tell(Event::PeerRestarted { peer, incarnation, resent });
         }
         Notice::Lost { messages, by_peer } => {
-            log::error!("{}: {messages} messages lost", peer.short());
+            core.hub.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
             hub.tell(Event::Lost { peer, messages, by_peer });
         }
     }
@@ -283,13 +304,13 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
-            log::info!("{} up", peer.short());
+            core.hub.log(peer, Level::Info, format_args!("{} up", peer.short()));
             Event::LinkUp { peer, incarnation, after }
         }
         (LinkState::Degraded, _) => Event::LinkDegraded { peer },
         (LinkState::Down, _) => {
             let reason = last_end.unwrap_or(EndReason::new(Initiator::Network, EndCause::Closed));
-            log::info!("{} down: {reason}", peer.short());
+            core.hub.log(peer, Level::Info, format_args!("{} down: {reason}", peer.short()));
             Event::LinkDown { peer, reason }
         }
         _ => return,

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use parking_lot::RwLock;
 
+use super::event_queue::Class;
 use crate::id::PeerId;
 
 #[derive(Debug, Default)]
@@ -21,6 +22,11 @@ pub(crate) struct NamedPeers {
 impl NamedPeers {
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
         self.peers.read().contains(&peer)
+    }
+
+    /// Whose share an event, a message or a log line of this peer is counted in.
+    pub(crate) fn class_of(&self, peer: PeerId) -> Class {
+        if self.contains(peer) { Class::Named } else { Class::Stranger }
     }
 
     /// A dial for a named address was answered by this peer. The roster hears of it later.
