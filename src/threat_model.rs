@@ -70,7 +70,11 @@
 //! | **leaving** | |
 //! | GOAWAY, then more | ends, `Protocol` |
 //! | GOAWAY, and stays | ends, `DrainTimeout`, 5 s |
+<<<<<<< HEAD
 //! | comes, greets and leaves in a loop, also after a message on an earlier visit | banned for a time; if it resets instead, only the rate of its address bounds it |
+=======
+//! | comes, greets and leaves in a loop, whatever it was sent | banned for a time; if it resets instead, only the rate of its address bounds it |
+>>>>>>> ac61180 (Test: strangers fill no log and a blocked sink holds nothing up)
 //! | **too much of everything** | |
 //! | thousands of connections at once | the cap holds; wanted peers have places of their own |
 //! | full speed into a slow application | windows, and [`Config::max_inbox`](crate::Config::max_inbox); beyond it nobody new is let in |
@@ -91,7 +95,8 @@
 //! | events that wait ([`Config::max_events`](crate::Config::max_events)) | the node | half | 32; all strangers together half, and what named peers leave | merged; then the oldest is dropped and counted, one that tells of lost messages last | `named_peers_first.rs`, unit tests |
 //! | the application's attention ([`Node::recv`](crate::Node::recv)) | the node | events about named peers take turns with messages | one event about strangers for 16 messages or other events | events about strangers wait; messages do not | `named_peers_first.rs` |
 //! | places, strikes ([`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved), [`ConductConfig`](crate::ConductConfig)) | the node | reserved places; strikes disconnect and do not ban | limits per address and subnet; strikes ban, candidates that were dialled too | refused, or the worst stranger is evicted | `admission.rs` |
-//! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies run on a thread of their own | `honest_sends.rs` |
+//! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies and the sink of the log run on a thread of their own | `honest_sends.rs`, `log_is_bounded.rs` |
+//! | the log (`info` and above) | the node | 200 lines at once, then 10 a second | all together 20 at once, then one a second | left out; the next line says how many | `log_is_bounded.rs` |
 //! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
 //!
 //! # What is left to the application

@@ -332,6 +332,7 @@ fn a_restarted_peer_gets_again_what_it_had_not_taken() {
     expected.extend(took(BULK, 3, 0..1));
     expected.extend(took(NORMAL, 4, 0..1));
     assert_eq!(taken, expected);
+    assert_eq!(child.repeated(), Some(resent), "the new life is told too");
     all_taken(&receipts);
     all_taken(&[block]);
     assert!(child.reply().contains("Ok"));

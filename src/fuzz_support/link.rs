@@ -355,6 +355,7 @@ impl Liar {
             replaces: if script.flag() { script.pick(&self.tokens) } else { None },
             lanes,
             ack_delay_ms: script.flag().then(|| script.number() as u32),
+            repeats: script.flag().then(|| script.number() as u32),
             ..Hello::default()
         }
     }

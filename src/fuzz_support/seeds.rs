@@ -75,6 +75,7 @@ fn hello() -> Hello {
         name: "seed".into(),
         features: 1,
         ack_delay_ms: Some(25),
+        repeats: Some(3),
     }
 }
 

@@ -252,6 +252,12 @@ impl<T: Awaited> Outbound<T> {
         again
     }
 
+    /// How many messages were begun, and are not known to be taken, that would be sent again to another life of the peer.
+    pub(crate) fn begun(&self) -> usize {
+        let begun = self.queue.iter().take(self.started);
+        begun.filter(|message| !matches!(message.kind, MessageKind::Reply { .. })).count()
+    }
+
     /// Nothing was ever sent in this session: its stream at 0 is as good for any other one. A stream of
     /// which something was sent is not, although nothing was acknowledged: under the same pair of
     /// memories the receiver would take the bytes of the next stream for those that it has.

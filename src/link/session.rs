@@ -27,6 +27,10 @@ pub(super) struct Session {
     probing_since: Option<Instant>,
     /// Counts the sessions of this link.
     epoch: u32,
+    /// How many messages of this session had been begun towards an earlier life of the peer.
+    repeats: usize,
+    /// Whether the application was told of those that the peer repeats.
+    told_repeats: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +42,15 @@ struct PeerSide {
 
 impl Session {
     pub(super) fn new(rng: &mut fastrand::Rng) -> Self {
-        Session { memory: rng.u64(..), peer: None, next: None, probing_since: None, epoch: 0 }
+        Session {
+            memory: rng.u64(..),
+            peer: None,
+            next: None,
+            probing_since: None,
+            epoch: 0,
+            repeats: 0,
+            told_repeats: false,
+        }
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -107,6 +119,10 @@ impl<T: Awaited, R> Link<T, R> {
         // A session in which nothing happened binds nobody: it gives way to any other.
         let bound = !restarted && !self.is_virgin();
         let paired = self.session.peer.filter(|_| bound).and_then(|peer| peer.memory);
+        let repeats = match restarted {
+            true => self.lanes.iter().map(|lane| lane.out.begun()).sum(),
+            false => self.session.repeats,
+        };
         let lanes = self.settings.lanes.iter().zip(&mut self.lanes).map(|(config, lane)| HelloLane {
             lane: config.id,
             max_message: config.max_message as u32,
@@ -123,6 +139,7 @@ impl<T: Awaited, R> Link<T, R> {
             name: self.settings.name.clone(),
             features: 0,
             ack_delay_ms: u32::try_from(self.settings.ack_delay.as_millis()).ok(),
+            repeats: u32::try_from(repeats).ok().filter(|count| *count > 0),
         }
     }
 
@@ -208,6 +225,11 @@ impl<T: Awaited, R> Link<T, R> {
         self.settle_lessons(now, fx);
         self.meter.handle_joined(self.lanes.len());
         fx.notices.push(Notice::Joined(new.id));
+        if let Some(messages) =
+            new.theirs.repeats.filter(|_| !std::mem::replace(&mut self.session.told_repeats, true))
+        {
+            fx.notices.push(Notice::Repeated { messages: messages as usize });
+        }
         self.retell(now, fx);
         self.reassign(now, fx);
         self.settle_newcomer(new.id, dialer.replaces, now, fx);
@@ -269,6 +291,7 @@ impl<T: Awaited, R> Link<T, R> {
         fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::PeerRestarted))));
         self.session.memory = memory;
         self.session.next = None;
+        self.session.repeats = resent;
         self.adopt(new);
         fx.notices.push(Notice::PeerRestarted { incarnation: new.incarnation, resent });
     }
@@ -335,6 +358,7 @@ impl<T: Awaited, R> Link<T, R> {
         drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
     ) -> usize {
         self.session.epoch += 1;
+        (self.session.repeats, self.session.told_repeats) = (0, false);
         self.requests.forget_peers();
         self.cancels.clear();
         fx.space = true;

@@ -92,6 +92,14 @@ pub enum Event {
         /// How many messages that had been begun are sent again.
         resent: usize,
     },
+    /// The peer knew an earlier life of this process (the same identity, another incarnation). So many of the messages
+    /// that it sends now may have been processed by that one.
+    Repeated {
+        /// The peer.
+        peer: PeerId,
+        /// How many messages may come for the second time. They are among the first of their lanes.
+        messages: usize,
+    },
     /// Messages were dropped whose fate is not known; their receipts say so.
     Lost {
         /// The peer.

@@ -19,7 +19,7 @@
 //! | `Connected` and `Disconnected` of one connection, and what was told of it in between | nothing |
 //! | several states of the link (`LinkUp`, `LinkDegraded`, `LinkDown`) | the last one |
 //! | `Suspect` and `Recovered`, `Poor` and `Well` of one connection; `Banned` and `Unbanned` | the last one |
-//! | `Lost`, `PeerRestarted` | the last one, with the sum of the messages |
+//! | `Lost`, `PeerRestarted`, `Repeated` | the last one, with the sum of the messages |
 //! | any other kind | the last one |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,6 +63,7 @@ enum Topic {
     Replacing(ConnId),
     Replaced(ConnId),
     Restarted,
+    Repeated,
     Lost { by_peer: bool },
     PingInterval,
     Retired,
@@ -85,6 +86,7 @@ impl Event {
             | Event::Suspect { peer, .. }
             | Event::Recovered { peer, .. }
             | Event::PeerRestarted { peer, .. }
+            | Event::Repeated { peer, .. }
             | Event::Lost { peer, .. }
             | Event::Replacing { peer, .. }
             | Event::Replaced { peer, .. }
@@ -111,6 +113,7 @@ impl Event {
             Event::Replacing { conn, .. } => Topic::Replacing(*conn),
             Event::Replaced { old, .. } => Topic::Replaced(*old),
             Event::PeerRestarted { .. } => Topic::Restarted,
+            Event::Repeated { .. } => Topic::Repeated,
             Event::Lost { by_peer, .. } => Topic::Lost { by_peer: *by_peer },
             Event::PingIntervalLearned { .. } => Topic::PingInterval,
             Event::PeerRetired { .. } => Topic::Retired,
@@ -137,13 +140,14 @@ impl Event {
 
     /// Messages may be lost, or come twice: nobody finds that out by asking for the state of the node.
     fn tells_of_loss(&self) -> bool {
-        matches!(self, Event::Lost { .. } | Event::PeerRestarted { .. })
+        matches!(self, Event::Lost { .. } | Event::PeerRestarted { .. } | Event::Repeated { .. })
     }
 
     /// Takes over what an earlier event of the same topic counted.
     fn absorb(&mut self, earlier: &Event) {
         match (self, earlier) {
             (Event::Lost { messages, .. }, Event::Lost { messages: before, .. })
+            | (Event::Repeated { messages, .. }, Event::Repeated { messages: before, .. })
             | (Event::PeerRestarted { resent: messages, .. }, Event::PeerRestarted { resent: before, .. }) => {
                 *messages = messages.saturating_add(*before);
             }

@@ -262,6 +262,11 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
             );
             hub.tell(Event::PeerRestarted { peer, incarnation, resent });
         }
+        Notice::Repeated { messages } => {
+            let line = format_args!("{}: {messages} messages may come for the second time", peer.short());
+            core.hub.log(peer, Level::Info, line);
+            core.hub.tell(Event::Repeated { peer, messages });
+        }
         Notice::Lost { messages, by_peer } => {
             core.hub.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
             hub.tell(Event::Lost { peer, messages, by_peer });

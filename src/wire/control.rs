@@ -43,6 +43,9 @@ body! {
         4 => features: u64;
         /// The longest that the sender waits with an acknowledgement, in milliseconds.
         5 => ack_delay_ms: Option<u32>;
+        /// How many messages of this session had been begun towards an earlier life of the receiver, which may have
+        /// processed them.
+        6 => repeats: Option<u32>;
     }
 }
 

@@ -93,6 +93,12 @@ impl ChildNode {
         Taken { lane: LaneId(number() as u8), stream: number(), seq: number() }
     }
 
+    /// How many messages the child's node said may come for the second time, since it started.
+    pub fn repeated(&self) -> Option<usize> {
+        let line = self.child.skipped().iter().find(|line| line.contains("@repeated "))?;
+        line.split("@repeated ").nth(1)?.parse().ok()
+    }
+
     fn line(&mut self, what: &str) -> String {
         match self.child.wait_line(PATIENCE, |line| line.contains(what) || line.contains("@error")) {
             Some(line) if line.contains("@error") => panic!("the child says: {line}"),
@@ -131,7 +137,9 @@ pub fn run() {
             while taken < count {
                 // What comes after the order counts too: events are no messages.
                 let Ok(event) = its_node.recv() else { return };
-                if let Event::Message(mut message) = event {
+                if let Event::Repeated { messages, .. } = event {
+                    println!("@repeated {messages}");
+                } else if let Event::Message(mut message) = event {
                     taken += 1;
                     match numbered::read(message.bytes()) {
                         Ok((stream, seq)) => println!("@took {} {stream} {seq}", message.lane().0),

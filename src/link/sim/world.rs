@@ -335,6 +335,7 @@ impl World {
                 }
                 Notice::Lost { .. } => assert!(self.plan.forgets),
                 Notice::PeerRestarted { .. } => assert!(self.ledger.lives[1 - side] > 0),
+                Notice::Repeated { .. } => assert!(self.ledger.lives[side] > 0),
                 Notice::Replaced { old, new } => self.check_replaced(side, old, new),
                 Notice::Poor(_) | Notice::Well(_) | Notice::Learned { .. } => {}
                 Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}

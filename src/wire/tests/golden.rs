@@ -62,11 +62,12 @@ fn hello() {
         name: "né".into(),
         features: 0x4847_4645_4443_4241,
         ack_delay_ms: Some(0x0403_0201),
+        repeats: Some(0x1413_1211),
     };
     pin(
         &Frame::Hello(hello),
         &[
-            &[1, 131, 0, 0],
+            &[1, 138, 0, 0],
             &[1, 2, 3, 4, 5, 6, 7, 8],                         // memory
             &[0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18], // token
             &[9],                                              // slot
@@ -80,6 +81,7 @@ fn hello() {
             &[3, 3, 0, b'n', 0xC3, 0xA9],                               // name
             &[4, 8, 0, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48], // features
             &[5, 4, 0, 1, 2, 3, 4],                                     // ack_delay
+            &[6, 4, 0, 0x11, 0x12, 0x13, 0x14],                         // repeats
         ],
     );
 }

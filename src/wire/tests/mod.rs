@@ -77,6 +77,7 @@ fn hello(lanes: usize, name: &str) -> Hello {
         name: name.into(),
         features: 1 << 63,
         ack_delay_ms: Some(25),
+        repeats: None,
     }
 }
 
@@ -121,10 +122,21 @@ fn any_hello() -> impl Strategy<Value = Frame> {
         },
     );
     let lanes = prop::collection::vec(lane, 0..=64);
-    let ack_delay_ms = any::<Option<u32>>();
-    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", ack_delay_ms).prop_map(
-        |([memory, token, features], slot, [paired, replaces], lanes, name, ack_delay_ms)| {
-            Frame::Hello(Hello { memory, paired, token, slot, replaces, lanes, name, features, ack_delay_ms })
+    let numbers = any::<[Option<u32>; 2]>();
+    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers).prop_map(
+        |([memory, token, features], slot, [paired, replaces], lanes, name, [ack_delay_ms, repeats])| {
+            Frame::Hello(Hello {
+                memory,
+                paired,
+                token,
+                slot,
+                replaces,
+                lanes,
+                name,
+                features,
+                ack_delay_ms,
+                repeats,
+            })
         },
     )
 }
