@@ -70,11 +70,7 @@
 //! | **leaving** | |
 //! | GOAWAY, then more | ends, `Protocol` |
 //! | GOAWAY, and stays | ends, `DrainTimeout`, 5 s |
-<<<<<<< HEAD
 //! | comes, greets and leaves in a loop, also after a message on an earlier visit | banned for a time; if it resets instead, only the rate of its address bounds it |
-=======
-//! | comes, greets and leaves in a loop, whatever it was sent | banned for a time; if it resets instead, only the rate of its address bounds it |
->>>>>>> ac61180 (Test: strangers fill no log and a blocked sink holds nothing up)
 //! | **too much of everything** | |
 //! | thousands of connections at once | the cap holds; wanted peers have places of their own |
 //! | full speed into a slow application | windows, and [`Config::max_inbox`](crate::Config::max_inbox); beyond it nobody new is let in |
