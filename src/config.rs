@@ -42,7 +42,13 @@ pub struct Config {
     pub name: String,
     /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
     /// only dials.
+    ///
+    /// `[::]:port` accepts IPv4 as well, as other software does by default. Not if `0.0.0.0` with the same port is
+    /// listed too, or with [`listen_only_v6`](Self::listen_only_v6).
     pub listen: Vec<SocketAddr>,
+    /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where another program
+    /// accepts IPv4 on the same port.
+    pub listen_only_v6: bool,
     /// The peers to keep a link to. More can be added while the node runs
     /// ([`Node::add_peer`](crate::Node::add_peer)).
     pub peers: Vec<PeerConfig>,
@@ -132,6 +138,7 @@ impl Default for Config {
             encryption: Encryption::Noise,
             name: String::new(),
             listen: Vec::new(),
+            listen_only_v6: false,
             peers: Vec::new(),
             lanes: LaneConfig::defaults(),
             path: PathConfig::default(),
@@ -179,5 +186,14 @@ impl From<Encryption> for Mode {
             Encryption::Noise => Mode::Noise,
             Encryption::Plaintext => Mode::Plaintext,
         }
+    }
+}
+
+impl Config {
+    /// Whether the socket that listens there must leave IPv4 to another one.
+    pub(crate) fn only_v6(&self, addr: SocketAddr) -> bool {
+        let takes_v4 =
+            |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port() && addr.port() != 0;
+        self.listen_only_v6 || self.listen.iter().any(takes_v4)
     }
 }

@@ -1,7 +1,8 @@
 //! Making sockets, and the options that keep a connection honest.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -12,13 +13,14 @@ use crate::health::pace::MIN_CHUNK;
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
 const BACKLOG: i32 = 1024;
 
-pub(crate) fn listen(addr: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+/// Listens on one address. `only_v6`: an IPv6 address takes no IPv4 connections.
+pub(crate) fn listen(addr: SocketAddr, only_v6: bool) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node gets its port back although old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
-        // "0.0.0.0" and "::" can then be listened on side by side.
-        socket.set_only_v6(true)?;
+        // Set either way: the system's default can be either (ipv6(7), `net.ipv6.bindv6only`).
+        socket.set_only_v6(only_v6)?;
     }
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(BACKLOG)?;
@@ -36,6 +38,9 @@ pub(crate) fn for_dialing(addr: SocketAddr) -> io::Result<Socket> {
 pub(crate) fn connect(socket: &Socket, addr: SocketAddr, path: &PathConfig) -> io::Result<()> {
     socket.connect_timeout(&SockAddr::from(addr), path.connect_timeout)?;
     if to_std(socket.local_addr()?)? == addr {
+        // Closed by a reset. After a FIN to itself the port would stay in TIME_WAIT for a minute, and its
+        // owner could not listen on it, with SO_REUSEADDR or without (measured).
+        socket.set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
     Ok(())
@@ -94,6 +99,53 @@ impl Duplex for Stream<'_> {
     }
 }
 
+/// The address as everything else in the library knows it: an IPv4 address that a socket for both versions shows as
+/// `::ffff:a.b.c.d` is that IPv4 address.
 pub(crate) fn to_std(addr: SockAddr) -> io::Result<SocketAddr> {
-    addr.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "not an internet address"))
+    let addr = addr
+        .as_socket()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "not an internet address"))?;
+    Ok(match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Binds without SO_REUSEADDR: fails while anything of the port is left.
+    fn bind(addr: SocketAddr) -> io::Result<Socket> {
+        let socket = for_dialing(addr)?;
+        socket.bind(&SockAddr::from(addr))?;
+        Ok(socket)
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_refused_and_leaves_the_port_to_its_owner() {
+        // The kernel chooses the source port of a dial from the range in which the dead port lies; here it is given.
+        let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = to_std(socket.local_addr().unwrap()).unwrap();
+        let error = connect(&socket, port, &PathConfig::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+        drop(socket);
+        bind(port).unwrap().listen(1).unwrap();
+        listen(port, false).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_wildcard_takes_ipv4_unless_told_otherwise() {
+        for only_v6 in [false, true] {
+            let Ok((socket, bound)) = listen("[::]:0".parse().unwrap(), only_v6) else {
+                return println!("skipped: no IPv6 here");
+            };
+            let by_v4 = std::net::TcpStream::connect(("127.0.0.1", bound.port()));
+            assert_eq!(by_v4.is_ok(), !only_v6);
+            if !only_v6 {
+                let from = to_std(socket.accept().unwrap().1).unwrap();
+                assert!(from.is_ipv4(), "{from}: limits by address know IPv4 addresses as such");
+            }
+        }
+    }
 }

@@ -292,10 +292,11 @@ impl Node {
         let core = &self.handle.core;
         let removed = core.roster.lock().remove_address(address);
         core.classify_links();
-        if let Some(Some(peer)) = removed {
+        let Some(peers) = removed else { return false };
+        peers.into_iter().for_each(|peer| {
             core.remove(peer);
-        }
-        removed.is_some()
+        });
+        true
     }
 }
 

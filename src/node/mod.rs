@@ -167,7 +167,8 @@ impl Builder {
         let mut acceptors = Vec::new();
         let mut local_addrs = Vec::new();
         for addr in &self.config.listen {
-            let (socket, bound) = socket::listen(*addr).map_err(|error| StartError::Listen(*addr, error))?;
+            let (socket, bound) = socket::listen(*addr, self.config.only_v6(*addr))
+                .map_err(|error| StartError::Listen(*addr, error))?;
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }

@@ -170,10 +170,16 @@ impl Roster {
 
     // --- who ------------------------------------------------------------------------------------
 
-    /// A new address to keep a link to. One that is known already is dialled afresh.
+    /// A new entry to keep a link to. One that is known already, by the same address and no other id, is dialled
+    /// afresh. Entries of different ids with one address (placeholders for peers that only dial us) are different
+    /// peers.
     pub(crate) fn add(&mut self, config: PeerConfig, now: Instant) {
         let path = config.path.as_ref().unwrap_or(&self.settings.path).clone();
-        match self.targets.iter_mut().find(|target| target.config.address == config.address) {
+        let same = |target: &&mut Target| {
+            let ids = target.config.id.zip(config.id);
+            target.config.address == config.address && ids.is_none_or(|(old, new)| old == new)
+        };
+        match self.targets.iter_mut().find(same) {
             Some(known) => known.want(config, &path, now),
             None => {
                 let id = self.next_id();
@@ -192,11 +198,12 @@ impl Roster {
         self.targets.push(Target::new(id, config.clone(), role, path, now));
     }
 
-    /// Gives an address up. Gives the peer that is known by no other one.
-    pub(crate) fn remove_address(&mut self, address: &str) -> Option<Option<PeerId>> {
-        let index = self.targets.iter().position(|target| target.config.address == address)?;
-        let target = self.targets.remove(index);
-        Some(target.known().filter(|peer| !self.is_kept(*peer)))
+    /// Gives an address up. Returns the peers that are known by no other one; `None` if nothing has this address.
+    pub(crate) fn remove_address(&mut self, address: &str) -> Option<Vec<PeerId>> {
+        let removed: Vec<_> =
+            self.targets.extract_if(.., |target| target.config.address == address).collect();
+        let peers = removed.iter().filter_map(Target::known).filter(|peer| !self.is_kept(*peer)).collect();
+        (!removed.is_empty()).then_some(peers)
     }
 
     /// Gives a peer up. Candidates that lead to it stay known, so that to learn them again changes nothing.

@@ -112,7 +112,8 @@ impl Target {
         if config.id.is_some() && config.id != self.peer {
             self.peer = None;
         }
-        self.config = config;
+        let id = config.id.or(self.config.id);
+        self.config = PeerConfig { id, ..config };
         self.role = Role::Wanted;
         self.barred = false;
         self.retry_at = now;

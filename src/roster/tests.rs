@@ -207,6 +207,19 @@ fn two_addresses_of_one_peer_are_dialled_one_at_a_time() {
     assert_ne!(dial(&mut roster, now).expect("the other address").0, first.0);
 }
 
+#[test]
+fn entries_with_one_address_and_different_ids_are_all_kept() {
+    let (mut roster, now) = roster_with(|_| {});
+    let with = |id| PeerConfig { id, ..PeerConfig::new("a:1") };
+    [Some(PEER), Some(OTHER), Some(PEER), None].into_iter().for_each(|id| roster.add(with(id), now));
+    let kept =
+        |roster: &Roster| roster.figures(now).into_iter().map(|figures| figures.peer).collect::<Vec<_>>();
+    assert_eq!(kept(&roster), [Some(PEER), Some(OTHER)], "the last entry is the first again");
+    assert_eq!(roster.named(), [PEER, OTHER].into());
+    assert_eq!(roster.remove_address("a:1"), Some(vec![PEER, OTHER]));
+    assert_eq!((roster.remove_address("a:1"), kept(&roster)), (None, vec![]));
+}
+
 // --- pools --------------------------------------------------------------------------------------
 
 #[test]
