@@ -62,7 +62,8 @@ pub struct Config {
     /// The same for peers that are marked as important. Default 2.
     pub important_connections: u8,
     /// How many connections that still serve may be replaced in any minute, over all peers. Default 60.
-    /// Beyond it the others wait their turn, the suspect ones first. Dead connections are dialled again
+    /// Half of them are for named peers alone, and strangers have no more than the other half (of a limit of 1, what is
+    /// left). Beyond it the others wait their turn, the suspect ones first. Dead connections are dialled again
     /// without regard to it. Too small: suspect connections are kept until they are dead. Too large: what
     /// slows all paths down at once makes the node dial everybody at once.
     pub max_replacements_per_minute: u32,

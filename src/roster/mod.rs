@@ -35,7 +35,9 @@
 //! # Invariants
 //! - One dial at a time for each place of a peer, by however many addresses it is known; one scout.
 //! - A wanted peer is dialled for ever and never retired.
-//! - In no minute more replacements of serving connections than the setting says. A place that has to wait
+//! - What did not help is not repeated on the same path: see [`trials`].
+//! - In no minute more replacements of serving connections than the setting says, and for candidates no more than half of
+//!   that: the rest belongs to the peers that the operator named. A place that has to wait
 //!   for that is served later, suspect ones first; a dead connection does not wait for it.
 //! - Nobody is retired before the successor has answered.
 //! - This node itself, and candidates that turn out to be a peer known by another address, are not dialled
@@ -50,6 +52,7 @@ mod slots;
 mod storm;
 mod target;
 mod topology;
+mod trials;
 
 #[cfg(test)]
 mod sim;
@@ -275,31 +278,34 @@ impl Roster {
     }
 
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let free_at = self.storm.free_at(now);
         let busy = self.busy();
-        let wishes = self.targets.iter().flat_map(|target| self.wishes(target, &busy));
-        let dial = wishes.filter_map(|wish| due_at(&wish, free_at)).min();
+        let dials = self.targets.iter().flat_map(|target| {
+            let free_at = self.storm.free_at(target.is_wanted(), now);
+            self.wishes(target, &busy).filter_map(move |wish| due_at(&wish, free_at))
+        });
+        let dial = dials.min();
         dial.into_iter().chain(self.next_recruit(now)).min()
     }
 
     /// Makes the dial that is due and matters most.
     fn dial_due(&mut self, now: Instant) -> Option<Action> {
-        let free_at = self.storm.free_at(now);
         let busy = self.busy();
         // Dead connections first, among them those of peers that are away; then by reason.
         let rank = |wish: &Wish| (wish.replaces.map(|trouble| trouble.reason), !wish.scout, wish.at);
-        let due = |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
         let all = self.targets.iter().enumerate();
         let due = all.flat_map(|(index, target)| {
+            let free_at = self.storm.free_at(target.is_wanted(), now);
+            let due = move |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
             self.wishes(target, &busy).filter(due).map(move |wish| (index, wish))
         });
         let (index, wish) = due.min_by_key(|(_, wish)| rank(wish))?;
         let target = self.targets.get_mut(index)?;
+        let named = target.is_wanted();
         let Wish { slot, scout, replaces, .. } = wish;
         let place = target.place_mut(slot)?;
-        (place.dialing, place.retry_at) = (Some(Dialing { scout }), None);
+        (place.dialing, place.retry_at) = (Some(Dialing { scout, replaces }), None);
         if replaces.is_some() {
-            self.storm.note(now);
+            self.storm.note(named, now);
         }
         let before = target.breaker.state();
         if scout {
@@ -356,7 +362,8 @@ impl Roster {
     }
 
     pub(crate) fn figures(&self, now: Instant) -> Vec<TargetFigures> {
-        let (free_at, busy) = (self.storm.free_at(now), self.busy());
+        let busy = self.busy();
+        let free_at = |target: &Target| self.storm.free_at(target.is_wanted(), now);
         let shown = |target: &&Target| target.is_wanted() || target.is_active_candidate();
         let figures = |target: &Target| TargetFigures {
             config: target.config.clone(),
@@ -366,7 +373,10 @@ impl Roster {
             dialing: !target.dialing().slots.is_empty(),
             breaker: target.breaker.state(),
             failures: target.breaker.failures(),
-            retry_at: self.wishes(target, &busy).map(|wish| due_at(&wish, free_at).unwrap_or(now)).min(),
+            retry_at: self
+                .wishes(target, &busy)
+                .map(|wish| due_at(&wish, free_at(target)).unwrap_or(now))
+                .min(),
             last_error: target.last_error.clone(),
         };
         self.targets.iter().filter(shown).map(figures).collect()

@@ -21,7 +21,9 @@ impl Roster {
             .any(|other| other.id != target && other.known() == Some(peer) && other.is_kept());
         if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
             if let Some(place) = target.place_mut(slot) {
-                (place.dialing, place.retried) = (None, false);
+                place.retried = false;
+                let replaced = place.dialing.take().and_then(|dialing| dialing.replaces);
+                replaced.into_iter().for_each(|trouble| target.trials.handle_made(&trouble, now));
             }
             target.peer = Some(peer);
             target.last_error = None;

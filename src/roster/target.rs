@@ -11,6 +11,7 @@ use crate::id::PeerId;
 use super::addresses::Group;
 use super::records::Memory;
 use super::slots::{LinkView, ReplaceReason, Slots, Trouble};
+use super::trials::Trials;
 use crate::lane::MAX_SLOTS;
 
 /// Names an address for as long as the node runs.
@@ -47,6 +48,7 @@ pub(super) struct Target {
     pub(super) breaker: Breaker,
     pub(super) last_error: Option<EndReason>,
     pub(super) memory: Memory,
+    pub(super) trials: Trials,
 }
 
 /// What is planned for one place of the pool.
@@ -64,6 +66,7 @@ pub(super) struct Place {
 pub(super) struct Dialing {
     /// Made because nothing answered on the link: it speaks for the peer, not only for the place.
     pub(super) scout: bool,
+    pub(super) replaces: Option<Trouble>,
 }
 
 /// What is under way to one peer, by whichever of its addresses.
@@ -104,6 +107,7 @@ impl Target {
             breaker: Breaker::new(path.breaker_threshold),
             last_error: None,
             memory: Memory::default(),
+            trials: Trials::new(path.suspect_after),
         }
     }
 
@@ -119,6 +123,7 @@ impl Target {
         self.retry_at = now;
         self.backoff = backoff_of(self.role, path);
         self.breaker = Breaker::new(path.breaker_threshold);
+        self.trials = Trials::new(path.suspect_after);
         for place in &mut self.places {
             (place.retry_at, place.retried) = (None, false);
             place.backoff = Backoff::new(path.backoff_first, path.backoff_max);
@@ -188,6 +193,7 @@ impl Target {
                     && let Some(replaces) = needs(slot)
                 {
                     let at = if scouting { Some(self.retry_at) } else { place.retry_at };
+                    let at = at.max(replaces.and_then(|trouble| self.trials.free_at(&trouble, scouting)));
                     *wish = Some(Wish { slot, at, scout: scouting, replaces });
                 }
             }

@@ -385,6 +385,83 @@ fn a_storm_is_limited_loses_nobody_and_lets_the_suspect_and_the_dead_go_first() 
 }
 
 #[test]
+fn what_does_not_help_is_not_repeated_and_another_reason_does_not_wait() {
+    for slots in [1, 2] {
+        let (mut roster, start) = roster_with(|config| config.connections = slots);
+        roster.add(PeerConfig::new("a:1"), start);
+        let (target, _) = dial(&mut roster, start).unwrap();
+        roster.handle_dialled(target, 0, PEER, start);
+        // All are poor, and so is each successor.
+        let poor = |view| (0..slots).fold(view, |view, slot| troubled(view, slot, ReplaceReason::Poor));
+        let (mut now, mut made) = (start, 0);
+        while now < start + 180 * S {
+            roster.handle_link(PEER, poor(good(&[])), now);
+            while let Some((target, slot)) = dial(&mut roster, now) {
+                made += 1;
+                roster.handle_dialled(target, slot, PEER, now);
+                roster.handle_link(PEER, good(&(0..slots).collect::<Vec<_>>()), now);
+            }
+            now += S;
+        }
+        assert_eq!(made, 6, "a pool of {slots}");
+        roster.handle_link(PEER, troubled(good(&[]), 0, ReplaceReason::Asked), now);
+        assert!(dial(&mut roster, now).is_some(), "the application asks");
+    }
+}
+
+#[test]
+fn dials_that_fail_are_no_replacements_that_did_not_help() {
+    let (mut roster, start, target) = pool();
+    let poor = troubled(good(&[1]), 0, ReplaceReason::Poor);
+    roster.handle_link(PEER, poor, start);
+    let mut now = start;
+    for _ in 0..5 {
+        while dial(&mut roster, now).is_none() {
+            now = roster.next_timeout(now).unwrap();
+        }
+        refused(&mut roster, (target, 0), now);
+    }
+    assert!(now < start + 31 * S, "the backoff of dials, and nothing else: {:?}", now - start);
+}
+
+#[test]
+fn candidates_leave_half_of_the_replacements_to_named_peers() {
+    let (mut roster, start) = roster_with(|config| {
+        (config.max_replacements_per_minute, config.target_peers) = (6, 8);
+    });
+    (1..=6u8).for_each(|n| assert!(roster.learn(PeerConfig::new(format!("10.{n}.0.1:1")), start)));
+    roster.add(PeerConfig::new("10.100.0.1:1"), start);
+    roster.add(PeerConfig::new("10.101.0.1:1"), start);
+    let mut linked = Vec::new();
+    let mut now = start;
+    while linked.len() < 8 {
+        match dial(&mut roster, now) {
+            Some((target, _)) => {
+                let id = PeerId::from_bytes([linked.len() as u8 + 1; 32]);
+                roster.handle_dialled(target, 0, id, now);
+                roster.handle_link(id, good(&[0]), now);
+                roster.handle_proven(id, 0, now);
+                linked.push(id);
+            }
+            None => now = roster.next_timeout(now).unwrap(),
+        }
+    }
+    // The candidates are in trouble first.
+    let mut made = [0, 0];
+    let (candidates, named): (Vec<PeerId>, Vec<PeerId>) =
+        linked.iter().partition(|id| !roster.named().contains(id));
+    for (group, ids) in [candidates, named].into_iter().enumerate() {
+        for id in ids {
+            roster.handle_link(id, troubled(good(&[]), 0, ReplaceReason::Suspect), now);
+        }
+        while let Some((_, _, Some(_))) = dial_with(&mut roster, now) {
+            made[group] += 1;
+        }
+    }
+    assert_eq!(made, [3, 2], "half of six, and the two that were named at once");
+}
+
+#[test]
 fn an_inbound_link_needs_no_dial() {
     let (mut roster, now) = roster_with(|_| {});
     roster.handle_link(PEER, good(&[0]), now);
