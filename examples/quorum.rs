@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::time::Duration;
 
-use unbroken::{Event, Node, PeerId, URGENT};
+use unbroken::{Node, PeerId, URGENT};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Three that take what comes, and one whose application hangs.
@@ -24,10 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let addresses = validators.iter().flat_map(Node::local_addrs);
     let proposer = addresses.fold(Node::builder(), |builder, addr| builder.peer(addr.to_string())).start()?;
-    let mut up = 0;
-    while up < validators.len() {
-        up += usize::from(matches!(proposer.recv()?, Event::LinkUp { .. }));
-    }
+    proposer.wait_for_links(validators.len(), Duration::from_secs(10))?;
 
     let names = |peers: &[PeerId]| peers.iter().map(PeerId::short).collect::<Vec<_>>().join(", ");
     let second = Duration::from_secs(1);

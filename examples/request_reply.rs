@@ -35,11 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
 
     let client = Node::builder().peer(address).start()?;
-    let peer = loop {
-        if let Event::LinkUp { peer, .. } = client.recv()? {
-            break peer;
-        }
-    };
+    let peer = server.id();
+    client.wait_linked(peer, Duration::from_secs(10))?;
 
     // Many at once: none waits for the others, and each is waited for where its reply is needed.
     let ask = |request: &Request| -> Result<PendingReply, Box<dyn Error>> {

@@ -5,20 +5,18 @@
 //! replacement in mid-message. Its [`Receipt`] says how it ended.
 //!
 //! ```
-//! use unbroken::{Event, Node, URGENT};
+//! use std::time::Duration;
+//!
+//! use unbroken::{Node, URGENT};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let alice = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
 //! let address = alice.local_addrs().first().ok_or("nobody listens")?.to_string();
 //! let bob = Node::builder().peer(address).start()?;
 //!
-//! let peer = loop {
-//!     if let Event::LinkUp { peer, .. } | Event::Connected { peer, .. } = bob.recv()? {
-//!         break peer;
-//!     }
-//! };
+//! bob.wait_linked(alice.id(), Duration::from_secs(10))?;
 //! // Whatever happens to the connection from here on, the greeting arrives, and once.
-//! let receipt = bob.send(peer, (URGENT, "hello, Alice"))?;
+//! let receipt = bob.send(alice.id(), (URGENT, "hello, Alice"))?;
 //!
 //! let greeting = alice.lane_receiver(URGENT).ok_or("no urgent lane")?.recv()?.into_bytes();
 //! println!("Alice heard {greeting:?}; Bob's receipt says: {}", receipt.wait()); // taken
@@ -113,8 +111,9 @@ pub use identity_file::IdentityError;
 pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, EventReceiver, LaneReceiver,
+    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, EventReceiver, FailedDial, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
+    WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

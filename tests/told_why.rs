@@ -13,9 +13,11 @@ mod support;
 
 use std::error::Error;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
-use support::cluster::{Peer, any_addr, builder, first_addr};
-use unbroken::{EndCause, EndReason, Event, Identity, Node};
+use support::cluster::{PATIENCE, Peer, any_addr, builder, first_addr};
+use unbroken::{EndCause, EndReason, Event, Identity, Node, Outcome, URGENT, WaitError};
 
 /// What a report prints that goes through all sources, as `{:#}` of anyhow does.
 fn with_sources(error: &dyn Error) -> String {
@@ -47,7 +49,7 @@ fn an_error_with_its_sources_says_everything_once() {
 fn a_failed_dial_has_a_kind_to_match_on() {
     let nobody = Node::builder().listen(any_addr()).start().unwrap();
     let address = first_addr(&nobody);
-    nobody.shutdown(std::time::Duration::ZERO);
+    nobody.shutdown(Duration::ZERO);
     let dialler = Peer::start(builder(|_| {}).peer(address.to_string()));
     let reason: EndReason = dialler.wait("the dial fails", |log| {
         log.events.iter().find_map(|(_, event)| match event {
@@ -60,4 +62,54 @@ fn a_failed_dial_has_a_kind_to_match_on() {
     assert!(os_error.is_some());
     let as_error: Box<dyn Error> = Box::new(reason);
     assert_eq!(as_error.to_string(), with_sources(as_error.as_ref()));
+}
+
+#[test]
+fn waiting_for_a_link_takes_no_message() {
+    let listener = Node::builder().listen(any_addr()).start().unwrap();
+    let dialler = Node::builder().peer(first_addr(&listener).to_string()).start().unwrap();
+    assert_eq!(dialler.wait_for_links(1, PATIENCE), Ok(vec![listener.id()]));
+    listener.wait_linked(dialler.id(), PATIENCE).unwrap();
+    let receipt = listener.send(dialler.id(), (URGENT, "kept")).unwrap();
+    dialler.wait_linked(listener.id(), PATIENCE).unwrap();
+    dialler.wait_for_links(1, PATIENCE).unwrap();
+    assert_eq!(receipt.poll(), None);
+    let message = dialler.events().find_map(|event| match event {
+        Event::Message(message) => Some(message.into_bytes()),
+        _ => None,
+    });
+    assert_eq!(message.unwrap(), "kept");
+    assert_eq!(receipt.wait(), Outcome::Taken);
+}
+
+#[test]
+fn waiting_for_a_link_that_does_not_come_says_why() {
+    let gone = Node::builder().listen(any_addr()).start().unwrap();
+    let (address, peer) = (first_addr(&gone).to_string(), gone.id());
+    gone.shutdown(Duration::ZERO);
+    let dialler = Node::builder().peer(format!("{peer}@{address}")).start().unwrap();
+    // Until the first dial has failed there is nothing to tell.
+    let failed = dialler.events().any(|event| matches!(event, Event::DialFailed { .. }));
+    assert!(failed);
+    let short = Duration::from_millis(1);
+    for error in [
+        dialler.wait_linked(peer, short).unwrap_err(),
+        dialler.wait_for_links(1, short).map(drop).unwrap_err(),
+    ] {
+        let WaitError::Timeout { linked: 0, wanted: 1, failed } = &error else { panic!("{error:?}") };
+        assert_eq!(failed.len(), 1, "{error}");
+        assert_eq!(failed[0].address, address);
+        let EndCause::Io { kind, .. } = &failed[0].reason.cause else { panic!("{error:?}") };
+        assert_eq!(*kind, io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+    // Another peer's failures are none of its reasons.
+    let other = Identity::generate().unwrap().peer_id();
+    let error = dialler.wait_linked(other, short).unwrap_err();
+    assert_eq!(error.to_string(), "0 of 1 links came up in time; no dial has failed");
+    // Who waits when the node shuts down learns it at once.
+    let waiter = dialler.clone();
+    let waits = thread::spawn(move || waiter.wait_linked(peer, Duration::MAX));
+    dialler.shutdown(Duration::ZERO);
+    assert_eq!(waits.join().unwrap(), Err(WaitError::Closed));
 }

@@ -297,6 +297,7 @@ impl Core {
         }
         self.closing.store(true, SeqCst);
         self.hub.mailbox.close();
+        self.hub.progress();
         self.acceptors.iter().for_each(Acceptor::stop);
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
@@ -318,6 +319,7 @@ impl Core {
     pub(crate) fn give_up(&self) {
         self.closing.store(true, SeqCst);
         self.hub.mailbox.close();
+        self.hub.progress();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
         let links = self.all_links();

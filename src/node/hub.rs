@@ -65,7 +65,7 @@ pub(crate) struct Hub {
     max_held: u64,
     /// Whether `held` was last seen above its bound.
     pub(crate) over: AtomicBool,
-    /// For those who wait until queues are empty or connections gone; counts the occasions.
+    /// For those who wait until queues are empty, connections gone or links up; counts the occasions.
     progress: Mutex<u64>,
     progressed: Condvar,
 }

@@ -32,6 +32,7 @@ mod outgoing;
 mod pool;
 mod shares;
 mod snapshot;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply};
 pub use snapshot::{ConnSnapshot, ConnState, CostlySnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+pub use wait::{FailedDial, WaitError};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///

@@ -306,6 +306,8 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
         pool::tell(core, peer, news, now);
     }
     let Some((previous, current, since, incarnation, last_end)) = changed else { return };
+    // Whoever waits for links counts them again.
+    core.hub.progress();
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
