@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::cluster::{PATIENCE, Peer, any_addr, builder, first_addr};
-use unbroken::{EndCause, EndReason, Event, Identity, Node, Outcome, URGENT, WaitError};
+use unbroken::{Config, EndCause, EndReason, Event, Identity, Node, Outcome, URGENT, WaitError};
 
 /// What a report prints that goes through all sources, as `{:#}` of anyhow does.
 fn with_sources(error: &dyn Error) -> String {
@@ -112,4 +112,21 @@ fn waiting_for_a_link_that_does_not_come_says_why() {
     let waits = thread::spawn(move || waiter.wait_linked(peer, Duration::MAX));
     dialler.shutdown(Duration::ZERO);
     assert_eq!(waits.join().unwrap(), Err(WaitError::Closed));
+}
+
+#[test]
+fn settings_that_would_be_discarded_are_an_error() {
+    let config = Config::default;
+    let late = [
+        ("listen()", Node::builder().listen(any_addr()).config(config())),
+        ("peer()", Node::builder().peer("127.0.0.1:1").config(config())),
+        ("network()", Node::builder().network("other").config(config()).listen(any_addr())),
+        ("configure()", Node::builder().configure(|config| config.target_peers = 8).config(config())),
+    ];
+    for (method, builder) in late {
+        let error = builder.start().unwrap_err().to_string();
+        assert!(error.contains("Builder::config") && error.contains(method), "{error}");
+    }
+    let node = Node::builder().config(config()).config(config()).listen(any_addr()).start().unwrap();
+    assert_eq!(node.local_addrs().len(), 1);
 }

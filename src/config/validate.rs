@@ -18,6 +18,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// All settings were replaced after this method of the builder had changed some.
+    pub(crate) fn discarded(method: &str) -> Self {
+        ConfigError {
+            setting: "Builder::config".into(),
+            problem: format!("called after {method}(), whose settings it would discard: call config() first"),
+        }
+    }
+
     /// The name of the setting, as in `path.dead_after`.
     pub fn setting(&self) -> &str {
         &self.setting

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, Encryption, PeerConfig};
+use crate::config::{Config, ConfigError, Encryption, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
@@ -91,17 +91,25 @@ pub struct Builder {
     identity: Option<Identity>,
     records: Vec<PeerRecord>,
     door: gate::Door,
+    /// The method that changed a setting first, if any did.
+    changed_by: Option<&'static str>,
+    /// The same, if all settings were replaced after that.
+    discarded: Option<&'static str>,
 }
 
 impl Builder {
-    /// Replaces all settings.
+    /// Replaces all settings. To be called before [`Builder::listen`], [`Builder::peer`], [`Builder::network`] and
+    /// [`Builder::configure`]: after one of them [`Builder::start`] returns an error, because what it had set would be
+    /// gone.
     pub fn config(mut self, config: Config) -> Self {
+        self.discarded = self.discarded.or(self.changed_by);
         self.config = config;
         self
     }
 
     /// Changes settings in place.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        self.changed_by.get_or_insert("configure");
         change(&mut self.config);
         self
     }
@@ -115,18 +123,21 @@ impl Builder {
 
     /// The network's name ([`Config::network`]).
     pub fn network(mut self, network: impl Into<String>) -> Self {
+        self.changed_by.get_or_insert("network");
         self.config.network = network.into();
         self
     }
 
     /// Accepts connections on one more address; port 0 lets the system choose.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.changed_by.get_or_insert("listen");
         self.config.listen.push(addr);
         self
     }
 
     /// Keeps a link to one more peer, at `host:port` or `id@host:port`.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.changed_by.get_or_insert("peer");
         self.config.peers.push(PeerConfig::new(address));
         self
     }
@@ -143,6 +154,9 @@ impl Builder {
     /// # Errors
     /// Names the setting that cannot be right, or the address that cannot be listened on.
     pub fn start(self) -> Result<Node, StartError> {
+        if let Some(method) = self.discarded {
+            return Err(ConfigError::discarded(method).into());
+        }
         self.config.validate()?;
         let random = |error| StartError::System("draw random numbers", error);
         let identity = match self.identity {
