@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::cluster::{PATIENCE, Peer, any_addr, builder, calm_path, eventually, first_addr, flood, mixed};
 use support::proxy::FaultProxy;
 use unbroken::{
-    Config, Event, GoawayReason, Identity, LinkState, NORMAL, Node, PathConfig, PeerConfig, PeerId,
+    Config, EndCause, Event, GoawayReason, Identity, LinkState, NORMAL, Node, PathConfig, PeerConfig, PeerId,
     PeerRecord, ReplaceError, ReplaceReason, RetireReason,
 };
 
@@ -346,4 +346,31 @@ fn a_peer_known_by_name_that_dialled_us_is_not_dialled() {
         .is_none()
     );
     assert_eq!(slots_up(&node, id), [0]);
+}
+
+#[test]
+fn who_had_to_answer_at_an_address_has_to_in_the_next_life() {
+    let impostor = listener(1);
+    let expected = Identity::generate().unwrap().peer_id();
+    let at = address(&impostor);
+    let first = Peer::start(calm(|_| ()));
+    assert_eq!(first.learn([format!("{expected}@{at}")]), 1);
+    let text = serde_json::to_string(&first.records()).unwrap();
+    drop(first);
+
+    let records: Vec<PeerRecord> = serde_json::from_str(&text).unwrap();
+    assert_eq!((records[0].id, records[0].addresses.as_slice()), (Some(expected), [at.clone()].as_slice()));
+    let from_text = PeerRecord::new(format!("{expected}@{at}"));
+    for record in [records[0].clone(), from_text] {
+        let next = Peer::start(calm(|config| config.target_peers = 1).records(vec![record]));
+        next.wait_event("another key is refused", 0, |event| match event {
+            Event::DialFailed { reason, .. } => {
+                assert!(matches!(reason.cause, EndCause::Refused(_)), "{reason}");
+                Some(())
+            }
+            _ => None,
+        });
+        assert_eq!(linked(&next), []);
+        assert_eq!(next.records()[0].id, Some(expected));
+    }
 }

@@ -1,11 +1,13 @@
 //! What is remembered of a peer, also from one life of the node to the next.
 //!
-//! A record prefers, and does nothing else: it bars nobody, and who it says a peer was is not believed.
+//! A record prefers, and bars nobody; who it says answered last is not believed. The one thing that it demands is
+//! the identity that the application itself gave with the address ([`PeerRecord::id`]).
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::PeerConfig;
 use crate::health::keepalive::LearnedInterval;
 use crate::id::PeerId;
 
@@ -22,7 +24,10 @@ const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub struct PeerRecord {
     /// Its addresses, as `host:port`; the first is what it is known by.
     pub addresses: Vec<String>,
-    /// Who answered there last.
+    /// Who must answer there, if the application said so (`id@host:port`, [`PeerConfig::id`](crate::PeerConfig::id)). It
+    /// binds the next life too: a peer with another key is not linked.
+    pub id: Option<PeerId>,
+    /// Who answered there last. Another peer may answer there the next time.
     pub peer: Option<PeerId>,
     /// How well it did, from 0 to 1, when it was linked last. `None` if it never was.
     pub score: Option<f64>,
@@ -35,9 +40,10 @@ pub struct PeerRecord {
 }
 
 impl PeerRecord {
-    /// Nothing but an address.
+    /// Nothing but an address, as `host:port` or `id@host:port`.
     pub fn new(address: impl Into<String>) -> Self {
-        PeerRecord { addresses: vec![address.into()], ..PeerRecord::default() }
+        let PeerConfig { address, id, .. } = PeerConfig::new(address);
+        PeerRecord { addresses: vec![address], id, ..PeerRecord::default() }
     }
 }
 

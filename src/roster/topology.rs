@@ -60,16 +60,23 @@ impl Roster {
         self.targets.iter().any(|target| target.id == id)
     }
 
-    /// What an earlier life of this node knew. Whom it does not know yet is a candidate.
+    /// What an earlier life of this node knew. Whom it does not know yet is a candidate, who must be who it had to be
+    /// then.
     pub(crate) fn restore(&mut self, record: &PeerRecord, now: Instant) {
         let Some((first, others)) = record.addresses.split_first() else { return };
-        let config = PeerConfig { alternatives: others.to_vec(), ..PeerConfig::new(first.as_str()) };
+        let config = PeerConfig::new(first.as_str());
+        let config = PeerConfig { alternatives: others.to_vec(), id: record.id.or(config.id), ..config };
         if config.validate().is_err() || record.peer == Some(self.settings.us) {
             return;
         }
+        let (address, id) = (config.address.clone(), config.id);
         self.learn(config, now);
-        if let Some(target) = self.targets.iter_mut().find(|target| target.config.address == *first) {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.config.address == address) {
             target.memory = Memory::restored(record, now);
+            // What the operator configured counts; of a candidate that was learned before, the stricter word.
+            if target.is_candidate() {
+                target.config.id = target.config.id.or(id);
+            }
         }
         // Judged again, now that it has a record.
         self.drop_the_worst(now);
@@ -81,6 +88,7 @@ impl Roster {
             let linked = target.known().and_then(|peer| self.peers.get(&peer));
             PeerRecord {
                 addresses: target.config.addresses().cloned().collect(),
+                id: target.config.id,
                 peer: target.known(),
                 score: linked.and_then(|linked| linked.score).or(target.memory.score),
                 failures: target.memory.failures,
