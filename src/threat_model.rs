@@ -94,7 +94,6 @@
 //! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies and the sink of the log run on a thread of their own | `honest_sends.rs`, `log_is_bounded.rs` |
 //! | the log (`info` and above) | the node | 200 lines at once, then 10 a second | all together 20 at once, then one a second | left out; the next line says how many | `log_is_bounded.rs` |
 //! | replacements of serving connections ([`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute)) | the node | half; what did not help is not repeated on the same path, so none of them uses up that of the others | candidates together half, and the same backoff; a stranger that dialled this node is not replaced from here | the connection serves until its turn comes; dead ones do not wait | unit tests of `roster`, `never_worse.rs` |
-//! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies run on a thread of their own | `honest_sends.rs` |
 //! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
 //!
 //! # What is left to the application
