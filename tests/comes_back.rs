@@ -282,6 +282,43 @@ fn every_address_of_a_name_is_tried() {
 }
 
 #[test]
+fn an_entry_that_leads_to_two_nodes_settles_on_one_and_says_so_once() {
+    let [one, two] = [(); 2].map(|()| Peer::start(builder(calm).listen(any_addr())));
+    let mut entry = PeerConfig::new(first_addr(&one).to_string());
+    entry.alternatives = vec![first_addr(&two).to_string()];
+    entry.important = true;
+    let a = Peer::start(builder(|config| {
+        calm(config);
+        config.peers.push(entry);
+    }));
+    let conflict = |event: &Event| match event {
+        Event::AddressConflict { expected, found, .. } => Some((*expected, *found)),
+        _ => None,
+    };
+    let (_, (expected, found)) = a.wait_event("the conflict", 0, conflict);
+    let (kept, other) = if expected == one.id() { (&one, &two) } else { (&two, &one) };
+    assert_eq!((expected, found), (kept.id(), other.id()));
+    eventually("both places are taken", || a.peer(kept.id()).is_some_and(|peer| peer.connections.len() == 2));
+    // Messages go where the link is, and no connection comes or goes meanwhile.
+    let mark = a.mark();
+    let start = Instant::now();
+    for seq in 0.. {
+        all_taken(&[a.send(kept.id(), (URGENT, message(1, seq, 64))).unwrap()]);
+        if start.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+    }
+    a.look(|log| {
+        let later = &log.events[mark..];
+        let joined = later.iter().filter(|(_, event)| matches!(event, Event::Connected { .. })).count();
+        assert!(joined <= 2, "{joined} connections in three seconds: {}", log.story());
+        assert_eq!(log.count(|event| conflict(event).is_some()), 1, "{}", log.story());
+        assert!(later.len() < 20, "{}", log.story());
+    });
+    assert!(a.peer(other.id()).is_none_or(|peer| peer.connections.is_empty()));
+}
+
+#[test]
 fn a_peer_that_greets_and_leaves_is_not_hammered() {
     // It accepts and closes at once, which fails no connect: the backoff must see it all the same.
     let listener = TcpListener::bind(any_addr()).unwrap();

@@ -14,7 +14,7 @@ use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::ConnId;
+use crate::id::{ConnId, PeerId};
 use crate::link::NewConn;
 use crate::roster::{TargetId, Trouble, rotated};
 use crate::wire::reader::FrameReader;
@@ -29,6 +29,8 @@ use super::link::LinkHandle;
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     pub(crate) target: TargetId,
+    /// Nobody else is to be connected to; `None`: whoever answers.
+    pub(crate) expected: Option<PeerId>,
     /// Its place in the pool.
     pub(crate) slot: u8,
     /// The connection that it is to relieve.
@@ -203,9 +205,16 @@ fn shake_hands<'a>(
 ) -> Result<Joined<'a>, EndReason> {
     socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = socket::Stream(&conn.socket);
-    let expected = dial.and_then(|dial| dial.config.id);
+    let expected = dial.and_then(|dial| dial.expected);
+    let failed = |error: HandshakeError| {
+        if let (HandshakeError::WrongPeer { expected, found }, Some(dial)) = (&error, dial) {
+            let (target, address) = (dial.target, dial.config.address.clone());
+            core.hub.report(Report::WrongPeer { target, address, expected: *expected, found: *found });
+        }
+        end_reason(error)
+    };
     let Introduced { peer, incarnation, mut sealer, opens } =
-        handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(end_reason)?;
+        handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(failed)?;
     conn.peer.get_or_init(|| peer);
     // Before the roster hears who answered: what this peer does from here on is a named peer's doing.
     if dial.is_some_and(|dial| core.roster.lock().is_named(dial.target)) {

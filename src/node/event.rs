@@ -159,6 +159,17 @@ pub enum Event {
         /// Why.
         reason: RetireReason,
     },
+    /// The addresses of one entry lead to more than one node, or not to the one whose id it names: a name with
+    /// records of several nodes, a load balancer, or a wrong id. The other node is not connected to. Give each peer
+    /// an entry of its own, best as `id@host:port`. Reported once for as long as `expected` is the same.
+    AddressConflict {
+        /// The address as it was configured; the alternatives of the entry may be meant as well.
+        address: String,
+        /// The peer that the entry stands for.
+        expected: PeerId,
+        /// The peer that answered.
+        found: PeerId,
+    },
     /// A dial failed.
     DialFailed {
         /// The address as it was configured.

@@ -68,6 +68,7 @@ enum Topic {
     PingInterval,
     Retired,
     Dial,
+    Conflict,
     Breaker,
     Offended,
     Ban,
@@ -94,9 +95,9 @@ impl Event {
             | Event::Well { peer, .. }
             | Event::PingIntervalLearned { peer, .. }
             | Event::PeerRetired { peer, .. } => Subject::Peer(*peer),
-            Event::DialFailed { address, .. } | Event::Breaker { address, .. } => {
-                Subject::Dialled(address.clone())
-            }
+            Event::DialFailed { address, .. }
+            | Event::Breaker { address, .. }
+            | Event::AddressConflict { address, .. } => Subject::Dialled(address.clone()),
             Event::Offended { who, .. } | Event::Unbanned { who } => of_culprit(*who),
             Event::Banned { ban } => of_culprit(ban.who),
         })
@@ -118,6 +119,7 @@ impl Event {
             Event::PingIntervalLearned { .. } => Topic::PingInterval,
             Event::PeerRetired { .. } => Topic::Retired,
             Event::DialFailed { .. } => Topic::Dial,
+            Event::AddressConflict { .. } => Topic::Conflict,
             Event::Breaker { .. } => Topic::Breaker,
             Event::Offended { .. } => Topic::Offended,
             Event::Banned { .. } | Event::Unbanned { .. } => Topic::Ban,

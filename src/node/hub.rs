@@ -42,6 +42,13 @@ pub(crate) enum Report {
         peer: PeerId,
         address: String,
     },
+    /// Not the peer answered for whom the dial was made.
+    WrongPeer {
+        target: TargetId,
+        address: String,
+        expected: PeerId,
+        found: PeerId,
+    },
     DialFailed {
         target: TargetId,
         slot: u8,

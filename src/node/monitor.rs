@@ -114,11 +114,11 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, peer, slot, replaces, config }) => {
+            Some(Action::Dial { target, peer, expected, slot, replaces, config }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
                     core.hub.tell(Event::Replacing { peer, conn, slot, reason });
                 }
-                connect::dial(core, Dial { target, slot, replaces, config: *config });
+                connect::dial(core, Dial { target, expected, slot, replaces, config: *config });
             }
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
@@ -198,6 +198,18 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             if let Some(link) = core.link(peer) {
                 link.note(|state| state.life.announced_to_roster = None);
                 announce_state(core, &link, now);
+            }
+        }
+        Report::WrongPeer { target, address, expected, found } => {
+            if core.roster.lock().handle_wrong_peer(target) {
+                let line = format_args!(
+                    "{address}: expected {}, but {} answered too; give each peer an entry of its own",
+                    expected.short(),
+                    found.short()
+                );
+                core.hub.background.log(Class::Named, Level::Warn, line);
+                let event = Event::AddressConflict { address: address.clone(), expected, found };
+                tell_of_dials(core, &address, event);
             }
         }
         Report::DialFailed { target, slot, address, reason } => {

@@ -28,6 +28,22 @@
 //! elsewhere does not reset its wait, and when the link is lost the scout goes at once, whatever that
 //! place waits for. A peer that is away is dialled as often with three connections as with one.
 //!
+//! # The identity of an entry
+//! An entry of the configuration names addresses; a link belongs to a peer. Which peer an entry stands for:
+//!
+//! ```text
+//!                  anybody answers                      its last connection ends
+//!   Unbound ------------------------> Bound, linked ------------------------------+
+//!                                       ^  |  ^                                   v
+//!            another peer answers:      +--+  +------- anybody answers ---- Bound, not linked
+//!            the dial failed, the place waits          and is bound instead
+//! ```
+//!
+//! While the link of the bound peer serves, every dial is made for that peer ([`Action::Dial`], `expected`): whoever
+//! else answers at one of the addresses is not connected to, the next address is tried, and the place backs off. So
+//! addresses that lead to several nodes (a name with two records, a load balancer) cost a few dials a minute, and the
+//! application is told once for each binding. An entry with an id is bound to that id for ever.
+//!
 //! # Who
 //! Wanted peers (configured, added) always; candidates when there are fewer peers than there should be:
 //! see [`topology`].
@@ -84,6 +100,8 @@ pub(crate) enum Action {
     Dial {
         target: TargetId,
         peer: Option<PeerId>,
+        /// Nobody else is to be connected to; `None`: whoever answers.
+        expected: Option<PeerId>,
         slot: u8,
         replaces: Option<Trouble>,
         config: Box<PeerConfig>,
@@ -314,6 +332,7 @@ impl Roster {
         let dial = Action::Dial {
             target: target.id,
             peer: target.known(),
+            expected: target.config.id.or(target.peer.filter(|peer| self.peers.contains_key(peer))),
             slot,
             replaces,
             config: Box::new(target.config.clone()),

@@ -19,13 +19,21 @@ impl Roster {
             .targets
             .iter()
             .any(|other| other.id != target && other.known() == Some(peer) && other.is_kept());
+        let serves = |bound: PeerId| bound != peer && self.peers.contains_key(&bound);
         if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
+            if target.peer.is_some_and(serves) {
+                // The bound peer was linked by its own dial while this one was under way.
+                target.handle_failed(slot, now, false, &mut self.rng);
+                return self.is_kept(peer);
+            }
             if let Some(place) = target.place_mut(slot) {
                 place.retried = false;
                 let replaced = place.dialing.take().and_then(|dialing| dialing.replaces);
                 replaced.into_iter().for_each(|trouble| target.trials.handle_made(&trouble, now));
             }
-            target.peer = Some(peer);
+            if target.peer.replace(peer) != Some(peer) {
+                target.conflict_told = false;
+            }
             target.last_error = None;
             target.memory.handle_seen(now);
             if target.is_candidate() && known_otherwise {
@@ -35,6 +43,12 @@ impl Roster {
             self.peers.entry(peer).or_default().view.good.insert(slot);
         }
         self.is_kept(peer)
+    }
+
+    /// Somebody else than the expected peer answered. True if the application is to be told: once for each binding.
+    pub(crate) fn handle_wrong_peer(&mut self, target: TargetId) -> bool {
+        let target = self.targets.iter_mut().find(|candidate| candidate.id == target);
+        target.is_some_and(|target| !std::mem::replace(&mut target.conflict_told, true))
     }
 
     /// A dial has failed. Gives the wait until the next one; `None` when it depends on something else.

@@ -175,7 +175,7 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dial { target, slot, replaces, config, peer } => {
+            Action::Dial { target, slot, replaces, config, peer, .. } => {
                 let host = self.addresses[&config.address];
                 let twice = |(other, its_slot, its_host): &(TargetId, u8, usize)| {
                     *its_slot == slot && (*other == target || (peer.is_some() && *its_host == host))

@@ -39,6 +39,8 @@ pub(super) struct Target {
     pub(super) role: Role,
     /// Who answered there last.
     pub(super) peer: Option<PeerId>,
+    /// The application was told that somebody else than the bound peer answers there, too.
+    pub(super) conflict_told: bool,
     /// Nobody is to be dialled: it is this node itself, or somebody asked us to stay away.
     pub(super) barred: bool,
     pub(super) places: [Place; MAX_SLOTS as usize],
@@ -100,6 +102,7 @@ impl Target {
             config,
             role,
             peer: None,
+            conflict_told: false,
             barred: false,
             places: [place(), place(), place()],
             retry_at: now,
@@ -120,6 +123,7 @@ impl Target {
         self.config = PeerConfig { id, ..config };
         self.role = Role::Wanted;
         self.barred = false;
+        self.conflict_told = false;
         self.retry_at = now;
         self.backoff = backoff_of(self.role, path);
         self.breaker = Breaker::new(path.breaker_threshold);

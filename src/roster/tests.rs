@@ -220,6 +220,62 @@ fn entries_with_one_address_and_different_ids_are_all_kept() {
     assert_eq!((roster.remove_address("a:1"), kept(&roster)), (None, vec![]));
 }
 
+// --- the identity of an entry -------------------------------------------------------------------
+
+/// The peer that the next dial is made for.
+fn expected(roster: &mut Roster, now: Instant) -> (TargetId, u8, Option<PeerId>) {
+    loop {
+        match roster.poll(now).expect("a dial is due") {
+            Action::Dial { target, slot, expected, .. } => return (target, slot, expected),
+            Action::BreakerChanged { .. } => {}
+            Action::Retire { .. } => panic!("nobody is retired here"),
+        }
+    }
+}
+
+#[test]
+fn while_the_link_serves_dials_are_made_for_its_peer_alone() {
+    let (mut roster, now) = roster_with(|config| config.connections = 2);
+    roster.add(PeerConfig::new("a:1"), now);
+    let (target, slot, whom) = expected(&mut roster, now);
+    assert_eq!(whom, None, "nobody is known there");
+    roster.handle_dialled(target, slot, PEER, now);
+    assert_eq!(expected(&mut roster, now), (target, 1, Some(PEER)));
+    assert_eq!([(); 3].map(|()| roster.handle_wrong_peer(target)), [true, false, false], "told once");
+    refused(&mut roster, (target, 1), now);
+    // The link is lost: the node behind the address may be another one today.
+    roster.handle_link(PEER, good(&[0]), now);
+    roster.handle_link(PEER, LinkView::default(), now);
+    let later = roster.next_timeout(now).unwrap();
+    let (target, slot, whom) = expected(&mut roster, later);
+    assert_eq!(whom, None);
+    assert!(roster.handle_dialled(target, slot, OTHER, later));
+    assert!(roster.handle_wrong_peer(target), "another binding");
+}
+
+#[test]
+fn an_entry_with_an_id_is_never_dialled_for_another_peer() {
+    let (mut roster, now) = roster_with(|_| {});
+    roster.add(PeerConfig { id: Some(PEER), ..PeerConfig::new("a:1") }, now);
+    assert_eq!(expected(&mut roster, now).2, Some(PEER));
+}
+
+#[test]
+fn who_answers_late_does_not_take_the_entry_of_a_peer_that_is_linked() {
+    let (mut roster, mut now) = roster_with(|_| {});
+    roster.add(PeerConfig::new("a:1"), now);
+    let (target, slot, _) = expected(&mut roster, now);
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.handle_link(PEER, LinkView::default(), now);
+    now = roster.next_timeout(now).unwrap();
+    let (target, slot, _) = expected(&mut roster, now);
+    // It dials us while our dial reaches another node.
+    roster.handle_link(PEER, good(&[0]), now);
+    assert!(!roster.handle_dialled(target, slot, OTHER, now));
+    assert!(roster.is_kept(PEER) && !roster.is_kept(OTHER));
+    assert_eq!((dial(&mut roster, now + S), roster.next_timeout(now)), (None, None), "all is well");
+}
+
 // --- pools --------------------------------------------------------------------------------------
 
 #[test]
