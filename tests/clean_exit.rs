@@ -317,3 +317,29 @@ fn nothing_panics_when_connections_break_at_shutdown() {
     }
     back_to(0, fds);
 }
+
+#[test]
+#[allow(unsafe_code, reason = "fork(2) has no safe form")]
+fn a_child_of_fork_that_drops_the_node_leaves_the_parents_listener_alone() {
+    let _alone = alone();
+    let node = Peer::start(builder(|_| ()).listen(any_addr()));
+    let handle = node.node.clone();
+    // SAFETY: the child calls nothing of this process but the shutdown, which returns at once, and ends without destructors.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: ends this process should it wait for a thread that it does not have.
+        unsafe { libc::alarm(20) };
+        handle.shutdown(Duration::ZERO);
+        // SAFETY: ends this process and does nothing else.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = -1;
+    let reaped = || {
+        // SAFETY: `status` lives as long as the call.
+        unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) == child }
+    };
+    eventually("the child has ended: it waits for no thread", reaped);
+    assert_eq!(status, 0);
+    let dialler = Peer::start(builder(|_| ()).peer(first_addr(&node).to_string()));
+    dialler.wait_up(node.id());
+}

@@ -50,6 +50,8 @@ pub(crate) struct Core {
     /// Connections and dials, to be held against `max_connections`.
     pub(crate) connections: AtomicUsize,
     next_conn: AtomicU64,
+    /// The process that started the node.
+    process: u32,
     closing: AtomicBool,
     closed: AtomicBool,
     /// Held by the caller that carries out the shutdown; the others wait for it.
@@ -75,6 +77,7 @@ impl Core {
             pending: Mutex::default(),
             connections: AtomicUsize::new(0),
             next_conn: AtomicU64::new(0),
+            process: std::process::id(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             shutting_down: Mutex::default(),
@@ -273,6 +276,11 @@ impl Core {
     /// Flushes within `grace`, says goodbye, ends every connection and joins every thread. The first
     /// caller does it; later ones wait until it is done.
     pub(crate) fn shutdown(self: &Arc<Self>, grace: Duration) {
+        // A child of fork(2) has copies of the descriptors and none of the threads: shutdown(2) there would stop the
+        // listeners of the parent, and no thread could be joined.
+        if std::process::id() != self.process {
+            return;
+        }
         if threads::is_of_a_node() {
             // The application's hook runs here: who is to be joined cannot wait for that.
             let core = Arc::clone(self);

@@ -268,6 +268,9 @@ impl Node {
     /// on a thread of a node, as within the hook of [`Builder::admit`], it returns at once, and a thread of its own does
     /// the rest.
     ///
+    /// In a child of `fork` this does nothing, and neither does dropping the node: its threads and connections are the
+    /// parent's.
+    ///
     /// Messages that the application has not taken when
     /// the grace is over are not given out any more: their senders keep them, for this node's next life.
     pub fn shutdown(&self, grace: Duration) {
