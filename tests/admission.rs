@@ -160,6 +160,30 @@ fn an_address_has_its_share_of_connections_and_of_attempts() {
 }
 
 #[test]
+fn a_second_connection_makes_room_for_the_first_one_of_another_peer() {
+    let node = node(|config| config.admission.max_inbound_per_address = 2);
+    let who = RawIdentity::new(1, CREDIT);
+    let mut second = who.clone();
+    (second.hello.slot, second.hello.token) = (1, 99);
+    let from = source(1, 1);
+    let _first = Raw::dial_from(from, addr(&node), &who).unwrap();
+    assert_eq!(connected(&node), who.id());
+    let mut spare = Raw::dial_from(from, addr(&node), &second).unwrap();
+    assert_eq!(connected(&node), who.id());
+    let _other = come(&node, 1, 1, 2).expect("its first connection");
+    assert!(is_retired(&mut spare), "the second connection of the first peer goes");
+    // Both have one now: a third peer is refused, and this node is told.
+    drop(spare);
+    ended(&node);
+    assert!(come(&node, 1, 1, 3).is_none());
+    let refused = wait_for(&node, |event| match event {
+        Event::Refused { refusal, .. } => Some(refusal),
+        _ => None,
+    });
+    assert_eq!(refused, Refusal::Address);
+}
+
+#[test]
 fn loopback_is_exempt_unless_it_is_said_otherwise() {
     let node = node(|config| {
         config.admission = AdmissionConfig {
@@ -569,6 +593,11 @@ fn trouble_on_the_way_is_no_offence() {
 fn the_dialer_learns_nothing_but_that_it_is_closed_and_the_node_counts_why() {
     let node = builder(|_| {}).admit(|_, _| Verdict::Refuse).start().unwrap();
     assert!(come(&node, 1, 1, 1).is_none());
+    let told = wait_for(&node, |event| match event {
+        Event::Refused { peer, addr, refusal } => Some((peer, addr.ip(), refusal)),
+        _ => None,
+    });
+    assert_eq!(told, (RawIdentity::new(1, CREDIT).id(), source(1, 1), Refusal::Application));
     assert_eq!(node.snapshot().refused, 1);
     assert_eq!(
         EndCause::NotAdmitted(Refusal::Application).to_string(),

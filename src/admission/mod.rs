@@ -23,6 +23,9 @@
 //!   is none a stranger goes for it.
 //! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its deadline.
 //!   An honest one takes two or three round trips, so those that stall make room for those that do not.
+//! - **Address or subnet full**: a further connection of a peer is worth less than the first one of another. So the
+//!   first connection of a newcomer takes the place of the youngest connection of the stranger that has the most from there, if
+//!   that has several. Who has one already is refused.
 //! - **Strangers full**: [`evict`] says who goes.
 //!
 //! # Invariants
@@ -275,30 +278,62 @@ impl Admission {
             let from = |same: fn(IpAddr) -> IpAddr| {
                 count(&|guest| !guest.wanted && same(guest.addr) == same(addr)) + leaving(same)
             };
-            if from(address) >= self.config.max_inbound_per_address {
-                return Decision::Refuse(Refusal::Address);
-            }
-            if from(subnet) >= self.config.max_inbound_per_subnet {
-                return Decision::Refuse(Refusal::Subnet);
+            let limits = [
+                (address as fn(IpAddr) -> IpAddr, self.config.max_inbound_per_address, Refusal::Address),
+                (subnet, self.config.max_inbound_per_subnet, Refusal::Subnet),
+            ];
+            let exceeded = limits.into_iter().find(|(same, limit, _)| from(*same) >= *limit);
+            if let Some((same, _, refusal)) = exceeded {
+                // One at a time, so that the connections that are about to end do not add up.
+                let spare = if leaving(same) == 0 {
+                    self.spare(peer, |guest| same(guest) == same(addr))
+                } else {
+                    None
+                };
+                return match spare {
+                    Some(victim) => {
+                        self.replace(victim, conn, Guest { addr, peer, wanted, since: now });
+                        Decision::Replace(victim)
+                    }
+                    None => Decision::Refuse(refusal),
+                };
             }
         }
         self.guests.iter_mut().for_each(|(conn, guest)| guest.wanted |= merit(*conn).wanted);
         let strangers = self.guests.values().filter(|guest| !guest.wanted).count();
         let full = self.guests.len() >= self.capacity || (!wanted && strangers >= self.for_strangers);
-        let mut decision = Decision::Admit;
         if full {
             // A wanted peer comes from nowhere: whoever is left by the rule goes for it.
             let from = if wanted { NOWHERE } else { subnet(addr) };
             let busy = !wanted && self.leaving.len() >= self.max_leaving;
             let victim = if busy { None } else { evict::choose(self.candidates(merit), from) };
             let Some(victim) = victim else { return Decision::Refuse(Refusal::Full) };
-            if let Some(guest) = self.guests.remove(&victim) {
-                self.leaving.insert(victim, guest.addr);
-            }
-            decision = Decision::Replace(victim);
+            self.replace(victim, conn, Guest { addr, peer, wanted, since: now });
+            return Decision::Replace(victim);
         }
         self.guests.insert(conn, Guest { addr, peer, wanted, since: now });
-        decision
+        Decision::Admit
+    }
+
+    fn replace(&mut self, victim: ConnId, conn: ConnId, guest: Guest) {
+        if let Some(victims) = self.guests.remove(&victim) {
+            self.leaving.insert(victim, victims.addr);
+        }
+        self.guests.insert(conn, guest);
+    }
+
+    /// The connection that goes for the first one of `newcomer`: the youngest of the stranger that has the most from there, if it
+    /// has more than one. `None` if the newcomer has a connection.
+    fn spare(&self, newcomer: PeerId, from_there: impl Fn(IpAddr) -> bool) -> Option<ConnId> {
+        if self.guests.values().any(|guest| guest.peer == newcomer) {
+            return None;
+        }
+        let there = || self.guests.iter().filter(|(_, guest)| !guest.wanted && from_there(guest.addr));
+        let mut counts: HashMap<PeerId, usize> = HashMap::new();
+        there().for_each(|(_, guest)| *counts.entry(guest.peer).or_default() += 1);
+        let count = |guest: &Guest| counts.get(&guest.peer).copied().unwrap_or(0);
+        let several = there().filter(|(_, guest)| count(guest) > 1);
+        several.max_by_key(|(conn, guest)| (count(guest), guest.since, **conn)).map(|(conn, _)| *conn)
     }
 
     fn candidates(&self, merit: impl Fn(ConnId) -> Merit) -> Vec<Candidate> {

@@ -1,5 +1,7 @@
 #![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -135,6 +137,41 @@ fn fifty_peers_behind_one_address_are_admitted_and_no_more_than_allowed() {
     (0..64).for_each(|number| assert_eq!(come(number, false), Decision::Admit));
     assert_eq!(come(64, false), Decision::Refuse(Refusal::Address));
     assert_eq!(come(65, true), Decision::Admit, "who is wanted and proves it is not held to that");
+}
+
+#[test]
+fn a_second_connection_is_worth_less_than_the_first_one_of_another_peer() {
+    let (mut admission, now) = admission(|config| config.max_inbound_per_address = 64);
+    let mut enter = |conn: u64, name: u64| {
+        let now = now + Duration::from_secs(conn);
+        assert_eq!(admission.knock(ConnId(conn), far(1), now), Decision::Admit);
+        let decision = admission.enter(ConnId(conn), peer(name), false, no_merit, now);
+        match decision {
+            Decision::Refuse(_) => admission.leave(ConnId(conn)),
+            Decision::Replace(victim) => admission.leave(victim),
+            Decision::Admit => {}
+        }
+        decision
+    };
+    // 21 nodes have pools of three, one has a single connection: the address is full.
+    for conn in 0..64 {
+        assert_eq!(enter(conn, conn / 3), Decision::Admit);
+    }
+    // The other 42 that are behind the address get their first connection.
+    for name in 22..64 {
+        assert!(matches!(enter(100 + name, name), Decision::Replace(_)), "node {name} has no connection");
+    }
+    assert_eq!(admission.guests.values().map(|guest| guest.peer).collect::<HashSet<_>>().len(), 64);
+    // Now each has one. Nobody's second one comes in, and no further node.
+    let mut enter = |conn: u64, name: u64| {
+        let now = now + Duration::from_secs(conn);
+        assert_eq!(admission.knock(ConnId(conn), far(1), now), Decision::Admit);
+        let decision = admission.enter(ConnId(conn), peer(name), false, no_merit, now);
+        admission.leave(ConnId(conn));
+        decision
+    };
+    assert_eq!(enter(300, 63), Decision::Refuse(Refusal::Address));
+    assert_eq!(enter(301, 64), Decision::Refuse(Refusal::Address));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
+use crate::admission::Refusal;
 use crate::conduct::{Ban, Culprit, Offence};
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
@@ -179,6 +180,17 @@ pub enum Event {
         /// When the next attempt will be made; `None`: not before something changes. For a candidate that
         /// is: when it is chosen again.
         next: Option<Duration>,
+    },
+    /// A peer that dialled this node was refused after it had proven who it is. The peer is told too. Refusals before that, as
+    /// those by the rate of an address, are counted in [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) only.
+    Refused {
+        /// The peer. In plaintext, who it says it is.
+        peer: PeerId,
+        /// Its address.
+        addr: SocketAddr,
+        /// Why: with [`Refusal::Address`] many nodes behind one address have reached
+        /// [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address).
+        refusal: Refusal,
     },
     /// A peer offended: see [`Offence`] for what follows. When it led to a ban, [`Event::Banned`] comes
     /// instead. Of an address only bans are told.

@@ -72,6 +72,7 @@ enum Topic {
     Breaker,
     Offended,
     Ban,
+    Refused,
 }
 
 impl Event {
@@ -100,6 +101,8 @@ impl Event {
             | Event::AddressConflict { address, .. } => Subject::Dialled(address.clone()),
             Event::Offended { who, .. } | Event::Unbanned { who } => of_culprit(*who),
             Event::Banned { ban } => of_culprit(ban.who),
+            // By the address: there are as many identities as somebody likes.
+            Event::Refused { addr, .. } => of_culprit(Culprit::at(addr.ip())),
         })
     }
 
@@ -122,6 +125,7 @@ impl Event {
             Event::AddressConflict { .. } => Topic::Conflict,
             Event::Breaker { .. } => Topic::Breaker,
             Event::Offended { .. } => Topic::Offended,
+            Event::Refused { .. } => Topic::Refused,
             Event::Banned { .. } | Event::Unbanned { .. } => Topic::Ban,
         })
     }

@@ -121,14 +121,14 @@ impl Core {
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
         if !wanted && self.hub.over.load(SeqCst) && self.any_link(peer).is_none() {
-            return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Full)));
+            return Err(self.turn_away(conn, peer, Refusal::Full));
         }
         let listed = gate.admission.lock().listed(&peer, wanted);
         match (listed, &gate.door.0) {
-            (Some(false), _) => return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Denied))),
+            (Some(false), _) => return Err(self.turn_away(conn, peer, Refusal::Denied)),
             // Under no lock: it is the application's.
             (None, Some(hook)) if hook(&peer, conn.addr) == Verdict::Refuse => {
-                return Err(gate.refuse(EndCause::NotAdmitted(Refusal::Application)));
+                return Err(self.turn_away(conn, peer, Refusal::Application));
             }
             _ => {}
         }
@@ -137,7 +137,7 @@ impl Core {
         let decision = gate.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
         match decision {
             Decision::Admit => {}
-            Decision::Refuse(refusal) => return Err(gate.refuse(EndCause::NotAdmitted(refusal))),
+            Decision::Refuse(refusal) => return Err(self.turn_away(conn, peer, refusal)),
             Decision::Replace(victim) => {
                 // In this order: it is in the list of handshakes until it has joined its link.
                 self.evict(victim);
@@ -152,6 +152,17 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a peer that has proven who it is.
+    fn turn_away(&self, conn: &ConnHandle, peer: PeerId, refusal: Refusal) -> EndReason {
+        self.hub.log(
+            peer,
+            Level::Info,
+            format_args!("{} from {}: refused, {refusal}", peer.short(), conn.addr),
+        );
+        self.hub.tell(Event::Refused { peer, addr: conn.addr, refusal });
+        self.gate.refuse(EndCause::NotAdmitted(refusal))
     }
 
     /// Ends a connection that has to go for another one, if it has not joined its link yet.
