@@ -204,6 +204,7 @@ impl Receipt {
 pub struct Broadcast {
     receipts: Vec<(PeerId, Receipt)>,
     refused: Vec<(PeerId, crate::error::SendErrorKind)>,
+    unidentified: Vec<String>,
     changes: Arc<Changes>,
 }
 
@@ -229,12 +230,18 @@ pub struct QuorumError {
     pub wanted: u64,
     /// True when it can no longer be reached, false when the time was over.
     pub impossible: bool,
+    /// The addresses of [`Broadcast::unidentified`]: the message did not go to the peers there.
+    pub unidentified: Vec<String>,
 }
 
 impl fmt::Display for QuorumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.impossible { "can no longer be reached" } else { "was not reached in time" };
-        write!(f, "a quorum of {} {how}: {} so far", self.wanted, self.reached)
+        write!(f, "a quorum of {} {how}: {} so far", self.wanted, self.reached)?;
+        if !self.unidentified.is_empty() {
+            write!(f, "; not sent to {}: nobody has answered there yet", self.unidentified.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -249,11 +256,16 @@ impl Broadcast {
         for (_, receipt) in &receipts {
             receipt.cell.watch(Arc::clone(&changes));
         }
-        Broadcast { receipts, refused, changes }
+        Broadcast { receipts, refused, unidentified: Vec::new(), changes }
     }
 
     pub(crate) fn refuse(&mut self, refused: Vec<(PeerId, crate::error::SendErrorKind)>) {
         self.refused.extend(refused);
+    }
+
+    /// It could not be sent to the peers at these addresses.
+    pub(crate) fn set_unidentified(&mut self, addresses: Vec<String>) {
+        self.unidentified = addresses;
     }
 
     /// The receipt of each peer that the message was accepted for.
@@ -264,6 +276,14 @@ impl Broadcast {
     /// The peers for which the message was refused, and why (a full queue, for example).
     pub fn refused(&self) -> &[(PeerId, crate::error::SendErrorKind)] {
         &self.refused
+    }
+
+    /// The addresses of peers that were configured or added without an id and had not answered yet, so that the message
+    /// could not be addressed to them: they have no receipt. Empty for [`Node::broadcast_to`](crate::Node::broadcast_to).
+    /// With `id@host:port` messages wait for a peer from the start; otherwise wait for the links first
+    /// ([`Node::wait_for_links`](crate::Node::wait_for_links)).
+    pub fn unidentified(&self) -> &[String] {
+        &self.unidentified
     }
 
     /// How far it has come.
@@ -317,7 +337,8 @@ impl Broadcast {
             let impossible = reached.saturating_add(sum(&progress.pending)) < wanted;
             let over = deadline.is_some_and(|deadline| deadline <= clock::now());
             if impossible || over {
-                return Err(QuorumError { progress, reached, wanted, impossible });
+                let unidentified = self.unidentified.clone();
+                return Err(QuorumError { progress, reached, wanted, impossible, unidentified });
             }
             let mut count = self.changes.count.lock();
             while *count == seen {

@@ -130,3 +130,27 @@ fn settings_that_would_be_discarded_are_an_error() {
     let node = Node::builder().config(config()).config(config()).listen(any_addr()).start().unwrap();
     assert_eq!(node.local_addrs().len(), 1);
 }
+
+#[test]
+fn a_broadcast_names_the_configured_peers_that_it_cannot_address() {
+    let listener = Node::builder().listen(any_addr()).start().unwrap();
+    let linked = first_addr(&listener).to_string();
+    let gone = Node::builder().listen(any_addr()).start().unwrap();
+    let (absent, pinned) = (first_addr(&gone).to_string(), Identity::generate().unwrap().peer_id());
+    gone.shutdown(Duration::ZERO);
+    let node = Node::builder().peer(linked).peer(absent.clone()).peer(format!("{pinned}@127.0.0.1:1"));
+    let node = node.start().unwrap();
+    node.wait_linked(listener.id(), PATIENCE).unwrap();
+    let broadcast = node.broadcast((URGENT, "vote"));
+    assert_eq!(broadcast.unidentified(), std::slice::from_ref(&absent));
+    // The link, and the peer that is absent but known by its id: its message waits.
+    let mut peers: Vec<_> = broadcast.receipts().iter().map(|(peer, _)| *peer).collect();
+    peers.sort();
+    let mut expected = vec![listener.id(), pinned];
+    expected.sort();
+    assert_eq!(peers, expected);
+    let error = broadcast.wait_for(3, PATIENCE).unwrap_err();
+    assert!(error.impossible && error.unidentified == std::slice::from_ref(&absent), "{error:?}");
+    assert!(error.to_string().contains(&absent), "{error}");
+    assert_eq!(node.broadcast_to(&[pinned], (URGENT, "vote")).unidentified(), [""; 0]);
+}

@@ -65,9 +65,15 @@ impl Node {
 
     /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
     /// go. The bytes are shared, not copied. Never
-    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody.
+    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody. A peer that was configured by
+    /// address alone and has not answered yet is in [`Broadcast::unidentified`], and does not get the message.
     pub fn broadcast(&self, message: impl Into<Outgoing>) -> Broadcast {
-        self.broadcast_over(self.handle.core.links_in_use(), message.into())
+        let core = &self.handle.core;
+        // Before the links: who answers in between is told twice rather than not at all.
+        let unidentified = core.roster.lock().unidentified();
+        let mut broadcast = self.broadcast_over(core.links_in_use(), message.into());
+        broadcast.set_unidentified(unidentified);
+        broadcast
     }
 
     /// Sends a message to these peers, as [`Node::broadcast`] does.

@@ -249,6 +249,12 @@ impl Roster {
         self.targets.iter().any(|target| target.is_wanted() && target.config.address == address)
     }
 
+    /// Addresses that the operator named without an id, and where nobody has answered yet.
+    pub(crate) fn unidentified(&self) -> Vec<String> {
+        let unknown = |target: &&Target| target.is_wanted() && !target.barred && target.known().is_none();
+        self.targets.iter().filter(unknown).map(|target| target.config.address.clone()).collect()
+    }
+
     /// The peers whose links are to be kept: [`Roster::is_kept`], for many.
     pub(crate) fn kept_peers(&self) -> HashSet<PeerId> {
         let kept = |target: &&Target| target.is_wanted() || target.is_active_candidate();
