@@ -205,7 +205,7 @@ pub enum EndCause {
         /// The system's description.
         error: String,
     },
-    /// A write did not complete: the peer's kernel acknowledged nothing for `write_timeout`, or it lasted for `dead_after`.
+    /// A write did not complete within `write_timeout`.
     WriteTimeout,
     /// Nothing was received for `dead_after`, or a frame took longer than that.
     Dead,
@@ -284,6 +284,21 @@ pub struct EndReason {
 impl EndReason {
     pub(crate) fn new(by: Initiator, cause: EndCause) -> Self {
         EndReason { by, cause }
+    }
+
+    /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports. That says nothing of
+    /// the peer.
+    pub(crate) fn is_local_shortage(&self) -> bool {
+        match &self.cause {
+            EndCause::Full => self.by == Initiator::Library,
+            EndCause::Io { doing, .. } if doing == "start a thread" => true,
+            EndCause::Io { doing, kind, os_error, .. } if doing != "read" && doing != "write" => {
+                let lacking = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+                *kind == io::ErrorKind::AddrNotAvailable
+                    || os_error.is_some_and(|number| lacking.contains(&number))
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn io(doing: &str, error: &io::Error) -> Self {

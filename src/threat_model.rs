@@ -36,7 +36,7 @@
 //! | a Noise message said again, or spoilt | ends, `Tampered`; nobody is blamed; the session that it was taken from goes on |
 //! | a key without a secret (low order) | ends, `Tampered` |
 //! | another identity than the one expected | `Refused`; the dial has failed, and the other side was not told who called |
-//! | this node itself, by an alias | `SelfConnection`; the address is not dialled again |
+//! | this node itself, by an alias | `SelfConnection`; the entry rests for the longest backoff |
 //! | HELLO that is none, comes twice, names slot 3, has lists or names beyond their bounds | ends, `Protocol`, before memory is reserved |
 //! | **records and frames** | |
 //! | a record flipped, cut, repeated, left out, reordered, of length 0 or without content | ends, `Tampered`; nothing of it is delivered, and nobody is blamed: whoever is on the path can do it |

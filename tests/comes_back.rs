@@ -63,10 +63,10 @@ fn a_lost_connection_is_redialled_at_once() {
         config.path.backoff_max = Duration::from_secs(120);
     });
     for seq in 0..5 {
-        // The connection proves itself: one that does not counts as a failure.
+        // The connection proves itself by what it carries: one that dies young, and did not, counts as a failure.
         let votes = [
             pair.a.send(pair.b.id(), (URGENT, message(1, seq, 64))).unwrap(),
-            pair.b.send(pair.a.id(), (URGENT, message(1, seq, 64))).unwrap(),
+            pair.b.send(pair.a.id(), (URGENT, message(1, seq, 20_000))).unwrap(),
         ];
         all_taken(&votes);
         let connected = pair.proxy.stats().connected;
@@ -86,8 +86,8 @@ fn redials_with_growing_jitter() {
     let mut waits = Vec::new();
     for round in 0..3 {
         pair.wait_up();
-        let receipt = pair.a.send(pair.b.id(), (URGENT, message(1, round, 64))).unwrap();
-        all_taken(&[receipt]); // The connection has proved itself: the backoff begins anew.
+        let receipt = pair.b.send(pair.a.id(), (URGENT, message(1, round, 20_000))).unwrap();
+        all_taken(&[receipt]); // The connection has proved itself by what it carried: the backoff begins anew.
         let mark = pair.a.mark();
         pair.proxy.update(|faults| faults.refuse = true);
         pair.proxy.reset_all();
@@ -151,7 +151,8 @@ fn the_breaker_opens_tries_once_at_a_time_and_closes() {
             .filter_map(|(_, e)| dial_failed(e))
             .count()
     });
-    assert!((3..=4).contains(&before), "opened after {before} failures");
+    // If the connection died young that was the first.
+    assert!((2..=4).contains(&before), "opened after {before} failures");
     let snapshot = a.peer(peer).unwrap();
     assert!(snapshot.breaker != Closed && snapshot.failures >= 3, "{snapshot:?}");
     assert_eq!(snapshot.state, LinkState::Down);
@@ -265,7 +266,8 @@ fn the_wrong_peer_and_this_node_itself_are_refused() {
     let own = first_addr(&a).to_string();
     a.add_peer(PeerConfig::new(own.clone())).unwrap();
     a.wait_event("the refusal of itself", mark, |event| match event {
-        Event::DialFailed { address, reason, next: None } if *address == own => {
+        Event::DialFailed { address, reason, next: Some(rest) } if *address == own => {
+            assert_eq!(*rest, calm_path().backoff_max, "the name may stand for another node by then");
             assert_eq!(reason.cause, EndCause::SelfConnection);
             Some(())
         }

@@ -287,7 +287,7 @@ impl Node {
     /// not to dial, and everything under way to it ends as dropped. False when it is not known.
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let core = &self.handle.core;
-        core.roster.lock().remove(peer);
+        core.roster.lock().remove(peer, clock::now());
         core.classify_links();
         core.remove(peer)
     }

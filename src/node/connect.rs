@@ -95,6 +95,8 @@ fn run_dialled(core: &Arc<Core>, dial: &Dial) -> Result<(), EndReason> {
                 tried.push(addr);
                 match try_address(core, dial, addr) {
                     Ok(()) => return Ok(()),
+                    // One address of several may lead back here. That says nothing of the others.
+                    Err(reason) if reason.cause == EndCause::SelfConnection && last.is_some() => {}
                     Err(reason) => last = Some(reason),
                 }
             }
@@ -248,11 +250,12 @@ fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
-    let (its_conn, its_link, limits) = (Arc::clone(conn), Arc::clone(&link), link.path().write_limits());
+    let (its_conn, its_link, write_timeout) =
+        (Arc::clone(conn), Arc::clone(&link), link.path().write_timeout);
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
         "unbroken-writer",
-        move || writer::run(&its_conn, &its_link, &mut sealer, limits),
+        move || writer::run(&its_conn, &its_link, &mut sealer, write_timeout),
         move || of_panic.end(EndReason::new(Initiator::Library, EndCause::Panic)),
     );
     match writer {

@@ -35,6 +35,8 @@ pub(crate) enum Report {
         reason: EndReason,
         proven: bool,
         proof: Option<u8>,
+        /// Its place in the pool, if it answered and carried something.
+        useful: Option<u8>,
     },
     Dialled {
         target: TargetId,

@@ -150,9 +150,12 @@ fn handle_reports(core: &Arc<Core>, now: Instant) {
 fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
     match report {
         Report::Link(peer, notice) => handle_notice(core, peer, notice, now),
-        Report::Ended { peer, conn, reason, proven, proof } => {
+        Report::Ended { peer, conn, reason, proven, proof, useful } => {
             if let Some(slot) = proof {
                 core.roster.lock().handle_proven(peer, slot, now);
+            }
+            if let Some(slot) = useful {
+                core.roster.lock().handle_useful(peer, slot, now);
             }
             // It will not be there, has no room, or has broken the protocol: not again at once.
             let waits = reason.cause == EndCause::Banned || Offence::of(&reason, true).is_some();
@@ -241,15 +244,27 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
         Notice::Goaway(_, reason) => {
+            let mut resting = Vec::new();
             let mut roster = core.roster.lock();
             match reason.meaning() {
-                GoawayReason::Removed => roster.handle_removed(peer),
+                GoawayReason::Removed => resting = roster.handle_removed(peer, now),
                 GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(peer),
                 // Before the roster hears that the connection serves no longer: that dials at once. A peer that
                 // has found better ones will not be there at once either.
                 GoawayReason::Shutdown | GoawayReason::Retired | GoawayReason::Other(_) => {
                     roster.handle_shutdown(peer);
                 }
+            }
+            drop(roster);
+            for (address, wait) in resting {
+                let reason = EndReason::new(Initiator::Peer, EndCause::Goaway(reason));
+                let line = format_args!(
+                    "{address}: {} asked not to be dialled; next attempt in {wait:?}",
+                    peer.short()
+                );
+                core.hub.log(peer, Level::Warn, line);
+                let event = Event::DialFailed { address: address.clone(), reason, next: Some(wait) };
+                tell_of_dials(core, &address, event);
             }
         }
         Notice::Replaced { old, new } => hub.tell(Event::Replaced { peer, old, new }),

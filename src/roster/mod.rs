@@ -16,8 +16,10 @@
 //! ```
 //!
 //! The first attempt after a loss is made at once, then with exponential backoff and full jitter, for
-//! ever. Only a connection over which something of ours was answered resets the backoff: a peer that
-//! accepts and says goodbye in a loop is not dialled in a loop.
+//! ever. Only a connection over which something of ours was answered, and that has lasted for a quarter of `dead_after` or
+//! carried something, resets the backoff and closes the breaker: a handshake is no proof of a path that works, and a
+//! peer that accepts and says goodbye in a loop is not dialled in a loop. What this node itself lacked for a dial
+//! (descriptors, ports, threads) says nothing of the peer.
 //!
 //! # Two waits
 //! - **Of the peer**, with the breaker: while nothing on the link answers, one dial at a time, the
@@ -56,8 +58,8 @@
 //!   that: the rest belongs to the peers that the operator named. A place that has to wait
 //!   for that is served later, suspect ones first; a dead connection does not wait for it.
 //! - Nobody is retired before the successor has answered.
-//! - This node itself, and candidates that turn out to be a peer known by another address, are not dialled
-//!   again.
+//! - Candidates that are this node itself, or a peer known by another address, are not dialled again. An operator's entry
+//!   at which this node itself answers, or whose peer asked us to stay away, rests for a while.
 //! - Memory: one entry for each wanted address, at most `max_candidates` others, and one for each linked peer.
 
 mod addresses;
@@ -228,9 +230,9 @@ impl Roster {
     }
 
     /// Gives a peer up. Candidates that lead to it stay known, so that to learn them again changes nothing.
-    pub(crate) fn remove(&mut self, peer: PeerId) {
+    pub(crate) fn remove(&mut self, peer: PeerId, now: Instant) {
         self.targets.retain(|target| target.known() != Some(peer) || target.is_candidate());
-        self.handle_removed(peer);
+        self.handle_removed(peer, now);
         self.peers.remove(&peer);
     }
 
@@ -293,6 +295,7 @@ impl Roster {
     /// What is due now. To be called until it gives nothing.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.check_exchange(now);
+        self.handle_ages(now);
         loop {
             let action = self.announced.pop_front().or_else(|| self.dial_due(now));
             if action.is_some() || !self.recruit(now) {
@@ -308,7 +311,8 @@ impl Roster {
             self.wishes(target, &busy).filter_map(move |wish| due_at(&wish, free_at))
         });
         let dial = dials.min();
-        dial.into_iter().chain(self.next_recruit(now)).min()
+        let success = self.targets.iter().filter_map(Target::success_at).min();
+        dial.into_iter().chain(self.next_recruit(now)).chain(success).min()
     }
 
     /// Makes the dial that is due and matters most.

@@ -11,6 +11,13 @@ use super::slots::LinkView;
 use super::target::{Target, TargetId};
 use super::{Action, Roster};
 
+/// For how many times the longest backoff an entry rests where this node itself answered.
+const SELF_REST: u32 = 1;
+/// The same where the peer asked us to stay away.
+const REMOVED_REST: u32 = 10;
+/// A dial that this node had no means for is made again after about so long.
+const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+
 impl Roster {
     /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
     /// longer.
@@ -35,6 +42,7 @@ impl Roster {
                 target.conflict_told = false;
             }
             target.last_error = None;
+            target.rests_until = None;
             target.memory.handle_seen(now);
             if target.is_candidate() && known_otherwise {
                 target.rest(now);
@@ -63,18 +71,22 @@ impl Roster {
         let target = self.targets.get_mut(index)?;
         target.last_error = Some(reason.clone());
         if reason.cause == EndCause::SelfConnection {
-            target.barred = true;
+            let wait = target.rest_time(SELF_REST, &self.settings.path);
+            target.stay_away(wait, now);
             target.place_mut(slot)?.dialing = None;
             self.settle_candidate(index, now);
-            return None;
+            return self.targets.get(index)?.is_kept().then_some(wait);
+        }
+        if reason.is_local_shortage() {
+            let wait = SHORTAGE_WAIT.mul_f64(0.5 + self.rng.f64());
+            return target.handle_shortage(slot, wait, now);
         }
         // Once: a peer that never agrees must not be dialled in a loop.
         if reason.cause == EndCause::Retry && target.retry(slot, now) {
             return Some(Duration::ZERO);
         }
         let before = target.breaker.state();
-        // What this node lacked says nothing of the peer.
-        let counts = !matches!(reason.cause, EndCause::Full | EndCause::Shutdown | EndCause::Panic);
+        let counts = !matches!(reason.cause, EndCause::Shutdown | EndCause::Panic);
         let wait = target.handle_failed(slot, now, counts, &mut self.rng);
         announce_breaker(&mut self.announced, target, before);
         self.settle_candidate(index, now);
@@ -109,15 +121,31 @@ impl Roster {
         }
     }
 
-    /// Something of ours was answered over a connection in this place, for the first time: what went wrong
-    /// before is forgiven. To be told once for each connection.
+    /// Something of ours was answered over a connection in this place, for the first time. To be told once for each
+    /// connection. When it has lasted, what went wrong before is forgiven.
     pub(crate) fn handle_proven(&mut self, peer: PeerId, slot: u8, now: Instant) {
+        let known = self.targets.iter_mut().filter(|target| target.known() == Some(peer));
+        known.for_each(|target| target.handle_proven(slot, now));
+        self.complete_exchange(peer, now);
+    }
+
+    /// A connection has ended that answered and carried something: it was a success, however soon it ended.
+    pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, now: Instant) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
             let before = target.breaker.state();
-            target.handle_proven(slot);
+            target.handle_useful(slot, now, &mut self.rng);
             announce_breaker(&mut self.announced, target, before);
         }
-        self.complete_exchange(peer, now);
+    }
+
+    /// Connections that have lasted count as successes.
+    pub(super) fn handle_ages(&mut self, now: Instant) {
+        for target in self.targets.iter_mut().filter(|target| target.success_at().is_some_and(|at| at <= now))
+        {
+            let before = target.breaker.state();
+            target.handle_age(now);
+            announce_breaker(&mut self.announced, target, before);
+        }
     }
 
     /// The peer said that it goes down, or has no room: it will not be there at once.
@@ -134,14 +162,18 @@ impl Roster {
         wanted.for_each(Target::not_at_once);
     }
 
-    /// The peer asked us to stay away.
-    pub(crate) fn handle_removed(&mut self, peer: PeerId) {
+    /// The peer asked us to stay away. Returns the addresses that rest, and for how long.
+    pub(crate) fn handle_removed(&mut self, peer: PeerId, now: Instant) -> Vec<(String, Duration)> {
+        let mut resting = Vec::new();
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
-            target.barred = true;
+            let wait = target.rest_time(REMOVED_REST, &self.settings.path);
+            target.stay_away(wait, now);
+            resting.push((target.config.address.clone(), wait));
             if target.is_active_candidate() {
                 target.rest(target.retry_at);
             }
         }
+        resting
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct TargetId(pub(super) u64);
 /// wanted, by these factors for the first and the longest wait.
 const CANDIDATE_FIRST: u32 = 4;
 const CANDIDATE_MAX: u32 = 10;
+/// A connection counts as a success when it has answered and is so old: a handshake is no proof of a path that works. By
+/// default 5 s, a quarter of `dead_after`.
+const PROOF_PART: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -41,8 +44,11 @@ pub(super) struct Target {
     pub(super) peer: Option<PeerId>,
     /// The application was told that somebody else than the bound peer answers there, too.
     pub(super) conflict_told: bool,
-    /// Nobody is to be dialled: it is this node itself, or somebody asked us to stay away.
+    /// A candidate that is not to be dialled: it is this node itself, or asked us to stay away.
     pub(super) barred: bool,
+    /// No dial before this instant: this node itself answered, or the peer asked us to stay away. An operator's entry
+    /// is tried again some time: names change what they stand for, and a peer forgets that it removed us.
+    pub(super) rests_until: Option<Instant>,
     pub(super) places: [Place; MAX_SLOTS as usize],
     /// The next attempt while nothing answers on the link; of a candidate at rest, when it may be chosen.
     pub(super) retry_at: Instant,
@@ -51,6 +57,10 @@ pub(super) struct Target {
     pub(super) last_error: Option<EndReason>,
     pub(super) memory: Memory,
     pub(super) trials: Trials,
+    /// How old a connection that answers must be to count as a success.
+    proof_age: Duration,
+    /// An answer forgives what went before only once until a connection has lasted.
+    spent: bool,
 }
 
 /// What is planned for one place of the pool.
@@ -62,6 +72,10 @@ pub(super) struct Place {
     pub(super) backoff: Backoff,
     /// The last dial was made again at once because the session had changed.
     pub(super) retried: bool,
+    /// When something of ours was answered over the connection in this place, which has not proved to last yet.
+    pub(super) answered: Option<Instant>,
+    /// As [`Target::spent`], for this place.
+    pub(super) spent: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +109,8 @@ impl Target {
             retry_at: None,
             backoff: Backoff::new(path.backoff_first, path.backoff_max),
             retried: false,
+            answered: None,
+            spent: false,
         };
         Target {
             id,
@@ -104,6 +120,7 @@ impl Target {
             peer: None,
             conflict_told: false,
             barred: false,
+            rests_until: None,
             places: [place(), place(), place()],
             retry_at: now,
             backoff: backoff_of(role, path),
@@ -111,6 +128,8 @@ impl Target {
             last_error: None,
             memory: Memory::default(),
             trials: Trials::new(path.suspect_after),
+            proof_age: path.dead_after / PROOF_PART,
+            spent: false,
         }
     }
 
@@ -124,6 +143,7 @@ impl Target {
         self.role = Role::Wanted;
         self.barred = false;
         self.conflict_told = false;
+        self.rests_until = None;
         self.retry_at = now;
         self.backoff = backoff_of(self.role, path);
         self.breaker = Breaker::new(path.breaker_threshold);
@@ -198,6 +218,7 @@ impl Target {
                 {
                     let at = if scouting { Some(self.retry_at) } else { place.retry_at };
                     let at = at.max(replaces.and_then(|trouble| self.trials.free_at(&trouble, scouting)));
+                    let at = at.max(self.rests_until);
                     *wish = Some(Wish { slot, at, scout: scouting, replaces });
                 }
             }
@@ -218,13 +239,20 @@ impl Target {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) {
+        let mut died_young = false;
         for (slot, place) in (0u8..).zip(&mut self.places) {
+            if old.serving().contains(slot) && !new.serving().contains(slot) {
+                died_young |= place.answered.take().is_some();
+            }
             if old.good.contains(slot) && !new.good.contains(slot) {
                 place.retry_at = Some(now + place.backoff.next(now, rng));
             }
         }
         if answers(old) && !answers(new) {
             self.retry_at = now + self.backoff.next(now, rng);
+            if died_young {
+                self.breaker.handle_failure();
+            }
         }
         if old.is_linked() || new.is_linked() {
             self.memory.handle_seen(now);
@@ -267,12 +295,75 @@ impl Target {
         true
     }
 
-    pub(super) fn handle_proven(&mut self, slot: u8) {
+    /// Something of ours was answered over a new connection in this place.
+    pub(super) fn handle_proven(&mut self, slot: u8, now: Instant) {
+        if !std::mem::replace(&mut self.spent, true) {
+            self.backoff.succeed();
+        }
         if let Some(place) = self.place_mut(slot) {
+            place.answered = Some(now);
+            if !std::mem::replace(&mut place.spent, true) {
+                place.backoff.succeed();
+            }
+        }
+    }
+
+    /// When the next connection that answers is old enough to count as a success.
+    pub(super) fn success_at(&self) -> Option<Instant> {
+        self.places.iter().filter_map(|place| place.answered).min().map(|at| at + self.proof_age)
+    }
+
+    /// Connections that are old enough count as a success.
+    pub(super) fn handle_age(&mut self, now: Instant) {
+        for slot in 0..MAX_SLOTS {
+            let answered = self.places.get(usize::from(slot)).and_then(|place| place.answered);
+            if answered.is_some_and(|at| at + self.proof_age <= now) {
+                self.succeed(slot);
+            }
+        }
+    }
+
+    /// What went wrong before is forgiven.
+    pub(super) fn succeed(&mut self, slot: u8) {
+        if let Some(place) = self.place_mut(slot) {
+            (place.answered, place.spent) = (None, false);
             place.backoff.succeed();
         }
+        self.spent = false;
         self.backoff.succeed();
         self.breaker.handle_success();
+    }
+
+    /// A connection in this place has ended that was of use, however young it was: the next dial is made at once.
+    pub(super) fn handle_useful(&mut self, slot: u8, now: Instant, rng: &mut fastrand::Rng) {
+        self.succeed(slot);
+        // The link may have told of the loss before.
+        if self.retry_at > now {
+            self.retry_at = now + self.backoff.next(now, rng);
+        }
+        if let Some(place) = self.place_mut(slot).filter(|place| place.retry_at.is_some_and(|at| at > now)) {
+            place.retry_at = Some(now + place.backoff.next(now, rng));
+        }
+    }
+
+    /// This node lacked something for a dial: that says nothing of the peer.
+    pub(super) fn handle_shortage(&mut self, slot: u8, wait: Duration, now: Instant) -> Option<Duration> {
+        let place = self.place_mut(slot)?;
+        place.dialing.take()?;
+        place.retry_at = Some(now + wait);
+        self.retry_at = self.retry_at.max(now + wait);
+        Some(wait)
+    }
+
+    /// So many times the longest backoff of this peer's path.
+    pub(super) fn rest_time(&self, times: u32, usual: &PathConfig) -> Duration {
+        self.config.path.as_ref().unwrap_or(usual).backoff_max.saturating_mul(times)
+    }
+
+    /// Rests for so long. Candidates that rest for such a reason are not chosen again.
+    pub(super) fn stay_away(&mut self, wait: Duration, now: Instant) {
+        self.barred = self.is_candidate();
+        self.rests_until = Some(now + wait);
     }
 
     pub(super) fn not_at_once(&mut self) {

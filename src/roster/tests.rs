@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, PeerConfig};
+use crate::config::{Config, PathConfig, PeerConfig};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::breaker::BreakerState;
 use crate::health::keepalive::LearnedInterval;
@@ -42,6 +42,8 @@ fn pool() -> (Roster, Instant, TargetId) {
     roster.handle_dialled(target, 1, PEER, now);
     roster.handle_link(PEER, good(&[0, 1]), now);
     [0, 1].into_iter().for_each(|slot| roster.handle_proven(PEER, slot, now));
+    let now = now + PathConfig::default().dead_after;
+    assert_eq!(dial(&mut roster, now), None);
     (roster, now, target)
 }
 
@@ -94,13 +96,14 @@ fn dials_at_once_and_only_once_at_a_time() {
 
 #[test]
 fn a_proven_link_that_is_lost_is_dialled_at_once() {
-    let (mut roster, now) = roster();
+    let (mut roster, mut now) = roster();
     for _ in 0..50 {
         let (target, slot) = dial(&mut roster, now).expect("at once");
         roster.handle_dialled(target, slot, PEER, now);
         roster.handle_link(PEER, good(&[0]), now);
-        assert!(dial(&mut roster, now).is_none());
         roster.handle_proven(PEER, 0, now);
+        now = roster.next_timeout(now).expect("it lasts");
+        assert!(dial(&mut roster, now).is_none());
         roster.handle_link(PEER, LinkView::default(), now);
     }
 }
@@ -144,8 +147,9 @@ fn the_breaker_opens_and_is_tried_for_ever() {
 }
 
 #[test]
-fn this_node_itself_is_not_dialled_again() {
-    let (mut roster, now) = roster();
+fn a_candidate_that_is_this_node_itself_is_not_dialled_again() {
+    let (mut roster, now) = roster_with(|config| config.target_peers = 1);
+    assert!(roster.learn(PeerConfig::new("a:1"), now));
     let (target, slot) = dial(&mut roster, now).unwrap();
     assert_eq!(roster.handle_dial_failed(target, slot, &reason(EndCause::SelfConnection), now), None);
     assert!(roster.next_timeout(now).is_none());
@@ -179,16 +183,66 @@ fn a_connection_that_the_peer_has_replaced_is_not_missed_at_once() {
 }
 
 #[test]
-fn who_asked_us_to_stay_away_is_dialled_when_the_application_asks() {
+fn a_peer_that_asked_us_to_stay_away_rests_unless_the_application_asks() {
     let (mut roster, now) = roster();
     let (target, slot) = dial(&mut roster, now).unwrap();
     roster.handle_dialled(target, slot, PEER, now);
-    roster.handle_removed(PEER);
+    let rest = 10 * PathConfig::default().backoff_max;
+    assert_eq!(roster.handle_removed(PEER, now), [("a:1".to_owned(), rest)]);
     roster.handle_link(PEER, LinkView::default(), now);
-    assert!(!roster.may_dial(PEER));
-    assert_eq!((dial(&mut roster, now + 3600 * S), roster.next_timeout(now)), (None, None));
+    assert_eq!((dial(&mut roster, now + rest - S), roster.next_timeout(now)), (None, Some(now + rest)));
     roster.add(PeerConfig::new("a:1"), now);
     assert!(dial(&mut roster, now).is_some());
+}
+
+#[test]
+fn an_operators_entry_is_tried_again_after_this_node_itself_answered() {
+    let (mut roster, now) = roster();
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    let ourselves = EndReason::new(Initiator::Library, EndCause::SelfConnection);
+    let next = roster.handle_dial_failed(target, slot, &ourselves, now);
+    let rest = PathConfig::default().backoff_max;
+    assert_eq!(next, Some(rest), "the name may stand for another node by then");
+    assert_eq!(dial(&mut roster, now + rest - S), None);
+    assert!(dial(&mut roster, now + rest).is_some());
+}
+
+#[test]
+fn connections_that_die_young_are_dialled_ever_more_rarely() {
+    for (age, most, least) in [(0.005, 12, 4), (0.2, 12, 4), (6.0, 90, 60)] {
+        let (mut roster, start) = roster();
+        let (mut now, mut dials) = (start, 0u32);
+        // Ten seconds, or for the connection that lasts ten minutes.
+        let end = start + if age < 1.0 { 10 * S } else { 540 * S };
+        while now < end {
+            if let Some((target, slot)) = dial(&mut roster, now) {
+                dials += 1;
+                roster.handle_dialled(target, slot, PEER, now);
+                roster.handle_link(PEER, good(&[0]), now);
+                roster.handle_proven(PEER, 0, now);
+                now += S.mul_f64(age);
+                roster.poll(now);
+                roster.handle_link(PEER, LinkView::default(), now);
+            }
+            now = roster.next_timeout(now).unwrap_or(end).max(now + S / 1000);
+        }
+        assert!((least..=most).contains(&dials), "{dials} dials of connections that live {age} s");
+    }
+}
+
+#[test]
+fn what_this_node_lacks_opens_no_breaker() {
+    let (mut roster, mut now) = roster();
+    for errno in [libc::EMFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS].repeat(10) {
+        let (target, slot) = dial(&mut roster, now).unwrap();
+        let reason = EndReason::io("connect", &std::io::Error::from_raw_os_error(errno));
+        let next = roster.handle_dial_failed(target, slot, &reason, now).unwrap();
+        assert!(next < S, "{next:?}");
+        now += next;
+    }
+    let figures = roster.figures(now);
+    assert_eq!((figures[0].breaker, figures[0].failures), (BreakerState::Closed, 0));
+    assert!(dial(&mut roster, now).is_some(), "as soon as there is enough again");
 }
 
 #[test]
@@ -574,7 +628,7 @@ fn a_candidate_that_is_a_known_peer_is_not_dialled_again() {
     assert_eq!(roster.next_timeout(now), None);
     assert!(roster.figures(now).iter().all(|figures| figures.wanted));
     // Removed, it stays known and is left alone.
-    roster.remove(PEER);
+    roster.remove(PEER, now);
     assert!(!roster.learn(PeerConfig::new("10.0.0.1:1"), now));
     assert_eq!((dial(&mut roster, now), roster.next_timeout(now)), (None, None));
 }

@@ -123,7 +123,7 @@ body! {
 /// |---|---|
 /// | Shutdown, Retired | dials again after the backoff, if it wants this peer |
 /// | Replaced, Duplicate | goes on with the connection that stays |
-/// | Removed | does not dial this peer until the application asks for it |
+/// | Removed | does not dial this peer for ten of its longest backoffs (10 minutes by default) |
 /// | Other below 128 | as with Retired |
 /// | Other from 128 on | as with Removed |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -162,7 +162,7 @@
 //! |---|---|
 //! | shutdown, retired | dials again after the backoff, if it wants this peer |
 //! | replaced, duplicate | goes on with the connection that stays |
-//! | removed | does not dial this peer until the application asks for it |
+//! | removed | does not dial this peer for ten of its longest backoffs (10 minutes by default) |
 //!
 //! # CANCEL: the requester no longer waits
 //!

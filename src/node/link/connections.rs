@@ -19,6 +19,9 @@ use crate::wire::batch::Batch;
 use crate::wire::control::{GoawayReason, Hello};
 use crate::wire::frame::Frame;
 
+/// A connection over which the other side said so many bytes carried more than a handshake and a ping.
+const USEFUL: u64 = 16 * 1024;
+
 impl LinkHandle {
     /// `slot` and `replaces` count for the side that dials.
     pub(crate) fn hello(&self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
@@ -48,7 +51,6 @@ impl LinkHandle {
                 let result = core.link.attach(new, now, fx);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
-                    core.link.set_address(conn.id, conn.addr.ip());
                     if core.conns.is_empty() && core.life.joined > 0 {
                         core.life.score.handle_reconnected(now);
                     }
@@ -97,10 +99,12 @@ impl LinkHandle {
 
     /// The connection's threads are done.
     pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
-        let (proven, proof) = self.with(|core, now, fx| {
+        let received = conn.bytes_received.load(Relaxed);
+        let (proven, proof, useful) = self.with(|core, now, fx| {
             let state = core.link.conns().iter().find(|state| state.id == conn.id && state.proven);
             let (proven, slot) = (state.is_some(), state.map(|state| state.slot));
             let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
+            let useful = slot.filter(|_| received >= USEFUL);
             core.life.proofs.retain(|id| *id != conn.id);
             core.life.retiring.retain(|(id, _)| *id != conn.id);
             core.link.handle_conn_ended(conn.id, ending(reason), now, fx);
@@ -108,38 +112,35 @@ impl LinkHandle {
             core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
             core.life.bytes_received += conn.bytes_received.load(Relaxed);
             core.life.last_end = Some(reason.clone());
-            (proven, proof)
+            (proven, proof, useful)
         });
         self.changed.notify_all();
         self.hub.progress();
         let reason = reason.clone();
-        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof });
+        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof, useful });
     }
 
     /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Gives when
     /// to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
-        let now = clock::now();
-        let (conns, limits, frame_timeout) =
-            self.look(|core| (core.conns.clone(), core.path.write_limits(), core.path.dead_after));
-        let mut deadline = None;
-        for conn in conns {
-            // Without the lock: it may ask the kernel.
-            match conn.check_deadlines(now, limits, frame_timeout) {
-                Ok(next) => deadline = deadline.into_iter().chain(next).min(),
-                Err(cause) => conn.end(EndReason::new(Initiator::Library, cause)),
-            }
-        }
-        let next = self.with(|core, now, fx| {
+        let (next, late) = self.with(|core, now, fx| {
+            let (write_timeout, frame_timeout) = (core.path.write_timeout, core.path.dead_after);
+            let mut next = None;
+            let mut late = Vec::new();
             for conn in &core.conns {
                 if let Some(at) = conn.last_received() {
                     core.link.handle_received(conn.id, at, fx);
                 }
+                match conn.check_deadlines(now, write_timeout, frame_timeout) {
+                    Ok(deadline) => next = next.into_iter().chain(deadline).min(),
+                    Err(cause) => late.push((Arc::clone(conn), cause)),
+                }
             }
             core.link.handle_timeout(now, fx);
-            core.link.next_timeout()
+            (next.into_iter().chain(core.link.next_timeout()).min(), late)
         });
-        deadline.into_iter().chain(next).min()
+        late.into_iter().for_each(|(conn, cause)| conn.end(EndReason::new(Initiator::Library, cause)));
+        next
     }
 
     pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
