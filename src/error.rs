@@ -205,7 +205,7 @@ pub enum EndCause {
         /// The system's description.
         error: String,
     },
-    /// A write did not complete within `write_timeout`.
+    /// A write did not complete: the peer's kernel acknowledged nothing for `write_timeout`, or it lasted for `dead_after`.
     WriteTimeout,
     /// Nothing was received for `dead_after`, or a frame took longer than that.
     Dead,

@@ -24,8 +24,9 @@ pub struct PathConfig {
     /// a connection to a live peer whose receive window stays closed that long.
     #[serde(with = "human")]
     pub user_timeout: Duration,
-    /// How long one write may take, in all and without progress (SO_SNDTIMEO). Default 5 s. Too small:
-    /// slow links are taken for dead ones.
+    /// How long one write may take while the peer's kernel acknowledges nothing (SO_SNDTIMEO). Default 5 s. As long
+    /// as it acknowledges more it may take `dead_after`, if that is longer: a slow link is not dead. Too small: a
+    /// pause of the path ends connections.
     #[serde(with = "human")]
     pub write_timeout: Duration,
     /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
@@ -36,8 +37,8 @@ pub struct PathConfig {
     #[serde(with = "human")]
     pub min_ping_interval: Duration,
     /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a
-    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. Nothing is closed
-    /// for it.
+    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. The time begins when the peer's
+    /// kernel has what is to be answered, as far as the kernel here tells (Linux 4.6). Nothing is closed for it.
     #[serde(with = "human")]
     pub suspect_after: Duration,
     /// How long nothing at all may be received before the connection is closed; also how long a
@@ -67,8 +68,9 @@ pub struct PathConfig {
     /// After so many failures in a row the breaker opens. Default 5.
     pub breaker_threshold: u32,
     /// The largest chunk, and the largest unsent backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes.
-    /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 16 KiB and follow the measured rate of the
-    /// path, about 10 ms worth.
+    /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 2 KiB, or at what earlier connections
+    /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125 ms worth
+    /// on a slow one, 1 KiB at least.
     pub max_chunk: usize,
 }
 
@@ -106,6 +108,10 @@ impl From<&PathConfig> for crate::health::liveness::Limits {
 }
 
 impl PathConfig {
+    pub(crate) fn write_limits(&self) -> crate::conn::WriteLimits {
+        crate::conn::WriteLimits { write_timeout: self.write_timeout, longest: self.dead_after }
+    }
+
     /// The same behaviour, `factor` times as fast: for tests and demonstrations that must not take
     /// minutes. The kernel's own timers count in whole seconds and stop at 1 s.
     pub fn scaled_down(&self, factor: u32) -> Self {

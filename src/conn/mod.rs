@@ -23,6 +23,7 @@ pub(crate) mod record;
 pub(crate) mod socket;
 pub(crate) mod tcp_info;
 pub(crate) mod threads;
+mod write_watch;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use socket2::Socket;
 
 use crate::clock;
@@ -42,6 +44,9 @@ use crate::id::{ConnId, PeerId};
 use crate::link::{Transmit, Violation};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
+
+pub(crate) use write_watch::WriteLimits;
+use write_watch::WriteWatch;
 
 /// A write that takes longer has met a full buffer.
 const LONG_WRITE: Duration = Duration::from_millis(1);
@@ -76,6 +81,8 @@ pub(crate) struct ConnHandle {
     last_received: AtomicU64,
     frame_since: AtomicU64,
     write_since: AtomicU64,
+    /// Of the write that lasts.
+    write: Mutex<Option<WriteWatch>>,
     /// How long writes took that are over, in microseconds.
     blocked: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
@@ -100,6 +107,7 @@ impl ConnHandle {
             last_received: AtomicU64::new(0),
             frame_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
+            write: Mutex::new(None),
             blocked: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
@@ -109,6 +117,10 @@ impl ConnHandle {
 
     /// Ends the connection: both of its threads wake up. Only the first reason counts.
     pub(crate) fn end(&self, reason: EndReason) {
+        // Its queue is of no use to anybody.
+        if matches!(reason.cause, EndCause::Dead | EndCause::WriteTimeout | EndCause::DrainTimeout) {
+            socket::discard_on_close(&self.socket);
+        }
         self.note_end(reason);
         // Fails when the socket is not connected (any more): then there is nobody to wake.
         let _ = self.socket.shutdown(Shutdown::Both);
@@ -158,22 +170,26 @@ impl ConnHandle {
     pub(crate) fn check_deadlines(
         &self,
         now: Instant,
-        write_timeout: Duration,
+        limits: WriteLimits,
         frame_timeout: Duration,
     ) -> Result<Option<Instant>, EndCause> {
-        let write = self.at(&self.write_since).map(|since| since + write_timeout);
+        let write = self.check_write(limits, now).map_err(|()| EndCause::WriteTimeout)?;
         let frame = self.at(&self.frame_since).map(|since| since + frame_timeout);
-        if write.is_some_and(|at| at <= now) {
-            return Err(EndCause::WriteTimeout);
-        }
         if frame.is_some_and(|at| at <= now) {
             return Err(EndCause::Dead);
         }
         Ok(write.into_iter().chain(frame).min())
     }
 
+    /// Whether the write that lasts may go on; then when to check it again.
+    fn check_write(&self, limits: WriteLimits, now: Instant) -> Result<Option<Instant>, ()> {
+        let acked = || tcp_info::read(&self.socket).and_then(|sample| sample.bytes_acked);
+        self.write.lock().as_mut().map(|write| write.check(limits, now, acked)).transpose()
+    }
+
     /// This process stood still for `gap`.
     pub(crate) fn handle_pause(&self, gap: Duration) {
+        self.write.lock().iter_mut().for_each(|write| write.handle_pause(gap));
         for cell in [&self.write_since, &self.frame_since] {
             let _ = cell.fetch_update(Relaxed, Relaxed, |micros| {
                 (micros > 0).then(|| micros + gap.as_micros() as u64)

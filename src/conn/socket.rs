@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::handshake::Duplex;
 use crate::config::PathConfig;
-use crate::health::pace::MIN_CHUNK;
+use crate::health::pace::FIRST_CHUNK;
 
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -56,13 +56,21 @@ pub(crate) fn configure(socket: &Socket, path: &PathConfig) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(path.user_timeout))?;
     socket.set_write_timeout(Some(path.write_timeout))?;
-    set_backlog(socket, MIN_CHUNK)
+    set_backlog(socket, FIRST_CHUNK)
 }
 
 /// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). What is
 /// in flight is not counted, so throughput does not suffer.
 pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+/// When the last handle of the socket is closed, what its queue holds is thrown away and the connection reset
+/// (SO_LINGER of 0, socket(7)). Otherwise the kernel goes on sending it, for minutes, and on a narrow path it competes
+/// with the connection that took over.
+pub(crate) fn discard_on_close(socket: &Socket) {
+    // Fails only where there is no socket any more.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 /// `MSG_NOSIGNAL` (send(2)), the same on every Linux: a write to a connection that was reset is an error

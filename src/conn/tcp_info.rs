@@ -50,6 +50,7 @@ fn parse(info: &[u8]) -> Option<KernelSample> {
     let sample = KernelSample {
         retransmits: byte(2)?,
         backoff: byte(4)?,
+        snd_mss: u32(16)?,
         unacked: u32(24)?,
         last_data_recv_ms: u32(52)?.into(),
         last_ack_recv_ms: u32(56)?.into(),

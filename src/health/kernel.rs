@@ -10,6 +10,9 @@
 //!      ^                                                                          |
 //!      +--- an acknowledgement of new bytes, nothing in flight, or a window of 0 -+
 //! ```
+//!
+//! A question that stands behind other data in the own send queue has not been asked yet. [`Delivery`] tells when the
+//! peer's kernel had it, and until then, when the queue last moved.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,8 @@ use serde::{Deserialize, Serialize};
 pub struct KernelSample {
     /// Segments in flight: sent, and not acknowledged by the peer's kernel.
     pub unacked: u32,
+    /// The largest segment that is sent, in bytes.
+    pub snd_mss: u32,
     /// Retransmission timeouts in a row without an acknowledgement of anything new.
     pub retransmits: u8,
     /// How often the timer that runs now was doubled; also for probes of a closed window.
@@ -61,6 +66,13 @@ impl KernelSample {
     fn is_waiting(&self) -> bool {
         // A peer that shrinks its window to nothing does not acknowledge what it has no room for.
         self.unacked > 0 && self.snd_wnd != Some(0)
+    }
+
+    /// The stream position behind all that was written so far, at most: what was acknowledged, what is in flight and
+    /// what was not sent yet. `None` on a kernel that lacks one of them.
+    fn written(&self) -> Option<u64> {
+        let in_flight = u64::from(self.unacked) * u64::from(self.snd_mss);
+        Some(self.bytes_acked? + in_flight + u64::from(self.notsent_bytes?))
     }
 
     /// Timeouts in a row of what is in flight.
@@ -106,5 +118,93 @@ impl Stall {
     /// Timeouts in a row, of which none was answered.
     pub(crate) fn timeouts(&self) -> u8 {
         self.timeouts
+    }
+}
+
+/// When the peer's kernel received a question.
+///
+/// Invariant: `moved` grows only while the queue moves and the end of it, as it was at the first sample after the
+/// question, is not acknowledged. So what is sent after the question excuses nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivery {
+    /// The question, by its time.
+    asked: Option<Instant>,
+    /// The end of the queue in which it stands; `None` when the peer has it.
+    target: Option<u64>,
+    acked: Option<u64>,
+    /// When the queue moved last.
+    moved: Option<Instant>,
+}
+
+impl Delivery {
+    /// `asked`: when the oldest question that is open was asked.
+    pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, asked: Option<Instant>, now: Instant) {
+        if asked != self.asked {
+            *self = Delivery { asked, target: asked.and(sample.written()), acked: self.acked, moved: None };
+        }
+        let moves = sample.bytes_acked > self.acked.or(sample.bytes_acked);
+        self.acked = sample.bytes_acked;
+        if moves && self.target.is_some() {
+            let ago = Duration::try_from_secs_f64(sample.last_ack_recv_ms / 1000.0).unwrap_or_default();
+            self.moved = self.moved.max(now.checked_sub(ago));
+        }
+        self.target = self.target.filter(|target| sample.bytes_acked < Some(*target));
+    }
+
+    /// This process stood still for `gap`.
+    pub(crate) fn handle_pause(&mut self, gap: Duration) {
+        self.moved = self.moved.map(|moved| moved + gap);
+        self.asked = self.asked.map(|asked| asked + gap);
+    }
+
+    /// From when on the answer to the question of that time may be expected.
+    pub(crate) fn since(&self, asked: Instant) -> Instant {
+        let moved = self.moved.filter(|_| self.asked == Some(asked));
+        moved.map_or(asked, |moved| moved.max(asked))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn queue(acked: u64, notsent: u32) -> KernelSample {
+        KernelSample {
+            bytes_acked: Some(acked),
+            notsent_bytes: Some(notsent),
+            unacked: 1,
+            snd_mss: 1000,
+            ..KernelSample::default()
+        }
+    }
+
+    #[test]
+    fn a_question_is_asked_when_the_queue_before_it_is_gone() {
+        let asked = Instant::now();
+        let mut delivery = Delivery::default();
+        delivery.handle_kernel(&queue(0, 4000), Some(asked), asked);
+        assert_eq!(delivery.since(asked), asked);
+        for second in 1..=5 {
+            // More is written behind it all the time.
+            let now = asked + S * second;
+            delivery.handle_kernel(&queue(1000 * u64::from(second), 4000), Some(asked), now);
+            assert_eq!(delivery.since(asked), now);
+        }
+        // What moves now was written after it.
+        delivery.handle_kernel(&queue(6000, 4000), Some(asked), asked + S * 6);
+        assert_eq!(delivery.since(asked), asked + S * 5);
+    }
+
+    #[test]
+    fn a_queue_that_stands_still_excuses_nobody() {
+        let asked = Instant::now();
+        let mut delivery = Delivery::default();
+        for second in 0..5 {
+            delivery.handle_kernel(&queue(1000, 4000), Some(asked), asked + S * second);
+            assert_eq!(delivery.since(asked), asked);
+        }
     }
 }

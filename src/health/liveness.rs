@@ -13,6 +13,9 @@
 //! An *answer* is a pong to a ping, or an acknowledgement of data. It is overdue when neither it nor
 //! anything else has arrived for max(`suspect_after`, 8 x RTT) since it was first expected: any byte
 //! received is a sign of life, so a pong that is late behind a large block makes nobody suspect.
+//! While the question stands in the own send queue and the peer's kernel acknowledges what stands before it, the time
+//! does not run: a slow link needs seconds for what was written before. RTT is the larger one of the pings' and
+//! the kernel's.
 //! TCP itself would notice much later (an established connection with data in flight into a silent
 //! black hole failed after 938 s with keepalive alone; measured on Linux 6.18).
 //!
@@ -38,7 +41,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::kernel::{KernelSample, Stall};
+use super::kernel::{Delivery, KernelSample, Stall};
 
 /// One timeout may be fired in vain, by a round trip that grew faster than the kernel's timer (RFC 5682).
 const TIMEOUTS_OF_A_HOLE: u8 = 2;
@@ -71,6 +74,11 @@ pub(crate) struct Liveness {
     next_ping: Instant,
     next_nonce: u64,
     rtt: Option<Duration>,
+    /// The round trip is that of an earlier connection by the same path: the first one of its own takes its place.
+    inherited: bool,
+    /// The kernel's round trip: data queues on the way that no ping has met yet.
+    kernel_rtt: Duration,
+    delivery: Delivery,
     /// An answer is overdue.
     silent: bool,
     /// A byte has arrived since it became silent.
@@ -137,6 +145,9 @@ impl Liveness {
             next_ping: now,
             next_nonce: nonce,
             rtt: None,
+            inherited: false,
+            kernel_rtt: Duration::ZERO,
+            delivery: Delivery::default(),
             silent: false,
             heard: false,
             stall: Stall::default(),
@@ -192,6 +203,8 @@ impl Liveness {
     /// What the kernel says. To be followed by [`Liveness::poll`].
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
+        self.delivery.handle_kernel(sample, self.asked_at(), now);
+        self.kernel_rtt = Duration::try_from_secs_f64(sample.rtt_ms / 1000.0).unwrap_or_default();
         self.hole = self.stall.timeouts() >= TIMEOUTS_OF_A_HOLE && self.stall.lasts(now) >= self.patience();
     }
 
@@ -208,7 +221,8 @@ impl Liveness {
         };
         let sample = now.saturating_duration_since(sent);
         // RFC 6298's smoothing: an eighth of the new sample.
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        let earlier = self.rtt.filter(|_| !std::mem::take(&mut self.inherited));
+        self.rtt = Some(earlier.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         Some(sample)
     }
 
@@ -220,6 +234,7 @@ impl Liveness {
         self.unacked_since = self.unacked_since.map(|at| at + gap);
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
         self.stall.handle_pause(gap);
+        self.delivery.handle_pause(gap);
         // How long the path was silent meanwhile is not known: it teaches nothing.
         self.active = None;
         self.peer_pings = None;
@@ -311,12 +326,17 @@ impl Liveness {
     }
 
     fn overdue_at(&self) -> Option<Instant> {
+        self.asked_at().map(|asked| self.delivery.since(asked) + self.patience())
+    }
+
+    /// When the oldest question was asked whose answer may be expected; the last byte received counts as an answer.
+    fn asked_at(&self) -> Option<Instant> {
         let expected = match (self.ping, self.unacked_since) {
             (Some((_, ping)), Some(data)) => ping.min(data),
             (Some((_, at)), None) | (None, Some(at)) => at,
             (None, None) => return None,
         };
-        Some(expected.max(self.last_received) + self.patience())
+        Some(expected.max(self.last_received))
     }
 
     /// A ping or data waits for its answer.
@@ -326,7 +346,19 @@ impl Liveness {
 
     /// How long an answer may take.
     pub(crate) fn patience(&self) -> Duration {
-        self.limits.suspect_after.max(self.rtt.unwrap_or_default() * 8)
+        self.limits.suspect_after.max(self.rtt.unwrap_or_default().max(self.kernel_rtt) * 8)
+    }
+
+    /// The round trip, with what queues on the way, if this connection has measured it.
+    pub(crate) fn measured_rtt(&self) -> Option<Duration> {
+        self.rtt.map(|rtt| rtt.max(self.kernel_rtt)).filter(|_| !self.inherited)
+    }
+
+    /// The round trip of the path, as an earlier connection measured it.
+    pub(crate) fn inherit(&mut self, rtt: Duration) {
+        if self.rtt.is_none() {
+            (self.rtt, self.inherited) = (Some(rtt), true);
+        }
     }
 
     pub(crate) fn strikes(&self) -> u32 {

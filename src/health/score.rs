@@ -19,7 +19,8 @@
 //! | `window` | share of the time that the peer's window was closed and data waited | 1 - 0.3 x share | 0.7 | 10 s |
 //!
 //! What is retransmitted while a queue on the way is full of this connection's own data is not counted: at least
-//! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms). A narrow path that is
+//! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms), or it is above
+//! 2 least + 200 ms whatever is in flight. A narrow path that is
 //! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s).
 //!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
@@ -83,6 +84,8 @@ const LEAST_SEGMENTS: f64 = 30.0;
 /// With fewer segments in flight a long round trip may be an acknowledgement that waits for company (RFC 1122,
 /// 4.2.3.2), and not a queue.
 const FULL_FLIGHT: u32 = 10;
+/// Linux waits for at most 200 ms before it acknowledges.
+const LONGEST_DELAYED_ACK_MS: f64 = 200.0;
 /// The share of retransmitted segments that halves the score.
 const HALVING_LOSS: f64 = 0.057;
 /// Samples that lie further apart say nothing of the time between: nobody looked.
@@ -282,6 +285,11 @@ impl ConnScore {
 /// the way is full of it. On a path that loses for other reasons congestion control keeps little in flight.
 fn fills_a_queue(last: &KernelSample, sample: &KernelSample) -> bool {
     let queued = |least| sample.rtt_ms > 2.0 * (least + ROUND_TRIP_SLACK * 1000.0);
+    // On a slow link a queue is a few segments. No acknowledgement waits that long for company.
+    let stands = sample.min_rtt_ms.is_some_and(|least| sample.rtt_ms > 2.0 * least + LONGEST_DELAYED_ACK_MS);
+    if stands {
+        return true;
+    }
     // One that has just run out of data has little in flight at that moment.
     last.unacked.max(sample.unacked) >= FULL_FLIGHT && sample.min_rtt_ms.is_some_and(queued)
 }

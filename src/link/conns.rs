@@ -1,5 +1,6 @@
 //! One connection as the link sees it.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::health::liveness::Liveness;
@@ -29,6 +30,8 @@ pub(crate) struct Conn {
     /// The dialer's name for it.
     pub(super) token: u64,
     pub(crate) slot: u8,
+    /// Where the other end is, if that is known.
+    pub(super) address: Option<IpAddr>,
     /// Whether this side dialled.
     pub(crate) dialled: bool,
     pub(crate) liveness: Liveness,
@@ -71,6 +74,7 @@ impl Conn {
             id: new.id,
             token: dialer.token,
             slot: dialer.slot,
+            address: None,
             dialled: new.dialled,
             liveness,
             pace,

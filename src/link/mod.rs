@@ -41,7 +41,7 @@
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
-//! is known of how they do: `vitals`.
+//! is known of how they do: `vitals`. What outlives them of a path: `paths`.
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
@@ -58,6 +58,7 @@ mod figures;
 mod frames;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod paths;
 mod pool;
 pub(crate) mod requests;
 pub(crate) mod scheduler;
@@ -218,6 +219,7 @@ pub(crate) struct Link<T, R> {
     requests: Requests<R>,
     conns: Vec<Conn>,
     keepalive: Keepalive,
+    paths: paths::Paths,
     session: session::Session,
     /// CANCEL frames to send.
     cancels: Vec<u64>,
@@ -249,6 +251,7 @@ impl<T: Awaited, R> Link<T, R> {
             requests: Requests::new(settings.max_requests, rng.u64(..)),
             conns: Vec::new(),
             keepalive: Keepalive::new(settings.liveness.ping_interval, settings.min_ping_interval),
+            paths: paths::Paths::default(),
             session: session::Session::new(&mut rng),
             cancels: Vec::new(),
             down_since: None,

@@ -150,8 +150,12 @@ impl<T: Awaited, R> Link<T, R> {
 
     /// No new data on this connection; GOAWAY, then its orderly end.
     pub(crate) fn drain(&mut self, id: ConnId, reason: GoawayReason, now: Instant, fx: &mut Effects<T, R>) {
-        let deadline = now + self.settings.drain_timeout;
+        let drain_timeout = self.settings.drain_timeout;
         let Some(conn) = self.conn_mut(id) else { return };
+        // What stands in the queue of one that does not answer would only compete with its successor.
+        let suspect = conn.liveness.is_suspect();
+        let time = if suspect { drain_timeout.min(conn.liveness.patience()) } else { drain_timeout };
+        let deadline = now + time;
         if conn.start_draining(Draining::ByUs { reason, said: false }, deadline) {
             self.reassign(now, fx);
             self.wake(id, fx);
@@ -193,6 +197,7 @@ impl<T: Awaited, R> Link<T, R> {
         fx: &mut Effects<T, R>,
     ) {
         self.learn_from(id, ending, now, fx);
+        self.remember_path(id);
         let before = self.conns.len();
         self.conns.retain(|conn| conn.id != id);
         if self.conns.len() == before {

@@ -250,12 +250,11 @@ fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
-    let (its_conn, its_link, write_timeout) =
-        (Arc::clone(conn), Arc::clone(&link), link.path().write_timeout);
+    let (its_conn, its_link, limits) = (Arc::clone(conn), Arc::clone(&link), link.path().write_limits());
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
         "unbroken-writer",
-        move || writer::run(&its_conn, &its_link, &mut sealer, write_timeout),
+        move || writer::run(&its_conn, &its_link, &mut sealer, limits),
         move || of_panic.end(EndReason::new(Initiator::Library, EndCause::Panic)),
     );
     match writer {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use unbroken::{Config, ConnSnapshot, Event, Identity, LaneId, Node, PeerId};
 
@@ -15,6 +16,8 @@ use crate::support::numbered;
 
 pub(crate) const CONFIG: &str = "UNBROKEN_TEST_NETNS";
 pub(crate) const WHO: &str = "UNBROKEN_TEST_NETNS_WHO";
+/// The size of chunks, where plain TCP takes the place of the node.
+pub(crate) const PLAIN: &str = "UNBROKEN_TEST_NETNS_PLAIN";
 
 /// The identity of a or b. Both sides know each other.
 pub(crate) fn identity(who: u8) -> Identity {
@@ -46,43 +49,39 @@ pub(crate) struct ConnFigures {
     /// Bytes written to it.
     pub(crate) sent: u64,
     pub(crate) score: f64,
+    /// The size of its chunks.
+    pub(crate) chunk: usize,
 }
 
 pub(crate) fn run() {
     let (Ok(config), Ok(who)) = (std::env::var(CONFIG), std::env::var(WHO)) else { return };
     let config: Config = serde_json::from_str(&config).unwrap();
     let who: u8 = who.parse().unwrap();
+    if let Ok(chunk) = std::env::var(PLAIN) {
+        return crate::plain::run(chunk.parse().unwrap(), who == 1);
+    }
     let peer = identity(3 - who).peer_id();
     let node = Node::builder().config(config).identity(identity(who)).start().unwrap();
     println!("\n@up");
     let its_node = node.clone();
     thread::spawn(move || take(&its_node));
     thread::spawn(notice_stalls);
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut senders: Vec<JoinHandle<()>> = Vec::new();
+    let mut senders = Senders::default();
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        let words: Vec<&str> = line.split(' ').collect();
-        let number = |at: usize| words[at].parse::<u64>().unwrap();
-        match words[0] {
-            "send" => {
-                stop.store(false, SeqCst);
-                let job = Job {
-                    lane: LaneId(number(1) as u8),
-                    stream: number(2),
-                    first: number(3),
-                    every: Duration::from_micros(number(4)),
-                    len: number(5) as usize,
-                };
-                let (node, stop) = (node.clone(), Arc::clone(&stop));
-                senders.push(thread::spawn(move || job.run(&node, peer, &stop)));
+        match line.split(' ').next() {
+            Some("send") => {
+                let node = node.clone();
+                // A node that was just started may not know its peer yet.
+                while node.peer(peer).is_none() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                senders.start(Job::parse(&line), move |lane, body| {
+                    node.send(peer, (lane, body)).map(drop).map_err(|error| error.to_string())
+                });
             }
-            "hold" => {
-                stop.store(true, SeqCst);
-                senders.drain(..).for_each(|sender| sender.join().unwrap());
-                println!("@held");
-            }
-            "figures" => {
+            Some("hold") => senders.hold(),
+            Some("figures") => {
                 let figures = figures(&node, peer).unwrap_or_default();
                 println!("@figures {}", serde_json::to_string(&figures).unwrap());
             }
@@ -119,7 +118,8 @@ fn notice_stalls() {
     }
 }
 
-struct Job {
+/// A stream of messages to be sent, as the parent orders it.
+pub(crate) struct Job {
     lane: LaneId,
     stream: u64,
     first: u64,
@@ -128,27 +128,66 @@ struct Job {
 }
 
 impl Job {
+    pub(crate) fn parse(line: &str) -> Job {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        Job {
+            lane: LaneId(number(1) as u8),
+            stream: number(2),
+            first: number(3),
+            every: Duration::from_micros(number(4)),
+            len: number(5) as usize,
+        }
+    }
+
     /// Sends until it is told to stop. What is due while a send waits, or the process is frozen, is
     /// left out.
-    fn run(&self, node: &Node, peer: PeerId, stop: &AtomicBool) {
-        // A node that was just started may not know its peer yet.
-        while node.peer(peer).is_none() && !stop.load(SeqCst) {
-            thread::sleep(Duration::from_millis(1));
-        }
+    fn run(&self, send: impl Fn(LaneId, Bytes) -> Result<(), String>, stop: &AtomicBool) {
         let mut next = Instant::now();
         for seq in self.first.. {
-            if stop.load(SeqCst) {
-                return;
-            }
             let body = numbered::message(self.stream, seq, self.len);
             println!("@sent {} {} {seq} {}", self.lane.0, self.stream, micros());
-            if let Err(error) = node.send(peer, (self.lane, body)) {
+            if let Err(error) = send(self.lane, body) {
                 println!("@error refused: {error}");
                 return;
             }
             next = Instant::now().max(next + self.every);
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+            loop {
+                let left = next.saturating_duration_since(Instant::now());
+                if stop.load(SeqCst) {
+                    return;
+                }
+                if left.is_zero() {
+                    break;
+                }
+                thread::sleep(left.min(Duration::from_millis(50)));
+            }
         }
+    }
+}
+
+/// The threads that send.
+#[derive(Default)]
+pub(crate) struct Senders {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Senders {
+    pub(crate) fn start(
+        &mut self,
+        job: Job,
+        send: impl Fn(LaneId, Bytes) -> Result<(), String> + Send + 'static,
+    ) {
+        self.stop.store(false, SeqCst);
+        let stop = Arc::clone(&self.stop);
+        self.threads.push(thread::spawn(move || job.run(send, &stop)));
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.stop.store(true, SeqCst);
+        self.threads.drain(..).for_each(|sender| sender.join().unwrap());
+        println!("@held");
     }
 }
 
@@ -161,7 +200,9 @@ impl Figures {
 
 impl ConnFigures {
     fn of(conn: &ConnSnapshot) -> Self {
-        ConnFigures { slot: conn.slot, addr: conn.addr, sent: conn.bytes_sent, score: conn.score }
+        let (slot, addr, sent, score, chunk) =
+            (conn.slot, conn.addr, conn.bytes_sent, conn.score, conn.chunk);
+        ConnFigures { slot, addr, sent, score, chunk }
     }
 }
 

@@ -102,4 +102,17 @@ impl Ledger {
         });
         Duration::from_micros(waits.max().unwrap_or(0))
     }
+
+    /// How long the messages of a lane took, in order of size.
+    pub(crate) fn delays(&self, lane: LaneId) -> Vec<Duration> {
+        let took = self.took.iter().filter(|took| took.lane == lane.0);
+        let mut delays: Vec<_> = took
+            .filter_map(|took| {
+                let sent = *self.sent.get(&(took.lane, took.stream))?.get(&took.seq)?;
+                Some(Duration::from_micros(took.at.saturating_sub(sent)))
+            })
+            .collect();
+        delays.sort_unstable();
+        delays
+    }
 }

@@ -26,6 +26,8 @@ mod nat;
 mod net;
 mod pair;
 mod path;
+mod plain;
+mod slow;
 mod table;
 mod two_ways;
 
@@ -86,6 +88,33 @@ fn loss_and_narrow_links() {
         ("10 % of packets lost", path::loss_10),
         ("10 % lost, a to b only", path::loss_one_way),
         ("8 Mbit/s, saturated both ways", path::narrow),
+    ]);
+}
+
+#[test]
+fn slow_links() {
+    run(&[
+        ("512 kbit/s", slow::short_512),
+        ("64 kbit/s", slow::short_64),
+        ("64 kbit/s, pool of two", slow::short_64_pool),
+        ("16 kbit/s", slow::short_16),
+    ]);
+}
+
+#[test]
+#[ignore = "three minutes on slow links"]
+fn slow_links_for_three_minutes() {
+    run(&[
+        ("512 kbit/s", slow::long_512),
+        ("512 kbit/s, pool of two", slow::long_512_pool),
+        ("128 kbit/s", slow::long_128),
+        ("128 kbit/s, pool of two", slow::long_128_pool),
+        ("64 kbit/s", slow::long_64),
+        ("64 kbit/s, pool of two", slow::long_64_pool),
+        ("32 kbit/s", slow::long_32),
+        ("32 kbit/s, pool of two", slow::long_32_pool),
+        ("16 kbit/s", slow::long_16),
+        ("16 kbit/s, pool of two", slow::long_16_pool),
     ]);
 }
 

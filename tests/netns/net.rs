@@ -154,6 +154,23 @@ impl Net {
         })
     }
 
+    /// Makes both directions of the first way as slow as that, with a queue of half a second.
+    pub(crate) fn slow(&self, kbit: u32) {
+        for dev in ["to-a", "to-b"] {
+            // The burst is what one packet needs.
+            let tbf = format!("qdisc add dev {dev} root tbf rate {kbit}kbit burst 1600 latency 500ms");
+            self.tool("tc", Place::Router, &tbf);
+        }
+    }
+
+    /// Every packet is one of its own, as on a wire: no interface hands on several segments as one.
+    pub(crate) fn no_offload(&self) {
+        for (place, devs) in [(Place::A, "eth0"), (Place::Router, "to-a to-b"), (Place::B, "eth0")] {
+            let name = self.name(place);
+            self.run(&format!("for it in {devs}; do ip -n {name} link set $it gso_max_segs 1; done"));
+        }
+    }
+
     /// The NAT loses its memory.
     pub(crate) fn forget(&self) {
         self.run(&format!("ip netns exec {} conntrack -D -p tcp", self.name(Place::Router)));

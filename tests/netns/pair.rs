@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) events: Vec<(u64, String)>,
     held: bool,
     pub(crate) figures: VecDeque<Figures>,
+    /// Plain TCP with chunks of this size runs in the place of the node.
+    plain: Option<usize>,
     next_stream: u64,
     /// The streams that go on after a pause, with the next number.
     going: Vec<Stream>,
@@ -55,6 +57,7 @@ pub(crate) struct Pair {
     pub(crate) a: Host,
     pub(crate) b: Host,
     fault: u64,
+    patience: Duration,
 }
 
 /// Where b is to be dialled, and how both behave.
@@ -67,6 +70,10 @@ pub(crate) struct Setup {
     pub(crate) pool: u8,
     pub(crate) path: PathConfig,
     pub(crate) drain_timeout: Duration,
+    /// Plain TCP with chunks of this size, in the place of nodes.
+    pub(crate) plain: Option<usize>,
+    /// How long the test waits for what must come.
+    pub(crate) patience: Duration,
 }
 
 impl Default for Setup {
@@ -78,6 +85,8 @@ impl Default for Setup {
             pool: 1,
             path: cluster::calm_path(),
             drain_timeout: SECOND * 5,
+            plain: None,
+            patience: PATIENCE,
         }
     }
 }
@@ -110,7 +119,7 @@ impl Pair {
             (lane.max_message, lane.queue) = (256 * 1024, 512 * 1024);
         }
         let listen = vec![format!("0.0.0.0:{PORT}").parse().unwrap()];
-        let b = Host::new(Place::B, 2, Config { listen, ..config.clone() });
+        let b = Host::new(Place::B, 2, Config { listen, ..config.clone() }, setup.plain);
         let peer = |address| PeerConfig {
             address,
             alternatives: setup.alternatives.clone(),
@@ -118,8 +127,8 @@ impl Pair {
             ..PeerConfig::default()
         };
         let peers = setup.addresses.iter().cloned().map(peer).collect();
-        let a = Host::new(Place::A, 1, Config { peers, ..config });
-        let mut pair = Pair { net, a, b, fault: 0 };
+        let a = Host::new(Place::A, 1, Config { peers, ..config }, setup.plain);
+        let mut pair = Pair { net, a, b, fault: 0, patience: setup.patience };
         pair.b.spawn(&pair.net);
         pair.wait("b runs", |pair| pair.b.has_event(0, "@up"));
         pair.a.spawn(&pair.net);
@@ -139,6 +148,11 @@ impl Pair {
         for host in [&mut self.a, &mut self.b] {
             host.begin(Stream { lane: BULK, every, len: BLOCK });
         }
+    }
+
+    /// a sends a block of `len` bytes as often as that.
+    pub(crate) fn bulk(&mut self, every: Duration, len: usize) {
+        self.a.begin(Stream { lane: BULK, every, len });
     }
 
     /// Both send a letter as often as that, too.
@@ -263,7 +277,7 @@ impl Pair {
     /// Ends the work: everything arrived, once, in order, and no vote was later than `bound`.
     pub(crate) fn finish(&mut self, bound: Duration) -> Row {
         self.hold();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             self.figures();
             let queued = |host: &Host| host.figures().queued;
@@ -309,7 +323,7 @@ impl Pair {
     }
 
     pub(crate) fn wait(&mut self, what: &str, mut condition: impl FnMut(&Pair) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             self.pump();
             if condition(self) {
@@ -341,7 +355,7 @@ impl Pair {
 }
 
 impl Host {
-    fn new(place: Place, who: u8, config: Config) -> Host {
+    fn new(place: Place, who: u8, config: Config, plain: Option<usize>) -> Host {
         Host {
             place,
             who,
@@ -352,6 +366,7 @@ impl Host {
             events: Vec::new(),
             held: false,
             figures: VecDeque::new(),
+            plain,
             next_stream: u64::from(who) << 32,
             going: Vec::new(),
             reconnects: 0,
@@ -366,6 +381,9 @@ impl Host {
         command.args(["--exact", "child_process", "--ignored", "--nocapture", "--test-threads", "1"]);
         command.env(agent::CONFIG, serde_json::to_string(&self.config).expect("a config"));
         command.env(agent::WHO, self.who.to_string());
+        self.plain.into_iter().for_each(|chunk| {
+            command.env(agent::PLAIN, chunk.to_string());
+        });
         self.life += 1;
         self.child = Some(Child::spawn(command).expect("a child process"));
     }

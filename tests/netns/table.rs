@@ -26,9 +26,15 @@ pub(crate) struct Row {
 }
 
 /// A fault: what it did, or why it cannot be made here. It fails by panicking.
-pub(crate) type Fault = fn(Net) -> Result<Row, String>;
+pub(crate) type Fault<R = Row> = fn(Net) -> Result<R, String>;
 
-pub(crate) fn run(faults: &[(&'static str, Fault)]) {
+/// One line of a table.
+pub(crate) trait Line {
+    fn heading() -> String;
+    fn line(&self, name: &str) -> String;
+}
+
+pub(crate) fn run<R: Line + Send + 'static>(faults: &[(&'static str, Fault<R>)]) {
     let only = std::env::var("UNBROKEN_FAULT").unwrap_or_default();
     let faults: Vec<_> = faults.iter().filter(|(name, _)| name.contains(&only)).copied().collect();
     let runs = faults.iter().map(|(name, fault)| {
@@ -37,7 +43,7 @@ pub(crate) fn run(faults: &[(&'static str, Fault)]) {
         (*name, thread::Builder::new().name((*name).into()).spawn(run).unwrap())
     });
     let runs: Vec<_> = runs.collect();
-    let mut table = heading();
+    let mut table = R::heading();
     let (mut failed, mut skipped) = (Vec::new(), Vec::new());
     for (name, run) in runs {
         match run.join().unwrap() {
@@ -63,15 +69,16 @@ pub(crate) fn run(faults: &[(&'static str, Fault)]) {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-fn heading() -> String {
-    let columns = ["fault", "to b", "to a", "bound", "messages", "again", "resent", "reconnects", "replaced"];
-    let [fault, to_b, to_a, bound, messages, again, resent, reconnects, replaced] = columns;
-    format!(
-        "| {fault:<44} | {to_b:>9} | {to_a:>9} | {bound:>9} | {messages} | {again} | {resent:>9} | {reconnects} | {replaced} |\n"
-    )
-}
+impl Line for Row {
+    fn heading() -> String {
+        let columns =
+            ["fault", "to b", "to a", "bound", "messages", "again", "resent", "reconnects", "replaced"];
+        let [fault, to_b, to_a, bound, messages, again, resent, reconnects, replaced] = columns;
+        format!(
+            "| {fault:<44} | {to_b:>9} | {to_a:>9} | {bound:>9} | {messages} | {again} | {resent:>9} | {reconnects} | {replaced} |\n"
+        )
+    }
 
-impl Row {
     fn line(&self, name: &str) -> String {
         let millis = |time: Duration| format!("{} ms", time.as_millis());
         format!(

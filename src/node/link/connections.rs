@@ -51,6 +51,7 @@ impl LinkHandle {
                 let result = core.link.attach(new, now, fx);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
+                    core.link.set_address(conn.id, conn.addr.ip());
                     if core.conns.is_empty() && core.life.joined > 0 {
                         core.life.score.handle_reconnected(now);
                     }
@@ -123,24 +124,27 @@ impl LinkHandle {
     /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Gives when
     /// to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
-        let (next, late) = self.with(|core, now, fx| {
-            let (write_timeout, frame_timeout) = (core.path.write_timeout, core.path.dead_after);
-            let mut next = None;
-            let mut late = Vec::new();
+        let now = clock::now();
+        let (conns, limits, frame_timeout) =
+            self.look(|core| (core.conns.clone(), core.path.write_limits(), core.path.dead_after));
+        let mut deadline = None;
+        for conn in conns {
+            // Without the lock: it may ask the kernel.
+            match conn.check_deadlines(now, limits, frame_timeout) {
+                Ok(next) => deadline = deadline.into_iter().chain(next).min(),
+                Err(cause) => conn.end(EndReason::new(Initiator::Library, cause)),
+            }
+        }
+        let next = self.with(|core, now, fx| {
             for conn in &core.conns {
                 if let Some(at) = conn.last_received() {
                     core.link.handle_received(conn.id, at, fx);
                 }
-                match conn.check_deadlines(now, write_timeout, frame_timeout) {
-                    Ok(deadline) => next = next.into_iter().chain(deadline).min(),
-                    Err(cause) => late.push((Arc::clone(conn), cause)),
-                }
             }
             core.link.handle_timeout(now, fx);
-            (next.into_iter().chain(core.link.next_timeout()).min(), late)
+            core.link.next_timeout()
         });
-        late.into_iter().for_each(|(conn, cause)| conn.end(EndReason::new(Initiator::Library, cause)));
-        next
+        deadline.into_iter().chain(next).min()
     }
 
     pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
