@@ -218,9 +218,14 @@ fn shake_hands<'a>(
     let Introduced { peer, incarnation, mut sealer, opens } =
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(failed)?;
     conn.peer.get_or_init(|| peer);
-    // Before the roster hears who answered: what this peer does from here on is a named peer's doing.
-    if dial.is_some_and(|dial| core.roster.lock().is_named(dial.target)) {
-        core.hub.named.insert(peer);
+    if let Some(dial) = dial {
+        // Before the link can come up: whoever sees it up finds the address identified, and what this peer does from here
+        // on is a named peer's doing.
+        let mut roster = core.roster.lock();
+        roster.handle_identified(dial.target, peer);
+        if roster.is_named(dial.target) {
+            core.hub.named.insert(peer);
+        }
     }
     core.enter(conn, peer)?;
     let link = core.link_for(peer)?;

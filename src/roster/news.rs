@@ -19,6 +19,13 @@ const REMOVED_REST: u32 = 10;
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
 impl Roster {
+    /// A peer has proven who it is on a dialled connection that has not joined its link yet.
+    pub(crate) fn handle_identified(&mut self, target: TargetId, peer: PeerId) {
+        if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
+            target.peer.get_or_insert(peer);
+        }
+    }
+
     /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
     /// longer.
     pub(crate) fn handle_dialled(&mut self, target: TargetId, slot: u8, peer: PeerId, now: Instant) -> bool {
