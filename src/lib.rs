@@ -55,8 +55,8 @@
 //! went; debug: a connection; trace: nothing yet.
 //!
 //! # Architecture
-//! The protocol is pure and simulated: [`link`] describes its state machine, [`wire`] its bytes. Threads
-//! are a thin layer around it.
+//! [`protocol`] describes the bytes and the rules between two nodes. The protocol's code is pure and simulated (`src/link` has its
+//! state machine); threads are a thin layer around it.
 //!
 //! ```text
 //! node    the handle, monitor, acceptors, dials       threads and locks
@@ -88,14 +88,15 @@ mod health;
 mod id;
 mod identity_file;
 mod lane;
-pub mod link;
+mod link;
 mod message;
 mod node;
 mod outcome;
+pub mod protocol;
 mod receipt;
 mod roster;
 pub mod threat_model;
-pub mod wire;
+mod wire;
 
 pub use admission::{AdmissionConfig, Refusal, Verdict};
 pub use conduct::{Ban, ConductConfig, Culprit, Offence};

@@ -44,7 +44,7 @@
 //! | the greatest length, then silence or a trickle | memory grows with what arrived; ends, `Dead`, when the frame took 20 s |
 //! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
 //! | a lane that was not agreed, a gap, an impossible offset, message or flag | ends, `Protocol`; it can come back and go on where it was |
-//! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`link`](crate::link)), then `Flood`; one pong waits at most |
+//! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`protocol`](crate::protocol)), then `Flood`; one pong waits at most |
 //! | a message that never ends | at most `max_message` bytes are held, until it ends or the link does |
 //! | large chunks that came before but for a few bytes | what is new is copied out of them: a link holds at most twice what counts in its windows |
 //! | **credit and acknowledgements** | |

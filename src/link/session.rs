@@ -1,7 +1,7 @@
 //! Joining a connection to the link: which session it belongs to, and what that means for what was
 //! under way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::health::liveness::{Limits, Liveness};
 use crate::health::pace::Pace;
@@ -15,6 +15,9 @@ use super::conns::Conn;
 use super::effects::{CloseReason, Effects, Notice};
 use super::scheduler::Scheduler;
 use super::{Awaited, Link, Violation};
+
+/// A peer that says that it delays acknowledgements for longer is not believed.
+const MAX_ACK_DELAY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -215,7 +218,11 @@ impl<T: Awaited, R> Link<T, R> {
         }
         self.end_unsent_requests(ended, fx);
         fx.space = true;
-        let limits = Limits { ping_interval: self.keepalive.interval(now), ..self.settings.liveness };
+        let limits = Limits {
+            ping_interval: self.keepalive.interval(now),
+            suspect_after: patience_for(&new.theirs).max(self.settings.liveness.suspect_after),
+            ..self.settings.liveness
+        };
         let liveness = Liveness::new(limits, now, self.rng.u64(..));
         let pace = Pace::new(self.settings.max_chunk);
         let dialer = new.of_dialer();
@@ -372,11 +379,16 @@ impl<T: Awaited, R> Link<T, R> {
     }
 }
 
+/// How long an acknowledgement of this peer may be overdue: four times as long as it says that it delays one, as this side's own
+/// settings have it.
+fn patience_for(theirs: &Hello) -> Duration {
+    let delay = theirs.ack_delay_ms.map_or(Duration::ZERO, |ms| Duration::from_millis(u64::from(ms)));
+    4 * delay.min(MAX_ACK_DELAY)
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
 
     use super::*;
@@ -385,6 +397,7 @@ mod tests {
     use crate::lane::NORMAL;
     use crate::link::{Parcel, Purpose, Settings};
     use crate::outcome::Outcome;
+    use crate::wire::batch::Batch;
 
     fn link() -> Link<bool, ()> {
         let config = Config::default();
@@ -408,6 +421,37 @@ mod tests {
             Hello { memory: incarnation, paired: Some(ours.memory), token: id, lanes, ..ours.clone() };
         let incarnation = Incarnation(incarnation);
         link.attach(&NewConn { id: ConnId(id), dialled: true, incarnation, ours, theirs }, now, fx)
+    }
+
+    #[test]
+    fn a_peer_that_delays_acknowledgements_is_suspect_after_four_times_the_delay_that_it_named() {
+        let suspect_at = |ack_delay_ms| {
+            let (mut link, mut fx, start) = (link(), Effects::default(), Instant::now());
+            let ours = link.hello(Incarnation(1), 0, false);
+            let lanes = ours.lanes.iter().map(|lane| HelloLane {
+                state: LaneAck { limit: 100, ..LaneAck::default() },
+                ..lane.clone()
+            });
+            let theirs = Hello { memory: 1, lanes: lanes.collect(), ack_delay_ms, ..ours.clone() };
+            let incarnation = Incarnation(1);
+            let new = NewConn { id: ConnId(1), dialled: true, incarnation, ours, theirs };
+            link.attach(&new, start, &mut fx).unwrap();
+            let parcel = Parcel { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
+            link.send(parcel, Purpose::Message, true, start, &mut fx).unwrap();
+            link.poll_transmit(ConnId(1), start, &mut Batch::default(), &mut fx);
+            while !fx.notices.contains(&Notice::Suspect(ConnId(1))) {
+                let next = link.next_timeout().expect("a timer runs");
+                link.handle_timeout(next, &mut fx);
+                if fx.notices.contains(&Notice::Suspect(ConnId(1))) {
+                    return next - start;
+                }
+            }
+            Duration::ZERO
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(suspect_at(None), seconds(1));
+        assert_eq!(suspect_at(Some(25)), seconds(1));
+        assert_eq!(suspect_at(Some(1500)), seconds(6));
     }
 
     /// Found by fuzzing: the connections of the earlier life had gone, none had come, and no timer ran that would have

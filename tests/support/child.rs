@@ -21,6 +21,7 @@
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -45,7 +46,11 @@ pub struct ChildNode {
 impl ChildNode {
     /// Starts a node with this identity. It takes nothing until it is told to.
     pub fn start(config: &Config, identity: &Identity) -> ChildNode {
-        let mut command = Child::current_exe().expect("this binary");
+        ChildNode::start_by(Child::current_exe().expect("this binary"), config, identity)
+    }
+
+    /// The same in another build of this binary.
+    pub fn start_by(mut command: Command, config: &Config, identity: &Identity) -> ChildNode {
         command.args(["--exact", "child_process", "--ignored", "--nocapture", "--test-threads", "1"]);
         command.env(CONFIG, serde_json::to_string(config).expect("a config"));
         let secret: Vec<String> = identity.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -77,6 +82,12 @@ impl ChildNode {
     /// Sends numbered messages to the peer that sent the last message, from 0 on.
     pub fn send(&mut self, lane: LaneId, stream: u64, count: u64, len: usize) {
         self.child.send_line(&format!("send {} {stream} {count} {len}", lane.0)).expect("the child runs");
+    }
+
+    /// Replaces the connections to the only peer.
+    pub fn replace(&mut self) {
+        self.child.send_line("replace").expect("the child runs");
+        self.line("@replacing");
     }
 
     /// Answers the first request that was taken and waits.
@@ -172,6 +183,13 @@ pub fn run() {
                     message.reply(echo).map(|_| ()).map_err(|error| error.to_string())
                 });
                 println!("@replied {result:?}");
+            }
+            Some("replace") => {
+                let peer = node.peers().iter().find_map(|peer| peer.peer).expect("a peer");
+                match node.replace(peer) {
+                    Ok(count) => println!("@replacing {count}"),
+                    Err(error) => println!("@error {error}"),
+                }
             }
             Some("send") => {
                 let peer = node.peers().iter().find_map(|peer| peer.peer).expect("a peer");

@@ -50,6 +50,9 @@ pub struct Hello {
     pub replaces: Option<u64>,
     pub lanes: Vec<HelloLane>,
     pub name: String,
+    /// Bytes behind each entry of `lanes` and behind the known fields, as a later version may send them.
+    pub later_entry: Vec<u8>,
+    pub later_fields: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +68,7 @@ pub struct HelloLane {
 impl Hello {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = [&self.memory.to_le_bytes()[..], &self.token.to_le_bytes(), &[self.slot]].concat();
-        bytes.extend([self.lanes.len() as u8, 33]);
+        bytes.extend([self.lanes.len() as u8, 33 + self.later_entry.len() as u8]);
         for lane in &self.lanes {
             bytes.push(lane.lane);
             bytes.extend(lane.max_message.to_le_bytes());
@@ -73,6 +76,7 @@ impl Hello {
             [lane.received, lane.taken, lane.limit]
                 .iter()
                 .for_each(|number| bytes.extend(number.to_le_bytes()));
+            bytes.extend_from_slice(&self.later_entry);
         }
         let mut field = |id: u8, value: &[u8]| {
             bytes.push(id);
@@ -82,6 +86,7 @@ impl Hello {
         self.paired.into_iter().for_each(|paired| field(1, &paired.to_le_bytes()));
         self.replaces.into_iter().for_each(|replaces| field(2, &replaces.to_le_bytes()));
         field(3, self.name.as_bytes());
+        bytes.extend_from_slice(&self.later_fields);
         bytes
     }
 
@@ -188,6 +193,7 @@ impl RawIdentity {
             replaces: None,
             lanes: lanes.collect(),
             name: "raw".into(),
+            ..Hello::default()
         };
         let incarnation = u64::from(seed) + 100;
         let mut secret = [0; 32];

@@ -1,4 +1,4 @@
-//! The bytes themselves, as the documentation of [`crate::wire`] has them.
+//! The bytes themselves, as [`crate::protocol`] has them.
 
 use super::*;
 use crate::id::{Incarnation, PeerId};
