@@ -11,9 +11,13 @@ use crate::plan::{
     FROZEN, Fault, HOLE_SILENCE, LEARNED_SILENCE, LESSONS, NAT_MEMORY, NAT_SILENCE, ROUNDS, SHORT_MEMORY,
     share_out,
 };
+use crate::strangers::Crowd;
 use crate::support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
 use crate::table::{Balance, Line};
 use crate::wire::{Command, Work};
+
+/// In seconds: a vote that takes longer while nothing is wrong with its path is late, on a busy machine too.
+const LATE: f64 = 2.0;
 
 /// What one fault has shown.
 struct Shown {
@@ -96,6 +100,8 @@ impl Run<'_> {
             Fault::Kill => self.kill(victim),
             Fault::SlowConsumer => self.slow_consumer(victim),
             Fault::SlowLink => self.slow_link(victim),
+            Fault::TwoNodesOneName => self.two_nodes_one_name(victim),
+            Fault::Strangers => self.strangers(victim),
             Fault::ShortMemoryNat => self.short_memory(victim, false),
             Fault::IdleTimeout => self.short_memory(victim, true),
         }
@@ -338,6 +344,9 @@ impl Run<'_> {
             "node {victim}, {what} after {memory:?}: pings every {usual_ms:.0} ms become {ping_ms:.0} ms; \
              {forgotten} flows {what} {how}"
         );
+        if !learned {
+            return Err(note.into());
+        }
         Ok(Shown { note, ..shown })
     }
 
@@ -477,6 +486,58 @@ impl Run<'_> {
         let ways = 2 * (self.args.nodes - 1);
         self.cluster.work(usual())?;
         let note = format!("node {victim}, {rate:.1} MB/s over {ways} ways of 1 MB/s");
+        Ok(Shown { note, ..shown })
+    }
+
+    /// The second address of the victim leads to another node. Its pools go by the first, and the second is tried no more
+    /// than now and then.
+    fn two_nodes_one_name(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.spread()?;
+        let addr_of = |node: usize| self.cluster.members.get(node).and_then(|member| member.addr);
+        let other = (victim + 1) % self.args.nodes;
+        let right = addr_of(victim).ok_or("the victim listens nowhere")?;
+        let wrong = addr_of(other).ok_or("a node listens nowhere")?;
+        let second = |(_, to, path): &(usize, usize, usize)| *to == victim && *path == 1;
+        let misled: Vec<_> = self.cluster.proxies.keys().copied().filter(second).collect();
+        let all = |cluster: &Cluster| -> Vec<u64> {
+            misled.iter().filter_map(|key| cluster.proxies.get(key)).map(FaultProxy::accepted).collect()
+        };
+        let (before, start) = (all(&self.cluster), Instant::now());
+        for proxy in misled.iter().filter_map(|key| self.cluster.proxies.get(key)) {
+            proxy.retarget(wrong);
+            proxy.reset_all();
+        }
+        let shown = self.since("misled", self.cluster.pairs_of(victim))?;
+        self.cluster.listen(self.end)?;
+        let dials = all(&self.cluster).into_iter().zip(&before).map(|(now, before)| now - before);
+        let (most, lasted) = (dials.max().unwrap_or(0), start.elapsed());
+        for proxy in misled.iter().filter_map(|key| self.cluster.proxies.get(key)) {
+            proxy.retarget(right);
+        }
+        let note = format!(
+            "path 1 to node {victim} leads to node {other} for {lasted:.1?}: {most} dials there by any one node"
+        );
+        // At once, and then with a backoff that doubles.
+        let bound = 10 + 2 * lasted.as_secs();
+        if most > bound {
+            return Err(format!("{note}; {bound} at most were expected").into());
+        }
+        Ok(Shown { note, ..shown })
+    }
+
+    /// A crowd at one node. What it takes must not be missing to the others.
+    fn strangers(&mut self, victim: usize) -> Result<Shown, Failure> {
+        let member = self.cluster.members.get(victim).ok_or("no such node")?;
+        let target = member.addr.ok_or("the victim listens nowhere")?;
+        let crowd = Crowd::start(target, &member.role.network())?;
+        let shown = self.since("first visit", self.cluster.pairs_of(victim))?;
+        self.cluster.listen(self.end)?;
+        let visits = crowd.leave()?;
+        let worst = self.cluster.rows.last().map_or(0, |row| row.worst_vote_us) as f64 / 1e6;
+        let note = format!("node {victim}: {visits} visits; the slowest vote took {worst:.2} s");
+        if worst > LATE {
+            return Err(format!("{note}; {LATE} s at most were expected").into());
+        }
         Ok(Shown { note, ..shown })
     }
 

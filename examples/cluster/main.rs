@@ -29,6 +29,7 @@ mod monitor;
 mod node;
 mod plan;
 mod sender;
+mod strangers;
 mod table;
 mod wire;
 

@@ -72,11 +72,16 @@ impl Role {
         self.identity_of(index).peer_id()
     }
 
+    /// The name of the network of this cluster.
+    pub(crate) fn network(&self) -> String {
+        format!("cluster {:x}", self.cluster)
+    }
+
     fn config(&self) -> Config {
         let defaults = Config::default();
         let done = |lane| LaneConfig { taken_when: TakenWhen::Done, ..lane };
         Config {
-            network: format!("cluster {:x}", self.cluster),
+            network: self.network(),
             encryption: encryption(),
             name: format!("node {}", self.index),
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],

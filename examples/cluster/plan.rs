@@ -39,12 +39,14 @@ pub(crate) enum Fault {
     Kill,
     SlowConsumer,
     SlowLink,
+    TwoNodesOneName,
+    Strangers,
 }
 
 impl Fault {
     /// The NAT with the short memory comes before what else teaches that pings must come more often, and after
     /// the one through which the usual pings are enough.
-    pub(crate) const ALL: [Fault; 14] = [
+    pub(crate) const ALL: [Fault; 16] = [
         Fault::PlannedReplacement,
         Fault::UrgentPathHole,
         Fault::BulkPathHole,
@@ -59,6 +61,8 @@ impl Fault {
         Fault::Kill,
         Fault::SlowConsumer,
         Fault::SlowLink,
+        Fault::TwoNodesOneName,
+        Fault::Strangers,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -75,6 +79,8 @@ impl Fault {
             Fault::Kill => "kill",
             Fault::SlowConsumer => "slow-consumer",
             Fault::SlowLink => "slow-link",
+            Fault::TwoNodesOneName => "two-nodes-one-name",
+            Fault::Strangers => "strangers",
             Fault::ShortMemoryNat => "short-memory-nat",
             Fault::IdleTimeout => "idle-timeout",
         }
@@ -96,6 +102,8 @@ impl Fault {
             Fault::Kill => "a node is killed in mid-traffic and started again",
             Fault::SlowConsumer => "a node processes transactions and blocks slowly; its votes must not wait",
             Fault::SlowLink => "blocks saturate the links of a node, 1 MB/s each; its votes must not wait",
+            Fault::TwoNodesOneName => "one of the two addresses of a node leads to another node",
+            Fault::Strangers => "a crowd grants no credit, leaves messages unfinished, comes and goes",
             Fault::IdleTimeout => {
                 "a proxy closes idle connections sooner than pings come: that is learned, too"
             }
@@ -125,6 +133,8 @@ impl Fault {
             Fault::Kill => (10, 3),
             Fault::SlowConsumer => (10, 3),
             Fault::SlowLink => (15, 3),
+            Fault::TwoNodesOneName => (15, 2),
+            Fault::Strangers => (20, 3),
             Fault::ShortMemoryNat | Fault::IdleTimeout => (60, 1),
         }
     }

@@ -168,6 +168,8 @@ fn number(bytes: &[u8]) -> u64 {
 pub struct RawIdentity {
     pub secret: [u8; 32],
     pub encryption: Encryption,
+    /// The network that it says it belongs to.
+    pub network: String,
     /// The lowest and the highest version that it says it speaks.
     pub versions: (u8, u8),
     pub incarnation: u64,
@@ -198,7 +200,14 @@ impl RawIdentity {
         let incarnation = u64::from(seed) + 100;
         let mut secret = [0; 32];
         secret.chunks_mut(2).for_each(|part| part.copy_from_slice(&seed.to_le_bytes()));
-        RawIdentity { secret, encryption: encryption(), versions: (1, 1), incarnation, hello }
+        RawIdentity {
+            secret,
+            encryption: encryption(),
+            network: "unbroken".into(),
+            versions: (1, 1),
+            incarnation,
+            hello,
+        }
     }
 
     pub fn id(&self) -> PeerId {
@@ -214,7 +223,7 @@ impl RawIdentity {
             u8::from(self.encryption == Encryption::Noise),
             0,
         ]);
-        let mut network = b"unbroken".to_vec();
+        let mut network = self.network.clone().into_bytes();
         network.resize(32, 0);
         bytes.extend_from_slice(&network);
         bytes
