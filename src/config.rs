@@ -1,5 +1,6 @@
 //! Every setting, its default, and what happens if it is too small or too large.
 
+pub(crate) mod address;
 pub(crate) mod human;
 mod human_option;
 mod path;
@@ -96,6 +97,13 @@ pub struct Config {
     /// The most connections at once, those in handshake included. Default 4,000, each with two
     /// threads of about 26 KiB resident (measured). Beyond it newcomers are refused.
     pub max_connections: usize,
+    /// How many dials may be under way at once, from the first attempt to connect to the end of the handshake. Default 256, at
+    /// least 4: each takes a thread and a descriptor, of which a process often has 1,024. Half as many sockets again serve
+    /// to attempt several addresses of an entry at once. Candidates have at most half, and peers that were never linked
+    /// three quarters, so that a peer that was linked before is dialled at once however many others are absent. A
+    /// dial that has to wait has not failed. Too small: many absent peers delay the first dial to one that is there, by up
+    /// to `connect_timeout` for each so many of them. Too large: absent peers use up the descriptors.
+    pub max_dials: usize,
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,
     /// For how many peers that are not wanted and have no connection the link is remembered. Default 256.
@@ -154,6 +162,7 @@ impl Default for Config {
             ack_delay: Duration::from_millis(25),
             drain_timeout: Duration::from_secs(5),
             max_connections: 4000,
+            max_dials: 256,
             max_handshakes: 256,
             max_absent_strangers: 256,
             max_queued_per_peer: 128 * MIB,

@@ -15,6 +15,7 @@ mod support;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use support::black_hole::BlackHole;
 use support::cluster::{
     PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
 };
@@ -341,4 +342,59 @@ fn a_peer_that_greets_and_leaves_is_not_hammered() {
     // Expected 1.4 s; less than 90 ms once in 10,000 runs (simulated).
     assert!(start.elapsed() > 60 * MS, "six dials within {:?}", start.elapsed());
     eventually("it goes on", || a.look(|log| log.count(|event| dial_failed(event).is_some())) >= 5);
+}
+
+#[test]
+fn a_first_address_that_does_not_answer_delays_nobody() {
+    let hole = BlackHole::start();
+    let b = Peer::start(builder(calm).listen(any_addr()));
+    let proxy = FaultProxy::start(first_addr(&b)).unwrap();
+    let a = Peer::start(builder(|config| {
+        calm(config);
+        // What it would cost, each time, to wait for one of them.
+        config.path.connect_timeout = 10 * PATIENCE;
+        let dead = (0..12).map(|n| hole.addr(n).to_string());
+        config.peers.push(PeerConfig {
+            alternatives: dead.chain([proxy.addr().to_string()]).collect(),
+            ..PeerConfig::new(hole.addr(99).to_string())
+        });
+    }));
+    a.wait_up(b.id());
+    for round in 1..=3 {
+        let receipt = b.send(a.id(), (URGENT, message(1, round, 20_000))).unwrap();
+        all_taken(&[receipt]);
+        proxy.reset_all();
+        let back = proxy.wait_until(PATIENCE, |stats| stats.connected > round);
+        assert!(back, "{:?}", a.peers());
+        a.wait_up(b.id());
+    }
+}
+
+#[test]
+fn the_address_that_worked_last_is_attempted_first() {
+    // It accepts, and says nothing: that costs the time for a handshake.
+    let silent = TcpListener::bind(any_addr()).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let b = Peer::start(builder(calm).listen(any_addr()));
+    let proxy = FaultProxy::start(first_addr(&b)).unwrap();
+    let a = Peer::start(builder(|config| {
+        calm(config);
+        config.path.handshake_timeout = Duration::from_secs(2);
+        config.peers.push(PeerConfig {
+            alternatives: vec![proxy.addr().to_string()],
+            ..PeerConfig::new(silent.local_addr().unwrap().to_string())
+        });
+    }));
+    a.wait_up(b.id());
+    let accepted = || std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(accepted(), 1, "its handshake failed, and the next address was attempted");
+    for round in 1..=3 {
+        let receipt = b.send(a.id(), (URGENT, message(1, round, 20_000))).unwrap();
+        all_taken(&[receipt]);
+        proxy.reset_all();
+        let back = proxy.wait_until(PATIENCE, |stats| stats.connected > round);
+        assert!(back, "{:?}", a.peers());
+        a.wait_up(b.id());
+    }
+    assert_eq!(accepted(), 0);
 }

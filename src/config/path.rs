@@ -51,7 +51,10 @@ pub struct PathConfig {
     /// time, and `max_replacements_per_minute` is used up.
     #[serde(with = "human_option", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// For each address of a peer. Default 5 s. (The system's own would be 134 s, measured.)
+    /// How long a dial may take to connect, over all addresses of a peer together. They are attempted 250 ms apart (RFC 8305),
+    /// closer if there are more than ten, the one that worked last first; a literal address waits for no name. Default
+    /// 5 s. (The system's own would be 134 s for each, measured.) Too small: distant peers are not reached, and of many
+    /// addresses the last ones have little time. Too large: peers that are absent use up `max_dials` for longer.
     #[serde(with = "human")]
     pub connect_timeout: Duration,
     /// From the first byte to the last of the handshake, however slowly it comes. Default 10 s.

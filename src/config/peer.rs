@@ -9,9 +9,11 @@ use crate::id::PeerId;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct PeerConfig {
-    /// `host:port`, in a file also `id@host:port`; a name is resolved anew at each attempt and every address is tried.
+    /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address that it stands
+    /// for is attempted.
     pub address: String,
-    /// Further addresses of the same peer, tried in this order after `address`. The connections of a pool
+    /// Further addresses of the same peer, attempted in this order after `address`, 250 ms apart (RFC 8305) and IPv4 and IPv6
+    /// in turn; but first the one that worked last. The connections of a pool
     /// begin with different ones, and the successor of a suspect connection with another than that
     /// connection's: so they go by different paths. Default none.
     pub alternatives: Vec<String>,

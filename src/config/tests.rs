@@ -25,7 +25,7 @@ fn an_age_survives_a_file() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 22] = [
+    let cases: [(&str, Spoil); 23] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -52,6 +52,7 @@ fn a_bad_setting_is_named() {
         ("important_connections", |config| config.important_connections = 4),
         ("max_replacements_per_minute", |config| config.max_replacements_per_minute = 0),
         ("target_peers", |config| config.target_peers = config.max_connections + 1),
+        ("max_dials", |config| config.max_dials = 3),
         ("path.max_age", |config| config.path.max_age = Some(config.path.dead_after)),
     ];
     for (setting, spoil) in cases {

@@ -3,12 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::address::split;
 use super::{Config, KIB, MIB, PathConfig, PeerConfig};
 use crate::id::PeerId;
 use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM};
 use crate::wire::control::{MAX_LANES, MAX_NAME};
 use crate::wire::preface::NetworkName;
 use crate::wire::stream::MAX_PAYLOAD;
+
+/// So that half, and three quarters, are at least one and less than all.
+const MIN_DIALS: usize = 4;
 
 /// A setting that cannot be right, or does not go with another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +53,7 @@ fn check_connections(setting: &str, count: u8) -> Result<(), ConfigError> {
 }
 
 fn check_address(setting: &str, address: &str) -> Result<(), ConfigError> {
-    let parts = address.rsplit_once(':');
-    check(parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()), setting, || {
-        format!("{address:?} is not of the form host:port")
-    })
+    check(split(address).is_some(), setting, || format!("{address:?} is not of the form host:port"))
 }
 
 impl Config {
@@ -107,6 +108,9 @@ impl Config {
         for (setting, value) in positive {
             check(value > 0, setting, || "must be at least 1".into())?;
         }
+        check(self.max_dials >= MIN_DIALS, "max_dials", || {
+            format!("{} is less than {MIN_DIALS}", self.max_dials)
+        })?;
         check(self.ack_delay <= self.path.suspect_after / 4, "ack_delay", || {
             format!(
                 "{:?} is more than a quarter of path.suspect_after ({:?}): peers would suspect healthy connections",

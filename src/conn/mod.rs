@@ -1,7 +1,7 @@
 //! One TCP connection: a blocking reader thread and a blocking writer thread.
 //!
 //! ```text
-//!   resolve -> connect --+
+//!   resolve -> connect --+      (several sockets may connect; the first that does is the connection)
 //!                        +--> handshake --> joined to the link --> reading and writing --> ended
 //!   accept --------------+       |                                      |
 //!                                +--- every step can end it: the first cause is kept ------+
@@ -18,6 +18,7 @@
 
 pub(crate) mod handshake;
 pub(crate) mod noise;
+pub(crate) mod poll;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod socket;

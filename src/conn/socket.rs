@@ -32,18 +32,30 @@ pub(crate) fn for_dialing(addr: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
 }
 
-/// Connects, and refuses a connection to itself: dialling a dead port in the ephemeral range over and
-/// over, the kernel may pick that very port as the source and connect the socket to itself (measured:
-/// after some 8,500 tries).
-pub(crate) fn connect(socket: &Socket, addr: SocketAddr, path: &PathConfig) -> io::Result<()> {
-    socket.connect_timeout(&SockAddr::from(addr), path.connect_timeout)?;
+/// Begins to connect; [`poll`](super::poll) tells when that has ended, and [`finish_connect`] how.
+pub(crate) fn begin_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::from(addr)) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// How connecting has ended. Refuses a connection to itself: dialling a dead port in the ephemeral range over and over, the
+/// kernel may pick that very port as the source and connect the socket to itself (measured: after some 8,500 tries).
+pub(crate) fn finish_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    // Of a socket that was shut down while it connected there is no error to take.
+    socket.peer_addr()?;
     if to_std(socket.local_addr()?)? == addr {
         // Closed by a reset. After a FIN to itself the port would stay in TIME_WAIT for a minute, and its
         // owner could not listen on it, with SO_REUSEADDR or without (measured).
         socket.set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
-    Ok(())
+    socket.set_nonblocking(false)
 }
 
 /// Sets the options of [`PathConfig`] on a connected socket.
@@ -135,7 +147,9 @@ mod tests {
         // The kernel chooses the source port of a dial from the range in which the dead port lies; here it is given.
         let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let port = to_std(socket.local_addr().unwrap()).unwrap();
-        let error = connect(&socket, port, &PathConfig::default()).unwrap_err();
+        begin_connect(&socket, port).unwrap();
+        assert_eq!(super::super::poll::connected(&[&socket], Duration::from_secs(60)).unwrap(), [true]);
+        let error = finish_connect(&socket, port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
         drop(socket);
         bind(port).unwrap().listen(1).unwrap();

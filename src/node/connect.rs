@@ -1,6 +1,6 @@
-//! The life of one connection's thread: dial or accept, handshake, join the link, read to the end.
+//! The life of one connection's thread: accept (or [`dial`](super::dial)), handshake, join the link, read to the end.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
@@ -8,135 +8,22 @@ use std::time::Instant;
 use socket2::Socket;
 
 use crate::clock;
-use crate::config::{PathConfig, PeerConfig};
+use crate::config::PathConfig;
 use crate::conn::handshake::{self, HandshakeError, Introduced};
 use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::{ConnId, PeerId};
+use crate::id::ConnId;
 use crate::link::NewConn;
-use crate::roster::{TargetId, Trouble, rotated};
 use crate::wire::reader::FrameReader;
 use log::Level;
 
 use super::core::Core;
+use super::dial::Dial;
 use super::event_queue::Class;
 use super::hub::Report;
 use super::link::LinkHandle;
-
-/// A dial that the roster asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct Dial {
-    pub(crate) target: TargetId,
-    /// Nobody else is to be connected to; `None`: whoever answers.
-    pub(crate) expected: Option<PeerId>,
-    /// Its place in the pool.
-    pub(crate) slot: u8,
-    /// The connection that it is to relieve.
-    pub(crate) replaces: Option<Trouble>,
-    pub(crate) config: PeerConfig,
-}
-
-impl Dial {
-    fn failed(&self, core: &Core, reason: EndReason) {
-        let (target, slot, address) = (self.target, self.slot, self.config.address.clone());
-        core.hub.report(Report::DialFailed { target, slot, address, reason });
-    }
-}
-
-/// Starts the thread that dials.
-pub(crate) fn dial(core: &Arc<Core>, dial: Dial) {
-    let Some(permit) = Permit::new(core) else {
-        return dial.failed(core, EndReason::new(Initiator::Library, EndCause::Full));
-    };
-    let (inner, after) = (Arc::clone(core), Arc::clone(core));
-    let (ours, theirs) = (dial.clone(), dial.clone());
-    let started = core.threads.spawn(
-        "unbroken-dial",
-        move || {
-            let _permit = permit;
-            if let Err(reason) = run_dialled(&inner, &ours) {
-                ours.failed(&inner, reason);
-            }
-        },
-        move |panicked| {
-            if panicked.0 {
-                theirs.failed(&after, EndReason::new(Initiator::Library, EndCause::Panic));
-            }
-        },
-    );
-    if let Err(error) = started {
-        dial.failed(core, EndReason::io("start a thread", &error));
-    }
-}
-
-/// Tries every address, in the order of [`rotated`]; the one that leads where the connection to be relieved
-/// leads comes last. An error says why no connection came to be; how one ended is the link's news.
-fn run_dialled(core: &Arc<Core>, dial: &Dial) -> Result<(), EndReason> {
-    let avoid = dial.replaces.map(|trouble| trouble.addr);
-    let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut avoided = None;
-    let mut last = None;
-    // Each name is resolved when its turn has come: a resolver that is slow or gone does not delay an
-    // address that needs none, if that comes first.
-    for address in rotated(dial.config.addresses().collect(), dial.slot) {
-        let addrs = match address.to_socket_addrs() {
-            Ok(addrs) => rotated(addrs.collect(), dial.slot),
-            Err(error) => {
-                last = Some(EndReason::io("resolve", &error));
-                continue;
-            }
-        };
-        for addr in addrs {
-            if Some(addr) == avoid {
-                avoided = Some(addr);
-            } else if !tried.contains(&addr) {
-                tried.push(addr);
-                match try_address(core, dial, addr) {
-                    Ok(()) => return Ok(()),
-                    // One address of several may lead back here. That says nothing of the others.
-                    Err(reason) if reason.cause == EndCause::SelfConnection && last.is_some() => {}
-                    Err(reason) => last = Some(reason),
-                }
-            }
-        }
-    }
-    if let Some(addr) = avoided {
-        return try_address(core, dial, addr);
-    }
-    Err(last.unwrap_or_else(|| EndReason::io("resolve", &std::io::Error::other("the name has no address"))))
-}
-
-fn try_address(core: &Arc<Core>, dial: &Dial, addr: SocketAddr) -> Result<(), EndReason> {
-    // Also between two addresses: a shutdown does not wait for all of them.
-    if core.is_closing() {
-        return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
-    }
-    let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
-    let socket = socket::for_dialing(addr).map_err(|error| EndReason::io("make a socket", &error))?;
-    let conn = Arc::new(ConnHandle::new(core.next_conn(), addr, true, socket));
-    let deadline = clock::now() + path.connect_timeout + path.handshake_timeout;
-    let pending = Pending::new(core, &conn, deadline);
-    // A shutdown that came before this was in the list would not end it.
-    if core.is_closing() {
-        return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
-    }
-    socket::connect(&conn.socket, addr, path).map_err(|error| EndReason::io("connect", &error))?;
-    pending.set_deadline(clock::now() + path.handshake_timeout);
-    let joined = shake_hands(core, &conn, Some(dial), path, &pending);
-    drop(pending);
-    match joined {
-        Ok(joined) => {
-            let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
-            let address = dial.config.address.clone();
-            core.hub.report(Report::Dialled { target, slot, peer, address });
-            serve(core, &conn, joined);
-            Ok(())
-        }
-        Err(reason) => Err(conn.reason().cloned().unwrap_or(reason)),
-    }
-}
 
 /// Starts the thread of an accepted connection. A connection that cannot have one is closed.
 pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
@@ -192,13 +79,13 @@ fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> R
 }
 
 /// A connection that belongs to a link.
-struct Joined<'a> {
-    link: Arc<LinkHandle>,
+pub(super) struct Joined<'a> {
+    pub(super) link: Arc<LinkHandle>,
     reader: FrameReader<Opener<&'a Socket>>,
     sealer: Sealer,
 }
 
-fn shake_hands<'a>(
+pub(super) fn shake_hands<'a>(
     core: &Arc<Core>,
     conn: &'a Arc<ConnHandle>,
     dial: Option<&Dial>,
@@ -251,7 +138,7 @@ fn shake_hands<'a>(
 }
 
 /// Reads and writes until the connection ends.
-fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
+pub(super) fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
@@ -323,10 +210,10 @@ fn end_reason(error: HandshakeError) -> EndReason {
 }
 
 /// One of the node's `max_connections`.
-struct Permit(Arc<Core>);
+pub(super) struct Permit(Arc<Core>);
 
 impl Permit {
-    fn new(core: &Arc<Core>) -> Option<Self> {
+    pub(super) fn new(core: &Arc<Core>) -> Option<Self> {
         let max = core.config.max_connections;
         core.connections.fetch_update(SeqCst, SeqCst, |count| (count < max).then_some(count + 1)).ok()?;
         Some(Permit(Arc::clone(core)))
@@ -342,19 +229,19 @@ impl Drop for Permit {
 }
 
 /// A connection in its handshake, under the eyes of the monitor.
-struct Pending {
+pub(super) struct Pending {
     core: Arc<Core>,
     id: ConnId,
 }
 
 impl Pending {
-    fn new(core: &Arc<Core>, conn: &Arc<ConnHandle>, deadline: Instant) -> Self {
+    pub(super) fn new(core: &Arc<Core>, conn: &Arc<ConnHandle>, deadline: Instant) -> Self {
         core.pending.lock().insert(conn.id, (Arc::clone(conn), deadline));
         core.hub.alarm.at(deadline);
         Pending { core: Arc::clone(core), id: conn.id }
     }
 
-    fn set_deadline(&self, deadline: Instant) {
+    pub(super) fn set_deadline(&self, deadline: Instant) {
         if let Some((_, old)) = self.core.pending.lock().get_mut(&self.id) {
             *old = deadline;
         }

@@ -24,6 +24,7 @@ use super::event::Event;
 use super::gate::{Door, Gate};
 use super::hub::Hub;
 use super::link::{self, LinkHandle};
+use super::resolver::Resolver;
 
 /// How long the last goodbyes may take when no grace is left.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -49,6 +50,9 @@ pub(crate) struct Core {
     pub(crate) pending: Mutex<HashMap<ConnId, (Arc<ConnHandle>, Instant)>>,
     /// Connections and dials, to be held against `max_connections`.
     pub(crate) connections: AtomicUsize,
+    pub(crate) resolver: Arc<Resolver>,
+    /// Attempts of dials beyond the first one of each.
+    pub(crate) further_attempts: AtomicUsize,
     next_conn: AtomicU64,
     /// The process that started the node.
     process: u32,
@@ -62,7 +66,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, card: Card, acceptors: Vec<Acceptor>, door: Door, seed: u64) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        card: Card,
+        acceptors: Vec<Acceptor>,
+        door: Door,
+        resolver: Resolver,
+        seed: u64,
+    ) -> Self {
         let hub = Arc::new(Hub::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
         Core {
@@ -76,6 +87,8 @@ impl Core {
             seed: rng.u64(..),
             pending: Mutex::default(),
             connections: AtomicUsize::new(0),
+            resolver: Arc::new(resolver),
+            further_attempts: AtomicUsize::new(0),
             next_conn: AtomicU64::new(0),
             process: std::process::id(),
             closing: AtomicBool::new(false),
@@ -307,6 +320,7 @@ impl Core {
         self.hub.mailbox.close();
         self.hub.progress();
         self.acceptors.iter().for_each(Acceptor::stop);
+        self.resolver.close();
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
@@ -328,6 +342,7 @@ impl Core {
         self.closing.store(true, SeqCst);
         self.hub.mailbox.close();
         self.hub.progress();
+        self.resolver.close();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
         let links = self.all_links();
@@ -371,7 +386,7 @@ mod tests {
             identity,
             incarnation: crate::id::Incarnation(1),
         };
-        Core::new(config, card, Vec::new(), Door::default(), 1)
+        Core::new(config, card, Vec::new(), Door::default(), Resolver::default(), 1)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the links and the node share.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
@@ -43,6 +44,8 @@ pub(crate) enum Report {
         slot: u8,
         peer: PeerId,
         address: String,
+        /// The one of its addresses that led there.
+        addr: SocketAddr,
     },
     /// Not the peer answered for whom the dial was made.
     WrongPeer {

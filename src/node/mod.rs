@@ -18,6 +18,7 @@ mod background;
 mod budget;
 mod connect;
 mod core;
+mod dial;
 mod event;
 mod event_queue;
 mod gate;
@@ -30,6 +31,7 @@ mod monitor;
 mod named;
 mod outgoing;
 mod pool;
+mod resolver;
 mod shares;
 mod snapshot;
 mod wait;
@@ -55,6 +57,7 @@ pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply};
+use resolver::Resolver;
 pub use snapshot::{ConnSnapshot, ConnState, CostlySnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
 pub use wait::{FailedDial, WaitError};
 
@@ -154,6 +157,10 @@ impl Builder {
     /// # Errors
     /// Names the setting that cannot be right, or the address that cannot be listened on.
     pub fn start(self) -> Result<Node, StartError> {
+        self.start_with(Resolver::default())
+    }
+
+    pub(crate) fn start_with(self, resolver: Resolver) -> Result<Node, StartError> {
         if let Some(method) = self.discarded {
             return Err(ConfigError::discarded(method).into());
         }
@@ -188,7 +195,7 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, card, acceptors, self.door, seed));
+        let core = Arc::new(core::Core::new(self.config, card, acceptors, self.door, resolver, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
@@ -261,8 +268,8 @@ impl Node {
 
     /// Stops the node. What was accepted goes out first, for at most `grace`; then it says goodbye to its
     /// peers, ends all connections, and joins all threads. Receipts that have not ended by then end
-    /// as dropped. Returns when no thread is left; at most about `grace` later, unless a name is
-    /// just being resolved (that call cannot be interrupted).
+    /// as dropped. Returns at most about `grace` later, when no thread is left, except those that are just looking up a name:
+    /// the system's resolver cannot be interrupted, so they end by themselves when it answers.
     ///
     /// New messages are refused from the first moment on, but for replies and for those that wait for room already. Called
     /// on a thread of a node, as within the hook of [`Builder::admit`], it returns at once, and a thread of its own does

@@ -18,8 +18,8 @@ use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
 use log::Level;
 
-use super::connect::{self, Dial};
 use super::core::Core;
+use super::dial::{self, Dial};
 use super::hub::Report;
 use super::link::{LinkHandle, LinkState};
 use super::pool;
@@ -114,11 +114,13 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, peer, expected, slot, replaces, config }) => {
+            Some(Action::Dial { target, named, peer, expected, slot, replaces, prefer, config }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
                     core.hub.tell(Event::Replacing { peer, conn, slot, reason });
                 }
-                connect::dial(core, Dial { target, expected, slot, replaces, config: *config });
+                let class = if named { Class::Named } else { Class::Stranger };
+                let config = *config;
+                dial::dial(core, Dial { target, class, expected, slot, replaces, prefer, config });
             }
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
@@ -180,9 +182,10 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 announce_state(core, &link, now);
             }
         }
-        Report::Dialled { target, slot, peer, address } => {
+        Report::Dialled { target, slot, peer, address, addr } => {
             let (wanted, known) = {
                 let mut roster = core.roster.lock();
+                roster.handle_reached(target, slot, addr);
                 (roster.handle_dialled(target, slot, peer, now), roster.knows(&address))
             };
             core.classify_links();

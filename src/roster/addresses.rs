@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::config::address::split;
+
 /// Addresses that are likely to fail together, or to belong to one owner: an IPv4 /16, an IPv6 /32, or the
 /// name of a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,9 +31,9 @@ impl From<IpAddr> for Group {
 impl Group {
     /// That of `host:port`.
     pub(super) fn of(address: &str) -> Self {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        match bare.parse::<IpAddr>() {
+        let host = split(address).map_or(address, |(host, _)| host);
+        let ip = host.split_once('%').map_or(host, |(ip, _interface)| ip);
+        match ip.parse::<IpAddr>() {
             Ok(ip) => ip.into(),
             Err(_) => Group::Name(host.to_ascii_lowercase()),
         }
@@ -56,6 +58,7 @@ mod tests {
             ("10.1.2.3:1", "10.2.2.3:1", false),
             ("[2001:db8:1::1]:1", "[2001:db8:ffff::9]:2", true),
             ("[2001:db8::1]:1", "[2001:db9::1]:1", false),
+            ("[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true),
             ("[::ffff:10.1.0.1]:1", "10.1.9.9:1", true),
             ("Node.example:1", "node.example:2", true),
             ("a.example:1", "b.example:1", false),

@@ -65,6 +65,7 @@
 mod addresses;
 mod age;
 mod news;
+mod race;
 mod records;
 mod slots;
 mod storm;
@@ -78,6 +79,7 @@ mod sim;
 mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::config::{Config, PathConfig, PeerConfig};
@@ -88,6 +90,7 @@ use crate::id::PeerId;
 pub(crate) use addresses::rotated;
 pub(crate) use age::aged_at;
 use news::announce_breaker;
+pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
 pub use slots::ReplaceReason;
 pub(crate) use slots::{LinkView, Trouble};
@@ -101,11 +104,15 @@ pub(crate) enum Action {
     /// `replaces`: the connection that serves in this place and is to be relieved.
     Dial {
         target: TargetId,
+        /// The operator named it.
+        named: bool,
         peer: Option<PeerId>,
         /// Nobody else is to be connected to; `None`: whoever answers.
         expected: Option<PeerId>,
         slot: u8,
         replaces: Option<Trouble>,
+        /// The address to attempt first.
+        prefer: Option<SocketAddr>,
         config: Box<PeerConfig>,
     },
     BreakerChanged {
@@ -341,10 +348,12 @@ impl Roster {
         }
         let dial = Action::Dial {
             target: target.id,
+            named,
             peer: target.known(),
             expected: target.config.id.or(target.peer.filter(|peer| self.peers.contains_key(peer))),
             slot,
             replaces,
+            prefer: target.preferred(slot),
             config: Box::new(target.config.clone()),
         };
         announce_breaker(&mut self.announced, target, before);

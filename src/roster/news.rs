@@ -1,6 +1,7 @@
 //! What the roster is told: what became of dials, and what has changed on links.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::error::{EndCause, EndReason};
@@ -23,6 +24,14 @@ impl Roster {
     pub(crate) fn handle_identified(&mut self, target: TargetId, peer: PeerId) {
         if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
             target.peer.get_or_insert(peer);
+        }
+    }
+
+    /// The address by which a dial has led to a connection that joined its link.
+    pub(crate) fn handle_reached(&mut self, target: TargetId, slot: u8, addr: SocketAddr) {
+        let target = self.targets.iter_mut().find(|candidate| candidate.id == target);
+        if let Some(place) = target.and_then(|target| target.place_mut(slot)) {
+            place.worked = Some(addr);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One address to dial: what is planned for each place of the pool behind it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{PathConfig, PeerConfig};
@@ -76,6 +77,8 @@ pub(super) struct Place {
     pub(super) answered: Option<Instant>,
     /// As [`Target::spent`], for this place.
     pub(super) spent: bool,
+    /// The address that led to the last connection in this place.
+    pub(super) worked: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,7 @@ impl Target {
             retried: false,
             answered: None,
             spent: false,
+            worked: None,
         };
         Target {
             id,
@@ -184,6 +188,14 @@ impl Target {
 
     pub(super) fn place_mut(&mut self, slot: u8) -> Option<&mut Place> {
         self.places.get_mut(usize::from(slot))
+    }
+
+    /// The address that worked last for this place, unless an earlier place goes there, too: so a pool that had to share an
+    /// address spreads again.
+    pub(super) fn preferred(&self, slot: u8) -> Option<SocketAddr> {
+        let (before, rest) = self.places.split_at_checked(slot.into())?;
+        let worked = rest.first()?.worked?;
+        (!before.iter().any(|place| place.worked == Some(worked))).then_some(worked)
     }
 
     pub(super) fn dialing(&self) -> Busy {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, PathConfig, PeerConfig};
@@ -691,4 +692,33 @@ fn records_prefer_and_survive() {
     );
     let other = records.iter().find(|record| record.addresses == ["10.3.0.1:1"]).unwrap();
     assert_eq!((other.score, other.last_seen), (Some(0.6), Some(61 * S)));
+}
+
+// --- which address first ------------------------------------------------------------------------
+
+/// Which address the next dial is to attempt first, for each place of a pool of two.
+fn preferred(roster: &mut Roster, target: TargetId, now: Instant) -> Vec<Option<SocketAddr>> {
+    roster.handle_link(PEER, LinkView::default(), now);
+    let mut preferred = Vec::new();
+    for slot in [0, 1] {
+        match roster.poll(now + 600 * S) {
+            Some(Action::Dial { slot: its_slot, prefer, .. }) if slot == its_slot => preferred.push(prefer),
+            other => panic!("{other:?}"),
+        }
+        roster.handle_dialled(target, slot, PEER, now);
+    }
+    roster.handle_link(PEER, good(&[0, 1]), now);
+    preferred
+}
+
+#[test]
+fn the_address_that_worked_last_goes_first_and_a_pool_that_shares_one_spreads_again() {
+    let (mut roster, now, target) = pool();
+    let [one, other] = [1, 2].map(|host| SocketAddr::from(([10, 0, 0, host], 1)));
+    assert_eq!(preferred(&mut roster, target, now), [None, None]);
+    roster.handle_reached(target, 0, one);
+    roster.handle_reached(target, 1, other);
+    assert_eq!(preferred(&mut roster, target, now), [Some(one), Some(other)]);
+    roster.handle_reached(target, 0, other);
+    assert_eq!(preferred(&mut roster, target, now), [Some(other), None]);
 }
