@@ -98,11 +98,14 @@ pub struct Config {
     /// threads of about 26 KiB resident (measured). Beyond it newcomers are refused.
     pub max_connections: usize,
     /// How many dials may be under way at once, from the first attempt to connect to the end of the handshake. Default 256, at
-    /// least 4: each takes a thread and a descriptor, of which a process often has 1,024. Half as many sockets again serve
-    /// to attempt several addresses of an entry at once. Candidates have at most half, and peers that were never linked
-    /// three quarters, so that a peer that was linked before is dialled at once however many others are absent. A
-    /// dial that has to wait has not failed. Too small: many absent peers delay the first dial to one that is there, by up
-    /// to `connect_timeout` for each so many of them. Too large: absent peers use up the descriptors.
+    /// least 8: each takes a thread and a descriptor, of which a process often has 1,024. Half as many sockets again serve
+    /// to attempt several addresses of an entry at once.
+    ///
+    /// Peers that were configured or added and were linked before, in this life or by their record, go first and have at most
+    /// 7/8; those that never were have at most 3/4, and candidates 1/8. A dial that has to wait has not failed. While more
+    /// wait than there is room for, the first dial to a peer that was never linked has a fifth of `connect_timeout`. Too
+    /// small: many absent peers delay the first dial to one that is there, by that time for each so many of them. Too large:
+    /// absent peers use up the descriptors.
     pub max_dials: usize,
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,

@@ -52,7 +52,7 @@ fn a_bad_setting_is_named() {
         ("important_connections", |config| config.important_connections = 4),
         ("max_replacements_per_minute", |config| config.max_replacements_per_minute = 0),
         ("target_peers", |config| config.target_peers = config.max_connections + 1),
-        ("max_dials", |config| config.max_dials = 3),
+        ("max_dials", |config| config.max_dials = 7),
         ("path.max_age", |config| config.path.max_age = Some(config.path.dead_after)),
     ];
     for (setting, spoil) in cases {

@@ -11,8 +11,8 @@ use crate::wire::control::{MAX_LANES, MAX_NAME};
 use crate::wire::preface::NetworkName;
 use crate::wire::stream::MAX_PAYLOAD;
 
-/// So that half, and three quarters, are at least one and less than all.
-const MIN_DIALS: usize = 4;
+/// So that each class of peers has at least one.
+const MIN_DIALS: usize = 8;
 
 /// A setting that cannot be right, or does not go with another.
 #[derive(Clone, Debug, PartialEq, Eq)]

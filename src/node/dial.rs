@@ -19,7 +19,7 @@ use crate::config::{PathConfig, PeerConfig, address};
 use crate::conn::{ConnHandle, poll, socket};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
-use crate::roster::{Race, Step, TargetId, Trouble, rotated};
+use crate::roster::{Race, SHORT, Step, TargetId, Trouble, rotated};
 
 use super::connect::{Pending, Permit, serve, shake_hands};
 use super::core::Core;
@@ -47,6 +47,8 @@ pub(crate) struct Dial {
     pub(crate) replaces: Option<Trouble>,
     /// The address that led to the connection that was in this place before.
     pub(crate) prefer: Option<SocketAddr>,
+    /// It has only a part of the time to connect.
+    pub(crate) short: bool,
     pub(crate) config: PeerConfig,
 }
 
@@ -137,7 +139,8 @@ struct Attempts<'a> {
 impl<'a> Attempts<'a> {
     fn new(core: &'a Arc<Core>, dial: &Dial, path: &'a PathConfig) -> Self {
         let avoid = dial.replaces.map(|trouble| trouble.addr);
-        let race = Race::new(dial.prefer, avoid, path.connect_timeout);
+        let budget = if dial.short { path.connect_timeout / SHORT } else { path.connect_timeout };
+        let race = Race::new(dial.prefer, avoid, budget);
         let (lookups, connecting) = (Vec::new(), Vec::new());
         let mut this = Attempts { core, path, race, slot: dial.slot, lookups, connecting, last: None };
         for address in rotated(dial.config.addresses().collect(), dial.slot) {

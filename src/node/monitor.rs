@@ -114,13 +114,13 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, named, peer, expected, slot, replaces, prefer, config }) => {
+            Some(Action::Dial { target, named, peer, expected, slot, replaces, prefer, short, config }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
                     core.hub.tell(Event::Replacing { peer, conn, slot, reason });
                 }
                 let class = if named { Class::Named } else { Class::Stranger };
                 let config = *config;
-                dial::dial(core, Dial { target, class, expected, slot, replaces, prefer, config });
+                dial::dial(core, Dial { target, class, expected, slot, replaces, prefer, short, config });
             }
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {

@@ -51,6 +51,7 @@
 //! see [`topology`].
 //!
 //! # Invariants
+//! - No more dials at once than [`Config::max_dials`] says, shared as [`dials`] says.
 //! - One dial at a time for each place of a peer, by however many addresses it is known; one scout.
 //! - A wanted peer is dialled for ever and never retired.
 //! - What did not help is not repeated on the same path: see [`trials`].
@@ -64,6 +65,7 @@
 
 mod addresses;
 mod age;
+mod dials;
 mod news;
 mod race;
 mod records;
@@ -89,6 +91,8 @@ use crate::id::PeerId;
 
 pub(crate) use addresses::rotated;
 pub(crate) use age::aged_at;
+pub(crate) use dials::SHORT;
+use dials::{DialClass, DialCounts};
 use news::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
@@ -113,6 +117,8 @@ pub(crate) enum Action {
         replaces: Option<Trouble>,
         /// The address to attempt first.
         prefer: Option<SocketAddr>,
+        /// It has only a part of the time to connect: others wait.
+        short: bool,
         config: Box<PeerConfig>,
     },
     BreakerChanged {
@@ -135,6 +141,7 @@ struct Settings {
     important_connections: u8,
     target_peers: usize,
     max_candidates: usize,
+    max_dials: usize,
 }
 
 /// A peer whose link serves.
@@ -186,6 +193,7 @@ impl Roster {
                 important_connections: config.important_connections,
                 target_peers: config.target_peers,
                 max_candidates: config.max_candidates,
+                max_dials: config.max_dials,
             },
             targets: Vec::new(),
             peers: BTreeMap::new(),
@@ -313,7 +321,10 @@ impl Roster {
 
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let busy = self.busy();
-        let dials = self.targets.iter().flat_map(|target| {
+        let counts = DialCounts::of(&self.targets);
+        // What waits for room is looked at when a dial has ended.
+        let has_room = |target: &&Target| counts.room(DialClass::of(target), self.settings.max_dials) > 0;
+        let dials = self.targets.iter().filter(has_room).flat_map(|target| {
             let free_at = self.storm.free_at(target.is_wanted(), now);
             self.wishes(target, &busy).filter_map(move |wish| due_at(&wish, free_at))
         });
@@ -325,16 +336,25 @@ impl Roster {
     /// Makes the dial that is due and matters most.
     fn dial_due(&mut self, now: Instant) -> Option<Action> {
         let busy = self.busy();
+        let counts = DialCounts::of(&self.targets);
+        let mut due = Vec::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            let class = DialClass::of(target);
+            if counts.room(class, self.settings.max_dials) > 0 {
+                let free_at = self.storm.free_at(target.is_wanted(), now);
+                let now = move |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
+                due.extend(self.wishes(target, &busy).filter(now).map(|wish| (class, index, wish)));
+            }
+        }
         // Dead connections first, among them those of peers that are away; then by reason.
-        let rank = |wish: &Wish| (wish.replaces.map(|trouble| trouble.reason), !wish.scout, wish.at);
-        let all = self.targets.iter().enumerate();
-        let due = all.flat_map(|(index, target)| {
-            let free_at = self.storm.free_at(target.is_wanted(), now);
-            let due = move |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
-            self.wishes(target, &busy).filter(due).map(move |wish| (index, wish))
-        });
-        let (index, wish) = due.min_by_key(|(_, wish)| rank(wish))?;
+        let rank = |(class, _, wish): &(DialClass, usize, Wish)| {
+            (*class, wish.replaces.map(|trouble| trouble.reason), !wish.scout, wish.at)
+        };
+        let (class, index, wish) = due.iter().min_by_key(|wish| rank(wish)).copied()?;
+        let waiting = due.iter().filter(|(other, ..)| *other == class).count();
+        let crowded = waiting > counts.room(class, self.settings.max_dials);
         let target = self.targets.get_mut(index)?;
+        let short = crowded && class == DialClass::New && target.breaker.failures() == 0;
         let named = target.is_wanted();
         let Wish { slot, scout, replaces, .. } = wish;
         let place = target.place_mut(slot)?;
@@ -354,6 +374,7 @@ impl Roster {
             slot,
             replaces,
             prefer: target.preferred(slot),
+            short,
             config: Box::new(target.config.clone()),
         };
         announce_breaker(&mut self.announced, target, before);

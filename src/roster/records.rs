@@ -74,6 +74,11 @@ impl Memory {
         self.failures = 0;
     }
 
+    /// It was linked, in this life of the node or in one before.
+    pub(super) fn was_seen(&self) -> bool {
+        self.seen.is_some()
+    }
+
     pub(super) fn set_learned(&mut self, learned: Option<LearnedInterval>, now: Instant) {
         self.learned = learned.map(|learned| (learned, now));
     }

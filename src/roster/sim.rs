@@ -227,6 +227,7 @@ impl World {
         let flying = self.flying.iter().filter(strangers).count();
         // One more for an exchange.
         assert!(flying <= MAX_DIALS + 1, "{}: {flying} candidates dialled at once", self.story());
+        assert!(self.flying.len() <= self.config.max_dials, "{}: too many dials", self.story());
         assert!(self.roster.candidates() <= self.config.max_candidates);
     }
 
@@ -289,8 +290,13 @@ impl World {
             self.roster.handle_dial_failed(target, slot, &reason, self.now);
             return;
         }
-        assert!(self.roster.handle_dialled(target, slot, self.hosts[host].peer, self.now));
-        self.join(host, slot);
+        if self.roster.handle_dialled(target, slot, self.hosts[host].peer, self.now) {
+            self.join(host, slot);
+        } else {
+            let retired = self.retired.iter().any(|(poor, _)| *poor == host);
+            assert!(retired, "{}: {host} was dialled for nothing", self.story());
+            self.tell(host);
+        }
     }
 
     fn join(&mut self, host: usize, slot: u8) {
@@ -396,6 +402,7 @@ fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
             config.target_peers = target;
             config.max_replacements_per_minute = 1 + (seed % 20) as u32;
             config.max_candidates = 30;
+            config.max_dials = if seed % 2 == 0 { 8 } else { 256 };
         });
         world.at(S, Happens::Fate);
         world.run(1800 * S);

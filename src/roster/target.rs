@@ -198,6 +198,11 @@ impl Target {
         (!before.iter().any(|place| place.worked == Some(worked))).then_some(worked)
     }
 
+    /// How many dials to it are under way.
+    pub(super) fn dials(&self) -> usize {
+        self.places.iter().filter(|place| place.dialing.is_some()).count()
+    }
+
     pub(super) fn dialing(&self) -> Busy {
         let mut busy = Busy::default();
         for (slot, dialing) in

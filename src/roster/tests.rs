@@ -12,7 +12,7 @@ use crate::health::keepalive::LearnedInterval;
 use crate::id::{ConnId, PeerId};
 
 use super::slots::{LinkView, ReplaceReason, Trouble};
-use super::{Action, Roster, TargetId};
+use super::{Action, PeerRecord, Roster, TargetId};
 
 const US: PeerId = PeerId::from_bytes([0; 32]);
 const PEER: PeerId = PeerId::from_bytes([1; 32]);
@@ -721,4 +721,54 @@ fn the_address_that_worked_last_goes_first_and_a_pool_that_shares_one_spreads_ag
     assert_eq!(preferred(&mut roster, target, now), [Some(one), Some(other)]);
     roster.handle_reached(target, 0, other);
     assert_eq!(preferred(&mut roster, target, now), [Some(other), None]);
+}
+
+// --- how many at once ---------------------------------------------------------------------------
+
+/// The dials that are due, and no longer: each with its target and whether it is short.
+fn all_due(roster: &mut Roster, now: Instant) -> Vec<(TargetId, bool)> {
+    let dial = |action| match action {
+        Action::Dial { target, short, .. } => Some((target, short)),
+        _ => None,
+    };
+    let due: Vec<_> = std::iter::from_fn(|| roster.poll(now)).filter_map(dial).collect();
+    assert!(roster.next_timeout(now).is_none_or(|at| at > now), "what waits for room is no timer");
+    due
+}
+
+#[test]
+fn absent_peers_leave_room_and_one_that_was_linked_before_is_dialled_at_once() {
+    let (mut roster, now) = roster_with(|config| config.target_peers = 20);
+    (0..1500).for_each(|n| roster.add(PeerConfig::new(format!("absent{n}:1")), now));
+    (0..100).for_each(|n| assert!(roster.learn(PeerConfig::new(format!("candidate{n}:1")), now)));
+    let first = all_due(&mut roster, now);
+    assert!((192..=192 + 32).contains(&first.len()), "{}", first.len());
+    roster.add(PeerConfig::new("seen:1"), now);
+    let last_seen = Some(600 * S);
+    roster.restore(&PeerRecord { last_seen, ..PeerRecord::new("seen:1") }, now);
+    roster.add(PeerConfig::new("new:1"), now);
+    let seen = roster.targets.iter().find(|target| target.config.address == "seen:1").unwrap().id;
+    assert_eq!(all_due(&mut roster, now), [(seen, false)], "the last one waits for its turn");
+}
+
+#[test]
+fn a_dial_that_waits_is_no_failure_and_comes_in_its_turn() {
+    let (mut roster, start) = roster_with(|config| config.max_dials = 8);
+    (0..100).for_each(|n| roster.add(PeerConfig::new(format!("absent{n}:1")), start));
+    let (mut now, mut order) = (start, Vec::new());
+    while order.len() < 100 {
+        let due = all_due(&mut roster, now);
+        assert_eq!(due.len(), 6, "three quarters of them");
+        assert!(order.len() >= 94 || due.iter().all(|(_, short)| *short), "others wait");
+        order.extend(due.iter().map(|(target, _)| target.0));
+        now += S;
+        for (target, _) in due {
+            refused(&mut roster, (target, 0), now);
+        }
+    }
+    // Each had its turn before any had a second one.
+    order.truncate(100);
+    assert!(order.is_sorted() && order.windows(2).all(|pair| pair[0] < pair[1]), "{order:?}");
+    let failed = roster.figures(now).iter().filter(|figures| figures.failures > 1).count();
+    assert!(failed <= 6, "{failed}");
 }
