@@ -31,7 +31,7 @@ mod slow;
 mod table;
 mod two_ways;
 
-use table::run;
+use table::{Case, run, run_under};
 
 #[test]
 #[ignore = "helper: child process"]
@@ -53,52 +53,60 @@ fn behind_a_nat() {
     ]);
 }
 
+const SILENCE: &[Case] = &[
+    ("flow dropped, found by pings", path::drop_unused),
+    ("flow dropped, idle", path::drop_idle),
+    ("flow dropped, under load", path::drop_load),
+    ("flow dropped, idle, a to b only", path::drop_idle_to_b),
+    ("flow dropped, idle, b to a only", path::drop_idle_to_a),
+    ("flow dropped, under load, a to b only", path::drop_load_to_b),
+    ("flow dropped, under load, b to a only", path::drop_load_to_a),
+    ("large packets lost, a to b", path::large_lost_to_b),
+    ("large packets lost, a to b, under load", path::large_lost_to_b_load),
+    ("large packets lost, b to a", path::large_lost_to_a),
+    ("path dropped for 1.5 s, under load", path::path_drop),
+];
+
 #[test]
 fn silence() {
-    run(&[
-        ("flow dropped, found by pings", path::drop_unused),
-        ("flow dropped, idle", path::drop_idle),
-        ("flow dropped, under load", path::drop_load),
-        ("flow dropped, idle, a to b only", path::drop_idle_to_b),
-        ("flow dropped, idle, b to a only", path::drop_idle_to_a),
-        ("flow dropped, under load, a to b only", path::drop_load_to_b),
-        ("flow dropped, under load, b to a only", path::drop_load_to_a),
-        ("large packets lost, a to b", path::large_lost_to_b),
-        ("large packets lost, a to b, under load", path::large_lost_to_b_load),
-        ("large packets lost, b to a", path::large_lost_to_a),
-        ("path dropped for 1.5 s, under load", path::path_drop),
-    ]);
+    run(SILENCE);
 }
+
+const RESETS: &[Case] = &[
+    ("link down for 1.5 s", path::link_flap),
+    ("link down for 1.5 s, under load", path::link_flap_load),
+    ("resets to the dialler", path::reset_dialler),
+    ("resets to the listener", path::reset_listener),
+    ("resets to both, under load", path::reset_both),
+];
 
 #[test]
 fn links_and_resets() {
-    run(&[
-        ("link down for 1.5 s", path::link_flap),
-        ("link down for 1.5 s, under load", path::link_flap_load),
-        ("resets to the dialler", path::reset_dialler),
-        ("resets to the listener", path::reset_listener),
-        ("resets to both, under load", path::reset_both),
-    ]);
+    run(RESETS);
 }
+
+const LOSS: &[Case] = &[
+    ("5 % of packets lost", path::loss_5),
+    ("10 % of packets lost", path::loss_10),
+    ("10 % lost, a to b only", path::loss_one_way),
+    ("8 Mbit/s, saturated both ways", path::narrow),
+];
 
 #[test]
 fn loss_and_narrow_links() {
-    run(&[
-        ("5 % of packets lost", path::loss_5),
-        ("10 % of packets lost", path::loss_10),
-        ("10 % lost, a to b only", path::loss_one_way),
-        ("8 Mbit/s, saturated both ways", path::narrow),
-    ]);
+    run(LOSS);
 }
+
+const SLOW: &[Case<slow::SlowRow>] = &[
+    ("512 kbit/s", slow::short_512),
+    ("64 kbit/s", slow::short_64),
+    ("64 kbit/s, pool of two", slow::short_64_pool),
+    ("16 kbit/s", slow::short_16),
+];
 
 #[test]
 fn slow_links() {
-    run(&[
-        ("512 kbit/s", slow::short_512),
-        ("64 kbit/s", slow::short_64),
-        ("64 kbit/s, pool of two", slow::short_64_pool),
-        ("16 kbit/s", slow::short_16),
-    ]);
+    run(SLOW);
 }
 
 #[test]
@@ -160,4 +168,29 @@ fn ten_minutes_behind_a_nat() {
         ("NAT of 12 s, defaults, 10 minutes", nat::ten_minutes_12),
         ("NAT of 12 s, ping every 21 s, 10 minutes", nat::learned_12),
     ]);
+}
+
+/// The machine's congestion control paces by what it measures (bbr) or takes each loss for congestion (reno, cubic):
+/// on one path they behave differently, and so do the kernel's counters.
+const CONTROLS: &[&str] = &["reno", "bbr", "cubic"];
+
+#[test]
+fn what_tells_most_under_reno() {
+    run_under(
+        &["reno"],
+        &[
+            ("flow dropped, under load, a to b only", path::drop_load_to_b),
+            ("large packets lost, a to b, under load", path::large_lost_to_b_load),
+            ("resets to both, under load", path::reset_both),
+            ("10 % of packets lost", path::loss_10),
+            ("8 Mbit/s, saturated both ways", path::narrow),
+        ],
+    );
+}
+
+#[test]
+#[ignore = "all faults of paths, once for each congestion control"]
+fn paths_under_each_congestion_control() {
+    [SILENCE, RESETS, LOSS].into_iter().for_each(|faults| run_under(CONTROLS, faults));
+    run_under(CONTROLS, SLOW);
 }

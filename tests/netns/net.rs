@@ -11,6 +11,10 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 const PREFIX: &str = "unbroken-test";
+/// The congestion control of connections that are made in a namespace (tcp(7)).
+const CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// Those that a namespace may have.
+const ALLOWED_CONTROLS: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
 /// Where b lives first, and where it moves to.
 pub(crate) const B: &str = "10.77.2.2";
@@ -55,12 +59,15 @@ impl Way {
 /// The namespaces. Dropping them removes them; those of a run that was killed are removed by the next.
 pub(crate) struct Net {
     id: String,
+    control: Option<&'static str>,
 }
 
 impl Net {
+    /// `control`: the congestion control of all three; `None`: the machine's.
+    ///
     /// # Errors
     /// Says why such networks cannot be made here.
-    pub(crate) fn new() -> Result<Net, String> {
+    pub(crate) fn new(control: Option<&'static str>) -> Result<Net, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         static SWEEP: Once = Once::new();
         for tool in ["ip", "tc", "nft", "conntrack"] {
@@ -68,12 +75,20 @@ impl Net {
         }
         SWEEP.call_once(sweep);
         let id = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
-        let net = Net { id }; // From here on a failure removes what was made.
+        let net = Net { id, control }; // From here on a failure removes what was made.
         net.make().map_err(|error| {
             let first = error.lines().next().unwrap_or_default();
             format!("no network of namespaces: {first}")
         })?;
         Ok(net)
+    }
+
+    /// Another one, with the same congestion control.
+    ///
+    /// # Errors
+    /// As [`Net::new`].
+    pub(crate) fn another(&self) -> Result<Net, String> {
+        Net::new(self.control)
     }
 
     fn make(&self) -> Result<(), String> {
@@ -90,6 +105,11 @@ impl Net {
             ip -n {a} route add default via 10.77.1.1; ip -n {b} route add default via 10.77.2.1
             ip netns exec {r} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'"
         ))?;
+        if let Some(control) = self.control {
+            for name in [&a, &b] {
+                shell(&format!("ip netns exec {name} sh -c 'echo {control} > {CONTROL}'"))?;
+            }
+        }
         self.try_nft("add table ip t\nadd chain ip t path { type filter hook forward priority 0; }")
     }
 
@@ -238,6 +258,19 @@ impl Drop for Net {
         for place in [Place::A, Place::Router, Place::B] {
             remove(&self.name(place));
         }
+    }
+}
+
+/// Whether a namespace may use this congestion control.
+///
+/// # Errors
+/// Says why not.
+pub(crate) fn may_use(control: &str) -> Result<(), String> {
+    let allowed =
+        fs::read_to_string(ALLOWED_CONTROLS).map_err(|error| format!("{ALLOWED_CONTROLS}: {error}"))?;
+    match allowed.split_whitespace().any(|name| name == control) {
+        true => Ok(()),
+        false => Err(format!("no congestion control {control}: a namespace may use {}", allowed.trim())),
     }
 }
 

@@ -74,7 +74,7 @@ fn ride(net: Net, case: &Case, plain: Option<usize>) -> Ride {
 }
 
 fn run(net: Net, case: Case) -> Result<SlowRow, String> {
-    let (other, plain_case) = (Net::new()?, Case { pool: 1, ..case });
+    let (other, plain_case) = (net.another()?, Case { pool: 1, ..case });
     let ours = ride(net, &case, None);
     let plain = ride(other, &plain_case, Some(ours.chunk));
     let (row, kbit) = (SlowRow { ours, plain }, u64::from(case.kbit));

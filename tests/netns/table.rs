@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use crate::net::Net;
+use crate::net::{Net, may_use};
 use crate::support::cluster::skip;
 
 /// What a fault did.
@@ -34,20 +34,40 @@ pub(crate) trait Line {
     fn line(&self, name: &str) -> String;
 }
 
-pub(crate) fn run<R: Line + Send + 'static>(faults: &[(&'static str, Fault<R>)]) {
+/// A case of a test: its name and what it does.
+pub(crate) type Case<R = Row> = (&'static str, Fault<R>);
+
+/// Runs all under the machine's congestion control.
+pub(crate) fn run<R: Line + Send + 'static>(faults: &[Case<R>]) {
+    run_all(faults.iter().map(|(name, fault)| (String::from(*name), *fault, None)).collect());
+}
+
+/// Runs each under each of these congestion controls that a namespace may use here.
+pub(crate) fn run_under<R: Line + Send + 'static>(controls: &[&'static str], faults: &[Case<R>]) {
+    for control in controls {
+        match may_use(control) {
+            Ok(()) => {
+                let case = |(name, fault): &Case<R>| (format!("{name}, {control}"), *fault, Some(*control));
+                run_all(faults.iter().map(case).collect());
+            }
+            Err(why) => skip(&why),
+        }
+    }
+}
+
+fn run_all<R: Line + Send + 'static>(mut faults: Vec<(String, Fault<R>, Option<&'static str>)>) {
     let only = std::env::var("UNBROKEN_FAULT").unwrap_or_default();
-    let faults: Vec<_> = faults.iter().filter(|(name, _)| name.contains(&only)).copied().collect();
-    let runs = faults.iter().map(|(name, fault)| {
-        let fault = *fault;
-        let run = move || catch_unwind(AssertUnwindSafe(|| fault(Net::new()?)));
-        (*name, thread::Builder::new().name((*name).into()).spawn(run).unwrap())
+    faults.retain(|(name, ..)| name.contains(&only));
+    let runs = faults.into_iter().map(|(name, fault, control)| {
+        let run = move || catch_unwind(AssertUnwindSafe(|| fault(Net::new(control)?)));
+        (name.clone(), thread::Builder::new().name(name).spawn(run).unwrap())
     });
     let runs: Vec<_> = runs.collect();
     let mut table = R::heading();
     let (mut failed, mut skipped) = (Vec::new(), Vec::new());
     for (name, run) in runs {
         match run.join().unwrap() {
-            Ok(Ok(row)) => table += &row.line(name),
+            Ok(Ok(row)) => table += &row.line(&name),
             Ok(Err(why)) => {
                 table += &format!("| {name:<44} | skipped\n");
                 skipped.push(why);
