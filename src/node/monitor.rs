@@ -67,9 +67,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
-        let next = next.max(now + SHORTEST_SLEEP);
-        planned = Some(next);
-        core.hub.alarm.sleep(next);
+        planned = Some(core.hub.alarm.sleep(next, now + SHORTEST_SLEEP));
     }
 }
 
