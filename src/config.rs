@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod human;
 mod human_option;
+mod listen;
 mod path;
 mod peer;
 #[cfg(test)]
@@ -46,6 +47,10 @@ pub struct Config {
     ///
     /// `[::]:port` accepts IPv4 as well, as other software does by default. Not if `0.0.0.0` with the same port is
     /// listed too, or with [`listen_only_v6`](Self::listen_only_v6).
+    ///
+    /// A link-local address needs its interface: in a file `"[fe80::1%eth0]:port"`, where the interface must exist when the
+    /// file is read. It is written with the interface's number.
+    #[serde(with = "listen")]
     pub listen: Vec<SocketAddr>,
     /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where another program
     /// accepts IPv4 on the same port.

@@ -125,3 +125,21 @@ fn a_scaled_down_path_is_valid() {
         config.validate().unwrap();
     }
 }
+
+#[test]
+fn addresses_may_name_their_interface() {
+    let text = r#"
+        listen = ["0.0.0.0:1", "[::]:2", "[fe80::1%lo]:3", "[fe80::1%1]:4"]
+        peers = [{ address = "[fe80::1%lo]:5", alternatives = ["fe80::1%lo:6"] }]
+    "#;
+    let config: Config = toml::from_str(text).unwrap();
+    config.validate().unwrap();
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["0.0.0.0:1", "[::]:2", "[fe80::1%1]:3", "[fe80::1%1]:4"]);
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+    for (bad, named) in [("localhost:1", "localhost:1"), ("[fe80::1%nowhere0]:1", "nowhere0")] {
+        let error = toml::from_str::<Config>(&format!("listen = [{bad:?}]")).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
