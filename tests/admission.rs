@@ -604,3 +604,42 @@ fn the_dialer_learns_nothing_but_that_it_is_closed_and_the_node_counts_why() {
         "not admitted: the application refused it"
     );
 }
+
+#[test]
+fn a_herd_of_named_peers_behind_one_address_comes_back_at_once() {
+    const SIZE: usize = 40;
+    let identities: Vec<_> = (0..SIZE).map(|_| Identity::generate().unwrap()).collect();
+    let own = Identity::generate().unwrap();
+    let start = |at: SocketAddr| {
+        let node = Node::builder().listen(at).identity(own.clone()).configure(|config| {
+            config.admission.exempt = Vec::new();
+            config.encryption = encryption();
+            // The rest of them would need half an hour.
+            (config.admission.connects_at_once, config.admission.connects_per_minute) = (SIZE as u32 / 4, 1);
+            config.admission.max_handshakes_per_address = SIZE / 4;
+            // Placeholders: they are only ever accepted.
+            let named = |identity: &Identity| format!("{}@127.0.0.1:9", identity.peer_id()).into();
+            config.peers = identities.iter().map(named).collect();
+        });
+        node.start().unwrap()
+    };
+    let all_linked = |node: &Node| {
+        let linked = || node.peers().iter().filter(|peer| !peer.connections.is_empty()).count();
+        let deadline = Instant::now() + 2 * LONG;
+        while linked() < SIZE {
+            assert!(Instant::now() < deadline, "{} of {SIZE} are linked", linked());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let node = start("127.0.0.1:0".parse().unwrap());
+    let at = addr(&node);
+    let herd = identities.iter().map(|identity| {
+        let node = Node::builder().identity(identity.clone()).peer(at.to_string());
+        node.configure(|config| config.encryption = encryption()).start().unwrap()
+    });
+    let _herd: Vec<_> = herd.collect();
+    all_linked(&node);
+    node.shutdown(Duration::ZERO);
+    drop(node);
+    all_linked(&start(at));
+}

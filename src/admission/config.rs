@@ -46,7 +46,9 @@ pub struct AdmissionConfig {
     ///
     /// [`Config::peers`]: crate::Config::peers
     pub reserved: usize,
-    /// How many connections one address (IPv6: one /64) may open at once. Default 128.
+    /// How many connections one address (IPv6: one /64) may open at once. Default 128, twice `max_inbound_per_address`: raise both
+    /// together, or the peers behind that address come back one by one at `connects_per_minute` when this node was away. The
+    /// connections of wanted peers do not count once they are let in.
     pub connects_at_once: u32,
     /// How many it may open in a minute in the long run. Default 120. A peer that behaves as this library does dials
     /// less than once a minute in the long run.

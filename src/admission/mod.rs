@@ -19,6 +19,8 @@
 //! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
 //! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per address and per subnet
 //!   once they have proven who they are.
+//! - **Rate**: a wanted peer that is let in gives back what its connection took of the rate of its address. So any number of them
+//!   behind one address come back at once, and an attacker, who is not wanted, gains nothing.
 //! - **Reserved slots**: strangers never get the last ones, so a wanted peer finds room; if there
 //!   is none a stranger goes for it.
 //! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its deadline.
@@ -311,15 +313,22 @@ impl Admission {
             self.replace(victim, conn, Guest { addr, peer, wanted, since: now });
             return Decision::Replace(victim);
         }
-        self.guests.insert(conn, Guest { addr, peer, wanted, since: now });
+        self.let_in(conn, Guest { addr, peer, wanted, since: now });
         Decision::Admit
+    }
+
+    fn let_in(&mut self, conn: ConnId, guest: Guest) {
+        if guest.wanted {
+            self.rates.give_back(address(guest.addr));
+        }
+        self.guests.insert(conn, guest);
     }
 
     fn replace(&mut self, victim: ConnId, conn: ConnId, guest: Guest) {
         if let Some(victims) = self.guests.remove(&victim) {
             self.leaving.insert(victim, victims.addr);
         }
-        self.guests.insert(conn, guest);
+        self.let_in(conn, guest);
     }
 
     /// The connection that goes for the first one of `newcomer`: the youngest of the stranger that has the most from there, if it

@@ -30,6 +30,11 @@ impl Rates {
         self.by_address.entry(addr).or_insert(self.full).spend(1.0, now)
     }
 
+    /// A connection from this address does not count after all.
+    pub(super) fn give_back(&mut self, addr: IpAddr) {
+        self.by_address.get_mut(&addr).into_iter().for_each(|bucket| bucket.earn(1.0));
+    }
+
     /// Forgets those who have nothing against them any more, or else the quarter that was last seen longest
     /// ago: not one at a time, for the search costs as much as the table is large.
     fn make_room(&mut self, now: Instant) {
