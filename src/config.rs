@@ -88,7 +88,8 @@ pub struct Config {
     pub max_requests: usize,
     /// How long queues, offsets and receipts are kept after the last connection to a peer was lost.
     /// Default 1 h. Too small: messages to a peer that is away longer are dropped (their receipts say
-    /// so). Too large: their memory is kept longer; it is bounded by the queues all the same.
+    /// so). Too large: their memory is kept longer; it is bounded by the queues all the same. A stranger is forgotten earlier
+    /// where others need the room: see [`Config::max_absent_strangers`] and [`Config::max_inbox`].
     #[serde(with = "human")]
     pub resumption: Duration,
     /// How long an acknowledgement waits for company when nobody is known to wait for it. Default
@@ -130,8 +131,16 @@ pub struct Config {
     /// smaller than that wait for each other.
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
-    /// credit is given to peers whose messages wait, and nobody is let in who is neither wanted nor was here before.
-    /// Default 1 GiB. What was given before may still arrive: the bound is this and the sum of the windows of all lanes,
+    /// credit is given to peers whose messages wait. Default 1 GiB. Half of it is for the peers that were configured or added: what
+    /// strangers hold withholds no credit from them. All strangers together may have the other half; while they hold more, they get
+    /// no credit and new strangers are refused.
+    ///
+    /// Of their half strangers may have at most half (or one message of each lane, if that is more) in messages that are not
+    /// complete, which no application can take. Beyond it the one whose unfinished messages took the most memory for the longest
+    /// time is forgotten, connected or not: its sender sees what it had begun end as
+    /// [`DropReason::PeerForgot`](crate::DropReason::PeerForgot). Too small: strangers on slow paths lose large messages to each other.
+    ///
+    /// What was given before may still arrive: the bound is this and the sum of the windows of all lanes,
     /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
     /// chunk that is not complete and 150 KiB for reading.
     pub max_inbox: usize,

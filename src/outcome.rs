@@ -28,10 +28,11 @@ pub enum DropReason {
     PeerRemoved,
     /// The peer could not be reached for the whole resumption time
     /// ([`Config::resumption`](crate::Config::resumption)), or was one absent stranger too many
-    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)). It may have received the message.
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)), or a stranger whose unfinished messages took too much
+    /// memory ([`Config::max_inbox`](crate::Config::max_inbox)). It may have received the message.
     ResumptionExpired,
-    /// The peer's process still runs but has given up its memory of this link after being out of
-    /// reach. It may or may not have taken the message.
+    /// The peer's process still runs but has given up its memory of this link: after being out of reach, or because this
+    /// node is a stranger to it and what it had sent in part took too much memory there. It may or may not have taken the message.
     PeerForgot,
     /// The peer restarted and the message was a reply to a request of its earlier life.
     PeerRestarted,

@@ -359,7 +359,7 @@
 //! | a frame, from its first byte to its last | 20 s | the connection is closed |
 //! | to acknowledge by TCP what was sent | 30 s | the connection is closed |
 //! | to finish after a GOAWAY | 5 s | the connection is reset |
-//! | to come back to a session without a connection | 1 h | the session is forgotten |
+//! | to come back to a session without a connection | 1 h | the session is forgotten; earlier that of a peer that nobody configured, if memory is short |
 //!
 //! A receiver acknowledges within its `ack_delay`, and at once when a message of a chunk with ACK_NOW is taken, when the limit can
 //! rise by a quarter of the lane's window, and when an eighth of the window has arrived that was not acknowledged. It should send a PING of its own where it has heard nothing for 10 s, so that NATs and firewalls keep the flow.

@@ -45,7 +45,8 @@
 //! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
 //! | a lane that was not agreed, a gap, an impossible offset, message or flag | ends, `Protocol`; it can come back and go on where it was |
 //! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`protocol`](crate::protocol)), then `Flood`; one pong waits at most |
-//! | a message that never ends | at most `max_message` bytes are held, until it ends or the link does |
+//! | a message that never ends | at most `max_message` bytes are held, until it ends, or the link does, or a stranger is forgotten for it |
+//! | unfinished messages of many names that come and go | the share below; others are let in, and named peers go on where they were (`named_peers_first.rs`) |
 //! | large chunks that came before but for a few bytes | what is new is copied out of them: a link holds at most twice what counts in its windows |
 //! | **credit and acknowledgements** | |
 //! | bytes or messages past the credit | ends, `CreditOverrun` |
@@ -88,6 +89,7 @@
 //! | queue of a lane ([`LaneConfig::queue`](crate::LaneConfig::queue)) | the link | each peer has its own | the same | `send` waits, `try_send` and `broadcast` return `Full` | `known_cost.rs` |
 //! | queues of a peer ([`Config::max_queued_per_peer`](crate::Config::max_queued_per_peer)) | the link | each peer has its own | the same | the same | `known_cost.rs` |
 //! | queues of the node ([`Config::max_queued`](crate::Config::max_queued)) | the node | half, less one largest message, in equal parts | a sixteenth of what stays free of the strangers' part (half of what is not guaranteed), or one message | the same; senders of a lane are served in the order in which they came | `known_cost.rs` |
+//! | inboxes of the node ([`Config::max_inbox`](crate::Config::max_inbox)) | the node | half; what strangers hold withholds no credit from them | all together half, and half of that in unfinished messages | no credit for strangers whose messages wait, new ones are refused; the one whose unfinished messages took the most memory for the longest time is forgotten | `named_peers_first.rs`, `known_cost.rs`, unit tests of `received` |
 //! | events that wait ([`Config::max_events`](crate::Config::max_events)) | the node | half | 32; all strangers together half, and what named peers leave | merged; then the oldest is dropped and counted, one that tells of lost messages last | `named_peers_first.rs`, unit tests |
 //! | the application's attention ([`Node::recv`](crate::Node::recv)) | the node | events about named peers take turns with messages | one event about strangers for 16 messages or other events | events about strangers wait; messages do not | `named_peers_first.rs` |
 //! | places, strikes ([`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved), [`ConductConfig`](crate::ConductConfig)) | the node | reserved places; strikes disconnect and do not ban | limits per address and subnet; strikes ban, candidates that were dialled too | a further connection makes room for the first one of another peer; else refused, and both applications are told why; or the worst stranger is evicted | `admission.rs` |

@@ -1,5 +1,5 @@
 //! Promise 13: whatever strangers use up, the peers that the operator named still have their share of it. The shares of the
-//! queues are in `known_cost.rs`.
+//! queues are in `known_cost.rs` too, for small budgets.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, eventually, first_addr};
-use support::raw::{Raw, RawIdentity};
-use unbroken::{Config, Event, Identity, Node, PeerConfig, URGENT};
+use support::raw::{self, Raw, RawIdentity};
+use unbroken::{BULK, Config, Event, Identity, Node, PeerConfig, PeerId, URGENT};
 
 const CREDIT: u64 = 1 << 20;
 
@@ -97,4 +97,109 @@ fn events_have_a_receiver_of_their_own() {
     assert!(node.recv_timeout(PATIENCE).unwrap().is_some(), "they are given back");
     assert!(node.event_receiver().is_some());
     node.shutdown(Duration::ZERO);
+}
+
+// --- unfinished messages --------------------------------------------------------------------------
+
+const MIB: usize = 1 << 20;
+
+/// So many bytes of the stream of the bulk lane, from `offset`: a message of `len` bytes, of which the last one is left out.
+fn begin_message(raw: &mut Raw, len: usize) {
+    let stream = [&(len as u32).to_le_bytes()[..], &vec![7; len - 1]].concat();
+    send_stream(raw, 0, &stream);
+}
+
+fn send_stream(raw: &mut Raw, offset: usize, stream: &[u8]) {
+    for (index, piece) in stream.chunks(MIB / 2).enumerate() {
+        let offset = (offset + index * (MIB / 2)) as u64;
+        raw.send(raw::CHUNK, &[&[BULK.0, 0][..], &offset.to_le_bytes(), piece].concat()).unwrap();
+    }
+}
+
+fn bulk_bytes(node: &Node, peer: PeerId) -> u64 {
+    node.peer(peer).map_or(0, |peer| peer.lanes[2].inbox_bytes)
+}
+
+#[test]
+fn unfinished_messages_of_strangers_keep_nobody_out_and_named_peers_go_on_where_they_were() {
+    const LEN: usize = 4 * MIB;
+    const MAX: usize = 32 * MIB;
+    let mut named = RawIdentity::new(1, CREDIT);
+    let node = Peer::start(
+        builder(|config| {
+            config.max_inbox = MAX;
+            config.lanes.iter_mut().for_each(|lane| lane.max_message = MIB);
+            config.lanes[2].max_message = LEN;
+            config.admission.connects_at_once = 10_000;
+            config.peers.push(PeerConfig::new(format!("{}@127.0.0.1:9", named.id())));
+        })
+        .listen(any_addr()),
+    );
+    let addr = first_addr(&node);
+    // A named peer is cut in the middle of a message.
+    let half = [&(LEN as u32).to_le_bytes()[..], &vec![5; LEN / 2]].concat();
+    let mut raw = Raw::dial(addr, &named).unwrap();
+    send_stream(&mut raw, 0, &half);
+    eventually("half of it has arrived", || bulk_bytes(&node, named.id()) == half.len() as u64);
+    named.hello.paired = Some(raw.hello.memory);
+    drop(raw);
+    // One address, one connection at a time, 28 identities.
+    let from: IpAddr = [127, 1, 1, 1].into();
+    let mut most = 0;
+    for seed in 100..128 {
+        let who = RawIdentity::new(seed, CREDIT);
+        let mut raw =
+            Raw::dial_from(from, addr, &who).expect("nobody is refused for what others left behind");
+        begin_message(&mut raw, LEN);
+        eventually("it has arrived", || bulk_bytes(&node, who.id()) == LEN as u64 + 3);
+        most = most.max(node.snapshot().inbox_bytes);
+    }
+    eventually("they are gone", || node.snapshot().connections == 0);
+    let share = || node.snapshot().inbox_bytes <= (half.len() + MAX / 4) as u64;
+    eventually("strangers have their share at most", share);
+    // Until the monitor has looked, one more of them may be there.
+    assert!(most <= (half.len() + MAX / 4 + 2 * LEN) as u64, "{most} bytes");
+    // An honest stranger gets through, with messages of the greatest size.
+    let honest = Peer::start(builder(|_| {}).peer(addr.to_string()));
+    honest.wait_up(node.id());
+    let blocks: Vec<_> = (0..8).map(|_| honest.send(node.id(), (BULK, vec![3; LEN])).unwrap()).collect();
+    all_taken(&blocks);
+    // The named peer goes on where it was.
+    let mut raw = Raw::dial(addr, &named).unwrap();
+    assert_eq!(raw.hello.lanes[2].received, half.len() as u64);
+    send_stream(&mut raw, half.len(), &vec![5; LEN / 2]);
+    eventually("it is whole and taken", || bulk_bytes(&node, named.id()) == 0);
+    assert_eq!(node.peer(named.id()).unwrap().messages_received, 1);
+}
+
+#[test]
+fn strangers_that_stay_with_unfinished_messages_make_room_too() {
+    const LEN: usize = 4 * MIB;
+    let node = Peer::start(
+        builder(|config| {
+            config.max_inbox = 32 * MIB;
+            config.lanes.iter_mut().for_each(|lane| lane.max_message = MIB);
+            config.lanes[2].max_message = LEN;
+        })
+        .listen(any_addr()),
+    );
+    let mut kept = Vec::new();
+    for seed in 100..108 {
+        let who = RawIdentity::new(seed, CREDIT);
+        let mut raw = Raw::dial(first_addr(&node), &who).unwrap();
+        begin_message(&mut raw, LEN);
+        eventually("it has arrived", || bulk_bytes(&node, who.id()) == LEN as u64 + 3);
+        kept.push((who, raw));
+    }
+    eventually("strangers have their share at most", || node.snapshot().inbox_bytes <= 8 * MIB as u64);
+    // The one that was here first has used the most. It is told why.
+    let (who, raw) = &mut kept[0];
+    assert!(node.peer(who.id()).is_none_or(|peer| peer.connections.is_empty()));
+    let told = loop {
+        match raw.read_frame().unwrap() {
+            (raw::GOAWAY, body) => break body[0],
+            _ => continue,
+        }
+    };
+    assert_eq!(told, 4, "retired");
 }

@@ -206,11 +206,12 @@ impl<T: Awaited, R> Link<T, R> {
         }
     }
 
-    /// Ends the link for good: every message and request ends with `reason`.
+    /// Ends the link for good: every message and request ends with `reason`. Whole messages that arrived stay for the application.
     pub(crate) fn close(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
         self.closed = Some(reason);
         for lane in &mut self.lanes {
             lane.out.clear(reason, &mut fx.ended);
+            lane.inb.discard_unfinished();
         }
         let waiters = self.requests.close_where(|_, _| true);
         fx.replies.extend(waiters.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));

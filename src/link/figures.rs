@@ -62,6 +62,11 @@ impl<T: Awaited, R> Link<T, R> {
         self.lanes.iter().map(|lane| lane.inb.held_bytes()).sum()
     }
 
+    /// Those of unfinished messages.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.inb.unfinished_bytes()).sum()
+    }
+
     /// Whether the link has no connection and remembers nothing that could matter to anybody.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.conns.is_empty()

@@ -57,6 +57,10 @@ pub(crate) struct Inbound {
     epoch: u32,
     parser: Parser,
     received: u64,
+    /// Where the last whole message ends.
+    whole: u64,
+    /// Bytes behind `whole` that were thrown away, once the link has ended.
+    discarded: u64,
     taken: u64,
     untaken: VecDeque<Untaken>,
     /// The number of the first message in `untaken`, counted from the start of the session.
@@ -98,6 +102,8 @@ impl Inbound {
             epoch: 0,
             parser: Parser::new(config.max_message),
             received: 0,
+            whole: 0,
+            discarded: 0,
             taken: 0,
             untaken: VecDeque::new(),
             first_untaken: 0,
@@ -120,10 +126,17 @@ impl Inbound {
         }
         self.epoch += 1;
         self.parser = Parser::new(self.max_message);
-        (self.received, self.taken, self.first_untaken, self.awaited) = (0, 0, 0, 0);
+        (self.received, self.whole, self.discarded, self.taken) = (0, 0, 0, 0);
+        (self.first_untaken, self.awaited) = (0, 0);
         self.untaken.clear();
         self.told = LaneAck::default();
         self.granted = 0;
+    }
+
+    /// The link has ended: nothing more of an unfinished message will come. What was received is still acknowledged.
+    pub(crate) fn discard_unfinished(&mut self) {
+        self.parser = Parser::new(self.max_message);
+        self.discarded = self.received - self.whole;
     }
 
     pub(crate) fn is_virgin(&self) -> bool {
@@ -164,6 +177,7 @@ impl Inbound {
             let message = self.parser.next(&mut data).map_err(Violation::Stream)?;
             self.received += (before - data.len()) as u64;
             let Some((kind, payload)) = message else { continue };
+            self.whole = self.received;
             if self.untaken.len() >= self.max_untaken {
                 return Err(Violation::TooManyUntaken { max: self.max_untaken });
             }
@@ -288,12 +302,18 @@ impl Inbound {
 
     /// Bytes in the inbox, with the application, or of an unfinished message.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.received - self.taken + self.stale
+        self.received - self.discarded - self.taken + self.stale
+    }
+
+    /// Those of an unfinished message.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        self.received - self.discarded - self.whole
     }
 
     #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn check(&self) {
         let state = self.state();
+        assert!(state.taken <= self.whole && self.whole <= self.received);
         assert!(state.taken <= state.received && state.received <= state.limit);
         assert!(self.received <= self.granted);
         assert!(state.limit - state.taken <= self.window.max(self.granted - self.taken));

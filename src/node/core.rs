@@ -21,6 +21,7 @@ use crate::wire::control::GoawayReason;
 
 use super::acceptor::Acceptor;
 use super::event::Event;
+use super::event_queue::Class;
 use super::gate::{Door, Gate};
 use super::hub::Hub;
 use super::link::{self, LinkHandle};
@@ -190,17 +191,22 @@ impl Core {
 
     /// Gives a peer up. False when there is no link to it.
     pub(crate) fn remove(&self, peer: PeerId) -> bool {
-        let Some(link) = self.link(peer) else { return false };
+        let link = self.link(peer);
+        link.iter().for_each(|link| self.end_link(link, DropReason::PeerRemoved, GoawayReason::Removed));
+        link.is_some()
+    }
+
+    /// Takes a link from the list: everything under way to its peer ends with `reason`, its connections with a goodbye.
+    pub(crate) fn end_link(&self, link: &Arc<LinkHandle>, reason: DropReason, goodbye: GoawayReason) {
         // Closed first: a handshake that is under way finds either the closed link, or none.
-        link.close(DropReason::PeerRemoved);
-        self.leaving.lock().push(Arc::clone(&link));
+        link.close(reason);
+        self.leaving.lock().push(Arc::clone(link));
         let mut links = self.links.lock();
-        if links.get(&peer).is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
-            links.remove(&peer);
+        if links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, link)) {
+            links.remove(&link.peer);
         }
         drop(links);
-        link.drain_all(GoawayReason::Removed);
-        true
+        link.drain_all(goodbye);
     }
 
     /// The link to a peer whose handshake has come so far that its name is known.
@@ -257,8 +263,13 @@ impl Core {
         let roster = self.roster.lock();
         let named = roster.named();
         self.hub.queued.classify(|peer| named.contains(&peer));
+        let class_of = |peer| if named.contains(&peer) { Class::Named } else { Class::Stranger };
+        let look_at_inboxes = self.hub.received.classify(class_of);
         // Under the roster's lock, so that the later answer is kept.
         self.hub.named.replace(named);
+        if look_at_inboxes {
+            self.hub.alarm.now();
+        }
     }
 
     /// The roster hears how well the linked peers do.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -120,7 +120,7 @@ impl Core {
         let wanted = self.hub.named.contains(peer);
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
-        if !wanted && self.hub.over.load(SeqCst) && self.any_link(peer).is_none() {
+        if !wanted && self.hub.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
             return Err(self.turn_away(conn, peer, Refusal::Full));
         }
         let listed = gate.admission.lock().listed(&peer, wanted);

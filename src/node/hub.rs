@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
 
 use log::Level;
@@ -22,6 +21,7 @@ use super::event::Event;
 use super::event_queue::{Class, Subject};
 use super::mailbox::Mailbox;
 use super::named::NamedPeers;
+use super::received::Received;
 use super::shares::Shares;
 
 /// What the monitor is told.
@@ -73,10 +73,7 @@ pub(crate) struct Hub {
     /// Protects what the monitor has not looked at yet.
     reports: Mutex<Vec<Report>>,
     /// Bytes of received messages that were not taken, over all links.
-    held: AtomicI64,
-    max_held: u64,
-    /// Whether `held` was last seen above its bound.
-    pub(crate) over: AtomicBool,
+    pub(crate) received: Received,
     /// For those who wait until queues are empty, connections gone or links up; counts the occasions.
     progress: Mutex<u64>,
     progressed: Condvar,
@@ -91,9 +88,7 @@ impl Hub {
             queued: Budget::new(queue_shares(config)),
             background: Arc::default(),
             reports: Mutex::default(),
-            held: AtomicI64::new(0),
-            max_held: config.max_inbox as u64,
-            over: AtomicBool::new(false),
+            received: Received::new(config.max_inbox, largest_unfinished(config)),
             progress: Mutex::default(),
             progressed: Condvar::new(),
         }
@@ -122,30 +117,6 @@ impl Hub {
         std::mem::take(&mut self.reports.lock())
     }
 
-    /// A link holds another number of received bytes than before.
-    pub(crate) fn inbox_changed(&self, before: u64, after: u64) {
-        if before == after {
-            return;
-        }
-        self.held.fetch_add(after.cast_signed() - before.cast_signed(), SeqCst);
-        // Until nothing has changed in between.
-        loop {
-            let held = self.held();
-            // A quarter of hysteresis, so that the bound is not crossed with every message.
-            let over =
-                if self.over.load(SeqCst) { held > self.max_held / 4 * 3 } else { held > self.max_held };
-            if over == self.over.swap(over, SeqCst) {
-                return;
-            }
-            self.alarm.now();
-        }
-    }
-
-    pub(crate) fn held(&self) -> u64 {
-        // What one thread takes may be counted before what another has brought.
-        self.held.load(SeqCst).try_into().unwrap_or(0)
-    }
-
     pub(crate) fn progress(&self) {
         *self.progress.lock() += 1;
         self.progressed.notify_all();
@@ -172,4 +143,9 @@ impl Hub {
 fn queue_shares(config: &Config) -> Shares {
     let largest = config.lanes.iter().map(|lane| cost_of(lane.max_message)).max().unwrap_or(0);
     Shares::new(config.max_queued, largest, config.max_queued_per_peer)
+}
+
+/// What one link can hold of unfinished messages.
+fn largest_unfinished(config: &Config) -> usize {
+    config.lanes.iter().map(|lane| cost_of(lane.max_message)).sum()
 }

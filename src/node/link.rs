@@ -7,7 +7,7 @@ mod connections;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -23,6 +23,7 @@ use crate::receipt::{OnceCell, Token};
 use crate::roster::{LinkView, ReplaceReason};
 
 use super::budget::Turn;
+use super::event_queue::Class;
 use super::hub::{Hub, Report};
 use super::shares::AccountId;
 
@@ -33,7 +34,7 @@ type Fx = Effects<Token, Waiter>;
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) hub: Arc<Hub>,
-    /// What its queues hold of the node's budget.
+    /// What its queues hold of the node's budget, and its inboxes of theirs.
     account: AccountId,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
@@ -61,6 +62,13 @@ pub(crate) struct Core {
     heard: u64,
     /// What the node needs to remember of the link's life.
     pub(crate) life: Life,
+}
+
+impl Core {
+    /// Bytes of received messages, and those of unfinished ones among them.
+    fn held(&self) -> (u64, u64) {
+        (self.link.held_bytes(), self.link.unfinished_bytes())
+    }
 }
 
 /// The history of a link, for snapshots and events.
@@ -128,9 +136,11 @@ impl LinkHandle {
     /// `named`: the operator has configured or added this peer.
     pub(crate) fn new(settings: Settings, path: PathConfig, seed: u64, hub: Arc<Hub>, named: bool) -> Self {
         let peer = settings.peer;
+        let account = hub.queued.open(peer, named);
+        hub.received.open(account, peer, if named { Class::Named } else { Class::Stranger });
         LinkHandle {
             peer,
-            account: hub.queued.open(peer, named),
+            account,
             hub,
             core: Mutex::new(Core {
                 path,
@@ -154,9 +164,9 @@ impl LinkHandle {
         let now = clock::now();
         let mut fx = Fx::default();
         let mut core = self.core.lock();
-        let (queued, held) = (core.link.queued_bytes(), core.link.held_bytes());
+        let (queued, held) = (core.link.queued_bytes(), core.held());
         // Before anything else: what is taken next might give credit.
-        let over = self.hub.over.load(SeqCst);
+        let over = self.hub.received.withholds(|| self.hub.named.class_of(self.peer));
         if std::mem::replace(&mut core.withheld, over) != over {
             core.link.set_withheld(over, now, &mut fx);
         }
@@ -167,7 +177,12 @@ impl LinkHandle {
             true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
             false => Vec::new(),
         };
-        let held_after = core.link.held_bytes();
+        let held_after = core.held();
+        // Under the lock, so that the later figures are kept.
+        let look_at_inboxes = held_after != held && {
+            let (bytes, unfinished) = held_after;
+            self.hub.received.update(self.account, bytes, unfinished, now)
+        };
         let wake: Vec<_> =
             fx.wake.iter().filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned()).collect();
         let close: Vec<_> = fx
@@ -192,7 +207,10 @@ impl LinkHandle {
         drop(core);
         wake.iter().for_each(|conn| conn.wake());
         close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
-        self.carry_out(fx, freed, held, held_after, &turns);
+        if look_at_inboxes {
+            self.hub.alarm.now();
+        }
+        self.carry_out(fx, freed, &turns);
         look.iter().for_each(|conn| self.look_at(conn));
         result
     }
@@ -207,14 +225,13 @@ impl LinkHandle {
         next.into_iter().for_each(|at| self.hub.alarm.at(at));
     }
 
-    fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, held: u64, held_after: u64, turns: &[Arc<Turn>]) {
+    fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, turns: &[Arc<Turn>]) {
         let settled = !fx.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.hub.queued.release(self.account, freed);
         let owned = fx.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
         self.hub.background.drop_all(owned);
         fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
-        self.hub.inbox_changed(held, held_after);
         turns.iter().for_each(|turn| turn.wake());
         if settled {
             self.hub.progress();
@@ -259,7 +276,9 @@ impl Drop for LinkHandle {
     /// Bytes of an unfinished message go with the link.
     fn drop(&mut self) {
         self.hub.queued.close_account(self.account);
-        self.hub.inbox_changed(self.core.get_mut().link.held_bytes(), 0);
+        if self.hub.received.close(self.account) {
+            self.hub.alarm.now();
+        }
     }
 }
 

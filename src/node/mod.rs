@@ -32,6 +32,7 @@ mod named;
 mod outgoing;
 mod pool;
 mod resolver;
+mod received;
 mod shares;
 mod snapshot;
 mod wait;

@@ -56,6 +56,7 @@ pub(crate) fn run(core: &Arc<Core>) {
             core.tidy(link);
         }
         core.forget_strangers();
+        core.reclaim_unfinished(now);
         next = sooner(next, check_pending(core, now));
         if now >= scores_at {
             core.tell_scores(now);

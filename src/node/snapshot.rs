@@ -252,7 +252,7 @@ impl Node {
             peers: self.peers(),
             connections: core.connections.load(SeqCst),
             queued_bytes: core.hub.queued.used(),
-            inbox_bytes: core.hub.held(),
+            inbox_bytes: core.hub.received.held(),
             candidates,
             replacements,
             events_lost: core.hub.mailbox.events_lost(),
