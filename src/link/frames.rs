@@ -127,7 +127,7 @@ impl<T: Awaited, R> Link<T, R> {
                     None
                 }
             }
-        })?;
+        });
         let old_bytes = (state.inb.duplicate_bytes - old) as usize;
         let messages = counters.messages_received - messages;
         let brought = Brought { new_bytes: len - old_bytes, old_bytes, messages };
@@ -140,7 +140,7 @@ impl<T: Awaited, R> Link<T, R> {
             self.route_acks(index, now, fx);
         }
         self.schedule_ack(index, received.urgency, now, fx);
-        refused.or(flood).map_or(Ok(()), Err)
+        received.violation.or(refused).or(flood).map_or(Ok(()), Err)
     }
 
     fn handle_acks(
@@ -158,8 +158,8 @@ impl<T: Awaited, R> Link<T, R> {
             let Some(lane) = self.lanes.get_mut(index) else { continue };
             let (before, ended) = (lane.out.acked(), fx.ended.len());
             let progress = lane.out.handle_ack(*state, &mut fx.ended)?;
-            self.meter.handle_ack(fx.ended.len() - ended, now)?;
             fx.space |= fx.ended.len() > ended;
+            self.meter.handle_ack(fx.ended.len() - ended, now)?;
             let (acked, ready, conn) = (lane.out.acked() - before, lane.out.is_ready(), lane.conn);
             let Some(conn) = conn else { continue };
             if progress {

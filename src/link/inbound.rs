@@ -143,15 +143,29 @@ impl Inbound {
         self.received == 0
     }
 
-    /// Bytes of the stream from the peer. Whole messages go to `deliver`, which takes replies for
-    /// itself and gives everything else back for the inbox.
+    /// Bytes of the stream from the peer. Whole messages go to `divert`, which takes replies for itself and returns everything
+    /// else for the inbox. What stands in front of a violation counts as received, and is the application's.
     pub(crate) fn handle_chunk(
         &mut self,
         offset: u64,
         flags: u8,
-        mut data: Bytes,
+        data: Bytes,
         mut divert: impl FnMut(MessageKind, Payload) -> Option<Payload>,
-    ) -> Result<Received, Violation> {
+    ) -> Received {
+        let mut outcome = Received { arrived: 0, urgency: Urgency::Nothing, violation: None };
+        outcome.violation = self.read_chunk(offset, flags, data, &mut outcome, &mut divert).err();
+        outcome.urgency = outcome.urgency.max(self.urgency(self.taken));
+        outcome
+    }
+
+    fn read_chunk(
+        &mut self,
+        offset: u64,
+        flags: u8,
+        mut data: Bytes,
+        outcome: &mut Received,
+        divert: &mut impl FnMut(MessageKind, Payload) -> Option<Payload>,
+    ) -> Result<(), Violation> {
         if offset > self.received {
             return Err(Violation::Gap { expected: self.received, offset });
         }
@@ -168,7 +182,6 @@ impl Inbound {
             // Otherwise a few new bytes would keep the memory of the whole chunk.
             data = Bytes::copy_from_slice(&data);
         }
-        let mut outcome = Received { arrived: 0, urgency: Urgency::Nothing };
         if flags & ACK_NOW != 0 {
             self.awaited = self.awaited.max(end);
         }
@@ -195,8 +208,7 @@ impl Inbound {
                 None => outcome.urgency = outcome.urgency.max(self.done(ticket)),
             }
         }
-        outcome.urgency = outcome.urgency.max(self.urgency(self.taken));
-        Ok(outcome)
+        Ok(())
     }
 
     /// The application takes the next message. The second value says how soon the peer should hear.
@@ -327,6 +339,8 @@ pub(crate) struct Received {
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,
+    /// It ends the connection that the chunk came by.
+    pub(crate) violation: Option<Violation>,
 }
 
 #[cfg(test)]
@@ -342,8 +356,9 @@ mod tests {
         for _ in 0..100 {
             lane.grant();
             let header = Bytes::from_static(&[0; 4]);
-            let mut sent = (0..u64::from(max_untaken))
-                .map(|n| lane.handle_chunk(4 * n, 0, header.clone(), |_, payload| Some(payload)).is_ok());
+            let mut sent = (0..u64::from(max_untaken)).map(|n| {
+                lane.handle_chunk(4 * n, 0, header.clone(), |_, payload| Some(payload)).violation.is_none()
+            });
             if !sent.all(|sent| sent) {
                 assert!(lane.state().limit < 80, "refused although it had the credit");
             }

@@ -212,12 +212,14 @@ impl<T: Awaited, R> Link<T, R> {
 
     fn join(&mut self, new: &NewConn, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
         let ended = fx.ended.len();
-        for lane in &mut self.lanes {
+        let agreed = self.lanes.iter_mut().try_for_each(|lane| {
             let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
-            lane.out.handle_hello(theirs, &mut fx.ended)?;
-        }
+            lane.out.handle_hello(theirs, &mut fx.ended)
+        });
+        // What ended on the lanes in front of a bad one has ended.
         self.end_unsent_requests(ended, fx);
         fx.space = true;
+        agreed?;
         let limits = Limits {
             ping_interval: self.keepalive.interval(now),
             suspect_after: patience_for(&new.theirs).max(self.settings.liveness.suspect_after),

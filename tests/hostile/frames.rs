@@ -62,6 +62,14 @@ fn frames_that_are_none() {
         say(&mut raw, &chunk(NORMAL, 0, &both));
         scene.node.wait_count(NORMAL, 0xabc, 2);
     });
+    scene.row("good messages in front of a bad one in the same chunk are the application's at once", || {
+        let who = scene.stranger();
+        let mut raw = scene.join(&who);
+        let good = [in_stream(&message(0xbad, 0, 100)), in_stream(&message(0xbad, 1, 100))].concat();
+        say(&mut raw, &chunk(NORMAL, 0, &[&good[..], &0xf000_0000u32.to_le_bytes()].concat()));
+        assert!(matches!(scene.end_of(&who).cause, EndCause::Protocol(_)));
+        scene.node.wait_count(NORMAL, 0xbad, 2);
+    });
     scene.row("kinds that may be skipped are skipped", || {
         let (who, mut raw) = scene.joined();
         for kind in 128..=255 {
