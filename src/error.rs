@@ -56,10 +56,11 @@ impl From<ConfigError> for StartError {
 pub enum SendErrorKind {
     /// The lane's queue, the peer's or the node's is full. `send` would have waited.
     Full,
-    /// The queue stayed full for the whole timeout.
+    /// The queue stayed full for the whole timeout: the peer is away, or its application took nothing. Both applications take
+    /// nothing if each waits to send on the thread that receives; see [`Node::send`](crate::Node::send).
     Timeout,
     /// No link to this peer was ever made, or the peer was removed, or it is a stranger that was forgotten
-    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)).
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers), [`Config::max_inbox`](crate::Config::max_inbox)).
     UnknownPeer(PeerId),
     /// This node has no such lane.
     UnknownLane(LaneId),
@@ -93,7 +94,10 @@ impl fmt::Display for SendErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SendErrorKind::Full => write!(f, "the queue is full"),
-            SendErrorKind::Timeout => write!(f, "the queue stayed full for the whole timeout"),
+            SendErrorKind::Timeout => f.write_str(
+                "the queue stayed full for the whole timeout: the peer is away, or its application takes no messages \
+                 (perhaps because it waits to send on the thread that receives)",
+            ),
             SendErrorKind::UnknownPeer(peer) => write!(f, "there is no link to peer {}", peer.short()),
             SendErrorKind::UnknownLane(lane) => write!(f, "there is no lane {}", lane.0),
             SendErrorKind::TooLarge { len, max } => {

@@ -114,7 +114,7 @@ pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, EventReceiver, FailedDial, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
-    WaitError,
+    SendOrRecv, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

@@ -22,11 +22,11 @@ use crossbeam_channel::select;
 use support::cluster::{
     PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr,
 };
-use support::numbered::message;
+use support::numbered::{Checker, message};
 use support::proxy::{FaultProxy, Faults, Ways};
 use unbroken::{
     BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
-    PeerConfig, PeerId, RequestError, SendErrorKind, TakenWhen, URGENT,
+    PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, TakenWhen, URGENT,
 };
 
 const KIB: usize = 1024;
@@ -625,6 +625,114 @@ fn senders_that_wait_while_the_node_shuts_down_learn_that() {
     for sender in waiting {
         assert_eq!(sender.join().unwrap(), SendErrorKind::Closed);
     }
+}
+
+#[test]
+fn senders_and_requesters_that_wait_for_a_slow_peer_while_the_node_shuts_down_learn_that() {
+    let b = builder(small_queue).listen(any_addr()).start().unwrap();
+    let a = Peer::start(builder(small_queue).peer(first_addr(&b).to_string()));
+    let peer = b.id();
+    a.wait_up(peer);
+    // Its application takes nothing: the window and then the queue fill up.
+    while a.send_timeout(peer, (NORMAL, vec![1; 30 * KIB]), Duration::from_millis(500)).is_ok() {}
+    let waiting: Vec<_> = (0..9)
+        .map(|number| {
+            let (node, message) = (a.node.clone(), (NORMAL, vec![2; 30 * KIB]));
+            thread::spawn(move || {
+                let refused = match number % 3 {
+                    0 => node.send(peer, message).map(drop),
+                    1 => node.send_timeout(peer, message, PATIENCE * 4).map(drop),
+                    _ => node.request_timeout(peer, message, Duration::from_secs(60)).map(drop),
+                };
+                refused.unwrap_err().kind().clone()
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(200));
+    assert!(waiting.iter().all(|sender| !sender.is_finished()), "they wait");
+    a.shutdown(Duration::from_millis(500));
+    for sender in waiting {
+        assert_eq!(sender.join().unwrap(), SendErrorKind::Closed);
+    }
+    b.shutdown(Duration::ZERO);
+}
+
+// --- one thread that sends and receives -----------------------------------------------------------
+
+/// A node with one thread: sends 100 messages of 1 MiB and receives as many, by [`Node::send_or_recv`].
+fn send_and_receive(node: &Node, peer: PeerId) -> Vec<Receipt> {
+    const COUNT: u64 = 100;
+    let (mut received, mut receipts) = (Checker::default(), Vec::new());
+    let take = |received: &mut Checker, event| {
+        if let Event::Message(message) = event {
+            received.take(message.lane(), &message.into_bytes());
+        }
+    };
+    for seq in 0..COUNT {
+        let mut next: Outgoing = (NORMAL, message(1, seq, 1024 * KIB)).into();
+        loop {
+            match node.send_or_recv(peer, next).unwrap() {
+                SendOrRecv::Sent(receipt) => break receipts.push(receipt),
+                SendOrRecv::Received { event, message } => {
+                    take(&mut received, event);
+                    next = message;
+                }
+            }
+        }
+    }
+    while received.messages < COUNT {
+        take(&mut received, node.recv_timeout(PATIENCE).unwrap().expect("the rest comes"));
+    }
+    assert!(received.errors.is_empty(), "{:?}", received.errors);
+    receipts
+}
+
+#[test]
+fn two_nodes_with_one_thread_each_do_not_wait_for_each_other_for_ever() {
+    let a = builder(unloaded).listen(any_addr()).start().unwrap();
+    let b = builder(unloaded).peer(first_addr(&a).to_string()).start().unwrap();
+    a.wait_linked(b.id(), PATIENCE).unwrap();
+    b.wait_linked(a.id(), PATIENCE).unwrap();
+    // With a send that only waits they would: the error says what may be the matter.
+    let stuck = |node: &Node, peer| {
+        let send = || node.send_timeout(peer, (BULK, vec![7; 1024 * KIB]), Duration::from_millis(500));
+        let mut sent = 0;
+        loop {
+            match send() {
+                Ok(_) => sent += 1,
+                Err(error) => break (sent, error),
+            }
+        }
+    };
+    let [from_a, from_b] = thread::scope(|threads| {
+        let other = threads.spawn(|| stuck(&b, a.id()));
+        [stuck(&a, b.id()), other.join().unwrap()]
+    });
+    for (node, (sent, error)) in [(&b, from_a), (&a, from_b)] {
+        assert_eq!(error.kind(), &SendErrorKind::Timeout);
+        assert!(error.to_string().contains("on the thread that receives"), "{error}");
+        (0..sent).for_each(|_| drop(next_message(node)));
+    }
+    let receipts = thread::scope(|threads| {
+        let other = threads.spawn(|| send_and_receive(&b, a.id()));
+        [send_and_receive(&a, b.id()), other.join().unwrap()]
+    });
+    receipts.iter().for_each(|receipts| all_taken(receipts));
+    // The end of the node ends the wait too.
+    let (node, peer) = (a.clone(), b.id());
+    let waiting = thread::spawn(move || {
+        loop {
+            match node.send_or_recv(peer, (BULK, vec![7; 1024 * KIB])) {
+                Ok(_) => {}
+                Err(error) => break error.kind().clone(),
+            }
+        }
+    });
+    // The share of a stranger in the node's budget is some 30 MiB.
+    eventually("the queue is full", || a.peer(peer).unwrap().lanes[2].queued_bytes > 25 * 1024 * KIB);
+    a.shutdown(Duration::ZERO);
+    assert_eq!(waiting.join().unwrap(), SendErrorKind::Closed);
+    b.shutdown(Duration::ZERO);
 }
 
 /// A pool of buffers behind a lock, as an application may have one.

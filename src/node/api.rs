@@ -21,15 +21,20 @@ use super::budget::Patience;
 use super::inbox::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
-use super::outgoing::{Outgoing, PendingReply};
+use super::outgoing::{Outgoing, PendingReply, SendOrRecv};
 
 impl Node {
     // --- sending --------------------------------------------------------------------------------
 
-    /// Sends a message to a peer. Waits while the queue is full. `Ok` means accepted: the receipt tells
+    /// Sends a message to a peer. Waits while the queue is full, as long as it takes. `Ok` means accepted: the receipt tells
     /// how it ends.
     ///
     /// A peer need not be connected: what is accepted waits for the link to come back.
+    ///
+    /// **Not from the thread that receives.** A queue has room again when the peer's application takes messages. If both
+    /// applications send from the thread that also receives, both can wait here for the other one to receive, for ever: the same as
+    /// two threads with two bounded channels between them. Receive on another thread, or send with [`Node::send_or_recv`],
+    /// which receives while it waits, with [`Node::send_timeout`], or with [`Node::try_send`].
     ///
     /// # Errors
     /// The message comes back with the reason; see [`SendErrorKind`].
@@ -43,6 +48,54 @@ impl Node {
     /// The message comes back with the reason, [`SendErrorKind::Full`] among them.
     pub fn try_send(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
         self.send_with(peer, message.into(), Patience::None)
+    }
+
+    /// Like [`Node::send`], but for a thread that also receives: while there is no room for the message it waits for the next
+    /// event too, as [`Node::recv`] does, and returns whichever comes first, with the message if that is the event. Two nodes with
+    /// one thread each that send by it cannot block each other.
+    ///
+    /// Room comes first if there is both. Each call takes its place behind the senders that wait already, and the time of
+    /// [`Outgoing::expires_in`] counts from the last call.
+    ///
+    /// ```no_run
+    /// # fn handle(_: unbroken::Event) {}
+    /// # fn f(node: unbroken::Node, peer: unbroken::PeerId) -> Result<(), unbroken::SendError> {
+    /// use unbroken::{NORMAL, Outgoing, SendOrRecv};
+    ///
+    /// let mut message = Outgoing::new(NORMAL, vec![0; 1 << 20]);
+    /// let receipt = loop {
+    ///     match node.send_or_recv(peer, message)? {
+    ///         SendOrRecv::Sent(receipt) => break receipt,
+    ///         SendOrRecv::Received { event, message: again } => {
+    ///             handle(event);
+    ///             message = again;
+    ///         }
+    ///     }
+    /// };
+    /// # drop(receipt); Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The message comes back with the reason; see [`SendErrorKind`].
+    pub fn send_or_recv(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<SendOrRecv, SendError> {
+        let (link, message) = self.link_to(peer, message.into())?;
+        let again = message.clone();
+        let mut received = None;
+        let sent = link.send_waiting(message, None, Patience::Forever, |turn| {
+            match self.mailbox().wait_or(Reader::Everything, &turn.woken) {
+                Ok(event) => {
+                    received = event;
+                    received.is_none()
+                }
+                // Nothing more will be received: the link is about to end, which wakes the turn.
+                Err(Closed) => turn.wait(Patience::Forever),
+            }
+        });
+        match (sent, received) {
+            (Ok((receipt, _)), _) => Ok(SendOrRecv::Sent(receipt)),
+            (Err(_), Some(event)) => Ok(SendOrRecv::Received { event, message: again }),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// Like [`Node::send`], but gives up when the queue stays full for `timeout`.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
 use super::event::Event;
@@ -372,6 +372,24 @@ impl Mailbox {
                 None => {
                     let _ = ready.recv();
                 }
+            }
+        }
+    }
+
+    /// Waits for the next message or event, or until `other` has a token: `None`. The token is taken from it.
+    pub(crate) fn wait_or(&self, reader: Reader, other: &Receiver<()>) -> Result<Option<Event>, Closed> {
+        loop {
+            if other.try_recv().is_ok() {
+                return Ok(None);
+            }
+            if let Some(event) = self.take(reader, 1)?.pop() {
+                // Another thread may wait for what is left.
+                self.pass_on(reader);
+                return Ok(Some(event));
+            }
+            select! {
+                recv(other) -> _ => return Ok(None),
+                recv(self.ready(reader)) -> _ => {}
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 use crate::receipt::Receipt;
 
+use super::event::Event;
 use super::link::{LinkHandle, Waiter};
 
 /// A message to send: its lane, its bytes, and how long it may wait.
@@ -94,6 +95,20 @@ impl<B: Into<Bytes>> From<(LaneId, B)> for Outgoing {
     fn from((lane, body): (LaneId, B)) -> Self {
         Outgoing::new(lane, body)
     }
+}
+
+/// What came first: room for a message, or something to receive. See [`Node::send_or_recv`](crate::Node::send_or_recv).
+#[derive(Debug)]
+pub enum SendOrRecv {
+    /// The message was accepted. The receipt tells how it ends.
+    Sent(Receipt),
+    /// There was no room for the message yet, and this event came.
+    Received {
+        /// The event, as from [`Node::recv`](crate::Node::recv).
+        event: Event,
+        /// The message, to try again.
+        message: Outgoing,
+    },
 }
 
 /// A request that waits for its reply. Dropping it cancels the request.

@@ -25,6 +25,17 @@ impl LinkHandle {
         reply_by: Option<Instant>,
         patience: Patience,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
+        self.send_waiting(message, reply_by, patience, |turn| turn.wait(patience))
+    }
+
+    /// Like [`LinkHandle::send`], with a wait of the caller's own: true when the turn was woken, false to give up.
+    pub(crate) fn send_waiting(
+        self: &Arc<Self>,
+        message: Outgoing,
+        reply_by: Option<Instant>,
+        patience: Patience,
+        mut wait: impl FnMut(&Turn) -> bool,
+    ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len) = (message.lane(), message.len());
         let (token, receipt) = Token::new(message.kept());
         let waiter: Option<Waiter> = reply_by.map(|_| OnceCell::new());
@@ -57,7 +68,7 @@ impl LinkHandle {
                     timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
                     return Ok((receipt, waiter.map(|waiter| (id, waiter))));
                 }
-                Err(Refused::Full) if place.as_ref().is_some_and(|place| place.wait(patience)) => {}
+                Err(Refused::Full) if place.as_ref().is_some_and(|place| wait(place)) => {}
                 Err(refused) => break refused,
             }
         };
