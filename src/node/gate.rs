@@ -351,3 +351,71 @@ impl Node {
         self.handle.core.gate.conduct.lock().strikes(who.into(), clock::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::config::PeerConfig;
+    use crate::conn::handshake::Card;
+    use crate::conn::threads;
+    use crate::id::{Identity, Incarnation};
+    use crate::node::resolver::Resolver;
+    use crate::wire::preface::{Mode, NetworkName, Versions};
+
+    fn peer(number: u32) -> PeerId {
+        let mut bytes = [9; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        PeerId::from_bytes(bytes)
+    }
+
+    /// The roster knows peers only by a search through every address. At a full node that search once for each link, and for each
+    /// newcomer, would let strangers keep the roster from everybody else.
+    #[test]
+    fn a_newcomer_at_a_full_node_does_not_wait_for_the_roster() {
+        const LINKS: u32 = 1000;
+        let config = Config { max_connections: 40, ..Config::default() };
+        let identity = Identity::generate().unwrap();
+        let card = Card {
+            versions: Versions::OURS,
+            mode: Mode::Noise,
+            network: NetworkName::empty(),
+            peer: identity.peer_id(),
+            identity,
+            incarnation: Incarnation(1),
+        };
+        let core = Arc::new(Core::new(config, card, Vec::new(), Door::default(), Resolver::default(), 1));
+        for number in 0..LINKS {
+            let id = Some(peer(number));
+            let address = format!("192.0.2.1:{}", number + 1);
+            core.roster.lock().add(PeerConfig { id, ..PeerConfig::new(address) }, clock::now());
+            core.link_for(peer(number)).unwrap();
+        }
+        core.classify_links();
+        let roster = core.roster.lock();
+        let (done, came) = mpsc::channel();
+        let its = Arc::clone(&core);
+        let newcomers = threads::spawn("newcomers", move || {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+            let mut places = Vec::new();
+            for number in LINKS..LINKS + 100 {
+                let id = its.next_conn();
+                let conn =
+                    ConnHandle::new(id, addr, false, Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+                let place = its.knock(id, addr).unwrap();
+                if its.enter(&conn, peer(number)).is_ok() {
+                    places.push(place);
+                }
+            }
+            assert!(its.gate.admission.lock().is_crowded());
+            done.send(()).unwrap();
+        });
+        let answer = came.recv_timeout(Duration::from_secs(60));
+        drop(roster);
+        newcomers.unwrap().join().unwrap();
+        assert_eq!(answer, Ok(()), "a newcomer waited for the roster");
+    }
+}
