@@ -116,7 +116,8 @@ pub struct Config {
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,
     /// For how many peers that are not wanted and have no connection the link is remembered. Default 256.
-    /// Beyond it those that went away first are forgotten: what waits for them ends as dropped.
+    /// Beyond it those that went away first are forgotten: what waits for them ends as dropped. So are they when what waits for them
+    /// keeps configured peers from their part of [`Config::max_queued`]: a peer that comes back under new names was configured each time.
     pub max_absent_strangers: usize,
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
     /// A message counts with 144 bytes more than its own.

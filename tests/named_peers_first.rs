@@ -203,3 +203,115 @@ fn strangers_that_stay_with_unfinished_messages_make_room_too() {
     };
     assert_eq!(told, 4, "retired");
 }
+
+// --- the queues, with default settings ------------------------------------------------------------
+
+/// Blocks to everybody and votes to the named peer, none of which is refused there.
+fn broadcasts_reach(node: &Node, named: PeerId, rounds: usize, block: &[u8], votes: usize) {
+    let block = bytes::Bytes::copy_from_slice(block);
+    let mut refused_elsewhere = 0;
+    for round in 0..rounds {
+        let broadcast = node.broadcast((BULK, block.clone()));
+        let refused = broadcast.refused();
+        assert!(refused.iter().all(|(peer, _)| *peer != named), "block {round}: {refused:?}");
+        refused_elsewhere += refused.len();
+        for _ in 0..votes {
+            let vote = node.broadcast((URGENT, "vote"));
+            assert!(
+                vote.refused().iter().all(|(peer, _)| *peer != named),
+                "vote {round}: {:?}",
+                vote.refused()
+            );
+        }
+        // As far as the named peer is concerned nothing waits.
+        let taken =
+            || node.peer(named).is_some_and(|peer| peer.lanes.iter().all(|lane| lane.queued_bytes == 0));
+        eventually("the named peer has taken it", taken);
+    }
+    assert!(refused_elsewhere > 0, "the budget was never short");
+}
+
+#[test]
+fn strangers_that_grant_no_credit_take_no_vote_from_a_named_peer() {
+    let honest = Peer::start(builder(|_| {}).listen(any_addr()));
+    let node = Peer::start(
+        builder(|config| config.path = unbroken::PathConfig::default()).listen(any_addr()).peer(format!(
+            "{}@{}",
+            honest.id(),
+            first_addr(&honest)
+        )),
+    );
+    node.wait_up(honest.id());
+    let addr = first_addr(&node);
+    let strangers: Vec<_> = (0..20)
+        .map(|seed| {
+            let mut raw = Raw::dial(addr, &RawIdentity::new(seed + 1, 0)).unwrap();
+            let stream = raw.stream.try_clone().unwrap();
+            let answers = std::thread::spawn(move || {
+                while let Ok((kind, body)) = raw.read_frame() {
+                    if kind == raw::PING && raw.send(raw::PONG, &body).is_err() {
+                        break;
+                    }
+                }
+            });
+            (stream, answers)
+        })
+        .collect();
+    eventually("they are linked", || node.snapshot().connections == 21);
+    broadcasts_reach(&node, honest.id(), 200, &vec![7; MIB], 3);
+    assert_eq!(node.snapshot().connections, 21, "they were linked all the time");
+    assert!(node.snapshot().queued_bytes <= 256 * MIB);
+    for (stream, answers) in strangers {
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        answers.join().unwrap();
+    }
+}
+
+#[test]
+fn absent_peers_take_no_vote_from_a_healthy_one() {
+    let healthy = Peer::start(builder(|_| {}).listen(any_addr()));
+    let absent = (0..16u8).map(|number| {
+        let id = Identity::generate().unwrap().peer_id();
+        PeerConfig::new(format!("{id}@127.0.0.{}:9", number + 1))
+    });
+    let node = Peer::start(builder(|config| {
+        config.peers.extend(absent);
+        config.peers.push(PeerConfig::new(format!("{}@{}", healthy.id(), first_addr(&healthy))));
+    }));
+    node.wait_up(healthy.id());
+    broadcasts_reach(&node, healthy.id(), 40, &vec![7; 4 * MIB], 15);
+}
+
+#[test]
+fn names_that_are_gone_take_no_vote_from_a_healthy_peer() {
+    let healthy = Peer::start(builder(|_| {}).listen(any_addr()));
+    let mut life = builder(|_| {}).listen(any_addr()).start().unwrap();
+    let addr = first_addr(&life);
+    let node = Peer::start(builder(|config| {
+        config.path.backoff_max = config.path.backoff_first;
+        config.peers.push(PeerConfig::new(addr.to_string()));
+        config.peers.push(PeerConfig::new(format!("{}@{}", healthy.id(), first_addr(&healthy))));
+    }));
+    node.wait_up(healthy.id());
+    // Each with a new key at the same address, and blocks that it had no time to take.
+    let block = bytes::Bytes::from(vec![7; 4 * MIB]);
+    for _ in 0..18 {
+        node.wait_up(life.id());
+        let gone = life.id();
+        life.shutdown(Duration::ZERO);
+        while node.try_send(gone, (BULK, block.clone())).is_ok() {}
+        life = builder(|_| {}).listen(addr).start().unwrap();
+    }
+    node.wait_up(life.id());
+    // What waits for the last names is more than strangers may have, unless the first ones were forgotten for it.
+    let queued = node.snapshot().queued_bytes;
+    println!("{} MiB wait for names that are gone", queued / MIB);
+    assert!(queued > 256 * MIB, "{queued} bytes: the budget was never short");
+    for _ in 0..880 {
+        let vote = node.broadcast((URGENT, "vote"));
+        assert!(vote.refused().iter().all(|(peer, _)| *peer != healthy.id()), "{:?}", vote.refused());
+    }
+    let last = [(URGENT, bytes::Bytes::from("the last one")), (BULK, block.clone()), (BULK, block)];
+    all_taken(&last.map(|last| node.send_timeout(healthy.id(), last, PATIENCE).unwrap()));
+    life.shutdown(Duration::ZERO);
+}

@@ -142,6 +142,11 @@ impl Budget {
         served.iter().for_each(|waiting| waiting.turn.wake());
     }
 
+    /// Strangers hold so much that named peers cannot have what is guaranteed to them.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.state.lock().shares.is_overdrawn()
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.state.lock().shares.used()
     }

@@ -143,11 +143,11 @@ impl Core {
         self.links().into_iter().filter(in_use).collect()
     }
 
-    /// Forgets links of strangers without a connection, those first that were lost first, until no more
-    /// are left than may be.
+    /// Forgets links of strangers without a connection, those first that were lost first, until no more are left than may be,
+    /// and what waits for them keeps no named peer from its part of the queues.
     pub(crate) fn forget_strangers(&self) {
         let links = self.links();
-        if links.len() <= self.config.max_absent_strangers {
+        if links.len() <= self.config.max_absent_strangers && !self.hub.queued.is_overdrawn() {
             return;
         }
         let kept = self.roster.lock().kept_peers();
@@ -161,7 +161,11 @@ impl Core {
         let mut absent: Vec<_> = links.into_iter().filter_map(absent).collect();
         absent.sort_by_key(|(since, _)| *since);
         let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
-        for (_, link) in absent.into_iter().take(surplus) {
+        for (index, (_, link)) in absent.into_iter().enumerate() {
+            let queued = || link.look(|core| core.link.queued_bytes());
+            if index >= surplus && !(self.hub.queued.is_overdrawn() && queued() > 0) {
+                continue;
+            }
             if self.unlist(&link, goes) {
                 let messages = link.look(|core| core.link.queued_messages());
                 link.close(DropReason::ResumptionExpired);

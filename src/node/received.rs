@@ -227,7 +227,13 @@ impl Received {
     pub(crate) fn withholds(&self, class: impl FnOnce() -> Class) -> bool {
         match (self.over_named.load(SeqCst), self.over_strangers.load(SeqCst)) {
             (named, strangers) if named == strangers => named,
-            (named, strangers) => if class() == Class::Named { named } else { strangers },
+            (named, strangers) => {
+                if class() == Class::Named {
+                    named
+                } else {
+                    strangers
+                }
+            }
         }
     }
 
@@ -243,7 +249,8 @@ impl Core {
             let Some(link) = self.link(peer) else { continue };
             let messages = link.look(|core| core.link.queued_messages());
             self.end_link(&link, DropReason::ResumptionExpired, GoawayReason::Retired);
-            let line = format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
+            let line =
+                format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
             self.hub.log(peer, log::Level::Info, line);
             if messages > 0 {
                 self.hub.tell(Event::Lost { peer, messages, by_peer: false });

@@ -16,6 +16,9 @@
 //! - Everybody leaves room for one message of the greatest size in the common part, which only a named account may use that
 //!   holds nothing. So such a message gets through in the end, also when it is larger than the guarantee.
 //!
+//! - A named account that becomes a stranger's keeps what it has. When such accounts keep named ones from their guarantees the budget
+//!   is *overdrawn*, and absent strangers have to be forgotten.
+//!
 //! Invariants: the sum of all accounts is at most `max`; what strangers hold beside their part came before the parts changed.
 //! The guarantees follow the number of named accounts: what an account holds beyond a guarantee that has shrunk counts in the
 //! common part from then on.
@@ -161,6 +164,15 @@ impl Shares {
         free >= self.largest && (first || beyond <= left / STRANGERS)
     }
 
+    /// What strangers hold beyond their part keeps a named account from its guarantee. Nothing that was reserved does: it comes of a
+    /// change of classes or parts. Absent strangers are forgotten then ([`Core::forget_strangers`]).
+    ///
+    /// [`Core::forget_strangers`]: super::core::Core::forget_strangers
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        let common = self.common();
+        self.strangers > common / 2 && self.borrowed + self.strangers > common
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used
     }
@@ -261,6 +273,28 @@ mod tests {
         shares.close(strangers[0]);
         shares.close(strangers[1]);
         assert_eq!((shares.used(), shares.borrowed, shares.strangers), (0, 0, 0));
+    }
+
+    /// A peer that comes back with a new key at the same address, again and again: the old names hold what they had when they were
+    /// named.
+    #[test]
+    fn what_names_that_are_gone_hold_is_overdrawn_when_it_is_in_the_way() {
+        let mut shares = Shares::new(MAX, LARGEST, MAX / 8);
+        let healthy = shares.open(peer(0), true);
+        for life in 1..20 {
+            shares.open(peer(life), true);
+            shares.classify(|id| id == peer(0) || id == peer(life));
+            while shares.is_overdrawn() {
+                let gone = shares.accounts.iter().find(|(_, account)| !account.named && account.used > 0);
+                let gone = *gone.expect("a stranger holds something").0;
+                shares.close(gone);
+            }
+            let named = *shares.accounts.iter().find(|(_, account)| account.peer == peer(life)).unwrap().0;
+            let taken = (0..MAX / 8).take_while(|_| shares.try_reserve(named, 1)).count();
+            assert_eq!(taken, MAX / 8, "life {life} has its guarantee");
+        }
+        let taken = (0..MAX / 8).take_while(|_| shares.try_reserve(healthy, 1)).count();
+        assert_eq!(taken, MAX / 8);
     }
 
     #[test]
