@@ -209,6 +209,10 @@
 //! |---|---|---|---|
 //! | 0..8 | nonce | `u64` | any number; the answer to a PING is a PONG with the same one |
 //!
+//! | id | field | type | meaning |
+//! |---|---|---|---|
+//! | 1 | padding | bytes | mean nothing, zero when sent; a PONG has as many as the PING that it answers |
+//!
 //! A receiver answers at once, before any chunk that it has not begun to write. Of several unanswered PINGs it need answer
 //! only the latest.
 //!
@@ -331,7 +335,9 @@
 //! | is alive | the other side | the one that was opened by the side with the smaller `PeerId` (compared byte by byte) stays. An incumbent that should stay is sent a PING, and is drained instead if it does not answer |
 //!
 //! To drain is to send GOAWAY (`replaced`, or `duplicate` where each side opened one). A newcomer *proves itself* by a PONG, or
-//! by an acknowledgement of data that it carried. Either side may drain; both see the same connections and come to
+//! by an acknowledgement of data that it carried. Where it names an incumbent, both sides pad their PINGs on it to a full
+//! TCP segment until one was answered, and nothing but that PONG proves it: some paths pass small packets alone. If it does not
+//! answer and the incumbent does again, the dialer drains the newcomer. Either side may drain; both see the same connections and come to
 //! the same choice. Lanes may be sent by any connection of the link that is not draining, and may move at any time: on the
 //! new connection a lane continues from what the peer has acknowledged.
 //!

@@ -75,6 +75,12 @@ pub struct PathConfig {
     /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125 ms worth
     /// on a slow one, 1 KiB at least.
     pub max_chunk: usize,
+    /// The largest segment of connections that this node makes, in bytes of data (TCP_MAXSEG, tcp(7)); that of the node's
+    /// own settings also holds for those it accepts. Default none: what the interfaces and the path allow. 536 to
+    /// 32,767. For paths that drop full packets and do not say so: where a successor's full segments do not pass, the later
+    /// connections to that address have 536 without this setting. Too small: more headers and more work, 7 % at 536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_segment: Option<u16>,
 }
 
 impl Default for PathConfig {
@@ -96,6 +102,7 @@ impl Default for PathConfig {
             backoff_max: Duration::from_secs(60),
             breaker_threshold: 5,
             max_chunk: 512 * KIB,
+            max_segment: None,
         }
     }
 }

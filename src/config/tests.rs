@@ -25,7 +25,7 @@ fn an_age_survives_a_file() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 23] = [
+    let cases: [(&str, Spoil); 25] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -53,6 +53,8 @@ fn a_bad_setting_is_named() {
         ("max_replacements_per_minute", |config| config.max_replacements_per_minute = 0),
         ("target_peers", |config| config.target_peers = config.max_connections + 1),
         ("max_dials", |config| config.max_dials = 7),
+        ("path.max_segment", |config| config.path.max_segment = Some(535)),
+        ("path.max_segment", |config| config.path.max_segment = Some(32_768)),
         ("path.max_age", |config| config.path.max_age = Some(config.path.dead_after)),
     ];
     for (setting, spoil) in cases {

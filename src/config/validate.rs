@@ -7,12 +7,16 @@ use super::address::split;
 use super::{Config, KIB, MIB, PathConfig, PeerConfig};
 use crate::id::PeerId;
 use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM};
+use crate::link::REDUCED_SEGMENT;
 use crate::wire::control::{MAX_LANES, MAX_NAME};
 use crate::wire::preface::NetworkName;
 use crate::wire::stream::MAX_PAYLOAD;
 
 /// So that each class of peers has at least one.
 const MIN_DIALS: usize = 8;
+
+/// The largest value of TCP_MAXSEG that Linux takes.
+const MAX_SEGMENT: u16 = 32_767;
 
 /// A setting that cannot be right, or does not go with another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,6 +249,11 @@ impl PathConfig {
             format!("{:?} is below backoff_first ({:?})", self.backoff_max, self.backoff_first)
         })?;
         check(self.breaker_threshold > 0, name("breaker_threshold"), || "must be at least 1".into())?;
+        if let Some(segment) = self.max_segment {
+            check((REDUCED_SEGMENT..=MAX_SEGMENT).contains(&segment), name("max_segment"), || {
+                format!("{segment} is not between {REDUCED_SEGMENT} and {MAX_SEGMENT}")
+            })?;
+        }
         check((16 * KIB..=MIB).contains(&self.max_chunk), name("max_chunk"), || {
             format!("{} is not between 16 KiB and 1 MiB", self.max_chunk)
         })

@@ -13,8 +13,13 @@ use crate::health::pace::FIRST_CHUNK;
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// Listens on one address. `only_v6`: an IPv6 address takes no IPv4 connections.
-pub(crate) fn listen(addr: SocketAddr, only_v6: bool) -> io::Result<(Socket, SocketAddr)> {
+/// Listens on one address. `only_v6`: an IPv6 address takes no IPv4 connections. `segment`: the largest segment of the
+/// connections that are accepted.
+pub(crate) fn listen(
+    addr: SocketAddr,
+    only_v6: bool,
+    segment: Option<u16>,
+) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node gets its port back although old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
@@ -22,14 +27,24 @@ pub(crate) fn listen(addr: SocketAddr, only_v6: bool) -> io::Result<(Socket, Soc
         // Set either way: the system's default can be either (ipv6(7), `net.ipv6.bindv6only`).
         socket.set_only_v6(only_v6)?;
     }
+    limit_segment(&socket, segment)?;
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(BACKLOG)?;
     let bound = to_std(socket.local_addr()?)?;
     Ok((socket, bound))
 }
 
-pub(crate) fn for_dialing(addr: SocketAddr) -> io::Result<Socket> {
-    Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+/// `segment`: the largest segment in both directions.
+pub(crate) fn for_dialing(addr: SocketAddr, segment: Option<u16>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    limit_segment(&socket, segment)?;
+    Ok(socket)
+}
+
+/// TCP_MAXSEG (tcp(7)), which counts if it is set before the connection is made: this side sends no larger segments, and
+/// asks the other side for none.
+fn limit_segment(socket: &Socket, segment: Option<u16>) -> io::Result<()> {
+    segment.map_or(Ok(()), |segment| socket.set_tcp_mss(segment.into()))
 }
 
 /// Begins to connect; [`poll`](super::poll) tells when that has ended, and [`finish_connect`] how.
@@ -137,7 +152,7 @@ mod tests {
 
     /// Binds without SO_REUSEADDR: fails while anything of the port is left.
     fn bind(addr: SocketAddr) -> io::Result<Socket> {
-        let socket = for_dialing(addr)?;
+        let socket = for_dialing(addr, None)?;
         socket.bind(&SockAddr::from(addr))?;
         Ok(socket)
     }
@@ -153,13 +168,28 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
         drop(socket);
         bind(port).unwrap().listen(1).unwrap();
-        listen(port, false).unwrap();
+        listen(port, false, None).unwrap();
+    }
+
+    #[test]
+    fn a_limit_of_the_segment_holds_on_both_sides() {
+        let any = ([127, 0, 0, 1], 0).into();
+        for (of_listener, of_dialler) in [(None, Some(536)), (Some(536), None)] {
+            let (listener, bound) = listen(any, false, of_listener).unwrap();
+            let socket = for_dialing(bound, of_dialler).unwrap();
+            socket.connect(&SockAddr::from(bound)).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            for side in [&socket, &accepted] {
+                let segment = crate::conn::tcp_info::read(side).unwrap().snd_mss;
+                assert!(segment <= 536, "{segment} with {of_listener:?} and {of_dialler:?}");
+            }
+        }
     }
 
     #[test]
     fn an_ipv6_wildcard_takes_ipv4_unless_told_otherwise() {
         for only_v6 in [false, true] {
-            let Ok((socket, bound)) = listen("[::]:0".parse().unwrap(), only_v6) else {
+            let Ok((socket, bound)) = listen("[::]:0".parse().unwrap(), only_v6, None) else {
                 return println!("skipped: no IPv6 here");
             };
             let by_v4 = std::net::TcpStream::connect(("127.0.0.1", bound.port()));

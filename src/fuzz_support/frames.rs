@@ -48,7 +48,7 @@ fn stream(script: &mut Script<'_>) -> Vec<u8> {
                 let count = script.small();
                 bytes.extend_from_slice(script.bytes(count));
             }
-            1 => encode_ping(Kind::Pong, script.number(), &mut bytes),
+            1 => encode_ping(Kind::Pong, script.number(), 0, &mut bytes),
             _ => {
                 let (lane, flags) = (LaneId(script.byte()), script.byte() & 1);
                 let len = usize::from(script.word()) << (script.byte() / 64);
@@ -107,8 +107,8 @@ fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
         Frame::Goaway(goaway) => encoded = goaway.encode(out),
         Frame::Cancel(cancel) => encoded = cancel.encode(out),
         Frame::Refused(refused) => encoded = refused.encode(out),
-        Frame::Ping(nonce) => encode_ping(Kind::Ping, *nonce, out),
-        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, out),
+        Frame::Ping { nonce, padding } => encode_ping(Kind::Ping, *nonce, *padding, out),
+        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, 0, out),
         Frame::Chunk { lane, flags, offset, data } => {
             out.extend_from_slice(&frame::encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);

@@ -287,7 +287,7 @@ impl Liar {
         let (frames, _, _) = self.side.transmit(conn, self.now, &mut self.fx);
         for frame in frames {
             match frame {
-                Frame::Ping(nonce) => self.nonces.push(nonce),
+                Frame::Ping { nonce, .. } => self.nonces.push(nonce),
                 Frame::Ack(Ack { lanes }) | Frame::Goaway(Goaway { lanes, .. }) => {
                     for (lane, state) in lanes {
                         let told = self.told.get_mut(index_of(lane));
@@ -434,7 +434,7 @@ impl Liar {
 
     fn other_frame(&mut self, script: &mut Script<'_>) {
         let frame = match script.byte() % 8 {
-            0 => Frame::Ping(script.number()),
+            0 => Frame::Ping { nonce: script.number(), padding: script.number() as usize },
             1..=3 => Frame::Pong(self.nonces.pop().unwrap_or(0)),
             4 => Frame::Pong(script.number()),
             5 => Frame::Cancel(Cancel { request: u64::from(script.byte() % 16) }),

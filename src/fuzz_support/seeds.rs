@@ -100,8 +100,9 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("hello", frame(&|out| hello().encode(out).unwrap())),
         ("ack", frame(&|out| Ack { lanes: lanes.clone() }.encode(out).unwrap())),
-        ("ping", frame(&|out| encode_ping(Kind::Ping, 1, out))),
-        ("pong", frame(&|out| encode_ping(Kind::Pong, u64::MAX, out))),
+        ("ping", frame(&|out| encode_ping(Kind::Ping, 1, 0, out))),
+        ("ping_padded", frame(&|out| encode_ping(Kind::Ping, 1, 1460, out))),
+        ("pong", frame(&|out| encode_ping(Kind::Pong, u64::MAX, 0, out))),
         (
             "goaway",
             frame(&|out| Goaway { reason: GoawayReason::Retired, lanes: lanes.clone() }.encode(out).unwrap()),

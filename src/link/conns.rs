@@ -40,12 +40,16 @@ pub(crate) struct Conn {
     pub(super) scheduler: Scheduler,
     /// When the kernel is to be asked next how the connection does.
     pub(super) next_look: Instant,
-    /// The pong to send.
-    pub(crate) pong: Option<u64>,
+    /// The pong to send: its nonce and padding.
+    pub(crate) pong: Option<(u64, usize)>,
     /// The ping to send.
     pub(crate) ping: Option<u64>,
     /// Something of ours came through: the way there and back works.
     pub(crate) proven: bool,
+    /// It is to take the place of another one: only the answer to a PING that fills a segment proves it.
+    pub(super) on_trial: bool,
+    /// The bytes of a full segment, if they are known.
+    pub(super) segment: usize,
     /// Its writer sleeps until it is woken.
     pub(crate) idle: bool,
     /// Its score is so low that any other one is better.
@@ -84,6 +88,8 @@ impl Conn {
             pong: None,
             ping: None,
             proven: false,
+            on_trial: dialer.replaces.is_some(),
+            segment: 0,
             idle: false,
             poor: false,
             draining: None,
@@ -146,6 +152,11 @@ impl Conn {
         } else {
             4
         }
+    }
+
+    /// Whether the padded PING that is to prove it was not answered yet.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.on_trial && !self.proven
     }
 
     /// Above suspicion.

@@ -42,7 +42,7 @@ impl<T: Awaited, R> Link<T, R> {
             Some(_) => {}
         }
         // What the peer says of a conversation that is over here is not its fault.
-        if self.closed.is_some() && !matches!(frame, Frame::Goaway(_) | Frame::Ping(_)) {
+        if self.closed.is_some() && !matches!(frame, Frame::Goaway(_) | Frame::Ping { .. }) {
             return Ok(());
         }
         match frame {
@@ -51,11 +51,11 @@ impl<T: Awaited, R> Link<T, R> {
                 self.handle_chunk(conn, lane, flags, offset, data, now, fx)
             }
             Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, fx),
-            Frame::Ping(nonce) => {
+            Frame::Ping { nonce, padding } => {
                 self.meter.handle_ping(now)?;
                 if let Some(state) = self.conn_mut(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
-                    state.pong = Some(nonce);
+                    state.pong = Some((nonce, padding));
                     state.liveness.handle_ping(now);
                 }
                 self.wake(conn, fx);
@@ -171,7 +171,8 @@ impl<T: Awaited, R> Link<T, R> {
                     conn.score.handle_answer(now);
                 }
                 // By another one it may speak of what that one carried before.
-                if conn == by {
+                let on_trial = self.conn_mut(conn).is_some_and(|conn| conn.is_on_trial());
+                if conn == by && !on_trial {
                     self.handle_proven(conn, now, fx);
                 }
             }

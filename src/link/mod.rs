@@ -91,6 +91,7 @@ pub(crate) use figures::{Counters, LaneFigures};
 use inbound::Inbound;
 use outbound::Outbound;
 pub(crate) use outbound::cost_of;
+pub(crate) use paths::REDUCED_SEGMENT;
 pub(crate) use requests::MAX_WAIT;
 use requests::Requests;
 pub(crate) use session::{AttachError, NewConn};

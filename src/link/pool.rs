@@ -8,12 +8,13 @@
 //!
 //! | the incumbent | who opened the two | what happens |
 //! |---|---|---|
-//! | is named by the newcomer, or is suspect | any | it is drained when the newcomer has proved itself |
+//! | is named by the newcomer, or is suspect | any | it is drained when the newcomer has proved itself; the newcomer goes if it does not answer and the incumbent does again |
 //! | is up | the same side twice | it is drained at once: its opener knows that it is gone |
 //! | is up | one each | the one opened by the smaller `PeerId` stays; but an incumbent that should stay is probed first, and if it does not answer it is drained instead |
 //!
 //! Both sides see the same connections and come to the same choice. A newcomer *proves itself* by a PONG, or
-//! by an acknowledgement of data that it carried. If it never does, the incumbent stays as long as it lives.
+//! by an acknowledgement of data that it carried; one that names an incumbent only by the PONG to a padded PING (see
+//! [`super::paths`]). If it never does, the incumbent stays as long as it lives.
 //!
 //! # Which connection carries a lane
 //! The best by rank, and among equals the one of the lane's home slot ([`preference`]):

@@ -30,7 +30,7 @@ impl<T: Awaited, R> Link<T, R> {
 
     fn check_conns(&mut self, now: Instant, fx: &mut Effects<T, R>) {
         let mut changed = false;
-        let mut pinged = Vec::new();
+        let (mut pinged, mut failed) = (Vec::new(), Vec::new());
         // It grows back slowly.
         let ping_interval = self.keepalive.interval(now);
         for conn in self.conns.iter_mut().filter(|conn| !conn.is_given_up()) {
@@ -49,6 +49,9 @@ impl<T: Awaited, R> Link<T, R> {
                     }
                     Verdict::Suspect => {
                         conn.score.handle_overdue(now);
+                        if conn.is_on_trial() {
+                            failed.push(conn.id);
+                        }
                         fx.notices.push(Notice::Suspect(conn.id));
                     }
                     Verdict::Recovered => fx.notices.push(Notice::Recovered(conn.id)),
@@ -63,7 +66,9 @@ impl<T: Awaited, R> Link<T, R> {
                 }
             }
         }
+        failed.into_iter().for_each(|conn| self.handle_failed_trial(conn));
         if changed {
+            self.drop_failed_successors(now, fx);
             self.reassign(now, fx);
         }
         self.settle_contests(now, fx);

@@ -38,11 +38,12 @@ impl<T: Awaited, R> Link<T, R> {
         if matches!(draining, Some(Draining::ByUs { said: true, .. })) {
             return Transmit::Finish;
         }
-        if let Some(nonce) = conn.pong.take() {
-            push_ping(batch, Kind::Pong, nonce);
+        if let Some((nonce, padding)) = conn.pong.take() {
+            push_ping(batch, Kind::Pong, nonce, padding);
         }
         if let Some(nonce) = conn.ping.take() {
-            push_ping(batch, Kind::Ping, nonce);
+            let padding = if conn.is_on_trial() { conn.segment } else { 0 };
+            push_ping(batch, Kind::Ping, nonce, padding);
         }
         let chunk = conn.pace.chunk();
         if draining.is_some() {
@@ -147,9 +148,9 @@ impl<T: Awaited, R> Link<T, R> {
     }
 }
 
-fn push_ping(batch: &mut Batch, kind: Kind, nonce: u64) {
+fn push_ping(batch: &mut Batch, kind: Kind, nonce: u64, padding: usize) {
     push_control(batch, |out| {
-        crate::wire::control::encode_ping(kind, nonce, out);
+        crate::wire::control::encode_ping(kind, nonce, padding, out);
         Ok(())
     });
 }
@@ -186,7 +187,9 @@ mod tests {
         loop {
             match reader.next_buffered().unwrap() {
                 Some(Frame::Chunk { lane, data, .. }) => bytes[usize::from(lane.0)] += data.len(),
-                Some(Frame::Ping(nonce)) => link.handle_frame(id, Frame::Pong(nonce), now, fx).unwrap(),
+                Some(Frame::Ping { nonce, .. }) => {
+                    link.handle_frame(id, Frame::Pong(nonce), now, fx).unwrap()
+                }
                 Some(_) => {}
                 None if reader.fill().is_err() => return,
                 None => {}

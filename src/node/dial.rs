@@ -39,6 +39,8 @@ pub(crate) struct Dial {
     pub(crate) target: TargetId,
     /// Whether the operator named it.
     pub(crate) class: Class,
+    /// Who answered there last.
+    pub(crate) peer: Option<PeerId>,
     /// Nobody else is to be connected to; `None`: whoever answers.
     pub(crate) expected: Option<PeerId>,
     /// Its place in the pool.
@@ -129,6 +131,8 @@ struct Attempt {
 struct Attempts<'a> {
     core: &'a Arc<Core>,
     path: &'a PathConfig,
+    /// Whose link knows the paths there.
+    peer: Option<PeerId>,
     race: Race,
     slot: u8,
     lookups: Vec<Lookup>,
@@ -142,7 +146,8 @@ impl<'a> Attempts<'a> {
         let budget = if dial.short { path.connect_timeout / SHORT } else { path.connect_timeout };
         let race = Race::new(dial.prefer, avoid, budget);
         let (lookups, connecting) = (Vec::new(), Vec::new());
-        let mut this = Attempts { core, path, race, slot: dial.slot, lookups, connecting, last: None };
+        let mut this =
+            Attempts { core, path, peer: dial.peer, race, slot: dial.slot, lookups, connecting, last: None };
         for address in rotated(dial.config.addresses().collect(), dial.slot) {
             match address::literal(address) {
                 Ok(Some(addr)) => this.race.add([addr]),
@@ -229,12 +234,20 @@ impl<'a> Attempts<'a> {
     }
 
     fn begin(&self, addr: SocketAddr, room: Option<Room>) -> Result<Attempt, EndReason> {
-        let socket = socket::for_dialing(addr).map_err(|error| EndReason::io("make a socket", &error))?;
+        let socket = socket::for_dialing(addr, self.segment(addr))
+            .map_err(|error| EndReason::io("make a socket", &error))?;
         let conn = Arc::new(ConnHandle::new(self.core.next_conn(), addr, true, socket));
         let deadline = clock::now() + self.path.connect_timeout + self.path.handshake_timeout;
         let pending = Pending::new(self.core, &conn, deadline);
         socket::begin_connect(&conn.socket, addr).map_err(|error| EndReason::io("connect", &error))?;
         Ok(Attempt { conn, pending, room })
+    }
+
+    /// The largest segment that is configured, or known to pass there, if full ones are not to be sent.
+    fn segment(&self, addr: SocketAddr) -> Option<u16> {
+        let link = self.peer.and_then(|peer| self.core.link(peer));
+        let reduced = link.and_then(|link| link.look(|state| state.link.segment_limit(addr.ip())));
+        self.path.max_segment.into_iter().chain(reduced).min()
     }
 
     /// Waits until an attempt ends, or another one is due.

@@ -191,8 +191,9 @@ impl Builder {
         let mut acceptors = Vec::new();
         let mut local_addrs = Vec::new();
         for addr in &self.config.listen {
-            let (socket, bound) = socket::listen(*addr, self.config.only_v6(*addr))
-                .map_err(|error| StartError::Listen(*addr, error))?;
+            let (socket, bound) =
+                socket::listen(*addr, self.config.only_v6(*addr), self.config.path.max_segment)
+                    .map_err(|error| StartError::Listen(*addr, error))?;
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }

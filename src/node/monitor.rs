@@ -119,7 +119,10 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
                 }
                 let class = if named { Class::Named } else { Class::Stranger };
                 let config = *config;
-                dial::dial(core, Dial { target, class, expected, slot, replaces, prefer, short, config });
+                dial::dial(
+                    core,
+                    Dial { target, class, peer, expected, slot, replaces, prefer, short, config },
+                );
             }
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {

@@ -27,13 +27,16 @@ pub(crate) trait Entry: Value {
     const LEN: u8;
 }
 
+/// The id and the length before a field.
+pub(crate) const FIELD_HEAD_LEN: usize = 3;
+
 /// What is left of a body, or of one field of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     kind: Kind,
     /// The field that is being read, for errors.
     field: &'static str,
-    rest: &'a [u8],
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
@@ -62,13 +65,6 @@ impl<'a> Cursor<'a> {
         let (value, rest) = self.rest.split_at_checked(usize::from(len)).ok_or(self.bad("is cut short"))?;
         self.rest = rest;
         Ok(Some((id, Cursor { rest: value, ..*self })))
-    }
-
-    /// The fields of a body of which this version knows none.
-    pub(crate) fn skip_fields(&mut self) -> Result<(), WireError> {
-        let mut before = None;
-        while self.next_field(&mut before)?.is_some() {}
-        Ok(())
     }
 
     /// The same, under the name of the field that it is.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{Cursor, Entry, Value, body, bounded, finish_frame, put_field};
+use super::body::{Cursor, Entry, FIELD_HEAD_LEN, Field, Value, body, bounded, finish_frame, put_field};
 use super::frame::{HEADER_LEN, Kind, WireError, encode_header};
 use super::refused::RefusedReason;
 use crate::lane::LaneId;
@@ -234,15 +234,46 @@ body! {
     fields {}
 }
 
-pub(crate) fn encode_ping(kind: Kind, nonce: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&encode_header(kind, 8));
+/// The field of PING and PONG whose zero bytes make the frame as long as a full segment.
+const PADDING: u8 = 1;
+/// The most padding: the body stays within its bound.
+pub(crate) const MAX_PADDING: usize = Kind::Ping.max_body() - 8 - FIELD_HEAD_LEN;
+
+/// `padding`: how many bytes of it, at most [`MAX_PADDING`]; with 0 there is no such field.
+pub(crate) fn encode_ping(kind: Kind, nonce: u64, padding: usize, out: &mut Vec<u8>) {
+    let padding = padding.min(MAX_PADDING);
+    let field = if padding == 0 { 0 } else { FIELD_HEAD_LEN + padding };
+    out.extend_from_slice(&encode_header(kind, 8 + field));
     out.extend_from_slice(&nonce.to_le_bytes());
+    put_field(PADDING, &Padding(padding), out);
 }
 
-/// The counterpart of [`encode_ping`]: the nonce of a PING or PONG, whose fields are all of later versions.
-pub(crate) fn decode_ping(kind: Kind, body: &[u8]) -> Result<u64, WireError> {
+/// The counterpart of [`encode_ping`]: the nonce of a PING or PONG, and how much padding it has.
+pub(crate) fn decode_ping(kind: Kind, body: &[u8]) -> Result<(u64, usize), WireError> {
     let mut rest = Cursor::new(kind, body);
     let nonce = rest.value("nonce")?;
-    rest.skip_fields()?;
-    Ok(nonce)
+    let (mut before, mut padding) = (None, 0);
+    while let Some((id, value)) = rest.next_field(&mut before)? {
+        if id == PADDING {
+            padding = Padding::take(value)?.0;
+        }
+    }
+    Ok((nonce, padding))
+}
+
+/// So many bytes that mean nothing: zeros when written, anything when read.
+struct Padding(usize);
+
+impl Field for Padding {
+    fn is_missing(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.resize(out.len() + self.0, 0);
+    }
+
+    fn take(from: Cursor<'_>) -> Result<Self, WireError> {
+        Ok(Padding(from.rest.len()))
+    }
 }

@@ -79,14 +79,31 @@ impl Announced {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Frame {
     Hello(Hello),
-    Chunk { lane: LaneId, flags: u8, offset: u64, data: Bytes },
+    Chunk {
+        lane: LaneId,
+        flags: u8,
+        offset: u64,
+        data: Bytes,
+    },
     Ack(Ack),
-    Ping(u64),
+    /// `padding`: so many bytes of it; the answer is to have as many.
+    Ping {
+        nonce: u64,
+        padding: usize,
+    },
     Pong(u64),
     Goaway(Goaway),
     Cancel(Cancel),
     Refused(Refused),
     Hint,
+}
+
+#[cfg(test)]
+impl Frame {
+    /// A PING without padding.
+    pub(crate) fn ping(nonce: u64) -> Frame {
+        Frame::Ping { nonce, padding: 0 }
+    }
 }
 
 /// The bytes are not a frame.
@@ -182,8 +199,11 @@ pub(crate) fn decode_body(kind: Kind, body: Bytes) -> Result<Frame, WireError> {
             }
             Frame::Chunk { lane, flags, offset, data: body.slice(CHUNK_HEAD_LEN..) }
         }
-        Kind::Ping => Frame::Ping(decode_ping(kind, &body)?),
-        Kind::Pong => Frame::Pong(decode_ping(kind, &body)?),
+        Kind::Ping => {
+            let (nonce, padding) = decode_ping(kind, &body)?;
+            Frame::Ping { nonce, padding }
+        }
+        Kind::Pong => Frame::Pong(decode_ping(kind, &body)?.0),
         Kind::Hello => Frame::Hello(Hello::decode(&body)?),
         Kind::Ack => Frame::Ack(Ack::decode(&body)?),
         Kind::Goaway => Frame::Goaway(Goaway::decode(&body)?),

@@ -22,6 +22,7 @@ mod support;
 mod agent;
 mod hosts;
 mod ledger;
+mod mtu;
 mod nat;
 mod net;
 mod pair;
@@ -95,6 +96,21 @@ const LOSS: &[Case] = &[
 #[test]
 fn loss_and_narrow_links() {
     run(LOSS);
+}
+
+const MTU: &[Case] = &[
+    ("packets above 600 lost, a to b", mtu::to_b_600),
+    ("packets above 600 lost, b to a", mtu::to_a_600),
+    ("packets above 1300 lost, a to b", mtu::to_b_1300),
+    ("packets above 600 lost, a to b, probing", mtu::to_b_600_probing),
+    ("packets above 1300 lost, a to b, probing", mtu::to_b_1300_probing),
+    ("packets above 1300 lost, b to a, probing", mtu::to_a_1300_probing),
+    ("packets above 600 lost, votes only", mtu::votes_only),
+];
+
+#[test]
+fn mtu_holes() {
+    run(MTU);
 }
 
 const SLOW: &[Case<slow::SlowRow>] = &[
@@ -191,6 +207,6 @@ fn what_tells_most_under_reno() {
 #[test]
 #[ignore = "all faults of paths, once for each congestion control"]
 fn paths_under_each_congestion_control() {
-    [SILENCE, RESETS, LOSS].into_iter().for_each(|faults| run_under(CONTROLS, faults));
+    [SILENCE, RESETS, LOSS, MTU].into_iter().for_each(|faults| run_under(CONTROLS, faults));
     run_under(CONTROLS, SLOW);
 }

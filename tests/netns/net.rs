@@ -191,6 +191,15 @@ impl Net {
         }
     }
 
+    /// Sets a number below /proc/sys.
+    ///
+    /// # Errors
+    /// Where the kernel has no such thing.
+    pub(crate) fn set(&self, place: Place, name: &str, value: u32) -> Result<(), String> {
+        let name_of_place = self.name(place);
+        shell(&format!("ip netns exec {name_of_place} sh -c 'echo {value} > /proc/sys/{name}'")).map(drop)
+    }
+
     /// The NAT loses its memory.
     pub(crate) fn forget(&self) {
         self.run(&format!("ip netns exec {} conntrack -D -p tcp", self.name(Place::Router)));

@@ -23,7 +23,7 @@ fn batch() -> (Batch, Vec<Frame>) {
         batch.close_chunk(chunk, LaneId(at as u8), 0, 5);
         frames.push(Frame::Chunk { lane: LaneId(at as u8), flags: 0, offset: 5, data: payload.into() });
         batch.push_slice(&ping(at as u64));
-        frames.push(Frame::Ping(at as u64));
+        frames.push(Frame::ping(at as u64));
     }
     (batch, frames)
 }
@@ -106,7 +106,7 @@ fn every_cut_and_every_pair_of_cuts_gives_the_same_frames() {
     let mut sealer = Sealer::new(key(7));
     let sealed =
         [seal(&mut sealer, &pings(3)), seal(&mut sealer, &pings(1)), seal(&mut sealer, &pings(2))].concat();
-    let nonces = [0, 1, 2, 0, 0, 1].map(Frame::Ping);
+    let nonces = [0, 1, 2, 0, 0, 1].map(Frame::ping);
     for first in 0..=sealed.len() {
         for second in first..=sealed.len() {
             let mut parts = [&sealed[..first], &sealed[first..second], &sealed[second..]]
@@ -152,7 +152,7 @@ fn a_truncated_stream_gives_what_came_whole_and_is_torn() {
 fn no_flipped_bit_gets_through() {
     let mut sealer = Sealer::new(key(7));
     let stream: Vec<u8> = (0..4).flat_map(|_| seal(&mut sealer, &pings(2))).collect();
-    let frames: Vec<Frame> = (0..8).map(|n| Frame::Ping(n % 2)).collect();
+    let frames: Vec<Frame> = (0..8).map(|n| Frame::ping(n % 2)).collect();
     let record = 2 + 24 + TAG;
     for bit in 0..stream.len() * 8 {
         let mut spoiled = stream.clone();
@@ -201,7 +201,7 @@ fn after_a_broken_record_nothing_comes_any_more() {
     let stream = [good, bad, seal(&mut sealer, &pings(1))].concat();
     let mut reader = FrameReader::new(Opener::new(stream.as_slice(), key(7)));
     reader.fill().unwrap();
-    assert_eq!(reader.next_buffered().unwrap(), Some(Frame::Ping(0)));
+    assert_eq!(reader.next_buffered().unwrap(), Some(Frame::ping(0)));
     for _ in 0..5 {
         assert!(matches!(reader.fill(), Err(ReadError::Record(_))));
         assert!(matches!(reader.next_buffered(), Ok(None)));
@@ -299,7 +299,7 @@ fn keys_are_replaced_as_noise_says() {
                 None => reader.fill().unwrap(),
             };
         };
-        assert_eq!(frame, Frame::Ping(number));
+        assert_eq!(frame, Frame::ping(number));
     }
 }
 

@@ -187,7 +187,7 @@ fn a_flood_of_each_kind_ends() {
     let (count, violation) = flood(|at| Frame::Ack(Ack { lanes: vec![(NORMAL, ack(at))] }), 1 << 20);
     assert!((131_072..131_100).contains(&count), "{count}");
     is_flood(violation);
-    let (count, violation) = flood(Frame::Ping, 10_000);
+    let (count, violation) = flood(Frame::ping, 10_000);
     assert!(count <= 4_001, "{count}");
     is_flood(violation);
     let (count, violation) = flood(|request| Frame::Cancel(Cancel { request }), 10_000);
@@ -215,7 +215,7 @@ fn replies_to_nobody_and_requests_beyond_the_bound_end_the_connection() {
 #[test]
 fn what_ends_a_flood_fills_with_time_only() {
     let (_, mut b, now) = pair(Duration::from_millis(25));
-    let ping = |b: &mut Side, at| b.link.handle_frame(CONN, Frame::Ping(1), at, &mut b.fx).is_ok();
+    let ping = |b: &mut Side, at| b.link.handle_frame(CONN, Frame::ping(1), at, &mut b.fx).is_ok();
     while ping(&mut b, now) {}
     assert!(!ping(&mut b, now));
     let later = now + Duration::from_millis(10);

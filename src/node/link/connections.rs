@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::LinkHandle;
 use crate::clock;
-use crate::conn::{ConnHandle, Port};
+use crate::conn::{ConnHandle, Port, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
@@ -46,12 +46,13 @@ impl LinkHandle {
         new: &NewConn,
         deadline: Instant,
     ) -> Result<(), EndReason> {
+        let segment = tcp_info::read(&conn.socket).map_or(0, |sample| sample.snd_mss as usize);
         loop {
             let (result, heard) = self.with(|core, now, fx| {
                 let result = core.link.attach(new, now, fx);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
-                    core.link.set_address(conn.id, conn.addr.ip());
+                    core.link.set_address(conn.id, conn.addr.ip(), segment);
                     if core.conns.is_empty() && core.life.joined > 0 {
                         core.life.score.handle_reconnected(now);
                     }

@@ -174,7 +174,7 @@ fn a_chunk_is_closed_with_its_own_length_and_place() {
     let mut frames = Vec::new();
     for (lane, len) in [(1, 1), (2, 2047), (3, 2048), (4, 3000), (5, 7)] {
         let mut ping = Vec::new();
-        encode_ping(Kind::Ping, len as u64, &mut ping);
+        encode_ping(Kind::Ping, len as u64, 0, &mut ping);
         batch.push_slice(&ping);
         let open = batch.open_chunk();
         assert_eq!(batch.chunk_len(&open), 0);
@@ -183,7 +183,7 @@ fn a_chunk_is_closed_with_its_own_length_and_place() {
         assert_eq!(batch.chunk_len(&open), 6 + len);
         batch.close_chunk(open, LaneId(lane), lane & 1, 1 << lane);
         let data = [b"header", &source[..len]].concat().into();
-        frames.push(Frame::Ping(len as u64));
+        frames.push(Frame::ping(len as u64));
         frames.push(Frame::Chunk { lane: LaneId(lane), flags: lane & 1, offset: 1 << lane, data });
     }
     assert!(read_all(batch.to_vec().as_slice()) == (frames, "eof".into()));

@@ -52,7 +52,7 @@ fn every_prefix_is_torn() {
 #[test]
 fn every_changed_bit_is_an_error_or_another_frame() {
     for frame in small_frames() {
-        let bytes = encode_all(&[frame.clone(), Frame::Ping(5)]);
+        let bytes = encode_all(&[frame.clone(), Frame::ping(5)]);
         for bit in 0..encode(&frame).len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -156,8 +156,8 @@ fn unknown_kinds_from_128_are_skipped() {
         for len in [0, 1, KIB] {
             let mut bytes = header(kind, len).to_vec();
             bytes.extend(noise(len));
-            bytes.extend(encode(&Frame::Ping(9)));
-            let frames = vec![Frame::Hint, Frame::Ping(9)];
+            bytes.extend(encode(&Frame::ping(9)));
+            let frames = vec![Frame::Hint, Frame::ping(9)];
             assert_eq!(read_all(bytes.as_slice()), (frames, "eof".into()));
         }
     }

@@ -110,8 +110,29 @@ fn ack() {
 
 #[test]
 fn ping_and_pong() {
-    pin(&Frame::Ping(0x0807_0605_0403_0201), &[&[4, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+    pin(&Frame::ping(0x0807_0605_0403_0201), &[&[4, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
     pin(&Frame::Pong(0x0807_0605_0403_0201), &[&[5, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+}
+
+/// The padding of a PING counts, that of a PONG does not, and what it holds means nothing.
+#[test]
+fn padded_ping_and_pong() {
+    let nonce = 0x0807_0605_0403_0201;
+    pin(
+        &Frame::Ping { nonce, padding: 258 },
+        &[&[4, 13, 1, 0], &[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 1], &[0; 258]],
+    );
+    let mut pong = Vec::new();
+    encode_ping(Kind::Pong, nonce, 2, &mut pong);
+    assert_eq!(pong, [5, 13, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 0, 0]);
+    assert_eq!(read_simply(&pong), (vec![Frame::Pong(nonce)], "eof".into()));
+    let any = [&[4, 13, 0, 0][..], &[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 0, 7, 255]].concat();
+    assert_eq!(read_simply(&any), (vec![Frame::Ping { nonce, padding: 2 }], "eof".into()));
+    // Never past the bound of the body.
+    let mut longest = Vec::new();
+    encode_ping(Kind::Ping, nonce, usize::MAX, &mut longest);
+    assert_eq!(longest.len(), HEADER_LEN + Kind::Ping.max_body());
+    assert_eq!(read_simply(&longest), (vec![Frame::Ping { nonce, padding: MAX_PADDING }], "eof".into()));
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping};
+use super::control::{
+    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, MAX_PADDING, Refused, encode_ping,
+};
 use super::frame::{self, Announced, CHUNK_HEAD_LEN, Frame, HEADER_LEN, Kind, encode_chunk_head};
 use super::reader::{FrameReader, ReadError};
 use super::refused::RefusedReason;
@@ -30,8 +32,8 @@ fn encode(frame: &Frame) -> Vec<u8> {
         Frame::Goaway(goaway) => goaway.encode(&mut out).unwrap(),
         Frame::Cancel(cancel) => cancel.encode(&mut out).unwrap(),
         Frame::Refused(refused) => refused.encode(&mut out).unwrap(),
-        Frame::Ping(nonce) => encode_ping(Kind::Ping, *nonce, &mut out),
-        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, &mut out),
+        Frame::Ping { nonce, padding } => encode_ping(Kind::Ping, *nonce, *padding, &mut out),
+        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, 0, &mut out),
         Frame::Chunk { lane, flags, offset, data } => {
             out.extend_from_slice(&encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);
@@ -98,7 +100,7 @@ fn small_frames() -> Vec<Frame> {
         chunk(255, frame::ACK_NOW, u64::MAX, 20),
         Frame::Ack(ack(0)),
         Frame::Ack(ack(3)),
-        Frame::Ping(1),
+        Frame::ping(1),
         Frame::Pong(u64::MAX),
         Frame::Goaway(Goaway { reason: GoawayReason::Removed, lanes: ack(2).lanes }),
         Frame::Cancel(Cancel { request: 77 }),
@@ -152,7 +154,7 @@ fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
         4 => (any::<u8>(), 0..2u8, any::<u64>(), 1..=max_chunk)
             .prop_map(|(lane, flags, offset, len)| chunk(lane, flags, offset, len)),
         1 => states().prop_map(|lanes| Frame::Ack(Ack { lanes })),
-        1 => any::<u64>().prop_map(Frame::Ping),
+        1 => (any::<u64>(), 0..2000usize).prop_map(|(nonce, padding)| Frame::Ping { nonce, padding }),
         1 => any::<u64>().prop_map(Frame::Pong),
         1 => (
             prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed, Retired, Other(5), Other(255)]),

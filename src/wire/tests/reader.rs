@@ -20,7 +20,7 @@ fn mixed_sizes() -> Vec<Frame> {
     let sizes = [vec![1, 2047, 2048], [4, 8, 16, 64, 72].map(|n| around(n * KIB)).concat()].concat();
     let mut frames = Vec::new();
     for (at, len) in sizes.into_iter().enumerate() {
-        frames.extend([chunk(at as u8, 0, 0, len), Frame::Ping(at as u64)]);
+        frames.extend([chunk(at as u8, 0, 0, len), Frame::ping(at as u64)]);
     }
     frames.extend([chunk(0, 1, 7, 512 * KIB), Frame::Ack(ack(64)), chunk(0, 1, 7, MIB), Frame::Hint]);
     frames
@@ -49,7 +49,7 @@ fn every_size_of_read_gives_the_same_frames() {
 /// first three reads fill 4, 16 and 64 KiB), so that anything from nothing to all of it is missing.
 #[test]
 fn a_chunk_may_straddle_the_end_of_the_buffer_anywhere() {
-    let pings = encode_all(&vec![Frame::Ping(1); 8000]);
+    let pings = encode_all(&vec![Frame::ping(1); 8000]);
     for total in [15, 8 * KIB, 57 * KIB, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 70 * KIB, 80 * KIB] {
         let straddler = chunk(1, 0, 5, total - 14);
         let tail = encode_all(&[straddler.clone(), Frame::Pong(1)]);
@@ -71,7 +71,7 @@ fn a_chunk_may_end_anywhere_behind_a_full_buffer() {
     let small = vec![chunk(0, 0, 0, 1000 - 14); 90];
     for len in (64 * KIB - 20..64 * KIB + 20).chain([72 * KIB - 1, 72 * KIB, 72 * KIB + 1]) {
         let mut frames = small.clone();
-        frames.extend([chunk(1, 1, 1, len), Frame::Ping(1), chunk(1, 1, 1, len), Frame::Pong(2)]);
+        frames.extend([chunk(1, 1, 1, len), Frame::ping(1), chunk(1, 1, 1, len), Frame::Pong(2)]);
         assert!(read_all(Script::cut(&encode_all(&frames), &[])) == (frames, "eof".into()), "{len} bytes");
     }
 }
@@ -106,16 +106,16 @@ fn an_error_of_the_source_is_handed_on() {
 
 #[test]
 fn a_stream_that_ends_in_a_large_chunk_is_torn() {
-    let bytes = encode_all(&[Frame::Ping(1), chunk(0, 0, 0, 100 * KIB)]);
+    let bytes = encode_all(&[Frame::ping(1), chunk(0, 0, 0, 100 * KIB)]);
     for len in [12, 13, 15, 26, 27, 4096, 60 * KIB, bytes.len() - 1] {
         let end = if len == 12 { "eof" } else { "torn" };
-        assert_eq!(read_all(&bytes[..len]), (vec![Frame::Ping(1)], end.into()));
+        assert_eq!(read_all(&bytes[..len]), (vec![Frame::ping(1)], end.into()));
     }
 }
 
 #[test]
 fn a_reader_knows_whether_it_is_inside_a_frame() {
-    for frame in [Frame::Ping(1), chunk(0, 0, 0, 100), chunk(0, 0, 0, 20 * KIB)] {
+    for frame in [Frame::ping(1), chunk(0, 0, 0, 100), chunk(0, 0, 0, 20 * KIB)] {
         let bytes = encode(&frame);
         let mut reader = FrameReader::new(Script::at_most(&bytes, 5));
         let mut read = 0;
@@ -133,13 +133,13 @@ fn a_reader_knows_whether_it_is_inside_a_frame() {
 
 #[test]
 fn memory_starts_small_and_grows_with_what_arrives() {
-    let pings = encode_all(&vec![Frame::Ping(1); 100]);
+    let pings = encode_all(&vec![Frame::ping(1); 100]);
     let mut reader = FrameReader::new(pings.as_slice());
     reader.fill().unwrap();
     while reader.next_buffered().unwrap().is_some() {}
     assert_eq!(reader.memory(), 4 * KIB);
     // Many small frames at full speed: one buffer of 64 KiB, however many there are.
-    let pings = encode_all(&vec![Frame::Ping(1); 100_000]);
+    let pings = encode_all(&vec![Frame::ping(1); 100_000]);
     let mut reader = FrameReader::new(pings.as_slice());
     while reader.fill().is_ok() {
         while reader.next_buffered().unwrap().is_some() {}

@@ -1,0 +1,275 @@
+//! Two links over streams that an MTU hole stops: a full segment, and everything behind it, waits until the kernel
+//! heals the stream by smaller ones, or for ever.
+
+#![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
+
+use super::*;
+use crate::config::Config;
+use crate::health::kernel::KernelSample;
+use crate::id::{Incarnation, PeerId};
+use crate::lane::{LaneId, URGENT};
+use crate::link::{Look, NewConn, Notice, Parcel, Purpose, Settings};
+use crate::wire::batch::Batch;
+use crate::wire::reader::FrameReader;
+
+const FULL: u16 = 1448;
+const STEP: Duration = Duration::from_millis(10);
+
+struct Side {
+    link: Link<bool, ()>,
+    fx: Effects<bool, ()>,
+    /// When each vote was sent that the other side has not taken.
+    votes: Vec<Instant>,
+    worst: Duration,
+}
+
+/// What one side has sent on one connection.
+#[derive(Default)]
+struct Stream {
+    waits: Vec<u8>,
+    stopped: Option<Instant>,
+}
+
+struct Wire {
+    id: ConnId,
+    segment: u16,
+    /// Of a, then of b.
+    streams: [Stream; 2],
+}
+
+struct World {
+    now: Instant,
+    sides: [Side; 2],
+    wires: Vec<Wire>,
+    made: u64,
+    /// The side whose segments above the reduced size are dropped.
+    hole: Option<usize>,
+    /// After so long the kernel heals a stream that was stopped.
+    heals: Option<Duration>,
+}
+
+impl World {
+    fn new(heals: Option<Duration>) -> World {
+        let (a, b) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        let config = Config::default();
+        let side = |us, peer, seed| Side {
+            link: Link::new(Settings::new(&config, &config.path, us, peer), seed),
+            fx: Effects::default(),
+            votes: Vec::new(),
+            worst: Duration::ZERO,
+        };
+        let sides = [side(a, b, 1), side(b, a, 2)];
+        let mut world = World { now: Instant::now(), sides, wires: Vec::new(), made: 0, hole: None, heals };
+        world.dial(false);
+        world
+    }
+
+    /// a dials b.
+    fn dial(&mut self, replaces: bool) {
+        self.made += 1;
+        let (id, address) = (ConnId(self.made), IpAddr::from([10, 0, 0, 1]));
+        let now = self.now;
+        let [a, b] = &mut self.sides;
+        let segment = a.link.segment_limit(address).unwrap_or(FULL);
+        let hello_a = a.link.hello(Incarnation(2), 0, replaces);
+        let hello_b = b.link.hello(Incarnation(1), 0, false);
+        for (side, dialled) in [(a, true), (b, false)] {
+            let (ours, theirs) = if dialled { (&hello_a, &hello_b) } else { (&hello_b, &hello_a) };
+            let incarnation = Incarnation(if dialled { 2 } else { 1 });
+            let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
+            side.link.attach(&new, now, &mut side.fx).unwrap();
+            side.link.set_address(id, address, segment.into());
+        }
+        self.wires.push(Wire { id, segment, streams: Default::default() });
+    }
+
+    fn send(&mut self, side: usize, lane: LaneId, len: usize) {
+        let now = self.now;
+        let side = &mut self.sides[side];
+        let parcel = Parcel { lane, body: vec![7; len].into(), deadline: None };
+        side.link.send(parcel, Purpose::Message, true, now, &mut side.fx).unwrap();
+        if lane == URGENT {
+            side.votes.push(now);
+        }
+    }
+
+    /// Votes both ways every 100 ms, blocks from the side of the hole every second, for so long; a replaces what is
+    /// suspect, at most every 250 ms.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut last_dial = self.now;
+        let mut tick = 0u32;
+        while self.now < end {
+            if tick.is_multiple_of(10) {
+                (0..2).for_each(|side| self.send(side, URGENT, 64));
+            }
+            if tick.is_multiple_of(100)
+                && let Some(side) = self.hole
+            {
+                self.send(side, crate::lane::BULK, 20_000);
+            }
+            tick += 1;
+            self.step();
+            let conns = self.sides[0].link.conns();
+            if !conns.iter().any(Conn::is_up) && self.now >= last_dial + Duration::from_millis(250) {
+                last_dial = self.now;
+                self.dial(true);
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += STEP;
+        let now = self.now;
+        for at in 0..2 {
+            let side = &mut self.sides[at];
+            side.link.handle_timeout(now, &mut side.fx);
+            for wire in &mut self.wires {
+                let stream = &mut wire.streams[at];
+                let mut batch = Batch::default();
+                side.link.poll_transmit(wire.id, now, &mut batch, &mut side.fx);
+                let before = stream.waits.len();
+                batch.copy(0..batch.len(), &mut stream.waits);
+                let full = stream.waits.len() - before >= FULL.into() && wire.segment == FULL;
+                if full && self.hole == Some(at) {
+                    stream.stopped.get_or_insert(now);
+                }
+                if stream.stopped.is_some_and(|since| self.heals.is_some_and(|heals| now >= since + heals)) {
+                    (stream.stopped, wire.segment) = (None, REDUCED_SEGMENT);
+                }
+                let kernel = KernelSample {
+                    unacked: u32::from(stream.stopped.is_some()),
+                    retransmits: if stream.stopped.is_some() { 3 } else { 0 },
+                    bytes_acked: Some(1),
+                    ..KernelSample::default()
+                };
+                let look = Look { kernel: Some(kernel), blocked: Duration::ZERO };
+                side.link.handle_look(wire.id, &look, now, &mut side.fx);
+            }
+        }
+        for wire in &mut self.wires {
+            for at in 0..2 {
+                let stream = &mut wire.streams[at];
+                if stream.stopped.is_some() || stream.waits.is_empty() {
+                    continue;
+                }
+                let bytes = std::mem::take(&mut stream.waits);
+                let mut reader = FrameReader::new(bytes.as_slice());
+                let other = &mut self.sides[1 - at];
+                other.link.handle_received(wire.id, now, &mut other.fx);
+                loop {
+                    match reader.next_buffered().unwrap() {
+                        Some(frame) => other.link.handle_frame(wire.id, frame, now, &mut other.fx).unwrap(),
+                        None if reader.fill().is_err() => break,
+                        None => {}
+                    }
+                }
+            }
+        }
+        for at in 0..2 {
+            let [ref mut a, ref mut b] = self.sides;
+            let (to, from) = if at == 0 { (a, b) } else { (b, a) };
+            for index in 0..3 {
+                while to.link.take(index, now, &mut to.fx).is_some() {
+                    if index == 0 {
+                        let sent = from.votes.remove(0);
+                        from.worst = from.worst.max(now - sent);
+                    }
+                }
+            }
+            for notice in to.fx.notices.drain(..) {
+                if let Notice::Close(id, _) = notice {
+                    to.link.handle_conn_ended(
+                        id,
+                        crate::health::liveness::Ending::Deliberate,
+                        now,
+                        &mut Effects::default(),
+                    );
+                }
+            }
+        }
+        // What one side has let go of ends for both.
+        let ids: Vec<_> = self.wires.iter().map(|wire| wire.id).collect();
+        for id in ids {
+            let gone = |side: &Side| !side.link.conns().iter().any(|conn| conn.id == id);
+            let drained =
+                |side: &Side| side.link.conns().iter().any(|conn| conn.id == id && conn.has_heard_goaway());
+            if self.sides.iter().any(|side| gone(side) || drained(side)) {
+                for side in &mut self.sides {
+                    let ending = crate::health::liveness::Ending::Deliberate;
+                    side.link.handle_conn_ended(id, ending, now, &mut side.fx);
+                }
+                self.wires.retain(|wire| wire.id != id);
+            }
+        }
+    }
+
+    fn up(&self) -> Vec<ConnId> {
+        self.sides[0]
+            .link
+            .conns()
+            .iter()
+            .filter(|conn| conn.is_up() && conn.proven)
+            .map(|conn| conn.id)
+            .collect()
+    }
+}
+
+#[test]
+fn a_hole_for_full_segments_ends_with_smaller_ones() {
+    for sick in [0, 1] {
+        for heals in [None, Some(Duration::from_secs(3))] {
+            let mut world = World::new(heals);
+            world.run(Duration::from_secs(2));
+            assert_eq!(world.made, 1);
+            world.hole = Some(sick);
+            world.run(Duration::from_secs(60));
+            let what = format!("sick {sick}, heals after {heals:?}");
+            assert!(world.made <= 3, "{what}: {} connections", world.made);
+            let [a, b] = &world.sides;
+            let (to_sick, of_sick) = if sick == 0 { (b.worst, a.worst) } else { (a.worst, b.worst) };
+            assert!(to_sick < Duration::from_secs(2), "{what}: the healthy way waited {to_sick:?}");
+            assert!(of_sick < Duration::from_secs(5), "{what}: {of_sick:?}");
+            assert!(world.sides.iter().all(|side| side.votes.len() <= 1), "{what}");
+            assert_eq!(world.up(), [ConnId(world.made)], "{what}");
+        }
+    }
+}
+
+/// Without bulk there is no full segment on a connection that replaces none: the hole is never met.
+#[test]
+fn votes_alone_meet_no_hole() {
+    let mut world = World::new(None);
+    for side in [0, 1] {
+        for _ in 0..100 {
+            world.send(side, URGENT, 64);
+            world.hole = Some(side);
+            (0..10).for_each(|_| world.step());
+        }
+    }
+    assert_eq!((world.made, world.up()), (1, vec![ConnId(1)]));
+    assert!(world.sides.iter().all(|side| side.worst <= STEP * 4));
+}
+
+/// The machine was busy: the connection that was suspected is well again before its successor has answered.
+#[test]
+fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
+    let mut world = World::new(Some(Duration::from_secs(2)));
+    world.run(Duration::from_secs(1));
+    world.hole = Some(0);
+    world.send(0, crate::lane::BULK, 20_000);
+    // Until the successor is made, and the first one is healed.
+    while world.made < 2 {
+        world.step();
+        if !world.sides[0].link.conns().iter().any(Conn::is_up) {
+            world.dial(true);
+        }
+    }
+    // The kernel of the successor never heals it.
+    world.wires[1].segment = FULL;
+    (0..150).for_each(|_| world.step());
+    world.heals = None;
+    (0..300).for_each(|_| world.step());
+    assert_eq!((world.made, world.up()), (2, vec![ConnId(1)]));
+    assert_eq!(world.sides[0].link.segment_limit([10, 0, 0, 1].into()), Some(REDUCED_SEGMENT));
+}
