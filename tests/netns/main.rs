@@ -198,10 +198,17 @@ fn what_tells_most_under_reno() {
             ("flow dropped, under load, a to b only", path::drop_load_to_b),
             ("large packets lost, a to b, under load", path::large_lost_to_b_load),
             ("resets to both, under load", path::reset_both),
+            ("5 % of packets lost", path::loss_5),
             ("10 % of packets lost", path::loss_10),
             ("8 Mbit/s, saturated both ways", path::narrow),
         ],
     );
+}
+
+#[test]
+#[ignore = "three minutes on a path that loses packets, once for each congestion control"]
+fn loss_for_three_minutes() {
+    run_under(CONTROLS, &[("5 % of packets lost, three minutes", path::loss_5_for_three_minutes)]);
 }
 
 #[test]
