@@ -18,7 +18,8 @@ use crate::admission::Refusal;
 use crate::config::ConfigError;
 use crate::id::PeerId;
 use crate::lane::LaneId;
-use crate::wire::control::GoawayReason;
+use crate::wire::control::{GoawayReason, Refused};
+use crate::wire::refused::RefusedReason;
 
 /// A node could not be started.
 #[derive(Debug)]
@@ -228,6 +229,17 @@ pub enum EndCause {
     Flood(String),
     /// The other side is not who it should be, or not of our network.
     Refused(String),
+    /// The other side proved who it is, does not want the connection, and said why.
+    RefusedByPeer {
+        /// Why, to match on.
+        reason: RefusedReason,
+        /// What it adds for people to read. May be empty. At most 256 bytes; chosen by the peer.
+        text: String,
+        /// For how many seconds it will refuse again, as far as it knows.
+        wait_secs: Option<u32>,
+    },
+    /// Another process with the other side's identity is connected to this node, and alive.
+    IdentityInUse,
     /// The other side turned out to be this node.
     SelfConnection,
     /// The session changed during the handshake; the next attempt will agree.
@@ -261,6 +273,11 @@ impl fmt::Display for EndCause {
             EndCause::Protocol(what) => write!(f, "protocol error: {what}"),
             EndCause::Tampered(what) => write!(f, "tampered with: {what}"),
             EndCause::Refused(why) => write!(f, "refused: {why}"),
+            EndCause::RefusedByPeer { reason, text, wait_secs } => {
+                let refused = Refused { reason: *reason, text: text.clone(), wait_secs: *wait_secs };
+                write!(f, "refused by the peer: {refused}")
+            }
+            EndCause::IdentityInUse => f.write_str("another process uses this identity"),
             EndCause::SelfConnection => f.write_str("this node itself"),
             EndCause::Retry => f.write_str("the session changed during the handshake"),
             EndCause::PeerRestarted => f.write_str("the peer restarted"),

@@ -262,7 +262,8 @@
 //! | 2 | the application refused |
 //! | 3 | banned |
 //! | 4 | another process with this identity is connected and alive |
-//! | 5 to 127 | of a later version: lasts until somebody changes something |
+//! | 5 | another network, version or mode; this version says that in the preface, and never here |
+//! | 6 to 127 | of a later version: lasts until somebody changes something |
 //! | 128 | no room |
 //! | 129, 130, 131 | too many connections from this address, from this subnet, of this peer |
 //! | 132 | this address connects too often |
@@ -271,7 +272,8 @@
 //! | 135 | shutting down |
 //! | 136 to 255 | of a later version: passes by itself |
 //!
-//! A peer may close without a REFUSED; the dialer then learns no reason.
+//! A peer may close without a REFUSED; the dialer then learns no reason. This implementation does so towards strangers if
+//! [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) is false.
 //!
 //! # CHUNK: a piece of a lane's stream
 //!

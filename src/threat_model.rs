@@ -60,7 +60,7 @@
 //! | floods the urgent lane | its window bounds it; other peers' votes take turns with it, and after 16 messages a less urgent one is given out |
 //! | **who is who, and which connection stays** | |
 //! | the same life again | the older connection of that slot is drained |
-//! | another life, and the first one answers | the newcomer ends, `Refused` |
+//! | another life, and the first one answers | the newcomer ends, `IdentityInUse`; both applications are told (`told_why.rs`) |
 //! | another life, and the first one is half-open | it is probed; the newcomer is in within a second or eight round trips |
 //! | hundreds of connections, every slot, tokens of others | six of one identity; tokens count only within its own link |
 //! | resumes with more than was sent | ends, `Protocol` |
@@ -92,7 +92,7 @@
 //! | inboxes of the node ([`Config::max_inbox`](crate::Config::max_inbox)) | the node | half; what strangers hold withholds no credit from them | all together half, and half of that in unfinished messages | no credit for strangers whose messages wait, new ones are refused; the one whose unfinished messages took the most memory for the longest time is forgotten | `named_peers_first.rs`, `known_cost.rs`, unit tests of `received` |
 //! | events that wait ([`Config::max_events`](crate::Config::max_events)) | the node | half | 32; all strangers together half, and what named peers leave | merged; then the oldest is dropped and counted, one that tells of lost messages last | `named_peers_first.rs`, unit tests |
 //! | the application's attention ([`Node::recv`](crate::Node::recv)) | the node | events about named peers take turns with messages | one event about strangers for 16 messages or other events | events about strangers wait; messages do not | `named_peers_first.rs` |
-//! | places, strikes ([`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved), [`ConductConfig`](crate::ConductConfig)) | the node | reserved places; strikes disconnect and do not ban | limits per address and subnet; strikes ban, candidates that were dialled too | a further connection makes room for the first one of another peer; else refused, and both applications are told why; or the worst stranger is evicted | `admission.rs` |
+//! | places, strikes ([`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved), [`ConductConfig`](crate::ConductConfig)) | the node | reserved places; strikes disconnect and do not ban | limits per address and subnet; strikes ban, candidates that were dialled too | a further connection makes room for the first one of another peer; else refused, and both applications are told why; or the worst stranger is evicted | `admission.rs`, `told_why.rs` |
 //! | rate of connections of an address ([`AdmissionConfig::connects_at_once`](crate::AdmissionConfig::connects_at_once)) | the node | given back once they are let in | 128 at once, then 2 a second | refused; the dialler backs off | `admission.rs` |
 //! | threads that read, write and watch the time | the node | no code of the application runs on them | the same | destructors of message bodies and the sink of the log run on a thread of their own | `honest_sends.rs`, `log_is_bounded.rs` |
 //! | the log (`info` and above) | the node | 200 lines at once, then 10 a second | all together 20 at once, then one a second | left out; the next line says how many | `log_is_bounded.rs` |

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 use unbroken::{
     AdmissionConfig, Ban, Config, Culprit, DropReason, Encryption, EndCause, Event, Identity, NORMAL, Node,
-    Offence, Outcome, PeerConfig, PeerId, Refusal, Verdict,
+    Offence, Outcome, PeerConfig, PeerId, Refusal, RefusedReason, Verdict,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -177,10 +177,10 @@ fn a_second_connection_makes_room_for_the_first_one_of_another_peer() {
     ended(&node);
     assert!(come(&node, 1, 1, 3).is_none());
     let refused = wait_for(&node, |event| match event {
-        Event::Refused { refusal, .. } => Some(refusal),
+        Event::Refused { why, .. } => Some(why),
         _ => None,
     });
-    assert_eq!(refused, Refusal::Address);
+    assert_eq!(refused, RefusedReason::Address);
 }
 
 #[test]
@@ -590,14 +590,14 @@ fn trouble_on_the_way_is_no_offence() {
 }
 
 #[test]
-fn the_dialer_learns_nothing_but_that_it_is_closed_and_the_node_counts_why() {
+fn a_refusal_is_counted() {
     let node = builder(|_| {}).admit(|_, _| Verdict::Refuse).start().unwrap();
     assert!(come(&node, 1, 1, 1).is_none());
     let told = wait_for(&node, |event| match event {
-        Event::Refused { peer, addr, refusal } => Some((peer, addr.ip(), refusal)),
+        Event::Refused { peer, addr, why } => Some((peer, addr.ip(), why)),
         _ => None,
     });
-    assert_eq!(told, (RawIdentity::new(1, CREDIT).id(), source(1, 1), Refusal::Application));
+    assert_eq!(told, (Some(RawIdentity::new(1, CREDIT).id()), source(1, 1), RefusedReason::Application));
     assert_eq!(node.snapshot().refused, 1);
     assert_eq!(
         EndCause::NotAdmitted(Refusal::Application).to_string(),

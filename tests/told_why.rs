@@ -13,11 +13,17 @@ mod support;
 
 use std::error::Error;
 use std::io;
+use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
-use support::cluster::{PATIENCE, Peer, any_addr, builder, first_addr};
-use unbroken::{Config, EndCause, EndReason, Event, Identity, Node, Outcome, URGENT, WaitError};
+use log::{Level, LevelFilter, Metadata, Record};
+use parking_lot::Mutex;
+use support::cluster::{PATIENCE, Peer, any_addr, builder, first_addr, within};
+use unbroken::{
+    Builder, Config, EndCause, EndReason, Event, Identity, Initiator, Node, Outcome, PeerConfig, PeerId,
+    RefusedReason, URGENT, Verdict, WaitError,
+};
 
 /// What a report prints that goes through all sources, as `{:#}` of anyhow does.
 fn with_sources(error: &dyn Error) -> String {
@@ -153,4 +159,190 @@ fn a_broadcast_names_the_configured_peers_that_it_cannot_address() {
     assert!(error.impossible && error.unidentified == std::slice::from_ref(&absent), "{error:?}");
     assert!(error.to_string().contains(&absent), "{error}");
     assert_eq!(node.broadcast_to(&[pinned], (URGENT, "vote")).unidentified(), [""; 0]);
+}
+
+/// What the one logger of this process was given.
+struct Sink(Mutex<Vec<(Level, String)>>);
+
+impl log::Log for Sink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info && metadata.target().starts_with("unbroken")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().push((record.level(), record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static SINK: Sink = Sink(Mutex::new(Vec::new()));
+
+fn keep_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&SINK).unwrap();
+        log::set_max_level(LevelFilter::Info);
+    });
+}
+
+/// Waits for a line that has all these parts.
+fn line(level: Level, parts: &[&str]) {
+    let fits = |(at, line): &(Level, String)| *at == level && parts.iter().all(|part| line.contains(part));
+    let there = within(PATIENCE, || SINK.0.lock().iter().any(fits));
+    assert!(there, "no {level} line with {parts:?} in {:#?}", SINK.0.lock());
+}
+
+/// Waits for the refusal of a dial as the dialler hears of it, and as its log does.
+fn dial_refused(dialler: &Peer, address: &str) -> RefusedReason {
+    let reason = dialler.wait("its dial is refused", |log| {
+        log.events.iter().find_map(|(_, event)| match event {
+            Event::DialFailed { address: tried, reason, .. } if tried == address => Some(reason.clone()),
+            _ => None,
+        })
+    });
+    assert_eq!(reason.by, Initiator::Peer, "{reason}");
+    let EndCause::RefusedByPeer { reason: why, .. } = reason.cause else { panic!("{reason:?}") };
+    why
+}
+
+/// Waits for the refusal as the listener hears of it.
+fn told(listener: &Peer, dialler: Option<PeerId>) -> RefusedReason {
+    listener.wait("the application is told of the refusal", |log| {
+        log.events.iter().find_map(|(_, event)| match event {
+            Event::Refused { peer, why, .. } if *peer == dialler => Some(*why),
+            _ => None,
+        })
+    })
+}
+
+/// Nothing was said of a connection that never served.
+fn never_connected(peer: &Peer) {
+    peer.look(|log| {
+        let said = |event: &Event| matches!(event, Event::Connected { .. } | Event::LinkUp { .. });
+        assert_eq!(log.count(said), 0, "{}", log.story());
+    });
+}
+
+/// A refusal, with what the event, the error and the log of both sides say of it.
+fn refusal(listener: Builder, before: impl FnOnce(&Peer, PeerId), why: RefusedReason, text: &str) {
+    keep_log();
+    let identity = Identity::generate().unwrap();
+    let listener = Peer::start(listener.listen(any_addr()));
+    before(&listener, identity.peer_id());
+    let address = first_addr(&listener).to_string();
+    let dialler = Peer::start(builder(|_| {}).identity(identity).peer(&address));
+    assert_eq!(dial_refused(&dialler, &address), why);
+    assert_eq!(told(&listener, Some(dialler.id())), why);
+    never_connected(&dialler);
+    never_connected(&listener);
+    line(Level::Warn, &["dial ", &address, "refused by the peer", &why.to_string()]);
+    line(Level::Info, &["refused ", &dialler.id().to_string(), text]);
+}
+
+#[test]
+fn whoever_is_denied_learns_it() {
+    let other = Identity::generate().unwrap().peer_id();
+    let listed = builder(|config| config.admission.allow_peers = vec![other]);
+    refusal(listed, |_, _| {}, RefusedReason::Denied, "not on the list");
+}
+
+#[test]
+fn whoever_the_application_refuses_learns_it() {
+    let refuses = builder(|_| {}).admit(|_, _| Verdict::Refuse);
+    refusal(refuses, |_, _| {}, RefusedReason::Application, "the application refused it");
+}
+
+#[test]
+fn whoever_is_banned_learns_it() {
+    let bans = |listener: &Peer, peer| listener.ban(peer, None);
+    refusal(builder(|_| {}), bans, RefusedReason::Banned, "banned");
+}
+
+#[test]
+fn whoever_finds_a_full_node_learns_it() {
+    let small = builder(|config| {
+        config.admission.max_inbound = 1;
+        config.admission.reserved = 0;
+    });
+    keep_log();
+    let listener = Peer::start(small.listen(any_addr()));
+    let address = first_addr(&listener).to_string();
+    let first = Peer::start(builder(|_| {}).peer(&address));
+    first.wait_up(listener.id());
+    let second = Peer::start(builder(|_| {}).peer(&address));
+    assert_eq!(dial_refused(&second, &address), RefusedReason::Full);
+    assert_eq!(told(&listener, Some(second.id())), RefusedReason::Full);
+    never_connected(&second);
+    assert!(RefusedReason::Full.is_temporary());
+}
+
+#[test]
+fn strangers_are_told_nothing_if_the_operator_wants_so() {
+    let silent = builder(|config| config.admission.tell_strangers = false);
+    let listener = Peer::start(silent.admit(|_, _| Verdict::Refuse).listen(any_addr()));
+    let address = first_addr(&listener).to_string();
+    let dialler = Peer::start(builder(|_| {}).peer(&address));
+    let reason = dialler.wait("the dial fails", |log| {
+        log.events.iter().find_map(|(_, event)| match event {
+            Event::DialFailed { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+    });
+    assert!(!matches!(reason.cause, EndCause::RefusedByPeer { .. }), "{reason}");
+    // The application is told all the same.
+    assert_eq!(told(&listener, Some(dialler.id())), RefusedReason::Application);
+    // And who was named is told, by its name.
+    let identity = Identity::generate().unwrap();
+    listener.add_peer(PeerConfig { id: Some(identity.peer_id()), ..PeerConfig::new("127.0.0.1:1") }).unwrap();
+    listener.ban(identity.peer_id(), None);
+    let named = Peer::start(builder(|_| {}).identity(identity).peer(&address));
+    assert_eq!(dial_refused(&named, &address), RefusedReason::Banned);
+}
+
+#[test]
+fn an_address_or_a_network_that_is_refused_is_told_to_the_application() {
+    keep_log();
+    let elsewhere =
+        builder(|config| config.admission.allow_addresses = vec!["192.0.2.0/24".parse().unwrap()]);
+    let listener = Peer::start(elsewhere.listen(any_addr()));
+    let _dialler = Peer::start(builder(|_| {}).peer(first_addr(&listener).to_string()));
+    assert_eq!(told(&listener, None), RefusedReason::Denied);
+    line(Level::Info, &["refused a connection from 127.0.0.1", "not on the list"]);
+
+    let listener = Peer::start(builder(|config| config.network = "main".into()).listen(any_addr()));
+    let dialler = builder(|config| config.network = "test".into());
+    let dialler = Peer::start(dialler.peer(first_addr(&listener).to_string()));
+    assert_eq!(told(&listener, None), RefusedReason::Incompatible);
+    let error = dialler.wait("the dial fails", |log| {
+        log.events.iter().find_map(|(_, event)| match event {
+            Event::DialFailed { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+    });
+    assert!(error.to_string().contains("another network"), "{error}");
+    line(Level::Info, &["refused a connection from 127.0.0.1", "belongs to network \"test\""]);
+}
+
+#[test]
+fn two_processes_with_one_identity_are_told() {
+    keep_log();
+    let identity = Identity::generate().unwrap();
+    let listener = Peer::start(builder(|_| {}).listen(any_addr()));
+    let address = first_addr(&listener).to_string();
+    let first = Peer::start(builder(|_| {}).identity(identity.clone()).peer(&address));
+    first.wait_up(listener.id());
+    let second = Peer::start(builder(|_| {}).identity(identity.clone()).peer(&address));
+    assert_eq!(dial_refused(&second, &address), RefusedReason::IdentityInUse);
+    assert_eq!(told(&listener, Some(identity.peer_id())), RefusedReason::IdentityInUse);
+    line(Level::Error, &["dial ", &address, "another process uses this identity"]);
+    line(Level::Error, &["refused ", &identity.peer_id().to_string(), "another process uses this identity"]);
+    // Not once, however often it tries.
+    second.wait("a second attempt", |log| {
+        (log.count(|event| matches!(event, Event::DialFailed { .. })) > 1).then_some(())
+    });
+    never_connected(&second);
+    listener.look(|log| assert_eq!(log.count(|event| matches!(event, Event::Connected { .. })), 1));
 }

@@ -379,6 +379,13 @@ impl Run {
                 let next = next.map(|next| (next.as_secs_f64() * 1e3).round());
                 line.with("next_ms", next).say(&self.node, text)
             }
+            Event::Refused { peer, addr, why } => {
+                let who = peer.map_or("a connection".to_owned(), |peer| peer.to_string());
+                let line = report.event("refused").with("addr", addr.to_string());
+                let line =
+                    line.with("peer", peer.map(|peer| peer.to_string())).with("reason", why.to_string());
+                line.say(&self.node, format_args!("refused {who} from {addr}: {why}"))
+            }
             Event::Breaker { address, state } => {
                 let state = format!("{state:?}");
                 let text = format!("breaker of {address}: {state}");

@@ -53,6 +53,10 @@ pub struct AdmissionConfig {
     /// How many it may open in a minute in the long run. Default 120. A peer that behaves as this library does dials
     /// less than once a minute in the long run.
     pub connects_per_minute: u32,
+    /// Whether a stranger that is refused after it has proved its identity is told why. Default true: a peer that is
+    /// missing on a list, or banned, is otherwise only disconnected, and its operator cannot know why. False: it learns nothing.
+    /// Peers that the operator named are always told.
+    pub tell_strangers: bool,
     /// For these networks there is no limit per address or per subnet, no limit of the rate, and no ban of an
     /// address. Default loopback: everything on this machine has the same address. A cluster on a private network may add it.
     pub exempt: Vec<IpNet>,
@@ -76,6 +80,7 @@ impl Default for AdmissionConfig {
             reserved: 64,
             connects_at_once: 128,
             connects_per_minute: 120,
+            tell_strangers: true,
             exempt: loopback.into_iter().flatten().collect(),
         }
     }

@@ -68,7 +68,7 @@ impl Offence {
     /// | Closed, Io, WriteTimeout, Dead | none | the network, or a process that died |
     /// | HandshakeTimeout, DrainTimeout | none | a slow path looks the same; its slot is bounded |
     /// | Goaway, PeerRestarted, Retry | none | the protocol provides for it |
-    /// | Refused, SelfConnection | none | another network, another version, or an old address: a mistake of people |
+    /// | Refused, RefusedByPeer, IdentityInUse, SelfConnection | none | another network, another version, or an old address: a mistake of people |
     /// | Full, NotAdmitted, Evicted, Banned, Shutdown | none | our own decision |
     /// | Panic | none | our own bug |
     ///
@@ -93,6 +93,8 @@ impl Offence {
             | EndCause::PeerRestarted
             | EndCause::Retry
             | EndCause::Refused(_)
+            | EndCause::RefusedByPeer { .. }
+            | EndCause::IdentityInUse
             | EndCause::SelfConnection
             | EndCause::Full
             | EndCause::NotAdmitted(_)

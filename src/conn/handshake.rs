@@ -290,7 +290,6 @@ fn send(
 }
 
 /// Refuses a connection in the place of HELLO, and waits until the other side has closed.
-#[expect(dead_code, reason = "admission does not tell its refusals yet")]
 pub(crate) fn send_refused(
     stream: &mut impl Duplex,
     sealer: &mut Sealer,

@@ -16,6 +16,7 @@ use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::ConnId;
 use crate::link::NewConn;
+use crate::wire::control::Refused;
 use crate::wire::reader::FrameReader;
 use log::Level;
 
@@ -33,7 +34,8 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
     let (place, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => {
-            let line = format_args!("{addr}: refused, {reason}");
+            core.note_refusal(None, addr, &reason.cause);
+            let line = format_args!("{id} from {addr}: {reason}");
             return core.hub.background.log(Class::Stranger, Level::Debug, line);
         }
     };
@@ -48,6 +50,9 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
             if let Err(reason) = run_accepted(&inner, &conn, pending) {
                 let reason = conn.reason().unwrap_or(&reason);
                 inner.judge(&conn, None, reason);
+                if let EndCause::Refused(_) = reason.cause {
+                    inner.note_refusal(None, addr, &reason.cause);
+                }
                 log::debug!("{} from {addr}: {reason}", conn.id);
             }
         },
@@ -114,27 +119,50 @@ pub(super) fn shake_hands<'a>(
             core.hub.named.insert(peer);
         }
     }
-    core.enter(conn, peer)?;
-    let link = core.link_for(peer)?;
+    let admitted = core.enter(conn, peer).and_then(|()| core.link_for(peer));
+    let link = admitted.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;
     if conn.dialled {
         link.set_path(path);
     }
     let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces.is_some()));
-    let ours = link.hello(incarnation, slot, replaces);
-    handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
     let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
-    let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
-    let new = NewConn { id: conn.id, dialled: conn.dialled, incarnation, ours, theirs };
-    link.attach(conn, &new, pending.deadline())?;
-    let banned = core.is_banned(conn, peer);
-    if banned || !core.is_kept(&link) {
-        let cause = if banned { EndCause::Banned } else { EndCause::Retry };
-        let reason = EndReason::new(Initiator::Library, cause);
-        conn.end(reason.clone());
-        link.detach(conn, &reason);
-        return Err(reason);
+    let (id, dialled) = (conn.id, conn.dialled);
+    if dialled {
+        let ours = link.hello(incarnation, slot, replaces);
+        handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
+        let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
+        let new = NewConn { id, dialled, incarnation, ours, theirs };
+        link.attach(conn, &new, pending.deadline())?;
+        stay(core, conn, &link)?;
+    } else {
+        // Its HELLO is the listener's consent: the dialer tells its application of no connection before.
+        let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
+        let ours = link.hello(incarnation, slot, replaces);
+        let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs };
+        let attached = link.attach(conn, &new, pending.deadline()).and_then(|()| stay(core, conn, &link));
+        attached.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;
+        if let Err(error) = handshake::send_hello(&mut stream, &mut sealer, &ours) {
+            return Err(leave(conn, &link, end_reason(error)));
+        }
     }
     Ok(Joined { link, reader, sealer })
+}
+
+/// Whether a connection that has just joined may stay: its peer may have been banned or given up meanwhile.
+fn stay(core: &Core, conn: &ConnHandle, link: &Arc<LinkHandle>) -> Result<(), EndReason> {
+    let banned = core.is_banned(conn, link.peer);
+    if !banned && core.is_kept(link) {
+        return Ok(());
+    }
+    let cause = if banned { EndCause::Banned } else { EndCause::Retry };
+    Err(leave(conn, link, EndReason::new(Initiator::Library, cause)))
+}
+
+/// A connection that has joined leaves its link again before it has served.
+fn leave(conn: &ConnHandle, link: &Arc<LinkHandle>, reason: EndReason) -> EndReason {
+    conn.note_end(reason.clone());
+    link.detach(conn, &reason);
+    reason
 }
 
 /// Reads and writes until the connection ends.
@@ -201,7 +229,8 @@ fn end_reason(error: HandshakeError) -> EndReason {
             EndReason::new(Initiator::Library, EndCause::Refused(error.to_string()))
         }
         HandshakeError::Refused(refused) => {
-            EndReason::new(Initiator::Peer, EndCause::Refused(refused.to_string()))
+            let Refused { reason, text, wait_secs } = refused;
+            EndReason::new(Initiator::Peer, EndCause::RefusedByPeer { reason, text, wait_secs })
         }
         HandshakeError::Noise(_) => EndReason::new(Initiator::Library, EndCause::Tampered(error.to_string())),
         HandshakeError::Record(what) => EndReason::new(Initiator::Library, EndCause::Tampered(what)),

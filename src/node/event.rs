@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use crate::admission::Refusal;
 use crate::conduct::{Ban, Culprit, Offence};
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::roster::ReplaceReason;
+use crate::wire::refused::RefusedReason;
 
 /// Why a peer that was a candidate is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -181,16 +181,20 @@ pub enum Event {
         /// is: when it is chosen again.
         next: Option<Duration>,
     },
-    /// A peer that dialled this node was refused after it had proven who it is. The peer is told too. Refusals before that, as
-    /// those by the rate of an address, are counted in [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) only.
+    /// A connection that another node opened was refused. After the peer has proven who it is, it is told the same, unless
+    /// [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) says otherwise. For strangers at most 20
+    /// events at once and one a second in the long run, and as many for connections that were refused before their peer
+    /// was known; [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) counts all.
     Refused {
-        /// The peer. In plaintext, who it says it is.
-        peer: PeerId,
-        /// Its address.
+        /// The peer; in plaintext only claimed. `None` if it was refused before it could say who it is: by its address,
+        /// or because it belongs to another network.
+        peer: Option<PeerId>,
+        /// The address it came from.
         addr: SocketAddr,
-        /// Why: with [`Refusal::Address`] many nodes behind one address have reached
-        /// [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address).
-        refusal: Refusal,
+        /// Why. With [`RefusedReason::Address`] as many connections come from one address as
+        /// [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address) allows.
+        /// [`RefusedReason::IdentityInUse`] means that two processes run with the identity `peer`.
+        why: RefusedReason,
     },
     /// A peer offended: see [`Offence`] for what follows. When it led to a ban, [`Event::Banned`] comes
     /// instead. Of an address only bans are told.

@@ -41,7 +41,7 @@ pub(crate) enum Subject {
     Peer(PeerId),
     /// An address as it was configured.
     Dialled(String),
-    /// An address that offends or is banned.
+    /// An address that was refused, offends or is banned.
     Address(IpAddr),
 }
 
@@ -95,14 +95,14 @@ impl Event {
             | Event::Poor { peer, .. }
             | Event::Well { peer, .. }
             | Event::PingIntervalLearned { peer, .. }
-            | Event::PeerRetired { peer, .. } => Subject::Peer(*peer),
+            | Event::PeerRetired { peer, .. }
+            | Event::Refused { peer: Some(peer), .. } => Subject::Peer(*peer),
             Event::DialFailed { address, .. }
             | Event::Breaker { address, .. }
             | Event::AddressConflict { address, .. } => Subject::Dialled(address.clone()),
+            Event::Refused { peer: None, addr, .. } => of_culprit(Culprit::at(addr.ip())),
             Event::Offended { who, .. } | Event::Unbanned { who } => of_culprit(*who),
             Event::Banned { ban } => of_culprit(ban.who),
-            // By the address: there are as many identities as somebody likes.
-            Event::Refused { addr, .. } => of_culprit(Culprit::at(addr.ip())),
         })
     }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::admission::evict::Merit;
 use crate::admission::{Admission, Decision, Hook, Refusal, Verdict};
+use crate::bucket::Bucket;
 use crate::clock;
 use crate::conduct::{Ban, Conduct, Culprit, Offence, Sentence};
 use crate::config::{Config, Encryption};
@@ -50,6 +51,9 @@ pub(crate) struct Gate {
     /// Connections that were not let in, and those that had to go for others.
     pub(crate) refused: AtomicU64,
     pub(crate) evicted: AtomicU64,
+    /// Protects how many more refusals of strangers the application is told of: of peers that said who they are, and of
+    /// connections that did not come so far. A flood of the latter costs next to nothing, and hides none of the former.
+    told: [Mutex<Bucket>; 2],
 }
 
 impl Gate {
@@ -67,12 +71,15 @@ impl Gate {
             conduct: Mutex::new(Conduct::new(config.conduct.clone())),
             refused: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            told: [(); 2].map(|()| Mutex::new(Bucket::new(1.0, 20.0))),
         }
     }
 
-    fn refuse(&self, cause: EndCause) -> EndReason {
-        self.refused.fetch_add(1, Relaxed);
-        EndReason::new(Initiator::Library, cause)
+    /// Whether the application is told of one more refusal of a stranger.
+    pub(crate) fn tells_of_stranger(&self, is_known: bool) -> bool {
+        let [known, unknown] = &self.told;
+        let bucket = if is_known { known } else { unknown };
+        bucket.lock().spend(1.0, clock::now())
     }
 
     pub(crate) fn bans(&self) -> Vec<Ban> {
@@ -97,11 +104,11 @@ impl Core {
     pub(crate) fn knock(self: &Arc<Self>, conn: ConnId, addr: SocketAddr) -> Result<Place, EndReason> {
         let (now, gate) = (clock::now(), &self.gate);
         if gate.conduct.lock().is_banned(Culprit::at(addr.ip()), now) {
-            return Err(gate.refuse(EndCause::Banned));
+            return Err(refused(EndCause::Banned));
         }
         let decision = gate.admission.lock().knock(conn, addr.ip(), now);
         match decision {
-            Decision::Refuse(refusal) => return Err(gate.refuse(EndCause::NotAdmitted(refusal))),
+            Decision::Refuse(refusal) => return Err(refused(EndCause::NotAdmitted(refusal))),
             Decision::Replace(stalled) => self.evict(stalled),
             Decision::Admit => {}
         }
@@ -112,7 +119,7 @@ impl Core {
     pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
         let gate = &self.gate;
         if self.is_banned(conn, peer) {
-            return Err(gate.refuse(EndCause::Banned));
+            return Err(refused(EndCause::Banned));
         }
         if conn.dialled {
             return Ok(());
@@ -121,14 +128,14 @@ impl Core {
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
         if !wanted && self.hub.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
-            return Err(self.turn_away(conn, peer, Refusal::Full));
+            return Err(refused(EndCause::NotAdmitted(Refusal::Full)));
         }
         let listed = gate.admission.lock().listed(&peer, wanted);
         match (listed, &gate.door.0) {
-            (Some(false), _) => return Err(self.turn_away(conn, peer, Refusal::Denied)),
+            (Some(false), _) => return Err(refused(EndCause::NotAdmitted(Refusal::Denied))),
             // Under no lock: it is the application's.
             (None, Some(hook)) if hook(&peer, conn.addr) == Verdict::Refuse => {
-                return Err(self.turn_away(conn, peer, Refusal::Application));
+                return Err(refused(EndCause::NotAdmitted(Refusal::Application)));
             }
             _ => {}
         }
@@ -137,7 +144,7 @@ impl Core {
         let decision = gate.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
         match decision {
             Decision::Admit => {}
-            Decision::Refuse(refusal) => return Err(self.turn_away(conn, peer, refusal)),
+            Decision::Refuse(refusal) => return Err(refused(EndCause::NotAdmitted(refusal))),
             Decision::Replace(victim) => {
                 // In this order: it is in the list of handshakes until it has joined its link.
                 self.evict(victim);
@@ -152,17 +159,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// Refuses a peer that has proven who it is.
-    fn turn_away(&self, conn: &ConnHandle, peer: PeerId, refusal: Refusal) -> EndReason {
-        self.hub.log(
-            peer,
-            Level::Info,
-            format_args!("{} from {}: refused, {refusal}", peer.short(), conn.addr),
-        );
-        self.hub.tell(Event::Refused { peer, addr: conn.addr, refusal });
-        self.gate.refuse(EndCause::NotAdmitted(refusal))
     }
 
     /// Ends a connection that has to go for another one, if it has not joined its link yet.
@@ -274,6 +270,10 @@ impl Core {
         over.into_iter().for_each(|who| self.hub.tell(Event::Unbanned { who }));
         next
     }
+}
+
+fn refused(cause: EndCause) -> EndReason {
+    EndReason::new(Initiator::Library, cause)
 }
 
 /// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. What this node sent does not count: a node that

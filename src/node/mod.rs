@@ -32,6 +32,7 @@ mod named;
 mod outgoing;
 mod pool;
 mod received;
+mod refusal;
 mod resolver;
 mod shares;
 mod snapshot;

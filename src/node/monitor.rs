@@ -16,6 +16,7 @@ use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
+use crate::wire::refused::RefusedReason;
 use log::Level;
 
 use super::core::Core;
@@ -221,17 +222,38 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
             }
         }
         Report::DialFailed { target, slot, address, reason } => {
-            let (next, peer) = {
+            let (next, peer, level) = {
                 let mut roster = core.roster.lock();
+                let level = dial_level(&reason, roster.is_named(target), roster.last_error(target));
                 let next = roster.handle_dial_failed(target, slot, &reason, now);
-                (next, roster.peer_of(target))
+                (next, roster.peer_of(target), level)
             };
             if let Some(link) = peer.and_then(|peer| core.link(peer)) {
                 link.note(|state| state.life.score.handle_dial_failed(now));
             }
-            core.hub.background.log(Class::Named, Level::Debug, format_args!("dial {address}: {reason}"));
+            core.hub.background.log(Class::Named, level, format_args!("dial {address} failed: {reason}"));
             tell_of_dials(core, &address.clone(), Event::DialFailed { address, reason, next });
         }
+    }
+}
+
+/// The first failed dial of a named peer is told aloud, and so is each one with another reason than the last. An identity that
+/// two processes use is never a passing condition.
+fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Level {
+    let kind = |reason: &EndReason| std::mem::discriminant(&reason.cause);
+    let passes = |cause: &EndCause| match cause {
+        EndCause::Retry | EndCause::Shutdown => true,
+        EndCause::RefusedByPeer { reason, .. } => *reason == RefusedReason::Retry,
+        _ => false,
+    };
+    match &reason.cause {
+        EndCause::IdentityInUse | EndCause::RefusedByPeer { reason: RefusedReason::IdentityInUse, .. } => {
+            Level::Error
+        }
+        cause if !named || passes(cause) || last.is_some_and(|last| kind(last) == kind(reason)) => {
+            Level::Debug
+        }
+        _ => Level::Warn,
     }
 }
 

@@ -305,6 +305,11 @@ impl Roster {
         self.targets.iter().find(|candidate| candidate.id == target)?.peer
     }
 
+    /// Why the last dial failed; `None` if none has failed since the last one that led to a peer.
+    pub(crate) fn last_error(&self, target: TargetId) -> Option<&EndReason> {
+        self.targets.iter().find(|candidate| candidate.id == target)?.last_error.as_ref()
+    }
+
     // --- what is to be done ---------------------------------------------------------------------
 
     /// What is due now. To be called until it gives nothing.

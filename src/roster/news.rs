@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{EndCause, EndReason};
 use crate::health::breaker::BreakerState;
 use crate::id::PeerId;
+use crate::wire::refused::RefusedReason;
 
 use super::slots::LinkView;
 use super::target::{Target, TargetId};
@@ -98,7 +99,12 @@ impl Roster {
             return target.handle_shortage(slot, wait, now);
         }
         // Once: a peer that never agrees must not be dialled in a loop.
-        if reason.cause == EndCause::Retry && target.retry(slot, now) {
+        let changed = match &reason.cause {
+            EndCause::Retry => true,
+            EndCause::RefusedByPeer { reason, .. } => *reason == RefusedReason::Retry,
+            _ => false,
+        };
+        if changed && target.retry(slot, now) {
             return Some(Duration::ZERO);
         }
         let before = target.breaker.state();

@@ -25,6 +25,8 @@ pub enum RefusedReason {
     Banned,
     /// Another process with the same identity is connected and alive.
     IdentityInUse,
+    /// It belongs to another network, or speaks no common version or mode of the protocol.
+    Incompatible,
     /// The node is full.
     Full,
     /// Too many connections come from its address.
@@ -46,17 +48,18 @@ pub enum RefusedReason {
 }
 
 use RefusedReason::{
-    Address, Application, Banned, Denied, Full, Handshakes, IdentityInUse, Other, Peer, Retry, Shutdown,
-    Subnet, TooOften, Unspecified,
+    Address, Application, Banned, Denied, Full, Handshakes, IdentityInUse, Incompatible, Other, Peer, Retry,
+    Shutdown, Subnet, TooOften, Unspecified,
 };
 
 impl RefusedReason {
-    pub(crate) const KNOWN: [RefusedReason; 13] = [
+    pub(crate) const KNOWN: [RefusedReason; 14] = [
         Unspecified,
         Denied,
         Application,
         Banned,
         IdentityInUse,
+        Incompatible,
         Full,
         Address,
         Subnet,
@@ -74,6 +77,7 @@ impl RefusedReason {
             Application => 2,
             Banned => 3,
             IdentityInUse => 4,
+            Incompatible => 5,
             Full => 128,
             Address => 129,
             Subnet => 130,
@@ -100,10 +104,11 @@ impl fmt::Display for RefusedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Unspecified => "no reason given",
-            Denied => "not on its list, or denied there",
-            Application => "its application refused",
+            Denied => "not on the list, or denied",
+            Application => "the application refused it",
             Banned => "banned",
             IdentityInUse => "another process uses this identity",
+            Incompatible => "another network, or no common version or mode",
             Full => "no room",
             Address => "too many connections from this address",
             Subnet => "too many connections from this subnet",
@@ -111,7 +116,7 @@ impl fmt::Display for RefusedReason {
             TooOften => "this address connects too often",
             Handshakes => "too many handshakes are under way",
             Retry => "the session changed during the handshake",
-            Shutdown => "it is shutting down",
+            Shutdown => "the node is shutting down",
             Other(code) => return write!(f, "reason {code}, which this version does not know"),
         })
     }

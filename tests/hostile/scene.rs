@@ -268,13 +268,12 @@ pub(crate) fn listen_to_the_log() {
 
 /// Why the node ended, or refused, the connection that came from there before it had joined.
 pub(crate) fn refusal(from: SocketAddr) -> String {
-    let (ended, refused) = (format!("from {from}: "), format!("{from}: refused, "));
+    let ended = format!("from {from}: ");
     let look = || {
         let log = LOG.lock();
-        log.iter().find_map(|line| {
-            let line = line.split_once(&ended).or_else(|| line.split_once(&refused));
-            line.map(|(_, reason)| reason.to_string())
-        })
+        // The line of the connection, not the one for the operator.
+        let lines = log.iter().filter(|line| !line.starts_with("refused "));
+        lines.filter_map(|line| line.split_once(&ended)).map(|(_, reason)| reason.to_string()).next()
     };
     eventually(&format!("the end of {from}"), || look().is_some());
     look().unwrap()

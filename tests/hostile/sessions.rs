@@ -89,13 +89,14 @@ fn another_life_is_refused_as_soon_as_the_first_one_answers() {
             });
             let mut other = who.clone();
             (other.incarnation, other.hello.memory) = (999, 999);
-            let newcomer = Raw::dial(scene.addr(), &other).unwrap();
-            let why = refusal(newcomer.stream.local_addr().unwrap());
-            assert!(why.contains("another process with this identity is connected"), "{why}");
-            assert_eq!(scene.node.peer(who.id()).unwrap().connections.len(), 1);
+            let newcomer = Raw::dial(scene.addr(), &other);
+            let connections = scene.node.peer(who.id()).unwrap().connections.len();
             stop.store(true, SeqCst);
             stream.shutdown(std::net::Shutdown::Both).unwrap();
             answering.join().unwrap();
+            let refused = newcomer.err().unwrap().to_string();
+            assert_eq!(refused, "refused, reason 4", "another process uses this identity");
+            assert_eq!(connections, 1);
         });
     });
 }

@@ -338,6 +338,9 @@ impl Raw {
             RawIn { stream: stream.try_clone()?, noise, next: 0, opened: io::Cursor::default(), torn: 0 };
         output.write_all(&frame(HELLO, &who.hello.encode()))?;
         let (kind, body) = read_frame(&mut input)?;
+        if kind == REFUSED {
+            return Err(io::Error::other(format!("refused, reason {}", body[0])));
+        }
         if kind != HELLO {
             return Err(io::Error::other(format!("kind {kind} instead of HELLO")));
         }

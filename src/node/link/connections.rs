@@ -87,11 +87,7 @@ impl LinkHandle {
                 }
                 Err(AttachError::Retry) => return refuse(EndCause::Retry),
                 Err(AttachError::Closed) => return refuse(EndCause::Shutdown),
-                Err(AttachError::IncumbentAlive) => {
-                    return refuse(EndCause::Refused(
-                        "another process with this identity is connected".into(),
-                    ));
-                }
+                Err(AttachError::IncumbentAlive) => return refuse(EndCause::IdentityInUse),
                 Err(AttachError::Violation(violation)) => {
                     return refuse(violation.into_cause());
                 }

@@ -156,9 +156,9 @@ fn cancel() {
 
 #[test]
 fn refused() {
-    let codes = [0, 1, 2, 3, 4, 128, 129, 130, 131, 132, 133, 134, 135];
+    let codes = [0, 1, 2, 3, 4, 5, 128, 129, 130, 131, 132, 133, 134, 135];
     let known = codes.into_iter().zip(RefusedReason::KNOWN);
-    for (number, reason) in known.chain([5, 127, 136, 255].map(|n| (n, RefusedReason::Other(n)))) {
+    for (number, reason) in known.chain([6, 127, 136, 255].map(|n| (n, RefusedReason::Other(n)))) {
         assert_eq!(reason.is_temporary(), number >= 128);
         let text_and_wait = [1, 3, 0, b'n', 0xC3, 0xA9, 2, 4, 0, 1, 2, 3, 4];
         pin(&Frame::Refused(super::refused(reason)), &[&[8, 14, 0, 0], &[number], &text_and_wait]);
