@@ -151,3 +151,28 @@ fn behaviour_that_is_set_for_an_address_holds_for_who_answers_there() {
     // With the node's own behaviour the next ping would be ten seconds away.
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
+
+/// A link-local address of this machine, with the name of its interface.
+fn link_local() -> Option<(std::net::Ipv6Addr, String)> {
+    // A line each: address, number of the interface, prefix, scope, flags, name (proc_net(5)).
+    let lines = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    lines.lines().find(|line| line.starts_with("fe80")).and_then(|line| {
+        let bits = u128::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
+        Some((bits.into(), line.split_whitespace().last()?.to_string()))
+    })
+}
+
+#[test]
+fn a_link_local_address_is_dialled_and_listened_on_by_the_name_of_its_interface() {
+    let Some((ip, interface)) = link_local() else {
+        return println!("skipped: no interface here has a link-local address");
+    };
+    let listen = format!(r#"{{"listen": ["[{ip}%{interface}]:0"]}}"#);
+    let config: unbroken::Config = serde_json::from_str(&listen).unwrap();
+    let node = Node::builder().config(config).start().unwrap();
+    let port = node.local_addrs()[0].port();
+    for address in [format!("[{ip}%{interface}]:{port}"), format!("{ip}%{interface}:{port}")] {
+        let other = Node::builder().peer(address).start().unwrap();
+        assert_eq!(connected(&other), node.id());
+    }
+}
