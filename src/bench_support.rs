@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
-use crate::link::{Awaited, Effects, Link, NewConn, Parcel, Purpose, Settings};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, ReceiptHandle, Settings};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
@@ -99,14 +99,14 @@ fn flat(batch: &Batch) -> Vec<u8> {
 /// A receipt that nobody waits for.
 struct Unwatched;
 
-impl Awaited for Unwatched {
+impl ReceiptHandle for Unwatched {
     fn is_awaited(&self) -> bool {
         false
     }
 }
 
 type Core = Link<Unwatched, ()>;
-type Fx = Effects<Unwatched, ()>;
+type Fx = Output<Unwatched, ()>;
 
 /// Two link cores joined in memory: no socket, no thread, no lock.
 pub struct Pair {
@@ -118,7 +118,7 @@ pub struct Pair {
 struct Side {
     link: Core,
     batch: Batch,
-    fx: Fx,
+    output: Fx,
 }
 
 /// What went over in one call.
@@ -153,7 +153,7 @@ impl Pair {
                     theirs: hello_b.clone(),
                 },
                 now,
-                &mut from.fx,
+                &mut from.output,
             ),
             to.link.attach(
                 &NewConn {
@@ -164,7 +164,7 @@ impl Pair {
                     theirs: hello_a,
                 },
                 now,
-                &mut to.fx,
+                &mut to.output,
             ),
         ];
         debug_assert!(joined.iter().all(Result::is_ok), "{joined:?}");
@@ -178,9 +178,10 @@ impl Pair {
         let mut sent = 0;
         while moved.receipts < count {
             while sent < count {
-                let parcel = Parcel { lane, body: body.clone(), deadline: None };
-                let fx = &mut self.from.fx;
-                let refused = self.from.link.send(parcel, Purpose::Message, Unwatched, self.now, fx).is_err();
+                let message = OutboundMessage { lane, body: body.clone(), deadline: None };
+                let output = &mut self.from.output;
+                let refused =
+                    self.from.link.send(message, Purpose::Message, Unwatched, self.now, output).is_err();
                 if refused {
                     break;
                 }
@@ -190,16 +191,16 @@ impl Pair {
             self.now += std::time::Duration::from_micros(20);
             moved.chunks += carry(&mut self.from, &mut self.to, self.now);
             for index in 0..3 {
-                while self.to.link.take(index, self.now, &mut self.to.fx).is_some() {
+                while self.to.link.take(index, self.now, &mut self.to.output).is_some() {
                     moved.taken += 1;
                 }
             }
             self.now += std::time::Duration::from_millis(30); // Longer than the delay of an acknowledgement.
             carry(&mut self.to, &mut self.from, self.now);
-            let ended = self.from.fx.ended.drain(..);
+            let ended = self.from.output.ended.drain(..);
             moved.receipts += ended.filter(|(_, outcome, _)| *outcome == Outcome::Taken).count() as u64;
-            self.from.fx.wake.clear();
-            self.to.fx.wake.clear();
+            self.from.output.wake.clear();
+            self.to.output.wake.clear();
         }
         moved
     }
@@ -221,7 +222,7 @@ impl Side {
     fn new(us: PeerId, peer: PeerId, seed: u64) -> Self {
         let config = Config::default();
         let settings = Settings::new(&config, &config.path, us, peer);
-        Side { link: Link::new(settings, seed), batch: Batch::default(), fx: Effects::default() }
+        Side { link: Link::new(settings, seed), batch: Batch::default(), output: Output::default() }
     }
 }
 
@@ -231,18 +232,18 @@ fn carry(from: &mut Side, to: &mut Side, now: Instant) -> u64 {
     let mut chunks = 0;
     loop {
         from.batch.clear();
-        from.link.poll_transmit(CONN, now, &mut from.batch, &mut from.fx);
+        from.link.poll_transmit(CONN, now, &mut from.batch, &mut from.output);
         if from.batch.is_empty() {
             return chunks;
         }
         let bytes = flat(&from.batch);
         let mut reader = FrameReader::new(bytes.as_slice());
-        to.link.handle_received(CONN, now, &mut to.fx);
+        to.link.handle_received(CONN, now, &mut to.output);
         loop {
             match reader.next_buffered() {
                 Ok(Some(frame)) => {
                     chunks += u64::from(matches!(frame, Frame::Chunk { .. }));
-                    let handled = to.link.handle_frame(CONN, frame, now, &mut to.fx);
+                    let handled = to.link.handle_frame(CONN, frame, now, &mut to.output);
                     debug_assert!(handled.is_ok(), "{handled:?}");
                 }
                 Ok(None) if reader.fill().is_ok() => {}

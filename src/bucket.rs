@@ -25,7 +25,7 @@ impl Bucket {
     }
 
     /// Takes `cost` out. False, and nothing is taken, when there is not so much.
-    pub(crate) fn spend(&mut self, cost: f64, now: Instant) -> bool {
+    pub(crate) fn acquire(&mut self, cost: f64, now: Instant) -> bool {
         self.refill(now);
         let enough = self.level >= cost;
         if enough {
@@ -35,7 +35,7 @@ impl Bucket {
     }
 
     /// Gives something back, up to the brim.
-    pub(crate) fn earn(&mut self, worth: f64) {
+    pub(crate) fn refund(&mut self, worth: f64) {
         self.level = (self.level + worth).min(self.most);
     }
 
@@ -77,13 +77,13 @@ mod tests {
     fn a_burst_then_the_rate() {
         let now = Instant::now();
         let mut bucket = Bucket::new(2.0, 3.0);
-        assert_eq!((0..5).filter(|_| bucket.spend(1.0, now)).count(), 3);
+        assert_eq!((0..5).filter(|_| bucket.acquire(1.0, now)).count(), 3);
         let later = now + Duration::from_millis(1600);
-        assert_eq!((0..5).filter(|_| bucket.spend(1.0, later)).count(), 3);
+        assert_eq!((0..5).filter(|_| bucket.acquire(1.0, later)).count(), 3);
         assert!(!bucket.is_full(later));
         assert!(bucket.is_full(later + Duration::from_secs(2)));
-        bucket.earn(100.0);
-        assert_eq!((0..5).filter(|_| bucket.spend(1.0, later)).count(), 3, "never more than the brim");
+        bucket.refund(100.0);
+        assert_eq!((0..5).filter(|_| bucket.acquire(1.0, later)).count(), 3, "never more than the brim");
     }
 
     proptest! {
@@ -96,7 +96,7 @@ mod tests {
             let mut spent = Vec::new();
             for gap in gaps {
                 now += Duration::from_millis(gap);
-                while bucket.spend(1.0, now) {
+                while bucket.acquire(1.0, now) {
                     spent.push(now);
                 }
             }

@@ -225,7 +225,7 @@ pub enum EndCause {
     Tampered(String),
     /// The other side sent more than it had credit for.
     CreditOverrun(String),
-    /// The other side sent too many frames that cost more than they carry; see [`crate::protocol`].
+    /// The other side sent too many frames that cost more than they carry; see [`crate::manual::protocol`].
     Flood(String),
     /// The other side is not who it should be, or not of our network.
     Refused(String),

@@ -47,7 +47,7 @@ pub enum Priority {
 /// What it takes for a message to count as *taken*, which ends its receipt and returns its credit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TakenWhen {
+pub enum AckMode {
     /// The application took it out of the inbox.
     #[default]
     Received,
@@ -82,7 +82,7 @@ pub struct LaneConfig {
     /// caller chose.
     pub queue: usize,
     /// What ends a receipt. Default: the application took the message from the inbox.
-    pub taken_when: TakenWhen,
+    pub ack_mode: AckMode,
     /// Which connection of a pool carries it: 0, 1 or 2. Default by priority: urgent lanes 0, of weight 1
     /// (bulk) 1, others 2. Where the pool has no such connection, or it is in trouble, another does: of the
     /// lanes with 0 the one of 2, of the others each the other's.
@@ -107,7 +107,7 @@ impl Default for LaneConfig {
             window: 8 * MIB,
             max_untaken: 65_536,
             queue: 16 * MIB,
-            taken_when: TakenWhen::Received,
+            ack_mode: AckMode::Received,
             slot: None,
         }
     }

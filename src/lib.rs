@@ -48,14 +48,14 @@
 //! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
 //!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to
 //!   trust is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and when,
-//!   can be seen on the path. What an attacker can and cannot do: [`threat_model`].
+//!   can be seen on the path. What an attacker can and cannot do: [`manual::threat_model`].
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
 //! went; debug: a connection; trace: nothing yet.
 //!
 //! # Architecture
-//! [`protocol`] describes the bytes and the rules between two nodes. The protocol's code is pure and simulated (`src/link` has its
+//! [`manual::protocol`] describes the bytes and the rules between two nodes. The protocol's code is pure and simulated (`src/link` has its
 //! state machine); threads are a thin layer around it.
 //!
 //! ```text
@@ -89,17 +89,16 @@ mod id;
 mod identity_file;
 mod lane;
 mod link;
+pub mod manual;
 mod message;
 mod node;
 mod outcome;
-pub mod protocol;
 mod receipt;
 mod roster;
-pub mod threat_model;
 mod wire;
 
-pub use admission::{AdmissionConfig, Refusal, Verdict};
-pub use conduct::{Ban, ConductConfig, Culprit, Offence};
+pub use admission::{AdmissionConfig, AdmitDecision, Refusal};
+pub use conduct::{Ban, BanTarget, ConductConfig, Misbehavior};
 pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
 pub use health::breaker::BreakerState;
@@ -109,10 +108,10 @@ pub use health::peer_score::PeerScoreParts;
 pub use health::score::ScoreParts;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use identity_file::IdentityError;
-pub use lane::{BULK, LaneConfig, LaneId, NORMAL, Priority, TakenWhen, URGENT};
+pub use lane::{AckMode, BULK, LaneConfig, LaneId, NORMAL, Priority, URGENT};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, CostlySnapshot, Event, EventReceiver, FailedDial, LaneReceiver,
+    Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
     SendOrRecv, WaitError,
 };

@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crumbs_are_joined_and_slices_are_not() {
+    fn pieces_are_joined_and_slices_are_not() {
         let whole: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
         let whole = Bytes::from(whole);
-        let mut crumbs = Payload::default();
-        (0..whole.len()).for_each(|at| crumbs.push(whole.slice(at..at + 1)));
-        assert!(crumbs == whole[..]);
-        assert!(crumbs.pieces().count() <= 100_000 / 1024 + 1);
+        let mut tiny = Payload::default();
+        (0..whole.len()).for_each(|at| tiny.push(whole.slice(at..at + 1)));
+        assert!(tiny == whole[..]);
+        assert!(tiny.pieces().count() <= 100_000 / 1024 + 1);
         let mut slices = Payload::default();
         (0..50).for_each(|at| slices.push(whole.slice(at * 2000..at * 2000 + 2000)));
         assert!(slices == whole[..]);

@@ -11,12 +11,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock;
 use crate::id::PeerId;
-use crate::link::Awaited;
+use crate::link::ReceiptHandle;
 use crate::outcome::{DropReason, Outcome};
 
 /// The waiting end of a value that is set once.
 #[derive(Debug)]
-pub(crate) struct OnceCell<V> {
+pub(crate) struct Promise<V> {
     state: Mutex<State<V>>,
     set: Condvar,
 }
@@ -26,7 +26,7 @@ enum State<V> {
     Pending {
         /// The groups that it belongs to.
         groups: Vec<Arc<Changes>>,
-        /// What [`OnceCell::ready`] gives, if it was asked.
+        /// What [`Promise::ready`] gives, if it was asked.
         ready: Option<(Sender<()>, Receiver<()>)>,
     },
     Set(Option<V>),
@@ -47,9 +47,9 @@ impl Changes {
     }
 }
 
-impl<V> OnceCell<V> {
+impl<V> Promise<V> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(OnceCell {
+        Arc::new(Promise {
             state: Mutex::new(State::Pending { groups: Vec::new(), ready: None }),
             set: Condvar::new(),
         })
@@ -125,17 +125,17 @@ impl<V> OnceCell<V> {
 
 /// The library's half of a receipt.
 #[derive(Debug)]
-pub(crate) struct Token {
-    cell: Option<Arc<OnceCell<Outcome>>>,
+pub(crate) struct PendingReceipt {
+    cell: Option<Arc<Promise<Outcome>>>,
     /// The message's body, if code of the application runs when it is dropped: the last reference, so that this does not
     /// happen where the link forgets the message, under its lock.
     kept: Option<Bytes>,
 }
 
-impl Token {
-    pub(crate) fn new(kept: Option<Bytes>) -> (Token, Receipt) {
-        let cell = OnceCell::new();
-        (Token { cell: Some(Arc::clone(&cell)), kept }, Receipt { cell })
+impl PendingReceipt {
+    pub(crate) fn new(kept: Option<Bytes>) -> (PendingReceipt, Receipt) {
+        let cell = Promise::new();
+        (PendingReceipt { cell: Some(Arc::clone(&cell)), kept }, Receipt { cell })
     }
 
     /// Returns the body that is to be dropped where code of the application may run.
@@ -147,7 +147,7 @@ impl Token {
     }
 }
 
-impl Drop for Token {
+impl Drop for PendingReceipt {
     /// No receipt stays open: what is forgotten without a word went down with the node.
     fn drop(&mut self) {
         if let Some(cell) = self.cell.take() {
@@ -156,7 +156,7 @@ impl Drop for Token {
     }
 }
 
-impl Awaited for Token {
+impl ReceiptHandle for PendingReceipt {
     fn is_awaited(&self) -> bool {
         // The application holds the other half, or a broadcast does.
         self.cell.as_ref().is_some_and(|cell| Arc::strong_count(cell) > 1)
@@ -172,7 +172,7 @@ impl Awaited for Token {
 /// Dropping it is fine; the message goes on, only nobody is told.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    cell: Arc<OnceCell<Outcome>>,
+    cell: Arc<Promise<Outcome>>,
 }
 
 impl Receipt {
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn who_selects_in_a_loop_gets_the_same_channel_and_everybody_wakes_up() {
-        let (token, receipt) = Token::new(None);
+        let (token, receipt) = PendingReceipt::new(None);
         let waiting = [receipt.ready(), receipt.ready()];
         assert!(waiting[0].same_channel(&waiting[1]));
         assert!(waiting[0].is_empty());

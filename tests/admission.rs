@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 use unbroken::{
-    AdmissionConfig, Ban, Config, Culprit, DropReason, Encryption, EndCause, Event, Identity, NORMAL, Node,
-    Offence, Outcome, PeerConfig, PeerId, Refusal, RefusedReason, Verdict,
+    AdmissionConfig, AdmitDecision, Ban, BanTarget, Config, DropReason, Encryption, EndCause, Event,
+    Identity, Misbehavior, NORMAL, Node, Outcome, PeerConfig, PeerId, Refusal, RefusedReason,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -266,7 +266,7 @@ fn the_hook_may_end_the_node() {
     let node = builder(|_| {}).admit(move |_, _| {
         let node = its.get().and_then(Weak::upgrade).unwrap();
         node.shutdown(LONG);
-        Verdict::Refuse
+        AdmitDecision::Refuse
     });
     let node = Arc::new(node.start().unwrap());
     own.set(Arc::downgrade(&node)).unwrap();
@@ -286,7 +286,11 @@ fn the_hook_decides_on_strangers_and_its_panic_ends_one_connection() {
     .admit(move |peer, addr| {
         assert_ne!(*peer, fatal, "a bug in the application");
         assert_ne!(*peer, wanted, "who is wanted is not asked about");
-        if *peer == refused || addr.ip() == source(9, 9) { Verdict::Refuse } else { Verdict::Admit }
+        if *peer == refused || addr.ip() == source(9, 9) {
+            AdmitDecision::Refuse
+        } else {
+            AdmitDecision::Admit
+        }
     })
     .start()
     .unwrap();
@@ -364,13 +368,13 @@ fn reports_ban_a_stranger_until_the_ban_is_lifted() {
     let offender = dialer(&node, Identity::generate().unwrap());
     assert_eq!(connected(&node), offender.id());
     for _ in 0..4 {
-        node.report(offender.id(), Offence::InvalidData);
+        node.report(offender.id(), Misbehavior::InvalidData);
     }
     assert!((99..=100).contains(&node.strikes(offender.id())));
     assert!(node.bans().is_empty());
-    node.report(offender.id(), Offence::InvalidData);
+    node.report(offender.id(), Misbehavior::InvalidData);
     let ban = banned(&node);
-    assert_eq!((ban.who, ban.why.as_str()), (Culprit::Peer(offender.id()), "it sent invalid data"));
+    assert_eq!((ban.who, ban.why.as_str()), (BanTarget::Peer(offender.id()), "it sent invalid data"));
     assert_eq!(ended(&node), EndCause::Banned);
     // It tries again and again, and is refused.
     let refused = node.snapshot().refused;
@@ -406,7 +410,7 @@ fn a_ban_ends_in_time_and_survives_a_restart() {
     let peer = wait_for(&second, |event| match event {
         Event::Connected { peer, .. } => Some(peer),
         Event::Unbanned { who } => {
-            assert_eq!(who, Culprit::Peer(offender.id()));
+            assert_eq!(who, BanTarget::Peer(offender.id()));
             unbanned = true;
             None
         }
@@ -424,7 +428,7 @@ fn a_wanted_peer_is_disconnected_and_comes_back() {
     let listener = node(|_| {});
     let judge = dialer(&listener, Identity::generate().unwrap());
     assert_eq!(connected(&judge), listener.id());
-    judge.report(listener.id(), Offence::Application(100));
+    judge.report(listener.id(), Misbehavior::Application(100));
     assert_eq!(ended(&judge), EndCause::Banned);
     assert_eq!(connected(&judge), listener.id());
     assert!(judge.bans().is_empty());
@@ -444,8 +448,8 @@ fn a_candidate_that_was_dialled_is_banned_like_any_stranger() {
     let judge = node(|config| config.target_peers = 1);
     assert_eq!(judge.learn([addr(&listener).to_string()]), 1);
     assert_eq!(connected(&judge), listener.id());
-    judge.report(listener.id(), Offence::Application(1000));
-    assert_eq!(banned(&judge).who, Culprit::Peer(listener.id()));
+    judge.report(listener.id(), Misbehavior::Application(1000));
+    assert_eq!(banned(&judge).who, BanTarget::Peer(listener.id()));
     assert_eq!(ended(&judge), EndCause::Banned);
     let deadline = Instant::now() + Duration::from_secs(1);
     while let Some(event) = judge.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap() {
@@ -456,16 +460,16 @@ fn a_candidate_that_was_dialled_is_banned_like_any_stranger() {
     judge.unban(listener.id());
     judge.add_peer(PeerConfig::new(format!("{}@{}", listener.id(), addr(&listener)))).unwrap();
     assert_eq!(connected(&judge), listener.id());
-    judge.report(listener.id(), Offence::Application(1000));
+    judge.report(listener.id(), Misbehavior::Application(1000));
     assert_eq!(ended(&judge), EndCause::Banned);
     assert_eq!(connected(&judge), listener.id());
     assert!(judge.bans().is_empty());
 }
 
-fn culprit(subnet: u8, seed: u8) -> Culprit {
+fn target(subnet: u8, seed: u8) -> BanTarget {
     match encryption() {
-        Encryption::Plaintext => Culprit::Address(source(subnet, 1)),
-        _ => Culprit::Peer(RawIdentity::new(seed.into(), CREDIT).id()),
+        Encryption::Plaintext => BanTarget::Address(source(subnet, 1)),
+        _ => BanTarget::Peer(RawIdentity::new(seed.into(), CREDIT).id()),
     }
 }
 
@@ -489,11 +493,11 @@ fn a_flood_ends_the_connection_and_in_the_end_bans() {
             _ => None,
         });
         assert_eq!(cause, EndCause::Flood("a flood of pings".into()));
-        assert!(node.peer(who.id()).unwrap().costly.pings > 2000);
+        assert!(node.peer(who.id()).unwrap().flood.pings > 2000);
         bans
     };
     assert_eq!(flood(), []);
-    assert_eq!(flood(), [culprit(1, 1)]);
+    assert_eq!(flood(), [target(1, 1)]);
     assert!(come(&node, 1, 1, 1).is_none());
     assert!(come(&node, 1, 2, 3).is_some(), "its neighbour is another");
 }
@@ -520,7 +524,7 @@ fn who_comes_and_goes_in_a_loop_is_banned_for_a_time() {
     };
     // Two strikes each.
     assert!((1..=4).all(|_| visit().is_none()));
-    assert_eq!(visit(), Some(culprit(1, 1)));
+    assert_eq!(visit(), Some(target(1, 1)));
     assert!(come(&node, 1, 1, 1).is_none());
     assert!(come(&node, 2, 1, 7).is_some());
     wait_for(&node, |event| matches!(event, Event::Unbanned { .. }).then_some(()));
@@ -586,12 +590,12 @@ fn trouble_on_the_way_is_no_offence() {
     // And a bad frame is one.
     let mut raw = come(&node, 1, 1, 20).unwrap();
     raw.send(100, &[]).unwrap();
-    assert_eq!(banned(&node).who, culprit(1, 20));
+    assert_eq!(banned(&node).who, target(1, 20));
 }
 
 #[test]
 fn a_refusal_is_counted() {
-    let node = builder(|_| {}).admit(|_, _| Verdict::Refuse).start().unwrap();
+    let node = builder(|_| {}).admit(|_, _| AdmitDecision::Refuse).start().unwrap();
     assert!(come(&node, 1, 1, 1).is_none());
     let told = wait_for(&node, |event| match event {
         Event::Refused { peer, addr, why } => Some((peer, addr.ip(), why)),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use support::cluster::{
-    PATIENCE, Pair, Peer, any_addr, builder, calm_path, eventually, first_addr, flood, mixed,
+    Pair, Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed,
 };
 use support::numbered::message;
 use support::process;
@@ -63,7 +63,7 @@ fn shutdown_flushes_and_says_goodbye() {
         (0..500).map(|seq| a.send(b.id(), (NORMAL, message(1, seq, mixed(seq)))).unwrap()).collect();
     receipts.push(a.send(b.id(), (BULK, message(2, 0, 20 << 20))).unwrap());
     let start = Instant::now();
-    a.shutdown(PATIENCE);
+    a.shutdown(TIMEOUT);
     println!("flushed and stopped within {:?}", start.elapsed());
     assert!(receipts.iter().all(|receipt| receipt.poll() == Some(Outcome::Taken)), "not all was flushed");
     b.check(501);
@@ -150,11 +150,11 @@ fn shutdown_while_everything_is_busy() {
             }),
             thread::spawn(move || {
                 let message = (NORMAL, vec![0; 500_000]);
-                node_2.send_timeout(peer, message, PATIENCE * 10).expect_err("refused at last");
+                node_2.send_timeout(peer, message, TIMEOUT * 10).expect_err("refused at last");
             }),
             thread::spawn(move || assert_ne!(last.wait(), Outcome::Expired)),
             thread::spawn(move || assert!(pending.wait().is_err())),
-            thread::spawn(move || assert!(broadcast.wait_for(1, PATIENCE * 10).is_err())),
+            thread::spawn(move || assert!(broadcast.wait_for(1, TIMEOUT * 10).is_err())),
             thread::spawn(move || assert!(urgent.recv().is_err())),
         ];
         let (node_1, node_2) = (node.clone(), node.clone());
@@ -243,7 +243,7 @@ fn storm(reconnects: u64) {
             ];
             sent += 1;
             for vote in votes {
-                assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+                assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
             }
             // The block may still be under way: then it is hit in its middle.
             drop(bulk);
@@ -253,7 +253,7 @@ fn storm(reconnects: u64) {
             b.forget_events();
             pair.proxy.reset_all();
         }
-        assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected && stats.flows == 1));
+        assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected && stats.flows == 1));
         pair.wait_up();
         eventually("all is flushed", || a.snapshot().queued_bytes + b.snapshot().queued_bytes == 0);
         let one = |node: &Peer| node.snapshot().connections == 1;
@@ -302,7 +302,7 @@ fn nothing_panics_when_connections_break_at_shutdown() {
             flood(&pair.a, pair.b.id(), NORMAL, 1, 50, mixed),
             flood(&pair.b, pair.a.id(), NORMAL, 2, 50, mixed),
         ];
-        pair.proxy.wait_until(PATIENCE, |stats| *stats.bytes.get(Direction::ToTarget) > 20_000 * round);
+        pair.proxy.wait_until(TIMEOUT, |stats| *stats.bytes.get(Direction::ToTarget) > 20_000 * round);
         for flood in floods {
             flood.join().unwrap();
         }

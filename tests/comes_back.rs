@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use support::black_hole::BlackHole;
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
 };
 use support::numbered::message;
 use support::proxy::FaultProxy;
@@ -72,7 +72,7 @@ fn a_lost_connection_is_redialled_at_once() {
         all_taken(&votes);
         let connected = pair.proxy.stats().connected;
         pair.proxy.reset_all();
-        let back = pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected);
+        let back = pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected);
         assert!(back, "not redialled at once: {:?}", pair.a.peers());
         pair.wait_up();
     }
@@ -176,7 +176,7 @@ fn a_hole_costs_one_dial_at_a_time_each_within_its_timeout() {
     let start = Instant::now();
     pair.a.add_peer(PeerConfig::new(pair.proxy.addr().to_string())).unwrap();
     let mut most = 0;
-    let failed = within(PATIENCE, || {
+    let failed = within(TIMEOUT, || {
         most = most.max(pair.a.snapshot().connections);
         pair.a.look(|log| log.count(|event| dial_failed(event).is_some())) >= 3
     });
@@ -211,7 +211,7 @@ fn what_waited_is_delivered_when_the_peer_is_back_unless_its_time_is_over() {
     let receipts: Vec<_> =
         (0..50).map(|seq| a.send(peer, (NORMAL, message(1, seq, 3000))).unwrap()).collect();
     let question = a.request(peer, (NORMAL, message(3, 0, 64))).unwrap();
-    assert_eq!(expired.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    assert_eq!(expired.wait_timeout(TIMEOUT), Some(Outcome::Expired));
     let b = Peer::start(builder(calm).identity(identity).listen(addr));
     all_taken(&receipts);
     assert_eq!(question.wait().unwrap().into_bytes(), message(3, 0, 64));
@@ -352,7 +352,7 @@ fn a_first_address_that_does_not_answer_delays_nobody() {
     let a = Peer::start(builder(|config| {
         calm(config);
         // What it would cost, each time, to wait for one of them.
-        config.path.connect_timeout = 10 * PATIENCE;
+        config.path.connect_timeout = 10 * TIMEOUT;
         let dead = (0..12).map(|n| hole.addr(n).to_string());
         config.peers.push(PeerConfig {
             alternatives: dead.chain([proxy.addr().to_string()]).collect(),
@@ -364,7 +364,7 @@ fn a_first_address_that_does_not_answer_delays_nobody() {
         let receipt = b.send(a.id(), (URGENT, message(1, round, 20_000))).unwrap();
         all_taken(&[receipt]);
         proxy.reset_all();
-        let back = proxy.wait_until(PATIENCE, |stats| stats.connected > round);
+        let back = proxy.wait_until(TIMEOUT, |stats| stats.connected > round);
         assert!(back, "{:?}", a.peers());
         a.wait_up(b.id());
     }
@@ -392,7 +392,7 @@ fn the_address_that_worked_last_is_attempted_first() {
         let receipt = b.send(a.id(), (URGENT, message(1, round, 20_000))).unwrap();
         all_taken(&[receipt]);
         proxy.reset_all();
-        let back = proxy.wait_until(PATIENCE, |stats| stats.connected > round);
+        let back = proxy.wait_until(TIMEOUT, |stats| stats.connected > round);
         assert!(back, "{:?}", a.peers());
         a.wait_up(b.id());
     }

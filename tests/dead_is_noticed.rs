@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use support::child::ChildNode;
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, path, skip,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, path, skip,
 };
 use support::numbered::message;
 use support::proxy::{Faults, Ways, md5sig_supported};
@@ -244,7 +244,7 @@ fn handshakes_that_never_end_are_ended() {
     });
     eventually("all three are in handshake", || node.snapshot().connections == 3);
     for mut stream in [silent, half, slow] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         // To the end of the stream: what the node had to say first is of no interest.
         let _ = stream.read_to_end(&mut Vec::new());
         let took = since.elapsed();

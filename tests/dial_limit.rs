@@ -14,7 +14,7 @@
 mod support;
 
 use support::black_hole::BlackHole;
-use support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr};
+use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr};
 use support::process;
 use unbroken::{Event, PeerConfig, PeerRecord, URGENT};
 
@@ -31,11 +31,11 @@ fn absent_peers_leave_descriptors_and_threads_for_others() {
     let before = [process::fds().unwrap(), process::threads().unwrap()];
 
     let mut record = PeerRecord::new(at.clone());
-    record.last_seen = Some(PATIENCE);
+    record.last_seen = Some(TIMEOUT);
     let node = builder(|config| {
         config.path = calm_path();
         // None of the absent ones fails, and so makes room for another.
-        config.path.connect_timeout = 100 * PATIENCE;
+        config.path.connect_timeout = 100 * TIMEOUT;
         config.max_dials = DIALS;
         let absent = (0..ABSENT).map(|n| hole.addr(n).to_string());
         config.peers = absent.chain([at]).map(PeerConfig::new).collect();

@@ -5,7 +5,7 @@
 
 use snow::{Builder, HandshakeState};
 
-const PAGE: &str = include_str!("../src/protocol.rs");
+const PAGE: &str = include_str!("../src/manual/protocol.rs");
 
 /// 32 bytes that count up from `first`.
 fn secret(first: u8) -> [u8; 32] {

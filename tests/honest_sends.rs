@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::select;
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
 };
 use support::numbered::{Checker, message};
 use support::proxy::{FaultProxy, Faults, Ways};
 use unbroken::{
-    BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
-    PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, TakenWhen, URGENT,
+    AckMode, BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
+    PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, URGENT,
 };
 
 const KIB: usize = 1024;
@@ -49,9 +49,9 @@ fn reunite(pair: &Pair) {
 }
 
 fn next_message(node: &Node) -> Message {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
-        if let Some(Event::Message(message)) = node.recv_timeout(PATIENCE).unwrap() {
+        if let Some(Event::Message(message)) = node.recv_timeout(TIMEOUT).unwrap() {
             return message;
         }
     }
@@ -76,13 +76,13 @@ fn taken_means_taken() {
     pair.b.resume();
     select! {
         recv(ready) -> token => token.unwrap(),
-        default(PATIENCE) => panic!("the receipt never became ready"),
+        default(TIMEOUT) => panic!("the receipt never became ready"),
     }
     assert_eq!(last.poll(), Some(Outcome::Taken));
     // It says the same for ever, however it is asked.
     assert_eq!(last.wait(), Outcome::Taken);
-    last.ready().recv_timeout(PATIENCE).unwrap();
-    assert_eq!(first.clone().wait_timeout(PATIENCE), Some(Outcome::Taken));
+    last.ready().recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(first.clone().wait_timeout(TIMEOUT), Some(Outcome::Taken));
     all_taken(&receipts);
     pair.b.check(200);
 }
@@ -91,7 +91,7 @@ fn taken_means_taken() {
 fn done_means_processed_in_any_order() {
     let lanes = |config: &mut Config| {
         unloaded(config);
-        config.lanes.iter_mut().for_each(|lane| lane.taken_when = TakenWhen::Done);
+        config.lanes.iter_mut().for_each(|lane| lane.ack_mode = AckMode::Done);
     };
     let b = builder(lanes).listen(any_addr()).start().unwrap();
     let a = Peer::start(builder(lanes).peer(first_addr(&b).to_string()));
@@ -120,7 +120,7 @@ fn a_message_whose_time_is_over_is_not_sent_and_says_so() {
     let lasting = pair.a.send(peer, (NORMAL, message(1, 0, 64))).unwrap();
     let long = Outgoing::new(NORMAL, message(1, 1, 64)).expires_in(Duration::from_secs(60));
     let long = pair.a.send(peer, long).unwrap();
-    assert_eq!(brief.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    assert_eq!(brief.wait_timeout(TIMEOUT), Some(Outcome::Expired));
     assert_eq!((lasting.poll(), long.poll()), (None, None));
     reunite(&pair);
     all_taken(&[lasting, long]);
@@ -145,7 +145,7 @@ fn a_message_that_had_begun_does_not_expire() {
     let first = pair.a.send(peer, expiring(0)).unwrap();
     let second = pair.a.send(peer, expiring(1)).unwrap();
     all_taken(&[first]);
-    assert_eq!(second.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    assert_eq!(second.wait_timeout(TIMEOUT), Some(Outcome::Expired));
     pair.b.check(1);
 }
 
@@ -183,7 +183,7 @@ fn a_removed_peer_and_a_forgotten_one() {
     let receipt = pair.a.send(peer, (NORMAL, message(1, 0, 64))).unwrap();
     let pending = pair.a.request(peer, (NORMAL, message(1, 1, 64))).unwrap();
     let forgotten = DropReason::ResumptionExpired;
-    assert_eq!(receipt.wait_timeout(PATIENCE), Some(Outcome::Dropped(forgotten)));
+    assert_eq!(receipt.wait_timeout(TIMEOUT), Some(Outcome::Dropped(forgotten)));
     assert_eq!(pending.wait().err(), Some(RequestError::Dropped(forgotten)));
     let (_, lost) = pair.a.wait_event("the loss", mark, |event| match event {
         Event::Lost { messages, by_peer: false, .. } => Some(*messages),
@@ -201,7 +201,7 @@ fn a_removed_peer_and_a_forgotten_one() {
     let receipts: Vec<_> =
         (1..100).map(|seq| pair.a.send(peer, (NORMAL, message(2, seq, 64))).unwrap()).collect();
     assert!(pair.a.remove_peer(peer));
-    let last = receipts.last().unwrap().wait_timeout(PATIENCE);
+    let last = receipts.last().unwrap().wait_timeout(TIMEOUT);
     assert_eq!(last, Some(Outcome::Dropped(DropReason::PeerRemoved)));
     assert!(receipts.iter().all(|receipt| receipt.poll().is_some()));
     let error = pair.a.send(peer, (NORMAL, "x")).unwrap_err();
@@ -240,10 +240,10 @@ fn what_nobody_can_take_is_refused_here_or_there() {
     // Only the peer knows better: then the receipt tells, and what is behind goes on.
     let too_large = pair.a.send(peer, (NORMAL, message(1, 0, 50 * KIB))).unwrap();
     let fits = pair.a.send(peer, (NORMAL, message(2, 0, 10 * KIB))).unwrap();
-    assert_eq!(too_large.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::TooLargeForPeer)));
+    assert_eq!(too_large.wait_timeout(TIMEOUT), Some(Outcome::Dropped(DropReason::TooLargeForPeer)));
     all_taken(&[fits]);
     let no_lane = pair.a.send(peer, (LaneId(7), "x")).unwrap();
-    assert_eq!(no_lane.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::LaneRefused)));
+    assert_eq!(no_lane.wait_timeout(TIMEOUT), Some(Outcome::Dropped(DropReason::LaneRefused)));
     pair.b.check(1);
 }
 
@@ -286,7 +286,7 @@ fn a_full_queue_refuses_times_out_or_blocks() {
     let blocked = thread::spawn(move || node.send(peer, (NORMAL, body)).unwrap());
     let node = pair.a.node.clone();
     let patient =
-        thread::spawn(move || node.send_timeout(peer, (LaneId(1), message(3, 0, 10_000)), PATIENCE).unwrap());
+        thread::spawn(move || node.send_timeout(peer, (LaneId(1), message(3, 0, 10_000)), TIMEOUT).unwrap());
     thread::sleep(Duration::from_millis(100)); // Nothing tells that a thread is blocked but that it does not return.
     assert!(!blocked.is_finished() && !patient.is_finished());
     reunite(&pair);
@@ -356,31 +356,31 @@ fn a_broadcast_waits_for_no_slow_peer_and_says_which_have_it() {
     };
 
     let all = hub.broadcast((NORMAL, message(1, 0, 64)));
-    let progress = all.wait_for(3, PATIENCE).unwrap();
+    let progress = all.wait_for(3, TIMEOUT).unwrap();
     assert_eq!((progress.taken.len(), progress.failed.len(), progress.pending.len()), (3, 0, 0));
     assert!(all.refused().is_empty());
 
     // Nobody hears the slow one any more, but its link is not given up.
     proxy.update(|faults| faults.stall = Ways::both(true));
     let one = hub.broadcast((NORMAL, message(1, 1, 64)));
-    assert_eq!(sorted(&one.wait_for(2, PATIENCE).unwrap().taken), quick_ids);
+    assert_eq!(sorted(&one.wait_for(2, TIMEOUT).unwrap().taken), quick_ids);
     let error = one.wait_for(3, Duration::from_millis(100)).unwrap_err();
     assert_eq!((error.reached, error.wanted, error.impossible), (2, 3, false));
     assert_eq!(error.progress.pending, [slow.id()]);
-    let error = one.wait_for(4, PATIENCE).unwrap_err();
+    let error = one.wait_for(4, TIMEOUT).unwrap_err();
     assert!(error.impossible, "there are only three peers: {error}");
     // By weight: the slow one alone is worth more than both others.
     let weight = |peer| if peer == slow.id() { 10 } else { 3 };
-    assert_eq!(sorted(&one.wait_for_weight(6, PATIENCE, weight).unwrap().taken), quick_ids);
+    assert_eq!(sorted(&one.wait_for_weight(6, TIMEOUT, weight).unwrap().taken), quick_ids);
     let error = one.wait_for_weight(7, Duration::from_millis(50), weight).unwrap_err();
     assert_eq!((error.reached, error.wanted, error.impossible), (6, 7, false));
-    let error = one.wait_for_weight(17, PATIENCE, weight).unwrap_err();
+    let error = one.wait_for_weight(17, TIMEOUT, weight).unwrap_err();
     assert!(error.impossible);
 
     // Its queue fills, and then it is refused, without delay for anybody.
     let filled = (2..200).find(|seq| {
         let broadcast = hub.broadcast((NORMAL, message(1, *seq, 5000)));
-        assert_eq!(sorted(&broadcast.wait_for(2, PATIENCE).unwrap().taken), quick_ids);
+        assert_eq!(sorted(&broadcast.wait_for(2, TIMEOUT).unwrap().taken), quick_ids);
         match broadcast.refused() {
             [] => false,
             refused => {
@@ -394,10 +394,10 @@ fn a_broadcast_waits_for_no_slow_peer_and_says_which_have_it() {
         peer.check(count);
     }
     let some = hub.broadcast_to(&[quick_ids[0], PeerId::from_bytes([5; 32])], (URGENT, message(2, 0, 64)));
-    assert_eq!(some.wait_for(1, PATIENCE).unwrap().taken, [quick_ids[0]]);
+    assert_eq!(some.wait_for(1, TIMEOUT).unwrap().taken, [quick_ids[0]]);
     assert!(matches!(some.refused(), [(_, SendErrorKind::UnknownPeer(_))]));
     proxy.update(|faults| faults.stall = Ways::both(false));
-    one.wait_for(3, PATIENCE).unwrap();
+    one.wait_for(3, TIMEOUT).unwrap();
     slow.check(count - 1);
 }
 
@@ -416,14 +416,14 @@ fn many_threads_can_wait_on_one_broadcast() {
                 let broadcast = Arc::clone(&broadcast);
                 thread::spawn(move || {
                     let start = Instant::now();
-                    broadcast.wait_for(1, PATIENCE).unwrap();
+                    broadcast.wait_for(1, TIMEOUT).unwrap();
                     start.elapsed()
                 })
             })
             .collect();
         for waiter in waiters {
             let took = waiter.join().unwrap();
-            assert!(took < PATIENCE / 2, "a waiter slept for {took:?} although the message was taken");
+            assert!(took < TIMEOUT / 2, "a waiter slept for {took:?} although the message was taken");
         }
     }
 }
@@ -445,7 +445,7 @@ fn a_request_ends_with_a_reply_a_timeout_or_a_cancellation() {
     assert!(pending.poll().is_none() && pending.ready().is_empty());
     answer(&mut message).unwrap();
     assert_eq!(answer(&mut message).unwrap_err().kind(), &SendErrorKind::NoSuchRequest);
-    pending.ready().recv_timeout(PATIENCE).unwrap();
+    pending.ready().recv_timeout(TIMEOUT).unwrap();
     assert_eq!(pending.poll().unwrap().unwrap().into_bytes(), "yes");
     assert!(pending.poll().is_none(), "the reply is given once");
 
@@ -491,11 +491,11 @@ fn a_request_that_was_never_sent_is_withdrawn() {
     let receipts: Vec<_> = pending.iter().map(|pending| pending.receipt().clone()).collect();
     drop(pending);
     let cancelled = Some(Outcome::Dropped(DropReason::Cancelled));
-    assert!(receipts.iter().all(|receipt| receipt.wait_timeout(PATIENCE) == cancelled));
+    assert!(receipts.iter().all(|receipt| receipt.wait_timeout(TIMEOUT) == cancelled));
     let late = pair.a.request_timeout(peer, (NORMAL, message(1, 4, 64)), Duration::from_millis(50)).unwrap();
     let receipt = late.receipt().clone();
     assert_eq!(late.wait().err(), Some(RequestError::Timeout));
-    assert_eq!(receipt.wait_timeout(PATIENCE), cancelled);
+    assert_eq!(receipt.wait_timeout(TIMEOUT), cancelled);
     reunite(&pair);
     pair.wait_up();
     let reply = ask(5).unwrap().wait().unwrap();
@@ -519,7 +519,7 @@ fn what_no_wait_can_change_comes_out_at_once() {
         let too_large = SendErrorKind::TooLarge { len, max: MIB };
         assert_eq!(a.send(peer, message()).unwrap_err().kind(), &too_large);
         assert_eq!(a.try_send(peer, message()).unwrap_err().kind(), &too_large);
-        assert_eq!(a.send_timeout(peer, message(), PATIENCE).unwrap_err().kind(), &too_large);
+        assert_eq!(a.send_timeout(peer, message(), TIMEOUT).unwrap_err().kind(), &too_large);
         assert_eq!(a.request(peer, message()).unwrap_err().kind(), &too_large);
         assert_eq!(a.broadcast(message()).refused(), [(peer, too_large)]);
         let lane = LaneId(9);
@@ -530,7 +530,7 @@ fn what_no_wait_can_change_comes_out_at_once() {
     // Replies are no exception.
     let c = builder(unloaded).peer(pair.proxy.addr().to_string()).start().unwrap();
     while c.peers().is_empty() || c.peer(peer).is_none_or(|link| link.connections.is_empty()) {
-        c.recv_timeout(PATIENCE).unwrap().expect("it comes up");
+        c.recv_timeout(TIMEOUT).unwrap().expect("it comes up");
     }
     let timeout = Duration::from_secs(120);
     let error = c.request_timeout(peer, (NORMAL, "x"), timeout).unwrap_err();
@@ -591,7 +591,7 @@ fn senders_that_wait_are_served_in_the_order_in_which_they_came() {
         }
         eventually("the queue is full", || accepted.load(SeqCst) > 500);
         let before = accepted.load(SeqCst);
-        let large = node.send_timeout(peer, (NORMAL, message(9, 0, 200 * KIB)), PATIENCE).unwrap();
+        let large = node.send_timeout(peer, (NORMAL, message(9, 0, 200 * KIB)), TIMEOUT).unwrap();
         let passed = accepted.load(SeqCst) - before;
         // A queue full of them and those that waited already, with generous room for a busy machine.
         assert!(passed < 3000, "{passed} small ones were accepted before it");
@@ -641,7 +641,7 @@ fn senders_and_requesters_that_wait_for_a_slow_peer_while_the_node_shuts_down_le
             thread::spawn(move || {
                 let refused = match number % 3 {
                     0 => node.send(peer, message).map(drop),
-                    1 => node.send_timeout(peer, message, PATIENCE * 4).map(drop),
+                    1 => node.send_timeout(peer, message, TIMEOUT * 4).map(drop),
                     _ => node.request_timeout(peer, message, Duration::from_secs(60)).map(drop),
                 };
                 refused.unwrap_err().kind().clone()
@@ -681,7 +681,7 @@ fn send_and_receive(node: &Node, peer: PeerId) -> Vec<Receipt> {
         }
     }
     while received.messages < COUNT {
-        take(&mut received, node.recv_timeout(PATIENCE).unwrap().expect("the rest comes"));
+        take(&mut received, node.recv_timeout(TIMEOUT).unwrap().expect("the rest comes"));
     }
     assert!(received.errors.is_empty(), "{:?}", received.errors);
     receipts
@@ -691,8 +691,8 @@ fn send_and_receive(node: &Node, peer: PeerId) -> Vec<Receipt> {
 fn two_nodes_with_one_thread_each_do_not_wait_for_each_other_for_ever() {
     let a = builder(unloaded).listen(any_addr()).start().unwrap();
     let b = builder(unloaded).peer(first_addr(&a).to_string()).start().unwrap();
-    a.wait_linked(b.id(), PATIENCE).unwrap();
-    b.wait_linked(a.id(), PATIENCE).unwrap();
+    a.wait_linked(b.id(), TIMEOUT).unwrap();
+    b.wait_linked(a.id(), TIMEOUT).unwrap();
     // With a send that only waits they would: the error says what may be the matter.
     let stuck = |node: &Node, peer| {
         let send = || node.send_timeout(peer, (BULK, vec![7; 1024 * KIB]), Duration::from_millis(500));
@@ -769,7 +769,7 @@ fn a_body_s_destructor_may_take_a_lock_that_the_sender_holds_and_call_the_node()
         let body = body(seq, if seq % 10 == 0 { 20 * KIB } else { 200 });
         let _held = pool.lock.lock().unwrap();
         // It waits for room, which the destructors of earlier ones must not keep from coming.
-        receipts.push(node.send_timeout(peer, (NORMAL, body), PATIENCE).unwrap());
+        receipts.push(node.send_timeout(peer, (NORMAL, body), TIMEOUT).unwrap());
     }
     all_taken(&receipts);
     pair.b.check(3000);
@@ -778,12 +778,12 @@ fn a_body_s_destructor_may_take_a_lock_that_the_sender_holds_and_call_the_node()
     cut_off(&pair);
     let expiring = Outgoing::new(NORMAL, body(3000, 100)).expires_in(Duration::from_millis(50));
     let expiring = node.send(peer, expiring).unwrap();
-    assert_eq!(expiring.wait_timeout(PATIENCE), Some(Outcome::Expired));
+    assert_eq!(expiring.wait_timeout(TIMEOUT), Some(Outcome::Expired));
     drop(node.request(peer, (NORMAL, body(3001, 100))).unwrap());
     let kept = node.send(peer, (NORMAL, body(3002, 100))).unwrap();
     let held = pool.lock.lock().unwrap();
     assert!(node.remove_peer(peer));
-    assert_eq!(kept.wait_timeout(PATIENCE), Some(Outcome::Dropped(DropReason::PeerRemoved)));
+    assert_eq!(kept.wait_timeout(TIMEOUT), Some(Outcome::Dropped(DropReason::PeerRemoved)));
     // The destructors wait for this thread; it does not wait for them.
     node.shutdown(Duration::from_millis(100));
     drop(held);

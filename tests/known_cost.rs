@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
 };
 use support::numbered::{Checker, message};
 use support::proxy::FaultProxy;
@@ -120,7 +120,7 @@ fn a_node_s_queues_are_bounded_together_and_room_is_given_back() {
     assert!(!blocked.is_finished());
     let freed = accepted.remove(0);
     assert!(node.remove_peer(ids[0]));
-    assert!(freed.iter().all(|receipt| receipt.wait_timeout(PATIENCE).is_some()));
+    assert!(freed.iter().all(|receipt| receipt.wait_timeout(TIMEOUT).is_some()));
     drop(blocked.join().unwrap());
     assert_eq!(node.snapshot().queued_bytes, (count - freed.len() + 1) * (10_000 + EACH));
     assert!(!fill(&node, ids[2], BULK, 10_000).is_empty());
@@ -186,7 +186,7 @@ fn strangers_that_take_nothing_take_nothing_from_others() {
     for stranger in &deaf {
         assert!(node.remove_peer(stranger.id()));
     }
-    assert!(waiting.iter().all(|receipt| receipt.wait_timeout(PATIENCE).is_some()));
+    assert!(waiting.iter().all(|receipt| receipt.wait_timeout(TIMEOUT).is_some()));
     eventually("nothing is queued", || node.snapshot().queued_bytes == 0);
     deaf.iter().for_each(|node| node.shutdown(Duration::ZERO));
 }
@@ -207,7 +207,7 @@ fn sender_to(node: &Node) -> Peer {
 /// Takes messages until `enough`.
 fn take_until(node: &Node, checker: &mut Checker, mut enough: impl FnMut(&Checker) -> bool) {
     while !enough(checker) {
-        let event = node.recv_timeout(PATIENCE).unwrap().expect("something to take");
+        let event = node.recv_timeout(TIMEOUT).unwrap().expect("something to take");
         if let Event::Message(message) = event {
             let lane = message.lane();
             checker.take(lane, &message.into_bytes());
@@ -252,7 +252,7 @@ fn a_window_is_one_window_over_any_number_of_connections() {
         eventually("the window is full", || lane_of(&b, a.id(), NORMAL).inbox_bytes > 240_000);
         let connected = proxy.stats().connected;
         proxy.reset_all();
-        assert!(proxy.wait_until(PATIENCE, |stats| stats.connected > connected));
+        assert!(proxy.wait_until(TIMEOUT, |stats| stats.connected > connected));
         a.wait_up(b.id());
         let held = b.snapshot().inbox_bytes;
         assert!(held <= 256 * KIB as u64, "{held} bytes held, the window is 256 KiB");
@@ -351,7 +351,7 @@ fn events_are_bounded_and_messages_are_never_dropped_with_them() {
         a.send(b.id(), (NORMAL, message(1, round, 1000))).unwrap();
         let connected = pair.proxy.stats().connected;
         pair.proxy.reset_all();
-        assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected));
+        assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected));
         pair.wait_up();
     }
     eventually("the messages are there", || lane_of(b, a.id(), NORMAL).inbox_messages == 12);

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use log::{Level, LevelFilter, Metadata, Record};
 use parking_lot::Mutex;
-use support::cluster::{PATIENCE, Pair, any_addr, builder, eventually, first_addr};
+use support::cluster::{Pair, TIMEOUT, any_addr, builder, eventually, first_addr};
 use support::numbered::message;
 use support::raw::{Raw, RawIdentity};
 use unbroken::{Event, Outcome, URGENT};
@@ -55,9 +55,9 @@ fn a_sink_that_blocks_keeps_no_link_from_being_dialled_again() {
     for round in 0..3 {
         let connected = pair.proxy.stats().connected;
         pair.proxy.reset_all();
-        assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected), "dialled again");
+        assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected), "dialled again");
         let vote = pair.a.send(pair.b.id(), (URGENT, message(1, round, 64))).unwrap();
-        assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+        assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
     }
     drop(stuck);
     eventually("the lines are written late", || {
@@ -92,7 +92,7 @@ fn strangers_fill_no_log() {
         ended == VISITS
     });
     let seconds = since.elapsed().as_secs() as usize;
-    node.shutdown(PATIENCE);
+    node.shutdown(TIMEOUT);
     let lines = SINK.0.lock()[before..].to_vec();
     // 20 at once and one each second; what the node says of itself besides is a few lines.
     assert!(lines.len() <= 20 + seconds + 1 + 5, "{} lines: {lines:#?}", lines.len());

@@ -15,7 +15,7 @@ mod support;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, eventually, first_addr};
+use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
 use support::raw::{self, Raw, RawIdentity};
 use unbroken::{BULK, Config, Event, Identity, Node, PeerConfig, PeerId, URGENT};
 
@@ -62,7 +62,7 @@ fn events_of_strangers_keep_no_urgent_message_waiting() {
     eventually("the votes have arrived", || node.peer(peer.id()).unwrap().lanes[0].inbox_messages == VOTES);
     let (mut taken, mut events) = (0, 0);
     while taken < VOTES {
-        match node.recv_timeout(PATIENCE).unwrap().expect("a vote") {
+        match node.recv_timeout(TIMEOUT).unwrap().expect("a vote") {
             Event::Message(_) => taken += 1,
             _ => events += 1,
         }
@@ -81,7 +81,7 @@ fn events_have_a_receiver_of_their_own() {
     assert!(node.event_receiver().is_none());
     visits(&node, 3);
     let vote = peer.send(node.id(), (URGENT, "vote")).unwrap();
-    let first = node.recv_timeout(PATIENCE).unwrap();
+    let first = node.recv_timeout(TIMEOUT).unwrap();
     assert!(matches!(first, Some(Event::Message(_))), "{first:?}");
     all_taken(&[vote]);
     assert!(node.try_recv().unwrap().is_none());
@@ -94,7 +94,7 @@ fn events_have_a_receiver_of_their_own() {
     assert_eq!((told.first(), told.len()), (Some(&peer.id()), 4), "{told:?}");
     visits(&node, 1);
     drop(events);
-    assert!(node.recv_timeout(PATIENCE).unwrap().is_some(), "they are given back");
+    assert!(node.recv_timeout(TIMEOUT).unwrap().is_some(), "they are given back");
     assert!(node.event_receiver().is_some());
     node.shutdown(Duration::ZERO);
 }
@@ -141,7 +141,7 @@ fn unfinished_messages_of_strangers_keep_nobody_out_and_named_peers_go_on_where_
     let mut raw = Raw::dial(addr, &named).unwrap();
     send_stream(&mut raw, 0, &half);
     eventually("half of it has arrived", || bulk_bytes(&node, named.id()) == half.len() as u64);
-    named.hello.paired = Some(raw.hello.memory);
+    named.hello.peer_session_id = Some(raw.hello.session_id);
     drop(raw);
     // One address, one connection at a time, 28 identities.
     let from: IpAddr = [127, 1, 1, 1].into();
@@ -312,6 +312,6 @@ fn names_that_are_gone_take_no_vote_from_a_healthy_peer() {
         assert!(vote.refused().iter().all(|(peer, _)| *peer != healthy.id()), "{:?}", vote.refused());
     }
     let last = [(URGENT, bytes::Bytes::from("the last one")), (BULK, block.clone()), (BULK, block)];
-    all_taken(&last.map(|last| node.send_timeout(healthy.id(), last, PATIENCE).unwrap()));
+    all_taken(&last.map(|last| node.send_timeout(healthy.id(), last, TIMEOUT).unwrap()));
     life.shutdown(Duration::ZERO);
 }

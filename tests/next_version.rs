@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use support::child::ChildNode;
-use support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, eventually, first_addr};
+use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
 use support::numbered::message;
 use support::raw::{self, Raw, RawIdentity};
 use unbroken::{Config, Event, Identity, NORMAL, Node, PeerConfig, PeerId, URGENT};
@@ -52,7 +52,7 @@ fn talk(later: &mut Raw, node: &Node, peer: PeerId, offset: u64) {
     let vote = [&4_u32.to_le_bytes()[..], b"vote"].concat();
     let flags = 0xF1; // ACK_NOW, and bits that may be ignored.
     later.send(raw::CHUNK, &[&[0, flags][..], &offset.to_le_bytes(), &vote].concat()).unwrap();
-    let received = node.lane_receiver(URGENT).unwrap().recv_timeout(PATIENCE).unwrap().expect("a vote");
+    let received = node.lane_receiver(URGENT).unwrap().recv_timeout(TIMEOUT).unwrap().expect("a vote");
     assert_eq!((received.peer(), &received.into_bytes()[..]), (peer, &b"vote"[..]));
     let receipt = node.send(peer, (URGENT, "answer")).unwrap();
     later.send(raw::PING, &[&7_u64.to_le_bytes()[..], &[200, 1, 0, 7]].concat()).unwrap();
@@ -82,7 +82,7 @@ fn a_later_version_may_say_more_wherever_the_protocol_says_so() {
     let mut first = Raw::dial(first_addr(&node), &who).unwrap();
     talk(&mut first, &node, who.id(), 0);
     // Its successor takes over, with what the next version adds to a goodbye.
-    who.hello.paired = Some(first.hello.memory);
+    who.hello.peer_session_id = Some(first.hello.session_id);
     who.hello.replaces = Some(who.hello.token);
     who.hello.token += 1;
     let sent = 4 + 4;

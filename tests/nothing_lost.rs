@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use support::child::{ChildNode, Taken};
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, eventually, first_addr, flood, mixed, skip,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, flood, mixed, skip,
 };
 use support::numbered::message;
 use support::proxy::{Direction, FaultProxy, Faults, Side, Ways, md5sig_supported};
 use unbroken::{
-    BULK, Config, EndCause, Event, Identity, LaneId, NORMAL, PeerConfig, RequestError, TakenWhen, URGENT,
+    AckMode, BULK, Config, EndCause, Event, Identity, LaneId, NORMAL, PeerConfig, RequestError, URGENT,
 };
 
 /// The whole life of a conversation in both directions on two lanes, while `harm` does its worst.
@@ -59,7 +59,7 @@ fn resets_lose_nothing() {
             let connected = pair.proxy.stats().connected;
             pair.proxy.reset_all();
             // The next reset comes when data flows again, wherever it then is.
-            assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected));
+            assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected));
             let bytes = pair.proxy.bytes(Direction::ToTarget);
             pair.proxy.wait_until(Duration::from_millis(300), |stats| stats.bytes.to_target > bytes + 20_000);
         }
@@ -132,7 +132,7 @@ fn silent_black_holes_lose_nothing_idle_or_under_load() {
         for _ in 0..3 {
             let connected = pair.proxy.stats().connected;
             assert!(pair.proxy.black_hole());
-            assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.connected > connected));
+            assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.connected > connected));
         }
     };
     let floods = [flood(a, b.id(), NORMAL, 2, 1000, mixed), flood(b, a.id(), NORMAL, 3, 1000, mixed)];
@@ -257,7 +257,7 @@ fn child_process() {
 fn child_config() -> Config {
     let mut config = Config { listen: vec![any_addr()], ..support::cluster::config() };
     eager(&mut config);
-    config.lanes[0].taken_when = TakenWhen::Done;
+    config.lanes[0].ack_mode = AckMode::Done;
     config
 }
 

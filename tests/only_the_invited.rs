@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr};
+use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr};
 use support::numbered::message;
 use support::raw::{self, Raw, RawIdentity};
 use unbroken::{
@@ -210,7 +210,7 @@ fn an_old_session_said_again_is_not_believed() {
     let before = b.snapshot().connections;
     for _ in 0..5 {
         let mut replay = TcpStream::connect(first_addr(&b)).unwrap();
-        replay.set_read_timeout(Some(PATIENCE)).unwrap();
+        replay.set_read_timeout(Some(TIMEOUT)).unwrap();
         // It may be thrown out before it is done.
         let _ = replay.write_all(&old.by_dialer);
         let _ = replay.shutdown(Shutdown::Write);
@@ -305,7 +305,7 @@ fn a_name_that_cannot_be_proved_opens_no_link() {
     who.encryption = Encryption::Noise;
     let mut noise = who.noise();
     let mut stream = TcpStream::connect(first_addr(&node)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(&[who.preface(), raw::noise_message(&mut noise, &[])].concat()).unwrap();
     let mut answer = [0; 44 + 106];
     stream.read_exact(&mut answer).unwrap();

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::cluster::{
-    Log, PATIENCE, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, skip, within,
+    Log, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, skip, within,
 };
 use support::numbered::message;
 use support::proxy::{Direction, FaultProxy, md5sig_supported};
@@ -83,7 +83,7 @@ fn vote_while(node: &Node, peer: PeerId, during: impl FnOnce() + Send) -> Vec<Du
         while !during.is_finished() {
             let start = Instant::now();
             let vote = node.send(peer, (URGENT, message(1, times.len() as u64, 64))).unwrap();
-            assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+            assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
             times.push(start.elapsed());
             thread::sleep(Duration::from_millis(2)); // The next vote of the next round.
         }
@@ -202,7 +202,7 @@ fn two_hundred_simultaneous_dials() {
             scope.spawn(|| want(a, b));
             scope.spawn(|| want(b, a));
         });
-        if !within(PATIENCE, || agreed(a, b, 1 + round % 2)) {
+        if !within(TIMEOUT, || agreed(a, b, 1 + round % 2)) {
             let story = |peer: &Peer| peer.look(Log::story);
             panic!("round {round}: no agreement: {:#?}\n{}\n{}", [a.peers(), b.peers()], story(a), story(b));
         }

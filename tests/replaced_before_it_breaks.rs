@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::cluster::{
-    Log, PATIENCE, Pair, Peer, all_taken, builder, calm_path, eventually, flood, skip, within,
+    Log, Pair, Peer, TIMEOUT, all_taken, builder, calm_path, eventually, flood, skip, within,
 };
 use support::numbered::message;
 use support::proxy::{Direction, Faults, Ways, md5sig_supported};
@@ -73,7 +73,7 @@ fn under_load(pair: &Pair, stream: u64, during: impl FnOnce() + Send) -> Vec<Dur
                 let start = Instant::now();
                 let vote = message(stream + 1, times.len() as u64, 64);
                 let vote = a.send(b.id(), (URGENT, vote)).unwrap();
-                assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+                assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
                 times.push(start.elapsed());
                 thread::sleep(Duration::from_millis(1)); // The next vote of the next round.
             }
@@ -193,7 +193,7 @@ fn a_successor_that_is_cut_takes_nothing_over_before_it_has_proved_itself() {
         pair.proxy.cut_after(Direction::ToTarget, bytes);
         // Nobody else comes through: what stays is the incumbent, or nothing.
         a.replace(b.id()).unwrap();
-        assert!(pair.proxy.wait_until(PATIENCE, |stats| stats.cut > cut));
+        assert!(pair.proxy.wait_until(TIMEOUT, |stats| stats.cut > cut));
         all_taken(&[a.send(b.id(), (URGENT, message(1, round as u64, 64))).unwrap()]);
         eventually("a second try succeeds", || only_conn(a, b) != old);
         // If it was cut after its first answer, to either side, the incumbent was gone already.
@@ -246,7 +246,7 @@ fn a_successor_that_joins_and_answers_nothing_takes_nothing_over() {
         (raw, conn)
     };
     let (first, old) = accept(&who, 0);
-    who.hello.paired = Some(first.hello.memory);
+    who.hello.peer_session_id = Some(first.hello.session_id);
     let first = be_honest(first);
     a.wait_up(who.id());
     let mark = a.mark();

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter, Metadata, Record};
 use parking_lot::Mutex;
-use support::cluster::{PATIENCE, Peer, any_addr, builder, first_addr, within};
+use support::cluster::{Peer, TIMEOUT, any_addr, builder, first_addr, within};
 use unbroken::{
-    Builder, Config, EndCause, EndReason, Event, Identity, Initiator, Node, Outcome, PeerConfig, PeerId,
-    RefusedReason, URGENT, Verdict, WaitError,
+    AdmitDecision, Builder, Config, EndCause, EndReason, Event, Identity, Initiator, Node, Outcome,
+    PeerConfig, PeerId, RefusedReason, URGENT, WaitError,
 };
 
 /// What a report prints that goes through all sources, as `{:#}` of anyhow does.
@@ -74,11 +74,11 @@ fn a_failed_dial_has_a_kind_to_match_on() {
 fn waiting_for_a_link_takes_no_message() {
     let listener = Node::builder().listen(any_addr()).start().unwrap();
     let dialler = Node::builder().peer(first_addr(&listener).to_string()).start().unwrap();
-    assert_eq!(dialler.wait_for_links(1, PATIENCE), Ok(vec![listener.id()]));
-    listener.wait_linked(dialler.id(), PATIENCE).unwrap();
+    assert_eq!(dialler.wait_for_links(1, TIMEOUT), Ok(vec![listener.id()]));
+    listener.wait_linked(dialler.id(), TIMEOUT).unwrap();
     let receipt = listener.send(dialler.id(), (URGENT, "kept")).unwrap();
-    dialler.wait_linked(listener.id(), PATIENCE).unwrap();
-    dialler.wait_for_links(1, PATIENCE).unwrap();
+    dialler.wait_linked(listener.id(), TIMEOUT).unwrap();
+    dialler.wait_for_links(1, TIMEOUT).unwrap();
     assert_eq!(receipt.poll(), None);
     let message = dialler.events().find_map(|event| match event {
         Event::Message(message) => Some(message.into_bytes()),
@@ -146,7 +146,7 @@ fn a_broadcast_names_the_configured_peers_that_it_cannot_address() {
     gone.shutdown(Duration::ZERO);
     let node = Node::builder().peer(linked).peer(absent.clone()).peer(format!("{pinned}@127.0.0.1:1"));
     let node = node.start().unwrap();
-    node.wait_linked(listener.id(), PATIENCE).unwrap();
+    node.wait_linked(listener.id(), TIMEOUT).unwrap();
     let broadcast = node.broadcast((URGENT, "vote"));
     assert_eq!(broadcast.unidentified(), std::slice::from_ref(&absent));
     // The link, and the peer that is absent but known by its id: its message waits.
@@ -155,7 +155,7 @@ fn a_broadcast_names_the_configured_peers_that_it_cannot_address() {
     let mut expected = vec![listener.id(), pinned];
     expected.sort();
     assert_eq!(peers, expected);
-    let error = broadcast.wait_for(3, PATIENCE).unwrap_err();
+    let error = broadcast.wait_for(3, TIMEOUT).unwrap_err();
     assert!(error.impossible && error.unidentified == std::slice::from_ref(&absent), "{error:?}");
     assert!(error.to_string().contains(&absent), "{error}");
     assert_eq!(node.broadcast_to(&[pinned], (URGENT, "vote")).unidentified(), [""; 0]);
@@ -191,7 +191,7 @@ fn keep_log() {
 /// Waits for a line that has all these parts.
 fn line(level: Level, parts: &[&str]) {
     let fits = |(at, line): &(Level, String)| *at == level && parts.iter().all(|part| line.contains(part));
-    let there = within(PATIENCE, || SINK.0.lock().iter().any(fits));
+    let there = within(TIMEOUT, || SINK.0.lock().iter().any(fits));
     assert!(there, "no {level} line with {parts:?} in {:#?}", SINK.0.lock());
 }
 
@@ -251,7 +251,7 @@ fn whoever_is_denied_learns_it() {
 
 #[test]
 fn whoever_the_application_refuses_learns_it() {
-    let refuses = builder(|_| {}).admit(|_, _| Verdict::Refuse);
+    let refuses = builder(|_| {}).admit(|_, _| AdmitDecision::Refuse);
     refusal(refuses, |_, _| {}, RefusedReason::Application, "the application refused it");
 }
 
@@ -282,7 +282,7 @@ fn whoever_finds_a_full_node_learns_it() {
 #[test]
 fn strangers_are_told_nothing_if_the_operator_wants_so() {
     let silent = builder(|config| config.admission.tell_strangers = false);
-    let listener = Peer::start(silent.admit(|_, _| Verdict::Refuse).listen(any_addr()));
+    let listener = Peer::start(silent.admit(|_, _| AdmitDecision::Refuse).listen(any_addr()));
     let address = first_addr(&listener).to_string();
     let dialler = Peer::start(builder(|_| {}).peer(&address));
     let reason = dialler.wait("the dial fails", |log| {

@@ -15,7 +15,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::cluster::{PATIENCE, Peer, any_addr, builder, calm_path, eventually, first_addr, flood, mixed};
+use support::cluster::{Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed};
 use support::proxy::FaultProxy;
 use unbroken::{
     Config, EndCause, Event, GoawayReason, Identity, LinkState, NORMAL, Node, PathConfig, PeerConfig, PeerId,
@@ -123,7 +123,7 @@ fn a_poor_candidate_gives_way_and_a_poor_wanted_peer_does_not() {
         for (proxy, peer) in [(&to_poor, &poor), (&to_wanted, &wanted)] {
             let before = proxy.stats().connected;
             proxy.reset_all();
-            assert!(proxy.wait_until(PATIENCE, |stats| stats.connected > before));
+            assert!(proxy.wait_until(TIMEOUT, |stats| stats.connected > before));
             node.wait_up(peer.id());
         }
     }
@@ -174,7 +174,7 @@ fn what_was_learned_is_restored_and_preferred() {
     let of = |address: &str| records.iter().find(|record| record.addresses == [address]).unwrap();
     assert_eq!(of(&address(&good)).peer, Some(good.id()));
     assert!(of(&address(&good)).score > Some(0.5) && of(&address(&good)).failures == 0, "{text}");
-    assert!(of(&address(&good)).last_seen.is_some_and(|age| age < PATIENCE));
+    assert!(of(&address(&good)).last_seen.is_some_and(|age| age < TIMEOUT));
     assert_eq!((of(&lost).peer, of(&lost).failures), (Some(gone.id()), 1), "{text}");
 
     // Unknown ones beside them: the one with the good record is the first that is dialled.
@@ -229,7 +229,7 @@ fn a_pool_is_filled_and_filled_again() {
         eventually("on the other side as well", || slots_up(&other, node.id()) == [0, 1, 2]);
         let before = proxy.stats().connected;
         proxy.reset_all();
-        assert!(proxy.wait_until(PATIENCE, |stats| stats.connected >= before + 3));
+        assert!(proxy.wait_until(TIMEOUT, |stats| stats.connected >= before + 3));
     }
     eventually("three connections", || slots_up(&node, other.id()) == [0, 1, 2]);
     let peer = node.peer(other.id()).unwrap();

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::cluster::{
-    PATIENCE, Pair, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
+    Pair, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
 };
 use support::numbered::message;
 use support::proxy::{Direction, Faults, Ways};
@@ -55,7 +55,7 @@ fn vote(pair: &Pair, lasting: Duration) -> Vec<Duration> {
     while Instant::now() < end {
         let start = Instant::now();
         let vote = pair.a.send(pair.b.id(), (URGENT, message(1, times.len() as u64, 64))).unwrap();
-        assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+        assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
         times.push(start.elapsed());
         thread::sleep(Duration::from_millis(20)); // The next vote of the next round.
     }
@@ -79,7 +79,7 @@ fn votes_pass_blocks_on_a_saturated_link() {
         while Instant::now() < end {
             let start = Instant::now();
             let vote = pair.a.send(pair.b.id(), (URGENT, message(1, seq, 64))).unwrap();
-            assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+            assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
             times.push(start.elapsed());
             seq += 1;
             thread::sleep(Duration::from_millis(20)); // The votes of a network come at some pace.
@@ -167,7 +167,7 @@ fn a_consumer_that_stands_still_stops_its_own_lane_only() {
     assert_eq!(a.mark(), mark, "the link had trouble");
     let mut seen = support::numbered::Checker::default();
     while seen.messages < 12 {
-        let message = bulk.recv_timeout(PATIENCE).unwrap().expect("a block");
+        let message = bulk.recv_timeout(TIMEOUT).unwrap().expect("a block");
         seen.take(BULK, &message.into_bytes());
     }
     assert!(seen.errors.is_empty(), "{:?}", seen.errors);
@@ -189,7 +189,7 @@ fn the_receiving_application_gets_urgent_messages_first() {
     eventually("all have arrived", || b.peer(a.id()).unwrap().messages_received == 6);
     let mut order = Vec::new();
     while order.len() < 6 {
-        if let Some(Event::Message(message)) = b.recv_timeout(PATIENCE).unwrap() {
+        if let Some(Event::Message(message)) = b.recv_timeout(TIMEOUT).unwrap() {
             order.push((message.lane(), message.into_bytes()));
         }
     }

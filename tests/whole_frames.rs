@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::cluster::{
-    PATIENCE, Pair, Peer, all_taken, any_addr, builder, calm_path, eventually, first_addr, mixed,
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, mixed,
 };
 use support::numbered::{self, message};
 use support::proxy::{Direction, Faults, Ways};
@@ -115,7 +115,7 @@ fn every_size_from_nothing_on() {
     .unwrap();
     let messages = b.lane_receiver(NORMAL).unwrap();
     for size in sizes {
-        let message = messages.recv_timeout(PATIENCE).unwrap().expect("a message");
+        let message = messages.recv_timeout(TIMEOUT).unwrap().expect("a message");
         assert_eq!(message.len(), size);
         assert!(message.into_bytes() == content(size), "the message of {size} bytes is damaged");
     }

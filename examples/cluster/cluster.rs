@@ -17,7 +17,7 @@ use crate::table::{Progress, View};
 use crate::wire::{Command, LinkFigures, LinkNews, News, Report, Work};
 
 /// How long anything may take that must happen in the end, on a machine busy with other things too.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 /// The paths of every link: as many as connections in its pool.
 pub(crate) const PATHS: usize = 2;
 /// How often reports are collected when none of the nodes has woken us.
@@ -200,7 +200,7 @@ impl Cluster {
         let member = self.members.get_mut(node).ok_or("no such node")?;
         member.child.kill()?;
         member.gone = true;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(line) = self.members.get(node).and_then(|member| {
             member.child.lines().recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
         }) {
@@ -240,7 +240,7 @@ impl Cluster {
         }
         self.expect("all nodes end", |cluster| cluster.members.iter().all(|member| member.gone))?;
         for (node, member) in self.members.iter_mut().enumerate() {
-            match member.child.wait_exit(PATIENCE)? {
+            match member.child.wait_exit(TIMEOUT)? {
                 Some(status) if status.success() => {}
                 Some(status) => self.failures.push(format!("node {node} ended with {status}")),
                 None => self.failures.push(format!("node {node} closed its output but does not end")),
@@ -280,11 +280,11 @@ impl Cluster {
 
     /// Waits for what must come, with all patience.
     pub(crate) fn expect(&mut self, what: &str, condition: impl Fn(&Cluster) -> bool) -> Result<(), Failure> {
-        if self.wait_for(Instant::now() + PATIENCE, condition)? {
+        if self.wait_for(Instant::now() + TIMEOUT, condition)? {
             return Ok(());
         }
         self.dump()?;
-        Err(format!("waited {} s in vain until {what}", PATIENCE.as_secs()).into())
+        Err(format!("waited {} s in vain until {what}", TIMEOUT.as_secs()).into())
     }
 
     fn listen_once(&mut self, turn: usize, until: Instant) {
@@ -342,7 +342,7 @@ impl Cluster {
         let all = |cluster: &Cluster| {
             cluster.watch.as_ref().is_none_or(|watch| watch.first.values().all(Option::is_some))
         };
-        let arrived = self.wait_for(Instant::now() + PATIENCE, all)?;
+        let arrived = self.wait_for(Instant::now() + TIMEOUT, all)?;
         let Some(watch) = self.watch.take() else { return Ok(None) };
         if !arrived {
             let missing: Vec<_> =

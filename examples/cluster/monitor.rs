@@ -138,8 +138,10 @@ impl<'a> Monitor<'a> {
             Event::Recovered { peer, conn } => {
                 self.of_conn(plain(peer, News::Recovered, String::new())?, *conn)
             }
-            Event::Poor { peer, conn } => self.of_conn(plain(peer, News::Poor, String::new())?, *conn),
-            Event::Well { peer, conn } => self.of_conn(plain(peer, News::Well, String::new())?, *conn),
+            Event::ConnDegraded { peer, conn } => {
+                self.of_conn(plain(peer, News::Poor, String::new())?, *conn)
+            }
+            Event::ConnHealthy { peer, conn } => self.of_conn(plain(peer, News::Well, String::new())?, *conn),
             Event::Replacing { peer, conn, slot, reason } => {
                 let (id, news) = plain(peer, News::Replacing, format!("{conn} in place {slot}"))?;
                 let begun = Replacing { slot: *slot, reason: *reason, since: Instant::now() };

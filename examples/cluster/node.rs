@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use unbroken::{
-    BULK, Config, Identity, LaneConfig, LaneId, LaneReceiver, Message, NORMAL, Node, PathConfig, PeerConfig,
-    PeerId, TakenWhen, URGENT,
+    AckMode, BULK, Config, Identity, LaneConfig, LaneId, LaneReceiver, Message, NORMAL, Node, PathConfig,
+    PeerConfig, PeerId, URGENT,
 };
 
 use crate::Failure;
@@ -79,7 +79,7 @@ impl Role {
 
     fn config(&self) -> Config {
         let defaults = Config::default();
-        let done = |lane| LaneConfig { taken_when: TakenWhen::Done, ..lane };
+        let done = |lane| LaneConfig { ack_mode: AckMode::Done, ..lane };
         Config {
             network: self.network(),
             encryption: encryption(),

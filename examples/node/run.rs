@@ -331,13 +331,13 @@ impl Run {
                 let line = report.event("replaced").peer(peer).with("old", old.get()).with("new", new.get());
                 line.say(&self.node, format_args!("connection {old} replaced by {new}"))
             }
-            Event::Poor { peer, conn } => {
+            Event::ConnDegraded { peer, conn } => {
                 let score = self.score_of(peer, conn);
                 let text = format!("connection {conn} is poor, {}", score.as_deref().unwrap_or("and gone"));
                 let line = report.event("poor").peer(peer).with("conn", conn.get()).with("score", score);
                 line.say(&self.node, text)
             }
-            Event::Well { peer, conn } => {
+            Event::ConnHealthy { peer, conn } => {
                 let line = report.event("well").peer(peer).with("conn", conn.get());
                 line.say(&self.node, format_args!("connection {conn} scores well again"))
             }

@@ -39,7 +39,7 @@ pub(super) struct Candidate {
     pub(super) conn: ConnId,
     pub(super) subnet: IpAddr,
     /// The secret hash of the subnet.
-    pub(super) lot: u64,
+    pub(super) draw: u64,
     pub(super) since: Instant,
     pub(super) merit: Merit,
 }
@@ -73,7 +73,7 @@ fn protect<K: Ord>(candidates: &mut Vec<Candidate>, count: usize, key: impl Fn(&
 
 /// The one that has been here longest of each of the `count` subnets that come first by lot.
 fn protect_subnets(candidates: &mut Vec<Candidate>, count: usize) {
-    candidates.sort_by_key(|one| (one.lot, one.subnet, one.since, one.conn));
+    candidates.sort_by_key(|one| (one.draw, one.subnet, one.since, one.conn));
     let (mut last, mut left) = (None, count);
     candidates.retain(|one| {
         let first = last != Some(one.subnet);

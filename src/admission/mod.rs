@@ -1,9 +1,9 @@
 //! Who may connect, and who has to make room. Pure: time is an argument; it decides, others carry out.
 //!
 //! ```text
-//!                  knock: address, rate,           enter: identity, hook,
+//!                  on_accept: address, rate,         enter: identity, hook,
 //!                  handshakes under way            connections open
-//!   accepted -----------------------> handshake ------------------------> guest ---> leave
+//!   accepted -----------------------> handshake ----------------------> inbound ---> release
 //!       |                                 |                                 |
 //!       +--> refused                      +--> refused                      +--> evicted for another one
 //! ```
@@ -13,7 +13,7 @@
 //!
 //! | step | refused | limits |
 //! |---|---|---|
-//! | knock | networks that are denied, or not allowed; banned addresses | handshakes in all, per address, per subnet; new connections per address and time |
+//! | on_accept | networks that are denied, or not allowed; banned addresses | handshakes in all, per address, per subnet; new connections per address and time |
 //! | enter | identities that are denied, not allowed or banned; who the application's hook refuses | open connections in all, per address, per subnet, per identity |
 //!
 //! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
@@ -98,7 +98,7 @@ impl fmt::Display for Refusal {
 
 /// What the application says of an unknown peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AdmitDecision {
     /// It may come in, if there is room.
     Admit,
     /// It may not.
@@ -107,7 +107,7 @@ pub enum Verdict {
 
 /// Asked for each peer that dials us and is neither wanted nor on the list of those allowed; see
 /// [`Builder::admit`](crate::Builder::admit).
-pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync;
+pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> AdmitDecision + Send + Sync;
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +121,14 @@ pub(crate) enum Decision {
 
 /// In its handshake.
 #[derive(Clone, Copy, Debug)]
-struct Knocker {
+struct Handshaking {
     addr: IpAddr,
     since: Instant,
 }
 
 /// Let in.
 #[derive(Clone, Copy, Debug)]
-struct Guest {
+struct Inbound {
     addr: IpAddr,
     peer: PeerId,
     wanted: bool,
@@ -146,8 +146,8 @@ pub(crate) struct Admission {
     max_leaving: usize,
     /// A handshake that is older may go for another one.
     patience: Duration,
-    knocking: HashMap<ConnId, Knocker>,
-    guests: HashMap<ConnId, Guest>,
+    handshaking: HashMap<ConnId, Handshaking>,
+    inbound: HashMap<ConnId, Inbound>,
     /// Evicted, and not ended yet.
     leaving: HashMap<ConnId, IpAddr>,
     rates: Rates,
@@ -175,8 +175,8 @@ impl Admission {
             for_strangers: capacity.saturating_sub(reserved).max(1),
             max_leaving,
             patience: handshake_timeout / 10,
-            knocking: HashMap::new(),
-            guests: HashMap::new(),
+            handshaking: HashMap::new(),
+            inbound: HashMap::new(),
             leaving: HashMap::new(),
             rates: Rates::new(config.connects_per_minute, config.connects_at_once),
             secret,
@@ -190,7 +190,7 @@ impl Admission {
     }
 
     /// A connection was accepted. Unless it is refused it is counted from now on.
-    pub(crate) fn knock(&mut self, conn: ConnId, addr: IpAddr, now: Instant) -> Decision {
+    pub(crate) fn on_accept(&mut self, conn: ConnId, addr: IpAddr, now: Instant) -> Decision {
         let addr = addr.to_canonical();
         let config = &self.config;
         let allowed = config.allow_addresses.is_empty() || contains(&config.allow_addresses, addr);
@@ -199,7 +199,7 @@ impl Admission {
         }
         if !self.is_exempt(addr) {
             let from = |same: fn(IpAddr) -> IpAddr| {
-                self.knocking.values().filter(|knocker| same(knocker.addr) == same(addr)).count()
+                self.handshaking.values().filter(|handshaking| same(handshaking.addr) == same(addr)).count()
             };
             if from(address) >= config.max_handshakes_per_address
                 || from(subnet) >= config.max_handshakes_per_subnet
@@ -211,33 +211,35 @@ impl Admission {
             }
         }
         let mut decision = Decision::Admit;
-        if self.knocking.len() >= self.max_handshakes {
+        if self.handshaking.len() >= self.max_handshakes {
             let Some(stalled) = self.stalled(now) else { return Decision::Refuse(Refusal::Handshakes) };
-            self.knocking.remove(&stalled);
+            self.handshaking.remove(&stalled);
             decision = Decision::Replace(stalled);
         }
-        self.knocking.insert(conn, Knocker { addr, since: now });
+        self.handshaking.insert(conn, Handshaking { addr, since: now });
         decision
     }
 
     /// The oldest handshake of the largest subnet, if it is old enough to go.
     fn stalled(&self, now: Instant) -> Option<ConnId> {
         let mut sizes: HashMap<IpAddr, usize> = HashMap::new();
-        self.knocking.values().for_each(|knocker| *sizes.entry(subnet(knocker.addr)).or_default() += 1);
+        self.handshaking
+            .values()
+            .for_each(|handshaking| *sizes.entry(subnet(handshaking.addr)).or_default() += 1);
         let old = self
-            .knocking
+            .handshaking
             .iter()
-            .filter(|(_, knocker)| now.saturating_duration_since(knocker.since) >= self.patience);
-        let size = |knocker: &Knocker| sizes.get(&subnet(knocker.addr)).copied().unwrap_or(0);
-        old.max_by_key(|(conn, knocker)| {
-            (size(knocker), std::cmp::Reverse(knocker.since), std::cmp::Reverse(**conn))
+            .filter(|(_, handshaking)| now.saturating_duration_since(handshaking.since) >= self.patience);
+        let size = |handshaking: &Handshaking| sizes.get(&subnet(handshaking.addr)).copied().unwrap_or(0);
+        old.max_by_key(|(conn, handshaking)| {
+            (size(handshaking), std::cmp::Reverse(handshaking.since), std::cmp::Reverse(**conn))
         })
         .map(|(conn, _)| *conn)
     }
 
-    /// Whether [`Admission::enter`] will want to know what the guests are good for.
+    /// Whether [`Admission::enter`] will want to know what the inbound are good for.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.guests.len() + 1 >= self.for_strangers
+        self.inbound.len() + 1 >= self.for_strangers
     }
 
     /// Whether this peer may come in as far as the lists say. `None`: they do not say, the application's hook
@@ -256,7 +258,7 @@ impl Admission {
     }
 
     /// It is known who it is, and nobody had anything against that. Unless it is let in it has still to
-    /// leave. `merit` says what a guest is good for.
+    /// release. `merit` says what a inbound is good for.
     pub(crate) fn enter(
         &mut self,
         conn: ConnId,
@@ -266,11 +268,12 @@ impl Admission {
         now: Instant,
     ) -> Decision {
         // Not there when its place was given to another handshake meanwhile.
-        let Some(Knocker { addr, .. }) = self.knocking.remove(&conn) else {
+        let Some(Handshaking { addr, .. }) = self.handshaking.remove(&conn) else {
             return Decision::Refuse(Refusal::Handshakes);
         };
-        let count = |is: &dyn Fn(&Guest) -> bool| self.guests.values().filter(|guest| is(guest)).count();
-        if count(&|guest| guest.peer == peer) >= self.config.max_inbound_per_peer {
+        let count =
+            |is: &dyn Fn(&Inbound) -> bool| self.inbound.values().filter(|inbound| is(inbound)).count();
+        if count(&|inbound| inbound.peer == peer) >= self.config.max_inbound_per_peer {
             return Decision::Refuse(Refusal::Peer);
         }
         if !wanted && !self.is_exempt(addr) {
@@ -278,7 +281,7 @@ impl Admission {
                 self.leaving.values().filter(|other| same(**other) == same(addr)).count()
             };
             let from = |same: fn(IpAddr) -> IpAddr| {
-                count(&|guest| !guest.wanted && same(guest.addr) == same(addr)) + leaving(same)
+                count(&|inbound| !inbound.wanted && same(inbound.addr) == same(addr)) + leaving(same)
             };
             let limits = [
                 (address as fn(IpAddr) -> IpAddr, self.config.max_inbound_per_address, Refusal::Address),
@@ -288,90 +291,96 @@ impl Admission {
             if let Some((same, _, refusal)) = exceeded {
                 // One at a time, so that the connections that are about to end do not add up.
                 let spare = if leaving(same) == 0 {
-                    self.spare(peer, |guest| same(guest) == same(addr))
+                    self.spare(peer, |inbound| same(inbound) == same(addr))
                 } else {
                     None
                 };
                 return match spare {
                     Some(victim) => {
-                        self.replace(victim, conn, Guest { addr, peer, wanted, since: now });
+                        self.replace(victim, conn, Inbound { addr, peer, wanted, since: now });
                         Decision::Replace(victim)
                     }
                     None => Decision::Refuse(refusal),
                 };
             }
         }
-        self.guests.iter_mut().for_each(|(conn, guest)| guest.wanted |= merit(*conn).wanted);
-        let strangers = self.guests.values().filter(|guest| !guest.wanted).count();
-        let full = self.guests.len() >= self.capacity || (!wanted && strangers >= self.for_strangers);
+        self.inbound.iter_mut().for_each(|(conn, inbound)| inbound.wanted |= merit(*conn).wanted);
+        let strangers = self.inbound.values().filter(|inbound| !inbound.wanted).count();
+        let full = self.inbound.len() >= self.capacity || (!wanted && strangers >= self.for_strangers);
         if full {
             // A wanted peer comes from nowhere: whoever is left by the rule goes for it.
-            let from = if wanted { NOWHERE } else { subnet(addr) };
+            let from = if wanted { NO_SUBNET } else { subnet(addr) };
             let busy = !wanted && self.leaving.len() >= self.max_leaving;
             let victim = if busy { None } else { evict::choose(self.candidates(merit), from) };
             let Some(victim) = victim else { return Decision::Refuse(Refusal::Full) };
-            self.replace(victim, conn, Guest { addr, peer, wanted, since: now });
+            self.replace(victim, conn, Inbound { addr, peer, wanted, since: now });
             return Decision::Replace(victim);
         }
-        self.let_in(conn, Guest { addr, peer, wanted, since: now });
+        self.let_in(conn, Inbound { addr, peer, wanted, since: now });
         Decision::Admit
     }
 
-    fn let_in(&mut self, conn: ConnId, guest: Guest) {
-        if guest.wanted {
-            self.rates.give_back(address(guest.addr));
+    fn let_in(&mut self, conn: ConnId, inbound: Inbound) {
+        if inbound.wanted {
+            self.rates.give_back(address(inbound.addr));
         }
-        self.guests.insert(conn, guest);
+        self.inbound.insert(conn, inbound);
     }
 
-    fn replace(&mut self, victim: ConnId, conn: ConnId, guest: Guest) {
-        if let Some(victims) = self.guests.remove(&victim) {
+    fn replace(&mut self, victim: ConnId, conn: ConnId, inbound: Inbound) {
+        if let Some(victims) = self.inbound.remove(&victim) {
             self.leaving.insert(victim, victims.addr);
         }
-        self.let_in(conn, guest);
+        self.let_in(conn, inbound);
     }
 
     /// The connection that goes for the first one of `newcomer`: the youngest of the stranger that has the most from there, if it
     /// has more than one. `None` if the newcomer has a connection.
     fn spare(&self, newcomer: PeerId, from_there: impl Fn(IpAddr) -> bool) -> Option<ConnId> {
-        if self.guests.values().any(|guest| guest.peer == newcomer) {
+        if self.inbound.values().any(|inbound| inbound.peer == newcomer) {
             return None;
         }
-        let there = || self.guests.iter().filter(|(_, guest)| !guest.wanted && from_there(guest.addr));
+        let there = || self.inbound.iter().filter(|(_, inbound)| !inbound.wanted && from_there(inbound.addr));
         let mut counts: HashMap<PeerId, usize> = HashMap::new();
-        there().for_each(|(_, guest)| *counts.entry(guest.peer).or_default() += 1);
-        let count = |guest: &Guest| counts.get(&guest.peer).copied().unwrap_or(0);
-        let several = there().filter(|(_, guest)| count(guest) > 1);
-        several.max_by_key(|(conn, guest)| (count(guest), guest.since, **conn)).map(|(conn, _)| *conn)
+        there().for_each(|(_, inbound)| *counts.entry(inbound.peer).or_default() += 1);
+        let count = |inbound: &Inbound| counts.get(&inbound.peer).copied().unwrap_or(0);
+        let several = there().filter(|(_, inbound)| count(inbound) > 1);
+        several.max_by_key(|(conn, inbound)| (count(inbound), inbound.since, **conn)).map(|(conn, _)| *conn)
     }
 
     fn candidates(&self, merit: impl Fn(ConnId) -> Merit) -> Vec<Candidate> {
-        let strangers = self.guests.iter().filter(|(_, guest)| !guest.wanted);
-        let candidate = |(conn, guest): (&ConnId, &Guest)| {
-            let subnet = subnet(guest.addr);
+        let strangers = self.inbound.iter().filter(|(_, inbound)| !inbound.wanted);
+        let candidate = |(conn, inbound): (&ConnId, &Inbound)| {
+            let subnet = subnet(inbound.addr);
             let mut hasher = DefaultHasher::new();
             (self.secret, subnet).hash(&mut hasher);
-            Candidate { conn: *conn, subnet, lot: hasher.finish(), since: guest.since, merit: merit(*conn) }
+            Candidate {
+                conn: *conn,
+                subnet,
+                draw: hasher.finish(),
+                since: inbound.since,
+                merit: merit(*conn),
+            }
         };
         strangers.map(candidate).collect()
     }
 
     /// A connection that had knocked has ended.
-    pub(crate) fn leave(&mut self, conn: ConnId) {
-        self.knocking.remove(&conn);
-        self.guests.remove(&conn);
+    pub(crate) fn release(&mut self, conn: ConnId) {
+        self.handshaking.remove(&conn);
+        self.inbound.remove(&conn);
         self.leaving.remove(&conn);
     }
 
-    /// Handshakes under way, and guests.
+    /// Handshakes under way, and inbound.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.knocking.len(), self.guests.len())
+        (self.handshaking.len(), self.inbound.len())
     }
 }
 
 /// Not the subnet of any connection.
-const NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const NO_SUBNET: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 fn contains(networks: &[IpNet], addr: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&addr))

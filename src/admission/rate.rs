@@ -27,12 +27,12 @@ impl Rates {
         if !self.by_address.contains_key(&addr) && self.by_address.len() >= MAX_TRACKED {
             self.make_room(now);
         }
-        self.by_address.entry(addr).or_insert(self.full).spend(1.0, now)
+        self.by_address.entry(addr).or_insert(self.full).acquire(1.0, now)
     }
 
     /// A connection from this address does not count after all.
     pub(super) fn give_back(&mut self, addr: IpAddr) {
-        self.by_address.get_mut(&addr).into_iter().for_each(|bucket| bucket.earn(1.0));
+        self.by_address.get_mut(&addr).into_iter().for_each(|bucket| bucket.refund(1.0));
     }
 
     /// Forgets those who have nothing against them any more, or else the quarter that was last seen longest

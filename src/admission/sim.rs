@@ -46,9 +46,9 @@ impl World {
     fn come(&mut self, addr: IpAddr, kind: Kind) -> bool {
         self.next += 1;
         let (conn, name) = (ConnId(self.next), peer(self.next));
-        match self.admission.knock(conn, addr, self.now) {
+        match self.admission.on_accept(conn, addr, self.now) {
             Decision::Refuse(_) => return false,
-            Decision::Replace(stalled) => self.admission.leave(stalled),
+            Decision::Replace(stalled) => self.admission.release(stalled),
             Decision::Admit => {}
         }
         let (inside, now) = (&self.inside, self.now);
@@ -70,11 +70,11 @@ impl World {
         };
         match self.admission.enter(conn, name, kind == Kind::Wanted, merit, now) {
             Decision::Refuse(_) => {
-                self.admission.leave(conn);
+                self.admission.release(conn);
                 return false;
             }
             Decision::Replace(victim) => {
-                self.admission.leave(victim);
+                self.admission.release(victim);
                 let gone = self.inside.remove(&victim);
                 assert_ne!(gone.map(|(_, kind)| kind), Some(Kind::Wanted));
             }

@@ -46,10 +46,10 @@ fn lists_of_addresses_and_the_clothes_of_ipv4() {
         ("2001:db8::1", true),
         ("2001:db9::1", false),
     ] {
-        let decision = admission.knock(ConnId(1), ip(text), now);
+        let decision = admission.on_accept(ConnId(1), ip(text), now);
         let expected = if admitted { Decision::Admit } else { Decision::Refuse(Refusal::Denied) };
         assert_eq!(decision, expected, "{text}");
-        admission.leave(ConnId(1));
+        admission.release(ConnId(1));
     }
 }
 
@@ -69,8 +69,8 @@ fn lists_of_identities() {
 fn one_address_has_its_share_of_handshakes_and_others_still_get_in() {
     let (mut admission, now) = admission(|config| config.connects_at_once = 5000);
     let admitted = |admission: &mut Admission, from: u64, addr: &dyn Fn(u64) -> IpAddr| {
-        let knock = |number| admission.knock(ConnId(from + number), addr(number), now);
-        (0..2000).map(knock).filter(|decision| *decision == Decision::Admit).count()
+        let on_accept = |number| admission.on_accept(ConnId(from + number), addr(number), now);
+        (0..2000).map(on_accept).filter(|decision| *decision == Decision::Admit).count()
     };
     assert_eq!(admitted(&mut admission, 0, &|_| ip("192.0.2.1")), 64);
     // The rest of its subnet has as many again, IPv6 counts by /64 and /56.
@@ -87,14 +87,14 @@ fn a_handshake_that_stalls_makes_room_for_a_new_one() {
     // 100 from one subnet, 156 from everywhere.
     for number in 0..256u32 {
         let addr = if number < 100 { ip(&format!("192.0.2.{}", number % 50)) } else { far(number) };
-        assert_eq!(admission.knock(ConnId(u64::from(number)), addr, now), Decision::Admit);
+        assert_eq!(admission.on_accept(ConnId(u64::from(number)), addr, now), Decision::Admit);
     }
     let newcomer = ip("198.51.100.1");
     let soon = now + Duration::from_millis(999);
-    assert_eq!(admission.knock(ConnId(1000), newcomer, soon), Decision::Refuse(Refusal::Handshakes));
+    assert_eq!(admission.on_accept(ConnId(1000), newcomer, soon), Decision::Refuse(Refusal::Handshakes));
     let later = now + Duration::from_secs(1);
-    assert_eq!(admission.knock(ConnId(1000), newcomer, later), Decision::Replace(ConnId(0)));
-    assert_eq!(admission.knock(ConnId(1001), newcomer, later), Decision::Replace(ConnId(1)));
+    assert_eq!(admission.on_accept(ConnId(1000), newcomer, later), Decision::Replace(ConnId(0)));
+    assert_eq!(admission.on_accept(ConnId(1001), newcomer, later), Decision::Replace(ConnId(1)));
     // What lost its place cannot come in after all.
     let entered = admission.enter(ConnId(0), peer(1), true, no_merit, later);
     assert_eq!(entered, Decision::Refuse(Refusal::Handshakes));
@@ -105,12 +105,12 @@ fn a_handshake_that_stalls_makes_room_for_a_new_one() {
 fn who_connects_too_often_waits_and_the_table_stays_small() {
     let (mut admission, now) = admission(|config| config.connects_at_once = 3);
     let mut tries = |addr: IpAddr, at: Instant| {
-        let knock = |number| {
-            let decision = admission.knock(ConnId(number), addr, at);
-            admission.leave(ConnId(number));
+        let on_accept = |number| {
+            let decision = admission.on_accept(ConnId(number), addr, at);
+            admission.release(ConnId(number));
             decision
         };
-        (0..10).map(knock).filter(|decision| *decision == Decision::Admit).count()
+        (0..10).map(on_accept).filter(|decision| *decision == Decision::Admit).count()
     };
     assert_eq!(tries(ip("192.0.2.1"), now), 3);
     assert_eq!(tries(ip("192.0.2.2"), now), 3);
@@ -129,7 +129,7 @@ fn fifty_peers_behind_one_address_are_admitted_and_no_more_than_allowed() {
     let nat = ip("192.0.2.1");
     let mut come = |number: u64, wanted: bool| {
         let at = now + Duration::from_secs(number);
-        match admission.knock(ConnId(number), nat, at) {
+        match admission.on_accept(ConnId(number), nat, at) {
             Decision::Admit => admission.enter(ConnId(number), peer(number), wanted, no_merit, at),
             refused => refused,
         }
@@ -144,11 +144,11 @@ fn a_second_connection_is_worth_less_than_the_first_one_of_another_peer() {
     let (mut admission, now) = admission(|config| config.max_inbound_per_address = 64);
     let mut enter = |conn: u64, name: u64| {
         let now = now + Duration::from_secs(conn);
-        assert_eq!(admission.knock(ConnId(conn), far(1), now), Decision::Admit);
+        assert_eq!(admission.on_accept(ConnId(conn), far(1), now), Decision::Admit);
         let decision = admission.enter(ConnId(conn), peer(name), false, no_merit, now);
         match decision {
-            Decision::Refuse(_) => admission.leave(ConnId(conn)),
-            Decision::Replace(victim) => admission.leave(victim),
+            Decision::Refuse(_) => admission.release(ConnId(conn)),
+            Decision::Replace(victim) => admission.release(victim),
             Decision::Admit => {}
         }
         decision
@@ -161,13 +161,13 @@ fn a_second_connection_is_worth_less_than_the_first_one_of_another_peer() {
     for name in 22..64 {
         assert!(matches!(enter(100 + name, name), Decision::Replace(_)), "node {name} has no connection");
     }
-    assert_eq!(admission.guests.values().map(|guest| guest.peer).collect::<HashSet<_>>().len(), 64);
+    assert_eq!(admission.inbound.values().map(|inbound| inbound.peer).collect::<HashSet<_>>().len(), 64);
     // Now each has one. Nobody's second one comes in, and no further node.
     let mut enter = |conn: u64, name: u64| {
         let now = now + Duration::from_secs(conn);
-        assert_eq!(admission.knock(ConnId(conn), far(1), now), Decision::Admit);
+        assert_eq!(admission.on_accept(ConnId(conn), far(1), now), Decision::Admit);
         let decision = admission.enter(ConnId(conn), peer(name), false, no_merit, now);
-        admission.leave(ConnId(conn));
+        admission.release(ConnId(conn));
         decision
     };
     assert_eq!(enter(300, 63), Decision::Refuse(Refusal::Address));
@@ -179,7 +179,7 @@ fn one_identity_has_its_share() {
     let (mut admission, now) = admission(|_| {});
     for number in 0..8 {
         let conn = ConnId(number);
-        assert_eq!(admission.knock(conn, far(number as u32), now), Decision::Admit);
+        assert_eq!(admission.on_accept(conn, far(number as u32), now), Decision::Admit);
         let expected = if number < 6 { Decision::Admit } else { Decision::Refuse(Refusal::Peer) };
         assert_eq!(admission.enter(conn, peer(1), true, no_merit, now), expected);
     }
@@ -190,22 +190,22 @@ fn strangers_never_get_the_reserved_slots() {
     let (mut admission, now) = admission(|config| (config.max_inbound, config.reserved) = (20, 5));
     let mut come = |number: u32, wanted| {
         let conn = ConnId(u64::from(number));
-        assert_eq!(admission.knock(conn, far(number), now), Decision::Admit);
+        assert_eq!(admission.on_accept(conn, far(number), now), Decision::Admit);
         let decision = admission.enter(conn, peer(u64::from(number)), wanted, no_merit, now);
         if let Decision::Replace(victim) = decision {
-            admission.leave(victim);
+            admission.release(victim);
         }
         (decision, admission.counts().1)
     };
     for number in 0..100 {
-        let (decision, guests) = come(number, false);
+        let (decision, inbound) = come(number, false);
         assert_eq!(decision == Decision::Admit, number < 15, "{number}: {decision:?}");
-        assert!(guests <= 15);
+        assert!(inbound <= 15);
     }
     for number in 100..120 {
-        let (decision, guests) = come(number, true);
+        let (decision, inbound) = come(number, true);
         assert!(!matches!(decision, Decision::Refuse(_)), "{number}: {decision:?}");
-        assert!(guests <= 20);
+        assert!(inbound <= 20);
     }
     assert_eq!(come(120, true).0, Decision::Refuse(Refusal::Full), "no wanted peer goes for another");
     assert!(matches!(come(121, false).0, Decision::Refuse(_)));
@@ -216,7 +216,7 @@ fn a_stranger_that_has_become_wanted_is_not_evicted() {
     let (mut admission, now) = admission(|config| (config.max_inbound, config.reserved) = (4, 0));
     let mut come = |number: u64, wanted_now: u64| {
         let conn = ConnId(number);
-        assert_eq!(admission.knock(conn, far(number as u32), now), Decision::Admit);
+        assert_eq!(admission.on_accept(conn, far(number as u32), now), Decision::Admit);
         let merit = |conn: ConnId| Merit { wanted: conn.0 == wanted_now, ..Merit::default() };
         admission.enter(conn, peer(number), false, merit, now)
     };
@@ -228,7 +228,7 @@ fn a_stranger_that_has_become_wanted_is_not_evicted() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Knock { subnet: u32, host: u32 },
+    Accept { subnet: u32, host: u32 },
     Enter { nth: usize, peer: u64, wanted: bool },
     Leave { nth: usize },
     Wait(u64),
@@ -236,16 +236,16 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0u32..30, 0u32..5).prop_map(|(subnet, host)| Step::Knock { subnet, host }),
+        6 => (0u32..30, 0u32..5).prop_map(|(subnet, host)| Step::Accept { subnet, host }),
         6 => (any::<prop::sample::Index>(), 0u64..60, 0u8..8)
-            .prop_map(|(nth, peer, lot)| Step::Enter { nth: nth.index(1000), peer, wanted: lot == 0 }),
+            .prop_map(|(nth, peer, draw)| Step::Enter { nth: nth.index(1000), peer, wanted: draw == 0 }),
         2 => any::<prop::sample::Index>().prop_map(|nth| Step::Leave { nth: nth.index(1000) }),
         1 => (0u64..3000).prop_map(Step::Wait),
     ]
 }
 
 proptest! {
-    /// Every bound holds after every step, a wanted guest is never evicted, and nothing is counted that left.
+    /// Every bound holds after every step, a wanted inbound connection is never evicted, and nothing is counted that left.
     #[test]
     fn every_bound_holds(steps in prop::collection::vec(step(), 1..600), secret: u64) {
         let config = AdmissionConfig {
@@ -262,64 +262,64 @@ proptest! {
         let mut now = Instant::now();
         let mut admission = Admission::new(config, 200, 12, Duration::from_secs(1), secret);
         let mut next = 0;
-        let mut knocking: Vec<ConnId> = Vec::new();
-        let mut guests: Vec<(ConnId, bool)> = Vec::new();
+        let mut handshaking: Vec<ConnId> = Vec::new();
+        let mut inbound: Vec<(ConnId, bool)> = Vec::new();
         let mut leaving: Vec<ConnId> = Vec::new();
         for step in steps {
             match step {
                 Step::Wait(millis) => now += Duration::from_millis(millis),
-                Step::Knock { subnet, host } => {
+                Step::Accept { subnet, host } => {
                     next += 1;
                     let conn = ConnId(next);
                     let addr = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0001 + (subnet << 8) + host));
-                    match admission.knock(conn, addr, now) {
+                    match admission.on_accept(conn, addr, now) {
                         Decision::Refuse(_) => continue,
                         Decision::Admit => {}
                         Decision::Replace(other) => {
-                            prop_assert!(knocking.contains(&other));
-                            knocking.retain(|conn| *conn != other);
+                            prop_assert!(handshaking.contains(&other));
+                            handshaking.retain(|conn| *conn != other);
                         }
                     }
-                    knocking.push(conn);
+                    handshaking.push(conn);
                 }
-                Step::Enter { nth, peer: name, wanted } if !knocking.is_empty() => {
-                    let conn = knocking.swap_remove(nth % knocking.len());
+                Step::Enter { nth, peer: name, wanted } if !handshaking.is_empty() => {
+                    let conn = handshaking.swap_remove(nth % handshaking.len());
                     match admission.enter(conn, peer(name), wanted, no_merit, now) {
                         Decision::Refuse(_) => {
-                            admission.leave(conn);
+                            admission.release(conn);
                             continue;
                         }
                         Decision::Admit => {}
                         Decision::Replace(victim) => {
-                            prop_assert!(guests.contains(&(victim, false)), "a stranger goes");
-                            guests.retain(|(conn, _)| *conn != victim);
+                            prop_assert!(inbound.contains(&(victim, false)), "a stranger goes");
+                            inbound.retain(|(conn, _)| *conn != victim);
                             leaving.push(victim);
                         }
                     }
-                    guests.push((conn, wanted));
+                    inbound.push((conn, wanted));
                 }
                 Step::Enter { .. } => {}
                 Step::Leave { nth } => {
                     let gone = leaving.pop().or_else(|| {
-                        let index = nth.checked_rem(guests.len())?;
-                        Some(guests.swap_remove(index).0)
+                        let index = nth.checked_rem(inbound.len())?;
+                        Some(inbound.swap_remove(index).0)
                     });
-                    gone.into_iter().for_each(|conn| admission.leave(conn));
+                    gone.into_iter().for_each(|conn| admission.release(conn));
                 }
             }
-            prop_assert_eq!(admission.counts(), (knocking.len(), guests.len()));
-            prop_assert!(knocking.len() <= 12 && guests.len() <= 24);
-            prop_assert!(guests.iter().filter(|(_, wanted)| !wanted).count() <= 18);
-            let most = |key: &dyn Fn(&Guest) -> Option<IpAddr>| {
+            prop_assert_eq!(admission.counts(), (handshaking.len(), inbound.len()));
+            prop_assert!(handshaking.len() <= 12 && inbound.len() <= 24);
+            prop_assert!(inbound.iter().filter(|(_, wanted)| !wanted).count() <= 18);
+            let most = |key: &dyn Fn(&Inbound) -> Option<IpAddr>| {
                 let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-                admission.guests.values().filter_map(key).for_each(|addr| *counts.entry(addr).or_default() += 1);
+                admission.inbound.values().filter_map(key).for_each(|addr| *counts.entry(addr).or_default() += 1);
                 counts.into_values().max().unwrap_or(0)
             };
-            prop_assert!(most(&|guest| (!guest.wanted).then_some(address(guest.addr))) <= 4);
-            prop_assert!(most(&|guest| (!guest.wanted).then_some(subnet(guest.addr))) <= 8);
+            prop_assert!(most(&|inbound| (!inbound.wanted).then_some(address(inbound.addr))) <= 4);
+            prop_assert!(most(&|inbound| (!inbound.wanted).then_some(subnet(inbound.addr))) <= 8);
         }
-        for conn in knocking.into_iter().chain(guests.into_iter().map(|(conn, _)| conn)).chain(leaving) {
-            admission.leave(conn);
+        for conn in handshaking.into_iter().chain(inbound.into_iter().map(|(conn, _)| conn)).chain(leaving) {
+            admission.release(conn);
         }
         prop_assert_eq!(admission.counts(), (0, 0));
         prop_assert!(admission.leaving.is_empty());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct ConductConfig {
     /// How many strikes ban. Default 100: two protocol errors, or five invalid messages, within five
-    /// minutes; see [`Offence`](crate::Offence). Too small: one bug bans honest peers. Too large: an
+    /// minutes; see [`Misbehavior`](crate::Misbehavior). Too small: one bug bans honest peers. Too large: an
     /// attacker has more attempts.
     pub threshold: u32,
     /// How long until a strike counts half. Default 10 min. Too small: who offends slowly is never

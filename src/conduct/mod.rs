@@ -3,7 +3,7 @@
 //! ```text
 //!                 strikes below the threshold
 //!                +---+
-//!     offence    v   |   threshold, a stranger          the time is over, or unban
+//!     misbehavior    v   |   threshold, a stranger          the time is over, or unban
 //!   ---------> on record --------------------> banned --------------------------> forgotten
 //!                |   threshold, a wanted peer
 //!                +--> its connections are ended, the record begins anew, it is dialled again with backoff
@@ -28,7 +28,7 @@
 //! - A ban that ended is not given out, even if nobody has asked since.
 
 mod config;
-mod offence;
+mod misbehavior;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -41,54 +41,54 @@ use serde::{Deserialize, Serialize};
 use crate::id::PeerId;
 
 pub use config::ConductConfig;
-pub use offence::Offence;
+pub use misbehavior::Misbehavior;
 
 /// Who is struck or banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Culprit {
+pub enum BanTarget {
     /// An identity, wherever it comes from.
     Peer(PeerId),
     /// An address, whoever comes from there. Of IPv6 the /64 that it belongs to.
     Address(IpAddr),
 }
 
-impl Culprit {
-    /// The culprit at this address: IPv4 as it is, also in IPv6 clothes; IPv6 by its /64, which is what one
+impl BanTarget {
+    /// The target at this address: IPv4 as it is, also as an IPv4-mapped IPv6 address; IPv6 by its /64, which is what one
     /// customer has at least (RFC 6177).
     pub fn at(addr: IpAddr) -> Self {
-        Culprit::Address(match addr.to_canonical() {
+        BanTarget::Address(match addr.to_canonical() {
             IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64)),
             v4 => v4,
         })
     }
 
-    /// As it is kept: see [`Culprit::at`].
+    /// As it is kept: see [`BanTarget::at`].
     pub(crate) fn normal(self) -> Self {
         match self {
-            Culprit::Address(addr) => Culprit::at(addr),
+            BanTarget::Address(addr) => BanTarget::at(addr),
             peer => peer,
         }
     }
 }
 
-impl From<PeerId> for Culprit {
+impl From<PeerId> for BanTarget {
     fn from(peer: PeerId) -> Self {
-        Culprit::Peer(peer)
+        BanTarget::Peer(peer)
     }
 }
 
-impl From<IpAddr> for Culprit {
+impl From<IpAddr> for BanTarget {
     fn from(addr: IpAddr) -> Self {
-        Culprit::at(addr)
+        BanTarget::at(addr)
     }
 }
 
-impl fmt::Display for Culprit {
+impl fmt::Display for BanTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Culprit::Peer(peer) => write!(f, "peer {}", peer.short()),
-            Culprit::Address(addr) => write!(f, "address {addr}"),
+            BanTarget::Peer(peer) => write!(f, "peer {}", peer.short()),
+            BanTarget::Address(addr) => write!(f, "address {addr}"),
         }
     }
 }
@@ -99,7 +99,7 @@ impl fmt::Display for Culprit {
 #[non_exhaustive]
 pub struct Ban {
     /// Who.
-    pub who: Culprit,
+    pub who: BanTarget,
     /// How much longer, in milliseconds; `None`: until it is lifted. It does not run down while it lies in a
     /// file: who wants that subtracts the time.
     pub remaining_ms: Option<u64>,
@@ -109,15 +109,15 @@ pub struct Ban {
 
 impl Ban {
     /// A ban for so long, or until it is lifted.
-    pub fn new(who: impl Into<Culprit>, time: Option<Duration>, why: impl Into<String>) -> Self {
+    pub fn new(who: impl Into<BanTarget>, time: Option<Duration>, why: impl Into<String>) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ban { who: who.into().normal(), remaining_ms: time.map(millis), why: why.into() }
     }
 }
 
-/// What follows from an offence.
+/// What follows from a misbehavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sentence {
+pub(crate) enum Penalty {
     /// It is on record. So many strikes by now.
     Noted(u32),
     /// Its connections are to be ended.
@@ -147,8 +147,8 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Conduct {
     config: ConductConfig,
-    records: HashMap<Culprit, Record>,
-    bans: HashMap<Culprit, Sentenced>,
+    records: HashMap<BanTarget, Record>,
+    bans: HashMap<BanTarget, Sentenced>,
 }
 
 impl Conduct {
@@ -156,8 +156,14 @@ impl Conduct {
         Conduct { config, records: HashMap::new(), bans: HashMap::new() }
     }
 
-    /// An offence of this culprit. `wanted`: the operator named it.
-    pub(crate) fn report(&mut self, who: Culprit, offence: Offence, wanted: bool, now: Instant) -> Sentence {
+    /// a misbehavior of this target. `wanted`: the operator named it.
+    pub(crate) fn report(
+        &mut self,
+        who: BanTarget,
+        misbehavior: Misbehavior,
+        wanted: bool,
+        now: Instant,
+    ) -> Penalty {
         let who = who.normal();
         let half_life = self.config.half_life;
         let worth = |record: &Record| record.decayed(half_life, now);
@@ -165,20 +171,20 @@ impl Conduct {
             drop_least(&mut self.records, self.config.max_records, |record| worth(record));
         }
         let record = self.records.entry(who).or_insert(Record { strikes: 0.0, at: now });
-        *record = Record { strikes: worth(record) + f64::from(offence.strikes()), at: now };
+        *record = Record { strikes: worth(record) + f64::from(misbehavior.strikes()), at: now };
         if record.strikes < f64::from(self.config.threshold) {
-            return Sentence::Noted(record.strikes as u32);
+            return Penalty::Noted(record.strikes as u32);
         }
         self.records.remove(&who);
         if wanted && !self.config.ban_wanted {
-            return Sentence::Disconnect;
+            return Penalty::Disconnect;
         }
         let time = match who {
-            Culprit::Peer(_) => self.config.ban_time,
-            Culprit::Address(_) => self.config.address_ban_time,
+            BanTarget::Peer(_) => self.config.ban_time,
+            BanTarget::Address(_) => self.config.address_ban_time,
         };
-        self.ban(&Ban::new(who, Some(time), offence.to_string()), now);
-        Sentence::Banned(time)
+        self.ban(&Ban::new(who, Some(time), misbehavior.to_string()), now);
+        Penalty::Banned(time)
     }
 
     /// Bans for so long. Of a ban that exists already the later end counts.
@@ -201,13 +207,13 @@ impl Conduct {
     }
 
     /// Lifts a ban and forgets the record. False if there was neither.
-    pub(crate) fn unban(&mut self, who: Culprit) -> bool {
+    pub(crate) fn unban(&mut self, who: BanTarget) -> bool {
         let who = who.normal();
         let known = self.records.remove(&who).is_some();
         self.bans.remove(&who).is_some() || known
     }
 
-    pub(crate) fn is_banned(&self, who: Culprit, now: Instant) -> bool {
+    pub(crate) fn is_banned(&self, who: BanTarget, now: Instant) -> bool {
         self.bans.get(&who.normal()).is_some_and(|ban| ban.holds(now))
     }
 
@@ -222,13 +228,13 @@ impl Conduct {
     }
 
     /// How many strikes somebody has now.
-    pub(crate) fn strikes(&self, who: Culprit, now: Instant) -> u32 {
+    pub(crate) fn strikes(&self, who: BanTarget, now: Instant) -> u32 {
         let record = self.records.get(&who.normal());
         record.map_or(0, |record| record.decayed(self.config.half_life, now) as u32)
     }
 
     /// Forgets the bans that are over. Gives whose they were.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Culprit> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<BanTarget> {
         self.bans.extract_if(|_, ban| !ban.holds(now)).map(|(who, _)| who).collect()
     }
 

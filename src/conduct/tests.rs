@@ -6,10 +6,10 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn peer(number: u32) -> Culprit {
+fn peer(number: u32) -> BanTarget {
     let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&number.to_le_bytes());
-    Culprit::Peer(PeerId::from_bytes(bytes))
+    BanTarget::Peer(PeerId::from_bytes(bytes))
 }
 
 fn conduct() -> (Conduct, Instant) {
@@ -19,15 +19,15 @@ fn conduct() -> (Conduct, Instant) {
 #[test]
 fn strikes_add_up_fade_and_ban() {
     let (mut conduct, now) = conduct();
-    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, now), Sentence::Noted(60));
+    assert_eq!(conduct.report(peer(1), Misbehavior::Protocol, false, now), Penalty::Noted(60));
     // Half is left after ten minutes: 30 and 60.
     let later = now + 10 * MINUTE;
-    assert_eq!(conduct.report(peer(1), Offence::Protocol, false, later), Sentence::Noted(90));
+    assert_eq!(conduct.report(peer(1), Misbehavior::Protocol, false, later), Penalty::Noted(90));
     assert_eq!(conduct.strikes(peer(1), later + 10 * MINUTE), 45);
     assert!(!conduct.is_banned(peer(1), later));
     assert_eq!(
-        conduct.report(peer(1), Offence::Application(25), false, later),
-        Sentence::Banned(60 * MINUTE)
+        conduct.report(peer(1), Misbehavior::Application(25), false, later),
+        Penalty::Banned(60 * MINUTE)
     );
     assert!(conduct.is_banned(peer(1), later));
     assert!(!conduct.is_banned(peer(2), later));
@@ -42,7 +42,7 @@ fn strikes_add_up_fade_and_ban() {
 fn who_offends_seldom_is_never_banned() {
     let (mut conduct, mut now) = conduct();
     for _ in 0..1000 {
-        assert!(matches!(conduct.report(peer(1), Offence::Protocol, false, now), Sentence::Noted(_)));
+        assert!(matches!(conduct.report(peer(1), Misbehavior::Protocol, false, now), Penalty::Noted(_)));
         now += 20 * MINUTE;
     }
 }
@@ -51,25 +51,31 @@ fn who_offends_seldom_is_never_banned() {
 fn a_wanted_peer_is_disconnected_and_not_banned_unless_it_is_said_so() {
     let (mut conduct, now) = conduct();
     for _ in 0..5 {
-        assert_eq!(conduct.report(peer(1), Offence::Flood, true, now), Sentence::Noted(60));
-        assert_eq!(conduct.report(peer(1), Offence::Flood, true, now), Sentence::Disconnect);
+        assert_eq!(conduct.report(peer(1), Misbehavior::Flood, true, now), Penalty::Noted(60));
+        assert_eq!(conduct.report(peer(1), Misbehavior::Flood, true, now), Penalty::Disconnect);
     }
     assert!(!conduct.is_banned(peer(1), now));
     let mut strict = Conduct::new(ConductConfig { ban_wanted: true, ..ConductConfig::default() });
-    assert_eq!(strict.report(peer(1), Offence::Application(100), true, now), Sentence::Banned(60 * MINUTE));
+    assert_eq!(
+        strict.report(peer(1), Misbehavior::Application(100), true, now),
+        Penalty::Banned(60 * MINUTE)
+    );
     assert!(strict.is_banned(peer(1), now));
 }
 
 #[test]
 fn an_address_is_banned_for_a_short_time_and_ipv6_by_its_64() {
     let (mut conduct, now) = conduct();
-    let at = |text: &str| Culprit::at(text.parse().unwrap());
+    let at = |text: &str| BanTarget::at(text.parse().unwrap());
     let offender = at("2001:db8:1:2::1");
-    assert_eq!(conduct.report(offender, Offence::Application(100), false, now), Sentence::Banned(5 * MINUTE));
+    assert_eq!(
+        conduct.report(offender, Misbehavior::Application(100), false, now),
+        Penalty::Banned(5 * MINUTE)
+    );
     assert!(conduct.is_banned(at("2001:db8:1:2:ffff::9"), now));
     assert!(!conduct.is_banned(at("2001:db8:1:3::1"), now));
     // What an application makes by hand is brought into the same form.
-    let raw = Culprit::Address("::ffff:192.0.2.1".parse().unwrap());
+    let raw = BanTarget::Address("::ffff:192.0.2.1".parse().unwrap());
     conduct.ban(&Ban::new(raw, None, ""), now);
     assert!(conduct.is_banned(at("192.0.2.1"), now) && !conduct.is_banned(at("192.0.2.2"), now));
     assert!(conduct.unban(raw) && !conduct.is_banned(at("192.0.2.1"), now));
@@ -109,22 +115,22 @@ fn of_two_bans_the_later_end_counts_and_a_strange_file_does_no_harm() {
 fn a_flood_of_names_drives_out_neither_worse_records_nor_lasting_bans() {
     let config = ConductConfig { max_records: 50, max_bans: 50, ..ConductConfig::default() };
     let (mut conduct, now) = (Conduct::new(config), Instant::now());
-    conduct.report(peer(0), Offence::Application(80), false, now);
+    conduct.report(peer(0), Misbehavior::Application(80), false, now);
     conduct.ban(&Ban::new(PeerId::from_bytes([9; 32]), None, "by hand"), now);
     for number in 1..5000 {
         let later = now + Duration::from_millis(u64::from(number));
-        conduct.report(peer(number), Offence::InvalidData, false, later);
-        conduct.report(peer(1_000_000 + number), Offence::Application(100), false, later);
+        conduct.report(peer(number), Misbehavior::InvalidData, false, later);
+        conduct.report(peer(1_000_000 + number), Misbehavior::Application(100), false, later);
     }
     let later = now + Duration::from_secs(5);
     assert!(conduct.records.len() <= 50 && conduct.bans.len() <= 50);
     assert_eq!(conduct.strikes(peer(0), later), 79);
-    assert!(conduct.is_banned(Culprit::Peer(PeerId::from_bytes([9; 32])), later));
+    assert!(conduct.is_banned(BanTarget::Peer(PeerId::from_bytes([9; 32])), later));
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Report(u32, Offence, bool),
+    Report(u32, Misbehavior, bool),
     Ban(u32, Option<u64>),
     Unban(u32),
     Wait(u64),
@@ -132,14 +138,14 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0u32..6;
-    let offence = prop_oneof![
-        Just(Offence::Protocol),
-        Just(Offence::WastedEffort),
-        Just(Offence::InvalidData),
-        (0u32..300).prop_map(Offence::Application),
+    let misbehavior = prop_oneof![
+        Just(Misbehavior::Protocol),
+        Just(Misbehavior::WastedEffort),
+        Just(Misbehavior::InvalidData),
+        (0u32..300).prop_map(Misbehavior::Application),
     ];
     prop_oneof![
-        4 => (who.clone(), offence, any::<bool>()).prop_map(|(who, offence, wanted)| Step::Report(who, offence, wanted)),
+        4 => (who.clone(), misbehavior, any::<bool>()).prop_map(|(who, misbehavior, wanted)| Step::Report(who, misbehavior, wanted)),
         1 => (who.clone(), prop::option::of(0u64..100_000)).prop_map(|(who, time)| Step::Ban(who, time)),
         1 => who.prop_map(Step::Unban),
         2 => (0u64..2_000_000).prop_map(Step::Wait),
@@ -151,9 +157,9 @@ proptest! {
     #[test]
     fn bans_are_those_of_a_plain_model(steps in prop::collection::vec(step(), 1..200)) {
         let (mut conduct, mut now) = conduct();
-        // By culprit: the end of the ban, `None` for one without; and the strikes one by one.
-        let mut bans: HashMap<Culprit, Option<Instant>> = HashMap::new();
-        let mut strikes: HashMap<Culprit, Vec<(f64, Instant)>> = HashMap::new();
+        // By target: the end of the ban, `None` for one without; and the strikes one by one.
+        let mut bans: HashMap<BanTarget, Option<Instant>> = HashMap::new();
+        let mut strikes: HashMap<BanTarget, Vec<(f64, Instant)>> = HashMap::new();
         for step in steps {
             match step {
                 Step::Wait(millis) => now += Duration::from_millis(millis),
@@ -169,18 +175,18 @@ proptest! {
                     let known = bans.entry(peer(who)).or_insert(end);
                     *known = known.zip(end).map(|(a, b)| a.max(b));
                 }
-                Step::Report(who, offence, wanted) => {
-                    let sentence = conduct.report(peer(who), offence, wanted, now);
+                Step::Report(who, misbehavior, wanted) => {
+                    let sentence = conduct.report(peer(who), misbehavior, wanted, now);
                     let list = strikes.entry(peer(who)).or_default();
-                    list.push((f64::from(offence.strikes()), now));
+                    list.push((f64::from(misbehavior.strikes()), now));
                     let fade = |at: Instant| 0.5f64.powf((now - at).as_secs_f64() / 600.0);
                     let sum: f64 = list.iter().map(|(strikes, at)| strikes * fade(*at)).sum();
                     // Not at the edge, where two ways to add may differ.
                     prop_assume!((sum - 100.0).abs() > 1e-6);
-                    prop_assert_eq!(sum > 100.0, !matches!(sentence, Sentence::Noted(_)));
+                    prop_assert_eq!(sum > 100.0, !matches!(sentence, Penalty::Noted(_)));
                     if sum > 100.0 {
                         list.clear();
-                        prop_assert_eq!(wanted, sentence == Sentence::Disconnect);
+                        prop_assert_eq!(wanted, sentence == Penalty::Disconnect);
                         if !wanted {
                             let end = Some(now + 60 * MINUTE);
                             let known = bans.entry(peer(who)).or_insert(end);

@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use crate::health::kernel::KernelSample;
 
-/// The kernel's figures for this connection. `None` where there are none: other systems, no TCP socket.
+/// The kernel's statistics of this connection. `None` where there are none: other systems, no TCP socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn read(socket: &Socket) -> Option<KernelSample> {
     use std::os::fd::AsRawFd;
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::health::liveness::{Limits, Liveness, Verdict};
+    use crate::health::liveness::{Limits, Liveness, LivenessEvent};
     use crate::health::score::ConnScore;
 
     fn pair() -> (Socket, TcpStream) {
@@ -205,7 +205,7 @@ mod tests {
         let start = clock::now();
         let mut liveness = Liveness::new(limits, start, 7);
         let mut score = ConnScore::new(start);
-        assert!(matches!(liveness.poll(start), Some(Verdict::Ping(_))));
+        assert!(matches!(liveness.poll(start), Some(LivenessEvent::Ping(_))));
         ours.write_all(&[7; 10_000]).unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
 
@@ -229,11 +229,11 @@ mod tests {
                 }
             }
         };
-        let (took, parts) = sample_until("suspect", Verdict::Suspect);
+        let (took, parts) = sample_until("suspect", LivenessEvent::Suspect);
         assert!(took >= second / 2 && took < 5 * second, "{took:?}");
         assert!(parts.path <= 0.5, "{parts:?}");
         assert!(set_hole(&theirs, false));
-        let (_, parts) = sample_until("recovered", Verdict::Recovered);
+        let (_, parts) = sample_until("recovered", LivenessEvent::Recovered);
         assert!(parts.path > 0.9, "{parts:?}");
         theirs.read_exact(&mut [0; 10_000]).unwrap();
     }

@@ -113,10 +113,10 @@ fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&frame::encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);
         }
-        Frame::Hint => {
+        Frame::Extension => {
             let header = came.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
             let announced = frame::decode_header(header);
-            assert!(matches!(announced, Ok(Announced::Hint(_))), "skipped: {announced:?}");
+            assert!(matches!(announced, Ok(Announced::Extension(_))), "skipped: {announced:?}");
             out.extend_from_slice(came);
         }
     }

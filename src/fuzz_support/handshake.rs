@@ -145,8 +145,8 @@ fn hello(script: &mut Script<'_>) -> Hello {
     let lane =
         |lane| HelloLane { lane: LaneId(lane), max_message: 1, max_untaken: 1, state: LaneAck::default() };
     Hello {
-        memory: script.number(),
-        paired: None,
+        session_id: script.number(),
+        peer_session_id: None,
         token: script.number(),
         slot: script.byte(),
         replaces: None,

@@ -11,7 +11,7 @@ use crate::health::kernel::KernelSample;
 use crate::health::liveness::{Ending, Limits};
 use crate::id::{ConnId, Incarnation};
 use crate::lane::LaneId;
-use crate::link::{AttachError, Look, NewConn, Notice, Ticket};
+use crate::link::{AttachError, ConnSample, NewConn, Notice, Ticket};
 use crate::outcome::DropReason;
 use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck};
 use crate::wire::frame::Frame;
@@ -35,7 +35,7 @@ pub fn link(data: &[u8]) {
         liar.step(&mut script);
         liar.side.link.check();
     }
-    liar.side.link.close(DropReason::Shutdown, &mut liar.fx);
+    liar.side.link.close(DropReason::Shutdown, &mut liar.output);
     liar.apply();
     liar.side.link.check();
     liar.ledger.check_end();
@@ -43,7 +43,7 @@ pub fn link(data: &[u8]) {
 
 struct Liar {
     side: Side,
-    fx: Fx,
+    output: Fx,
     ledger: Ledger,
     now: Instant,
     /// The connections of the link, and whether one broke a rule, so that nothing more is read from it.
@@ -52,7 +52,7 @@ struct Liar {
     /// HELLOs of the link that were not answered yet: for whom, and who dialled.
     hellos: Vec<(Hello, Incarnation, bool)>,
     /// The link's memory as it was said last.
-    memory: u64,
+    session_id: u64,
     /// What the link has told of each lane, and how far it has sent.
     told: [LaneAck; LANES],
     sent: [u64; LANES],
@@ -72,13 +72,13 @@ impl Liar {
         let small = script.flag();
         Liar {
             side: Side::new(settings(0, lanes(small), script.flag()), 7),
-            fx: Fx::default(),
+            output: Fx::default(),
             ledger: Ledger::default(),
             now: clock::now(),
             conns: Vec::new(),
             next_conn: 1,
             hellos: Vec::new(),
-            memory: 0,
+            session_id: 0,
             told: Default::default(),
             sent: [0; LANES],
             at: [0; LANES],
@@ -96,7 +96,7 @@ impl Liar {
         match kind {
             0..=7 => {
                 let asks = kind == 7;
-                let accepted = self.side.send(script, lane, asks, now, &mut self.ledger, &mut self.fx);
+                let accepted = self.side.send(script, lane, asks, now, &mut self.ledger, &mut self.output);
                 self.asked.extend(accepted.filter(|_| asks));
             }
             8..=11 => self.take(lane),
@@ -121,27 +121,27 @@ impl Liar {
             61 => self.manage(script),
             _ => {
                 let conn = script.pick(&self.conns).map(|(id, _)| id);
-                conn.into_iter().for_each(|conn| self.side.link.handle_received(conn, now, &mut self.fx));
+                conn.into_iter().for_each(|conn| self.side.link.handle_received(conn, now, &mut self.output));
             }
         }
         self.apply();
     }
 
     fn apply(&mut self) {
-        let fx = std::mem::take(&mut self.fx);
-        for notice in &fx.notices {
+        let output = std::mem::take(&mut self.output);
+        for notice in &output.notices {
             // The threads of a connection notice a little later that it is to end: see `end`.
             if let Notice::Close(id, _) = notice {
                 self.conns.iter_mut().filter(|(conn, _)| conn == id).for_each(|(_, broken)| *broken = true);
             }
         }
-        self.ledger.note(fx);
+        self.ledger.note(output);
     }
 
     // --- the application -----------------------------------------------------------------------
 
     fn take(&mut self, lane: usize) {
-        let Some(arrived) = self.side.link.take(lane, self.now, &mut self.fx) else { return };
+        let Some(arrived) = self.side.link.take(lane, self.now, &mut self.output) else { return };
         self.tickets.push((lane, arrived.ticket));
         if let MessageKind::Request { id, .. } = arrived.kind {
             self.requests.push((id, arrived.ticket));
@@ -154,7 +154,7 @@ impl Liar {
         let (lane, ticket) = self.tickets.swap_remove(index);
         // On the other lanes the taking was all.
         if lane == 1 {
-            self.side.link.done(lane, ticket, self.now, &mut self.fx);
+            self.side.link.done(lane, ticket, self.now, &mut self.output);
         }
     }
 
@@ -168,25 +168,25 @@ impl Liar {
         let body = Bytes::from(vec![9; script.small()]);
         let token = self.ledger.token(script.flag());
         let number = token.number();
-        let replied = self.side.link.reply(id, ticket, body, token, &mut self.fx);
+        let replied = self.side.link.reply(id, ticket, body, token, &mut self.output);
         self.ledger.accepted(number, replied.is_ok());
     }
 
     fn cancel(&mut self, script: &mut Script<'_>) {
         let Some(index) = script.below(self.asked.len()) else { return };
         let (id, number) = self.asked.swap_remove(index);
-        self.side.link.cancel(id, &mut self.fx);
+        self.side.link.cancel(id, &mut self.output);
         self.ledger.cancelled(number);
     }
 
     fn manage(&mut self, script: &mut Script<'_>) {
-        let (link, fx, now) = (&mut self.side.link, &mut self.fx, self.now);
+        let (link, output, now) = (&mut self.side.link, &mut self.output, self.now);
         let conn = script.pick(&self.conns).map(|(id, _)| id);
         match script.byte() % 8 {
-            0 | 1 => link.set_withheld(script.flag(), now, fx),
+            0 | 1 => link.set_withheld(script.flag(), now, output),
             2 => {
                 let reason = script.pick(&REASONS).unwrap_or(GoawayReason::Shutdown);
-                conn.into_iter().for_each(|conn| link.drain(conn, reason, now, fx));
+                conn.into_iter().for_each(|conn| link.drain(conn, reason, now, output));
             }
             3 => link.stop_probing(),
             4 => {
@@ -201,7 +201,7 @@ impl Liar {
                 link.handle_pause(gap, self.now);
             }
             6 => drop(link.learned(now).map(|learned| link.restore_learned(learned, now))),
-            _ if script.byte() == 255 => link.close(DropReason::Shutdown, fx),
+            _ if script.byte() == 255 => link.close(DropReason::Shutdown, output),
             _ => {}
         }
     }
@@ -222,7 +222,7 @@ impl Liar {
     }
 
     fn timeout(&mut self) {
-        self.side.link.handle_timeout(self.now, &mut self.fx);
+        self.side.link.handle_timeout(self.now, &mut self.output);
         let next = self.side.link.next_timeout();
         assert!(next.is_none_or(|next| next > self.now), "a timer that does not move on would spin");
     }
@@ -244,8 +244,8 @@ impl Liar {
             ..KernelSample::default()
         };
         let blocked = Duration::from_millis(u64::from(script.word()));
-        let look = Look { kernel: script.flag().then_some(kernel), blocked };
-        self.side.link.handle_look(conn, &look, self.now, &mut self.fx);
+        let look = ConnSample { kernel: script.flag().then_some(kernel), blocked };
+        self.side.link.handle_sample(conn, &look, self.now, &mut self.output);
     }
 
     fn prepare(&mut self, script: &mut Script<'_>) {
@@ -260,7 +260,7 @@ impl Liar {
     fn attach(&mut self, script: &mut Script<'_>) {
         let Some(index) = script.below(self.hellos.len()) else { return };
         let (ours, incarnation, dialled) = self.hellos.remove(index);
-        if ours.memory != std::mem::replace(&mut self.memory, ours.memory) {
+        if ours.session_id != std::mem::replace(&mut self.session_id, ours.session_id) {
             self.sent = [0; LANES];
         }
         for (index, lane) in ours.lanes.iter().enumerate() {
@@ -272,7 +272,7 @@ impl Liar {
         self.next_conn += 1;
         self.tokens.extend([ours.token, theirs.token]);
         let new = NewConn { id, dialled, incarnation, ours, theirs };
-        match self.side.link.attach(&new, self.now, &mut self.fx) {
+        match self.side.link.attach(&new, self.now, &mut self.output) {
             Ok(()) => self.conns.push((id, false)),
             Err(AttachError::Probing(until)) => {
                 assert!(until > self.now, "asking again at once would spin");
@@ -284,7 +284,7 @@ impl Liar {
 
     fn transmit(&mut self, script: &mut Script<'_>) {
         let Some((conn, _)) = script.pick(&self.conns) else { return };
-        let (frames, _, _) = self.side.transmit(conn, self.now, &mut self.fx);
+        let (frames, _, _) = self.side.transmit(conn, self.now, &mut self.output);
         for frame in frames {
             match frame {
                 Frame::Ping { nonce, .. } => self.nonces.push(nonce),
@@ -308,7 +308,7 @@ impl Liar {
         let (conn, _) = self.conns.swap_remove(index);
         let endings = [Ending::Deliberate, Ending::Failed, Ending::Closed];
         let ending = script.pick(&endings).unwrap_or(Ending::Deliberate);
-        self.side.link.handle_conn_ended(conn, ending, self.now, &mut self.fx);
+        self.side.link.handle_conn_ended(conn, ending, self.now, &mut self.output);
     }
 
     // --- what the peer says --------------------------------------------------------------------
@@ -316,8 +316,8 @@ impl Liar {
     fn say(&mut self, script: &mut Script<'_>, frame: Frame) -> bool {
         let conn = script.below(self.conns.len()).and_then(|index| self.conns.get_mut(index));
         let Some((conn, broken)) = conn.filter(|(_, broken)| !*broken) else { return false };
-        self.side.link.handle_received(*conn, self.now, &mut self.fx);
-        let handled = self.side.link.handle_frame(*conn, frame, self.now, &mut self.fx);
+        self.side.link.handle_received(*conn, self.now, &mut self.output);
+        let handled = self.side.link.handle_frame(*conn, frame, self.now, &mut self.output);
         *broken = handled.is_err();
         handled.is_ok()
     }
@@ -344,11 +344,11 @@ impl Liar {
             lanes.extend(lanes.first().cloned());
         }
         Hello {
-            memory: u64::from(what >> 3 & 3),
-            paired: match script.byte() % 4 {
+            session_id: u64::from(what >> 3 & 3),
+            peer_session_id: match script.byte() % 4 {
                 0 => None,
-                3 => Some(script.near(ours.memory)),
-                _ => Some(ours.memory),
+                3 => Some(script.near(ours.session_id)),
+                _ => Some(ours.session_id),
             },
             token: script.number(),
             slot: script.byte() % 4,
@@ -438,7 +438,7 @@ impl Liar {
             1..=3 => Frame::Pong(self.nonces.pop().unwrap_or(0)),
             4 => Frame::Pong(script.number()),
             5 => Frame::Cancel(Cancel { request: u64::from(script.byte() % 16) }),
-            6 => Frame::Hint,
+            6 => Frame::Extension,
             _ => match self.hellos.first().map(|(hello, ..)| hello.clone()) {
                 Some(hello) => Frame::Hello(hello),
                 None => Frame::Goaway(Goaway { reason: GoawayReason::Retired, lanes: Vec::new() }),

@@ -14,7 +14,7 @@ use super::side::{Fx, Ledger, Side, lanes, settings};
 use crate::clock;
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
-use crate::lane::TakenWhen;
+use crate::lane::AckMode;
 use crate::link::{AttachError, NewConn, Notice, Ticket, Transmit};
 use crate::outcome::DropReason;
 use crate::wire::control::{GoawayReason, Hello};
@@ -142,10 +142,10 @@ impl Pair {
             0..=23 => {
                 let asks = what >> 1 >= 20;
                 let node = &mut self.sides[side];
-                let mut fx = Fx::default();
-                let sent = node.side.send(script, lane, asks, now, &mut node.ledger, &mut fx);
+                let mut output = Fx::default();
+                let sent = node.side.send(script, lane, asks, now, &mut node.ledger, &mut output);
                 node.asked.extend(sent.filter(|_| asks));
-                self.apply(side, fx);
+                self.apply(side, output);
             }
             24..=35 => _ = self.take(side, lane),
             36..=39 => {
@@ -195,15 +195,15 @@ impl Pair {
         }
     }
 
-    fn apply(&mut self, side: usize, fx: Fx) {
-        for notice in &fx.notices {
+    fn apply(&mut self, side: usize, output: Fx) {
+        for notice in &output.notices {
             if let Notice::Close(id, _) = notice {
                 let conn = self.conns.iter_mut().rev().find(|conn| conn.id == *id);
                 conn.into_iter().for_each(|conn| conn.ends[side].condemned = true);
             }
         }
         let ledger = &mut self.sides[side].ledger;
-        ledger.note(fx);
+        ledger.note(output);
         for number in ledger.taken.drain(..) {
             assert!(self.taken.contains(&(side, number)), "{number} of {side} was never taken");
         }
@@ -213,8 +213,8 @@ impl Pair {
 
     fn take(&mut self, side: usize, lane: usize) -> bool {
         let node = &mut self.sides[side];
-        let mut fx = Fx::default();
-        let Some(arrived) = node.side.link.take(lane, self.now, &mut fx) else { return false };
+        let mut output = Fx::default();
+        let Some(arrived) = node.side.link.take(lane, self.now, &mut output) else { return false };
         let body = arrived.payload.into_bytes();
         let number = body.first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
         assert!(number > node.seen[lane], "{number} after {}", node.seen[lane]);
@@ -222,70 +222,70 @@ impl Pair {
         if let MessageKind::Request { id, .. } = arrived.kind {
             node.requests.push((id, arrived.ticket));
         }
-        match node.side.link.taken_when(lane) {
-            TakenWhen::Received => drop(self.taken.insert((1 - side, number))),
-            TakenWhen::Done => node.tickets.push((lane, arrived.ticket, number)),
+        match node.side.link.ack_mode(lane) {
+            AckMode::Received => drop(self.taken.insert((1 - side, number))),
+            AckMode::Done => node.tickets.push((lane, arrived.ticket, number)),
         }
-        self.apply(side, fx);
+        self.apply(side, output);
         true
     }
 
     fn done(&mut self, side: usize, index: usize) {
         let node = &mut self.sides[side];
         let (lane, ticket, number) = node.tickets.swap_remove(index);
-        let mut fx = Fx::default();
-        node.side.link.done(lane, ticket, self.now, &mut fx);
+        let mut output = Fx::default();
+        node.side.link.done(lane, ticket, self.now, &mut output);
         self.taken.insert((1 - side, number));
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn reply(&mut self, side: usize, script: &mut Script<'_>) {
         let node = &mut self.sides[side];
         let Some((id, ticket)) = script.pick(&node.requests) else { return };
-        let mut fx = Fx::default();
+        let mut output = Fx::default();
         let token = node.ledger.token(script.flag());
         let number = token.number();
-        let replied = node.side.link.reply(id, ticket, vec![9; script.small()].into(), token, &mut fx);
+        let replied = node.side.link.reply(id, ticket, vec![9; script.small()].into(), token, &mut output);
         node.ledger.accepted(number, replied.is_ok());
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn cancel(&mut self, side: usize, script: &mut Script<'_>) {
         let node = &mut self.sides[side];
         let Some(index) = script.below(node.asked.len()) else { return };
         let (id, number) = node.asked.swap_remove(index);
-        let mut fx = Fx::default();
-        node.side.link.cancel(id, &mut fx);
+        let mut output = Fx::default();
+        node.side.link.cancel(id, &mut output);
         node.ledger.cancelled(number);
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn manage(&mut self, side: usize, script: &mut Script<'_>) {
-        let mut fx = Fx::default();
+        let mut output = Fx::default();
         let (now, what) = (self.now, script.byte());
         let last = self.conns.last().map(|conn| conn.id);
         let link = &mut self.sides[side].side.link;
         match what % 4 {
-            0 | 1 => link.set_withheld(what & 4 == 4, now, &mut fx),
-            2 => last.into_iter().for_each(|conn| link.drain(conn, GoawayReason::Retired, now, &mut fx)),
+            0 | 1 => link.set_withheld(what & 4 == 4, now, &mut output),
+            2 => last.into_iter().for_each(|conn| link.drain(conn, GoawayReason::Retired, now, &mut output)),
             _ => {
                 let gap = Duration::from_millis(u64::from(script.word()));
                 self.now += gap;
                 link.handle_pause(gap, self.now);
             }
         }
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     // --- time ----------------------------------------------------------------------------------
 
     fn timeout(&mut self, side: usize) {
-        let mut fx = Fx::default();
+        let mut output = Fx::default();
         let link = &mut self.sides[side].side.link;
-        link.handle_timeout(self.now, &mut fx);
+        link.handle_timeout(self.now, &mut output);
         let next = link.next_timeout();
         assert!(next.is_none_or(|next| next > self.now), "a timer that does not move on would spin");
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn alarm(&mut self, side: usize) {
@@ -351,10 +351,10 @@ impl Pair {
             ours: ours.clone(),
             theirs: theirs.clone(),
         };
-        let mut fx = Fx::default();
-        let joined = self.sides[side].side.link.attach(&new, self.now, &mut fx);
+        let mut output = Fx::default();
+        let joined = self.sides[side].side.link.attach(&new, self.now, &mut output);
         self.conns[conn].ends[side].probes = false;
-        self.apply(side, fx);
+        self.apply(side, output);
         match joined {
             Ok(()) => self.conns[conn].ends[side].state = State::Joined,
             Err(AttachError::Probing(until)) => {
@@ -372,16 +372,16 @@ impl Pair {
         if end.state != State::Joined || end.wrote_last {
             return false;
         }
-        let mut fx = Fx::default();
+        let mut output = Fx::default();
         let id = self.conns[conn].id;
-        let (frames, bytes, transmit) = self.sides[side].side.transmit(id, self.now, &mut fx);
+        let (frames, bytes, transmit) = self.sides[side].side.transmit(id, self.now, &mut output);
         self.put(conn, side, frames.into_iter().map(Some));
         let finished = transmit == Transmit::Finish;
         if finished {
             self.put(conn, side, [None]);
             self.conns[conn].ends[side].wrote_last = true;
         }
-        self.apply(side, fx);
+        self.apply(side, output);
         if finished && self.conns[conn].ends[side].read_last {
             self.end(side, conn);
         }
@@ -413,11 +413,11 @@ impl Pair {
                 }
                 Some(Frame::Hello(hello)) if !joined => end.theirs = Some(hello),
                 Some(frame) => {
-                    let mut fx = Fx::default();
-                    link.handle_received(id, self.now, &mut fx);
-                    let handled = link.handle_frame(id, frame, self.now, &mut fx);
+                    let mut output = Fx::default();
+                    link.handle_received(id, self.now, &mut output);
+                    let handled = link.handle_frame(id, frame, self.now, &mut output);
                     assert_eq!(handled, Ok(()), "an honest peer is accused");
-                    self.apply(side, fx);
+                    self.apply(side, output);
                 }
             }
         }
@@ -435,7 +435,7 @@ impl Pair {
         if !wrote_last {
             self.put(conn, side, [None]);
         }
-        let mut fx = Fx::default();
+        let mut output = Fx::default();
         let id = self.conns[conn].id;
         let link = &mut self.sides[side].side.link;
         if probes {
@@ -443,9 +443,9 @@ impl Pair {
         }
         if before == State::Joined {
             let ending = if id.get().is_multiple_of(2) { Ending::Failed } else { Ending::Closed };
-            link.handle_conn_ended(id, ending, self.now, &mut fx);
+            link.handle_conn_ended(id, ending, self.now, &mut output);
         }
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn end_condemned(&mut self) {
@@ -530,9 +530,9 @@ impl Pair {
 
     fn close(&mut self) {
         for side in [0, 1] {
-            let mut fx = Fx::default();
-            self.sides[side].side.link.close(DropReason::Shutdown, &mut fx);
-            self.apply(side, fx);
+            let mut output = Fx::default();
+            self.sides[side].side.link.close(DropReason::Shutdown, &mut output);
+            self.apply(side, output);
             self.sides[side].ledger.check_end();
         }
     }

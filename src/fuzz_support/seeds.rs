@@ -66,8 +66,8 @@ fn hello() -> Hello {
     let lane = |lane| HelloLane { lane: LaneId(lane), max_message: 1 << 20, max_untaken: 100, state };
     let lanes = (0..3).map(lane).collect();
     Hello {
-        memory: 7,
-        paired: Some(8),
+        session_id: 7,
+        peer_session_id: Some(8),
         token: 9,
         slot: 1,
         replaces: Some(6),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::script::Script;
 use crate::health::liveness::Limits;
 use crate::id::{ConnId, PeerId};
-use crate::lane::{LaneConfig, LaneId, Priority, TakenWhen};
-use crate::link::{Awaited, Effects, Link, Parcel, Purpose, Settings, Transmit};
+use crate::lane::{AckMode, LaneConfig, LaneId, Priority};
+use crate::link::{Link, OutboundMessage, Output, Purpose, ReceiptHandle, Settings, Transmit};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
@@ -29,32 +29,32 @@ impl Token {
     }
 }
 
-impl Awaited for Token {
+impl ReceiptHandle for Token {
     fn is_awaited(&self) -> bool {
         self.awaited
     }
 }
 
 /// Waiters are the requests' numbers.
-pub(super) type Fx = Effects<Token, u64>;
+pub(super) type Fx = Output<Token, u64>;
 
 /// Three lanes with next to no room, so that every bound is met soon.
 pub(super) fn lanes(small: bool) -> Vec<LaneConfig> {
     let (max_message, max_untaken) = if small { (100, 3) } else { (1000, 20) };
-    let lane = |id, priority, taken_when| LaneConfig {
+    let lane = |id, priority, ack_mode| LaneConfig {
         id: LaneId(id),
         priority,
         max_message,
         window: max_message + 16 + 700,
         max_untaken,
         queue: 3 * max_message + 500,
-        taken_when,
+        ack_mode,
         slot: None,
     };
     vec![
-        lane(0, Priority::Urgent, TakenWhen::Received),
-        lane(1, Priority::Weighted(4), TakenWhen::Done),
-        lane(7, Priority::Weighted(1), TakenWhen::Received),
+        lane(0, Priority::Urgent, AckMode::Received),
+        lane(1, Priority::Weighted(4), AckMode::Done),
+        lane(7, Priority::Weighted(1), AckMode::Received),
     ]
 }
 
@@ -95,7 +95,7 @@ impl Side {
         asks: bool,
         now: Instant,
         ledger: &mut Ledger,
-        fx: &mut Fx,
+        output: &mut Fx,
     ) -> Option<(u64, u64)> {
         let what = script.byte();
         let token = ledger.token(what & 1 == 1);
@@ -104,10 +104,10 @@ impl Side {
         body.resize(8 + (script.small() << (what >> 5 & 1)), 3);
         let lane = LaneId([0, 1, 7].get(lane).copied().unwrap_or(0));
         let deadline = (what & 2 == 2).then(|| now + Duration::from_millis(script.small() as u64));
-        let parcel = Parcel { lane, body: Bytes::from(body), deadline };
+        let message = OutboundMessage { lane, body: Bytes::from(body), deadline };
         let wait = Duration::from_millis(u64::from(script.byte()) * 20);
         let purpose = if asks { Purpose::Request { wait, waiter: number } } else { Purpose::Message };
-        let sent = self.link.send(parcel, purpose, token, now, fx);
+        let sent = self.link.send(message, purpose, token, now, output);
         ledger.accepted(number, sent.is_ok());
         if asks && sent.is_ok() {
             ledger.asked(number);
@@ -120,10 +120,10 @@ impl Side {
         &mut self,
         conn: ConnId,
         now: Instant,
-        fx: &mut Fx,
+        output: &mut Fx,
     ) -> (Vec<Frame>, Vec<u8>, Transmit) {
         let mut batch = Batch::default();
-        let transmit = self.link.poll_transmit(conn, now, &mut batch, fx);
+        let transmit = self.link.poll_transmit(conn, now, &mut batch, output);
         let (mut bytes, mut frames) = (Vec::new(), Vec::new());
         batch.copy(0..batch.len(), &mut bytes);
         assert_eq!(bytes.len(), batch.len());
@@ -186,8 +186,8 @@ impl Ledger {
     }
 
     /// Everything ends once, and nothing ends that was not accepted.
-    pub(super) fn note(&mut self, fx: Fx) {
-        for (token, outcome, kind) in fx.ended {
+    pub(super) fn note(&mut self, output: Fx) {
+        for (token, outcome, kind) in output.ended {
             // What is sent on a lane that the peer refuses ends before `send` returns.
             let ended = self.messages.insert(token.number, true);
             assert_eq!(ended, Some(false), "message {} ended as {outcome}", token.number);
@@ -195,7 +195,7 @@ impl Ledger {
                 self.taken.push(token.number);
             }
         }
-        for (number, reply) in fx.replies {
+        for (number, reply) in output.replies {
             let ended = self.requests.insert(number, true);
             assert_eq!(ended, Some(false), "request {number} ended as {reply:?}");
         }

@@ -222,7 +222,7 @@ fn is_same(one: Duration, other: Duration) -> bool {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 mod tests {
-    use super::super::liveness::{Ending, Limits, Liveness, Verdict};
+    use super::super::liveness::{Ending, Limits, Liveness, LivenessEvent};
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
@@ -338,9 +338,9 @@ mod tests {
                 let mut over = false;
                 while let Some(verdict) = liveness.poll(now) {
                     match verdict {
-                        Verdict::Ping(nonce) => sent.push(Some(nonce)),
-                        Verdict::Suspect => over = true,
-                        Verdict::Recovered | Verdict::Dead => panic!("{verdict:?}"),
+                        LivenessEvent::Ping(nonce) => sent.push(Some(nonce)),
+                        LivenessEvent::Suspect => over = true,
+                        LivenessEvent::Recovered | LivenessEvent::Dead => panic!("{verdict:?}"),
                     }
                 }
                 for what in sent {
@@ -488,7 +488,7 @@ mod tests {
             for _ in 0..5 {
                 let limits = Limits { ping_interval: 10 * S, suspect_after: S, dead_after: 20 * S };
                 let mut liveness = Liveness::new(limits, now, 7);
-                let Some(Verdict::Ping(nonce)) = liveness.poll(now) else { panic!("no ping") };
+                let Some(LivenessEvent::Ping(nonce)) = liveness.poll(now) else { panic!("no ping") };
                 liveness.handle_received(now + RTT);
                 assert!(liveness.handle_pong(nonce, now + RTT).is_some());
                 now += 7 * S;

@@ -56,7 +56,7 @@ pub(crate) struct Limits {
 
 /// What a timer of the state machine asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum LivenessEvent {
     /// Send a ping with this nonce.
     Ping(u64),
     Suspect,
@@ -281,9 +281,9 @@ impl Liveness {
         }
     }
 
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<Verdict> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
         if now >= self.last_received + self.limits.dead_after {
-            return Some(Verdict::Dead);
+            return Some(LivenessEvent::Dead);
         }
         let overdue = self.overdue_at().is_some_and(|at| now >= at);
         if overdue && !self.silent {
@@ -300,14 +300,14 @@ impl Liveness {
                 // Its data moves elsewhere: without a question nobody would learn that it is well again.
                 self.probe(now);
             }
-            return Some(if suspect { Verdict::Suspect } else { Verdict::Recovered });
+            return Some(if suspect { LivenessEvent::Suspect } else { LivenessEvent::Recovered });
         }
         if self.ping.is_none() && now >= self.next_ping {
             self.next_ping = now + self.limits.ping_interval;
             self.next_nonce = self.next_nonce.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             self.ping = Some((self.next_nonce, now));
             self.ask(now);
-            return Some(Verdict::Ping(self.next_nonce));
+            return Some(LivenessEvent::Ping(self.next_nonce));
         }
         None
     }
@@ -393,7 +393,7 @@ mod tests {
 
     fn ping(liveness: &mut Liveness, now: Instant) -> u64 {
         match liveness.poll(now) {
-            Some(Verdict::Ping(nonce)) => nonce,
+            Some(LivenessEvent::Ping(nonce)) => nonce,
             other => panic!("expected a ping, got {other:?}"),
         }
     }
@@ -403,9 +403,9 @@ mod tests {
         let (mut liveness, now) = start();
         ping(&mut liveness, now);
         assert_eq!(liveness.poll(now + S / 2), None);
-        assert_eq!(liveness.poll(now + S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now + S), Some(LivenessEvent::Suspect));
         assert_eq!(liveness.poll(now + 19 * S), None);
-        assert_eq!(liveness.poll(now + 20 * S), Some(Verdict::Dead));
+        assert_eq!(liveness.poll(now + 20 * S), Some(LivenessEvent::Dead));
     }
 
     #[test]
@@ -428,9 +428,9 @@ mod tests {
         let sent = now + 5 * S;
         liveness.handle_data_sent(sent);
         assert_eq!(liveness.poll(sent + S - S / 100), None);
-        assert_eq!(liveness.poll(sent + S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(sent + S), Some(LivenessEvent::Suspect));
         liveness.handle_received(sent + 2 * S);
-        assert_eq!(liveness.poll(sent + 2 * S), Some(Verdict::Recovered));
+        assert_eq!(liveness.poll(sent + 2 * S), Some(LivenessEvent::Recovered));
     }
 
     #[test]
@@ -439,7 +439,7 @@ mod tests {
         ping(&mut liveness, now);
         let heard = now + S / 2;
         liveness.handle_received(heard);
-        assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now + 2 * S), Some(LivenessEvent::Suspect));
         for round in 0..10 {
             liveness.handle_received(heard);
             // As the monitor's round does: first at the time of the byte, then at its own.
@@ -456,7 +456,7 @@ mod tests {
         assert!(liveness.handle_pong(nonce, now + S / 2).is_some());
         liveness.handle_data_sent(now + S);
         assert_eq!(liveness.poll(now + S + 3 * S), None);
-        assert_eq!(liveness.poll(now + S + 4 * S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now + S + 4 * S), Some(LivenessEvent::Suspect));
     }
 
     #[test]
@@ -477,14 +477,14 @@ mod tests {
         ping(&mut liveness, now);
         liveness.handle_pause(60 * S, now + 60 * S);
         assert_eq!(liveness.poll(now + 60 * S), None);
-        assert_eq!(liveness.poll(now + 61 * S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now + 61 * S), Some(LivenessEvent::Suspect));
     }
 
     #[test]
     fn the_next_timeout_is_when_something_happens() {
         let (mut liveness, mut now) = start();
         let mut seen = Vec::new();
-        while seen.last() != Some(&Verdict::Dead) {
+        while seen.last() != Some(&LivenessEvent::Dead) {
             match liveness.poll(now) {
                 Some(verdict) => seen.push(verdict),
                 None => {
@@ -520,10 +520,10 @@ mod tests {
     }
 
     /// Polls once, with a byte from the peer just before.
-    fn hear(liveness: &mut Liveness, now: Instant) -> Option<Verdict> {
+    fn hear(liveness: &mut Liveness, now: Instant) -> Option<LivenessEvent> {
         liveness.handle_received(now);
         match liveness.poll(now) {
-            Some(Verdict::Ping(nonce)) => {
+            Some(LivenessEvent::Ping(nonce)) => {
                 assert!(liveness.handle_pong(nonce, now + S / 1000).is_some());
                 liveness.poll(now)
             }
@@ -541,7 +541,7 @@ mod tests {
             let timeouts = (0..9).filter(|n| tick >= 2 << n).count() as u8;
             liveness.handle_kernel(&in_flight(5000, timeouts), now);
             match hear(&mut liveness, now) {
-                Some(Verdict::Suspect) => suspect = Some(tick),
+                Some(LivenessEvent::Suspect) => suspect = Some(tick),
                 None => {}
                 other => panic!("{other:?}"),
             }
@@ -550,7 +550,7 @@ mod tests {
         assert_eq!(suspect, Some(11));
         let now = start + 10 * S;
         liveness.handle_kernel(&in_flight(6000, 0), now);
-        assert_eq!(hear(&mut liveness, now), Some(Verdict::Recovered));
+        assert_eq!(hear(&mut liveness, now), Some(LivenessEvent::Recovered));
     }
 
     #[test]
@@ -560,13 +560,13 @@ mod tests {
         liveness.handle_kernel(&in_flight(5000, 0), start);
         let now = start + 2 * S;
         liveness.handle_kernel(&in_flight(5000, 3), now);
-        assert_eq!(liveness.poll(now), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now), Some(LivenessEvent::Suspect));
         ping(&mut liveness, now);
         assert_eq!(liveness.poll(now), None);
         liveness.handle_received(now + S);
         assert_eq!(liveness.poll(now + S), None, "the hole is still there");
         liveness.handle_kernel(&in_flight(5001, 0), now + S);
-        assert_eq!(liveness.poll(now + S), Some(Verdict::Recovered));
+        assert_eq!(liveness.poll(now + S), Some(LivenessEvent::Recovered));
     }
 
     #[test]
@@ -638,12 +638,12 @@ mod tests {
         let silences = |liveness: &Liveness| liveness.silences(Ending::Deliberate, now + S);
         assert_eq!(silences(&liveness).deadly, None, "not overdue yet");
         assert_eq!(failed(&liveness), Some(7 * S), "reset at its first use");
-        assert_eq!(liveness.poll(now + S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(now + S), Some(LivenessEvent::Suspect));
         assert_eq!(silences(&liveness).deadly, Some(7 * S));
         assert_eq!(silences(&liveness).outlived, Some(Duration::ZERO));
 
         liveness.handle_received(now + 2 * S);
-        assert_eq!(liveness.poll(now + 2 * S), Some(Verdict::Recovered));
+        assert_eq!(liveness.poll(now + 2 * S), Some(LivenessEvent::Recovered));
         assert_eq!(failed(&liveness), None);
         assert_eq!(silences(&liveness).outlived, Some(7 * S));
     }
@@ -678,7 +678,7 @@ mod tests {
         assert!(liveness.handle_pong(nonce, start + 10 * S + S / 10).is_some());
         // Its pings of 12, 16 and 20 s are lost.
         ping(&mut liveness, start + 20 * S);
-        assert_eq!(liveness.poll(start + 21 * S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(start + 21 * S), Some(LivenessEvent::Suspect));
         let silences = liveness.silences(Ending::Deliberate, start + 22 * S);
         assert_eq!((silences.outlived, silences.deadly), (Some(4 * S), Some(S * 19 / 10)));
     }
@@ -694,7 +694,7 @@ mod tests {
         // A question that was on its way meanwhile broke no silence.
         liveness.handle_data_sent(start + 5 * S);
         assert_eq!(cut(&liveness, Ending::Closed, 5 * S + S / 2), Some(5 * S));
-        assert_eq!(liveness.poll(start + 6 * S), Some(Verdict::Suspect));
+        assert_eq!(liveness.poll(start + 6 * S), Some(LivenessEvent::Suspect));
         assert_eq!(cut(&liveness, Ending::Closed, 7 * S), None, "it was dead before it ended");
     }
 

@@ -313,7 +313,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
     const MS: Duration = Duration::from_millis(1);
 
-    /// A sample of a kernel that has all figures.
+    /// A sample of a kernel that has all statistics.
     fn sample(sent: u32, retransmitted: u32, acked: u64) -> KernelSample {
         KernelSample {
             bytes_acked: Some(acked),
@@ -647,9 +647,9 @@ mod tests {
     }
 
     fn kernel() -> impl Strategy<Value = KernelSample> {
-        let figures = (any::<u32>(), 0..10u32, any::<u8>(), any::<u8>());
+        let stats = (any::<u32>(), 0..10u32, any::<u8>(), any::<u8>());
         let optional = prop::option::of(any::<u32>());
-        (figures, prop::option::of(0..3u64), optional.clone(), optional.clone(), optional).prop_map(
+        (stats, prop::option::of(0..3u64), optional.clone(), optional.clone(), optional).prop_map(
             |((total_retrans, unacked, retransmits, backoff), acked, segments, notsent, window)| {
                 KernelSample {
                     total_retrans,

@@ -8,12 +8,12 @@ use crate::lane::LaneId;
 use crate::outcome::{DropReason, Outcome, RequestError};
 use crate::wire::stream::MessageKind;
 
-use super::effects::Effects;
 use super::inbound::Arrived;
 use super::outbound::cost_of;
-use super::{Awaited, Link, Parcel, Purpose, Refused, Ticket, requests};
+use super::output::Output;
+use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requests};
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
     pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
         let index = self.check_lane(lane, len)?;
@@ -36,13 +36,13 @@ impl<T: Awaited, R> Link<T, R> {
     /// waiter are dropped without a word. Gives the id of a request.
     pub(crate) fn send(
         &mut self,
-        parcel: Parcel,
+        message: OutboundMessage,
         purpose: Purpose<R>,
         token: T,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<u64, Refused> {
-        let Parcel { lane, body, deadline } = parcel;
+        let OutboundMessage { lane, body, deadline } = message;
         let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
         self.check_room(index, body.len())?;
         let (kind, id) = match purpose {
@@ -59,7 +59,7 @@ impl<T: Awaited, R> Link<T, R> {
             // Never connected, or forgotten while away: from here on there is something to give up.
             self.down_since.get_or_insert(now);
         }
-        self.enqueue(index, kind, body, deadline, token, fx);
+        self.enqueue(index, kind, body, deadline, token, output);
         Ok(id)
     }
 
@@ -70,12 +70,12 @@ impl<T: Awaited, R> Link<T, R> {
         ticket: Ticket,
         body: Bytes,
         token: T,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<(), Refused> {
         let index = self.check_reply(request, ticket, body.len())?;
         self.check_room(index, body.len())?;
         self.requests.answer(request);
-        self.enqueue(index, MessageKind::Reply { id: request }, body, None, token, fx);
+        self.enqueue(index, MessageKind::Reply { id: request }, body, None, token, output);
         Ok(())
     }
 
@@ -106,25 +106,25 @@ impl<T: Awaited, R> Link<T, R> {
         body: Bytes,
         deadline: Option<Instant>,
         token: T,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.out.push(kind, body, deadline, token);
             self.counters.messages_sent += 1;
-            let ended = fx.ended.len();
-            lane.out.refuse_if_unknown(&mut fx.ended);
+            let ended = output.ended.len();
+            lane.out.refuse_if_unknown(&mut output.ended);
             let conn = lane.conn;
-            self.end_unsent_requests(ended, fx);
+            self.end_unsent_requests(ended, output);
             if let Some(conn) = conn {
-                self.wake(conn, fx);
+                self.wake(conn, output);
             }
         }
     }
 
     /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
-    /// `fx.ended` had `from` entries.
-    pub(super) fn end_unsent_requests(&mut self, from: usize, fx: &mut Effects<T, R>) {
-        for (_, outcome, kind) in fx.ended.iter().skip(from) {
+    /// `output.ended` had `from` entries.
+    pub(super) fn end_unsent_requests(&mut self, from: usize, output: &mut Output<T, R>) {
+        for (_, outcome, kind) in output.ended.iter().skip(from) {
             let error = match outcome {
                 Outcome::Taken => continue,
                 Outcome::Expired => RequestError::Expired,
@@ -133,30 +133,30 @@ impl<T: Awaited, R> Link<T, R> {
             if let MessageKind::Request { id, .. } = kind
                 && let Some(pending) = self.requests.close(*id)
             {
-                fx.replies.push((pending.waiter, Err(error)));
+                output.replies.push((pending.waiter, Err(error)));
             }
         }
     }
 
     /// The application takes the next message of a lane.
-    pub(crate) fn take(&mut self, index: usize, now: Instant, fx: &mut Effects<T, R>) -> Option<Arrived> {
+    pub(crate) fn take(&mut self, index: usize, now: Instant, output: &mut Output<T, R>) -> Option<Arrived> {
         let (arrived, urgency) = self.lanes.get_mut(index)?.inb.take()?;
-        self.schedule_ack(index, urgency, now, fx);
+        self.schedule_ack(index, urgency, now, output);
         Some(arrived)
     }
 
     /// The application is done with a message that it took.
-    pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, output: &mut Output<T, R>) {
         if let Some(lane) = self.lanes.get_mut(index) {
             let urgency = lane.inb.done(ticket);
-            self.schedule_ack(index, urgency, now, fx);
+            self.schedule_ack(index, urgency, now, output);
         }
     }
 
     /// Nobody waits for the reply to this request any longer.
-    pub(crate) fn cancel(&mut self, request: u64, fx: &mut Effects<T, R>) {
+    pub(crate) fn cancel(&mut self, request: u64, output: &mut Output<T, R>) {
         let Some(pending) = self.requests.close(request) else { return };
-        self.withdraw_or_cancel(request, pending.lane, Outcome::Dropped(DropReason::Cancelled), fx);
+        self.withdraw_or_cancel(request, pending.lane, Outcome::Dropped(DropReason::Cancelled), output);
     }
 
     pub(super) fn withdraw_or_cancel(
@@ -164,14 +164,14 @@ impl<T: Awaited, R> Link<T, R> {
         request: u64,
         lane: LaneId,
         outcome: Outcome,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
         let Some(lane) = self.lane_index(lane).and_then(|index| self.lanes.get_mut(index)) else { return };
         match lane.out.withdraw(is_request) {
             Some((token, kind)) => {
-                fx.ended.push((token, outcome, kind));
-                fx.space = true;
+                output.ended.push((token, outcome, kind));
+                output.space = true;
             }
             None => {
                 self.cancels.push(request);
@@ -179,7 +179,7 @@ impl<T: Awaited, R> Link<T, R> {
                 if self.cancels.len() > self.settings.max_requests {
                     self.cancels.remove(0);
                 }
-                self.wake_control(fx);
+                self.wake_control(output);
             }
         }
     }
@@ -197,23 +197,23 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// Gives no new credit on lanes whose messages wait for the application, or gives it again.
-    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, output: &mut Output<T, R>) {
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {
                 let urgency = lane.inb.set_withheld(withheld);
-                self.schedule_ack(index, urgency, now, fx);
+                self.schedule_ack(index, urgency, now, output);
             }
         }
     }
 
     /// Ends the link for good: every message and request ends with `reason`. Whole messages that arrived stay for the application.
-    pub(crate) fn close(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
+    pub(crate) fn close(&mut self, reason: DropReason, output: &mut Output<T, R>) {
         self.closed = Some(reason);
         for lane in &mut self.lanes {
-            lane.out.clear(reason, &mut fx.ended);
+            lane.out.clear(reason, &mut output.ended);
             lane.inb.discard_unfinished();
         }
         let waiters = self.requests.close_where(|_, _| true);
-        fx.replies.extend(waiters.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
+        output.replies.extend(waiters.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Conn {
     pub(crate) score: ConnScore,
     pub(super) scheduler: Scheduler,
     /// When the kernel is to be asked next how the connection does.
-    pub(super) next_look: Instant,
+    pub(super) next_sample: Instant,
     /// The pong to send: its nonce and padding.
     pub(crate) pong: Option<(u64, usize)>,
     /// The ping to send.
@@ -84,7 +84,7 @@ impl Conn {
             pace,
             score: ConnScore::new(now),
             scheduler,
-            next_look: now,
+            next_sample: now,
             pong: None,
             ping: None,
             proven: false,
@@ -119,7 +119,7 @@ impl Conn {
 
     /// When something is due on it next.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let look = self.is_watched().then_some(self.next_look);
+        let look = self.is_watched().then_some(self.next_sample);
         let next = self.drain_deadline().into_iter().chain(look).chain([self.liveness.next_timeout()]).min();
         next.filter(|_| !self.closing)
     }

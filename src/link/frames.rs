@@ -10,21 +10,21 @@ use crate::wire::control::LaneAck;
 use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
-use super::budget::Brought;
-use super::effects::Effects;
+use super::flood_guard::FrameCosts;
 use super::inbound::Urgency;
-use super::{Awaited, Link, Violation};
+use super::output::Output;
+use super::{Link, ReceiptHandle, Violation};
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Bytes arrived on this connection, whatever they mean.
-    pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, output: &mut Output<T, R>) {
         if let Some(conn) = self.conn_mut(conn) {
             conn.liveness.handle_received(at);
             if conn.liveness.is_suspect() {
-                self.handle_timeout(at, fx);
+                self.handle_timeout(at, output);
             }
         }
-        self.settle_contests(at, fx);
+        self.settle_contests(at, output);
     }
 
     /// One frame from the peer. An error ends the connection that it came by.
@@ -33,7 +33,7 @@ impl<T: Awaited, R> Link<T, R> {
         conn: ConnId,
         frame: Frame,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<(), Violation> {
         // A connection that is not, or no longer, part of the link has no say in it.
         match self.conn_mut(conn) {
@@ -48,9 +48,9 @@ impl<T: Awaited, R> Link<T, R> {
         match frame {
             Frame::Hello(_) | Frame::Refused(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
-                self.handle_chunk(conn, lane, flags, offset, data, now, fx)
+                self.handle_chunk(conn, lane, flags, offset, data, now, output)
             }
-            Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, fx),
+            Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, output),
             Frame::Ping { nonce, padding } => {
                 self.meter.handle_ping(now)?;
                 if let Some(state) = self.conn_mut(conn) {
@@ -58,29 +58,29 @@ impl<T: Awaited, R> Link<T, R> {
                     state.pong = Some((nonce, padding));
                     state.liveness.handle_ping(now);
                 }
-                self.wake(conn, fx);
+                self.wake(conn, output);
                 Ok(())
             }
             Frame::Pong(nonce) => {
                 if let Some(state) = self.conn_mut(conn)
                     && state.handle_pong(nonce, now)?
                 {
-                    self.handle_proven(conn, now, fx);
+                    self.handle_proven(conn, now, output);
                 }
                 Ok(())
             }
             Frame::Goaway(goaway) => {
                 if self.closed.is_none() {
-                    self.handle_acks(conn, &goaway.lanes, now, fx)?;
+                    self.handle_acks(conn, &goaway.lanes, now, output)?;
                 }
-                self.handle_goaway(conn, goaway.reason, now, fx);
+                self.handle_goaway(conn, goaway.reason, now, output);
                 Ok(())
             }
             Frame::Cancel(cancel) => {
                 self.requests.handle_cancel(cancel.request);
                 self.meter.handle_cancel(now)
             }
-            Frame::Hint => self.meter.handle_hint(now),
+            Frame::Extension => self.meter.handle_hint(now),
         }
     }
 
@@ -93,7 +93,7 @@ impl<T: Awaited, R> Link<T, R> {
         offset: u64,
         data: Bytes,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<(), Violation> {
         let index = self.lane_index(lane).ok_or(Violation::UnknownLane(lane))?;
         let Some(state) = self.lanes.get_mut(index) else { return Ok(()) };
@@ -118,7 +118,7 @@ impl<T: Awaited, R> Link<T, R> {
                         Some(pending) => {
                             counters.answers += 1;
                             payload.unpin();
-                            fx.replies.push((pending.waiter, Ok(payload)));
+                            output.replies.push((pending.waiter, Ok(payload)));
                         }
                         None => {
                             refused = refused.take().or(meter.handle_late_reply(now).err());
@@ -130,16 +130,16 @@ impl<T: Awaited, R> Link<T, R> {
         });
         let old_bytes = (state.inb.duplicate_bytes - old) as usize;
         let messages = counters.messages_received - messages;
-        let brought = Brought { new_bytes: len - old_bytes, old_bytes, messages };
+        let brought = FrameCosts { new_bytes: len - old_bytes, old_bytes, messages };
         let flood = meter.handle_chunk(brought, self.settings.max_chunk, now).err();
         if received.arrived > 0 {
-            fx.arrived |= 1 << index;
+            output.arrived |= 1 << index;
         }
         if state.from != Some(conn) {
             state.from = Some(conn);
-            self.route_acks(index, now, fx);
+            self.route_acks(index, now, output);
         }
-        self.schedule_ack(index, received.urgency, now, fx);
+        self.schedule_ack(index, received.urgency, now, output);
         received.violation.or(refused).or(flood).map_or(Ok(()), Err)
     }
 
@@ -148,7 +148,7 @@ impl<T: Awaited, R> Link<T, R> {
         by: ConnId,
         acks: &[(LaneId, LaneAck)],
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<(), Violation> {
         if acks.is_empty() {
             self.meter.handle_ack(0, now)?;
@@ -156,10 +156,10 @@ impl<T: Awaited, R> Link<T, R> {
         for (id, state) in acks {
             let index = self.lane_index(*id).ok_or(Violation::UnknownLane(*id))?;
             let Some(lane) = self.lanes.get_mut(index) else { continue };
-            let (before, ended) = (lane.out.acked(), fx.ended.len());
-            let progress = lane.out.handle_ack(*state, &mut fx.ended)?;
-            fx.space |= fx.ended.len() > ended;
-            self.meter.handle_ack(fx.ended.len() - ended, now)?;
+            let (before, ended) = (lane.out.acked(), output.ended.len());
+            let progress = lane.out.handle_ack(*state, &mut output.ended)?;
+            output.space |= output.ended.len() > ended;
+            self.meter.handle_ack(output.ended.len() - ended, now)?;
             let (acked, ready, conn) = (lane.out.acked() - before, lane.out.is_ready(), lane.conn);
             let Some(conn) = conn else { continue };
             if progress {
@@ -173,11 +173,11 @@ impl<T: Awaited, R> Link<T, R> {
                 // By another one it may speak of what that one carried before.
                 let on_trial = self.conn_mut(conn).is_some_and(|conn| conn.is_on_trial());
                 if conn == by && !on_trial {
-                    self.handle_proven(conn, now, fx);
+                    self.handle_proven(conn, now, output);
                 }
             }
             if ready {
-                self.wake(conn, fx); // New credit, or room under `max_untaken`.
+                self.wake(conn, output); // New credit, or room under `max_untaken`.
             }
         }
         Ok(())
@@ -189,7 +189,7 @@ impl<T: Awaited, R> Link<T, R> {
         index: usize,
         urgency: Urgency,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         let due = match urgency {
             Urgency::Nothing => return,
@@ -201,6 +201,6 @@ impl<T: Awaited, R> Link<T, R> {
             return;
         };
         lane.ack_due = Some(due);
-        lane.acks_by.into_iter().for_each(|conn| self.wake(conn, fx));
+        lane.acks_by.into_iter().for_each(|conn| self.wake(conn, output));
     }
 }

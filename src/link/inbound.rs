@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use crate::id::Incarnation;
-use crate::lane::{LaneConfig, TakenWhen};
+use crate::lane::{AckMode, LaneConfig};
 use crate::message::Payload;
 use crate::wire::control::LaneAck;
 use crate::wire::frame::ACK_NOW;
@@ -48,7 +48,7 @@ pub(crate) struct Inbound {
     window: u64,
     max_message: usize,
     max_untaken: usize,
-    taken_when: TakenWhen,
+    ack_mode: AckMode,
 
     /// No new credit while messages wait: the node as a whole holds too much.
     withheld: bool,
@@ -76,7 +76,7 @@ pub(crate) struct Inbound {
     /// What the peer was told last, as far as it is sure to know.
     told: LaneAck,
     /// The highest limit that was ever put into a frame of this session.
-    granted: u64,
+    announced: u64,
     /// Somebody at the peer waits for everything up to here to be taken.
     awaited: u64,
     pub(crate) duplicate_bytes: u64,
@@ -96,7 +96,7 @@ impl Inbound {
             window: config.window as u64,
             max_message: config.max_message,
             max_untaken: config.max_untaken as usize,
-            taken_when: config.taken_when,
+            ack_mode: config.ack_mode,
             withheld: false,
             sender: Incarnation(0),
             epoch: 0,
@@ -111,7 +111,7 @@ impl Inbound {
             stale: 0,
             stale_messages: 0,
             told: LaneAck::default(),
-            granted: 0,
+            announced: 0,
             awaited: 0,
             duplicate_bytes: 0,
         }
@@ -130,7 +130,7 @@ impl Inbound {
         (self.first_untaken, self.awaited) = (0, 0);
         self.untaken.clear();
         self.told = LaneAck::default();
-        self.granted = 0;
+        self.announced = 0;
     }
 
     /// The link has ended: nothing more of an unfinished message will come. What was received is still acknowledged.
@@ -139,7 +139,7 @@ impl Inbound {
         self.discarded = self.received - self.whole;
     }
 
-    pub(crate) fn is_virgin(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.received == 0
     }
 
@@ -172,8 +172,8 @@ impl Inbound {
         let end = offset
             .checked_add(data.len() as u64)
             .ok_or(Violation::Gap { expected: self.received, offset })?;
-        if end > self.granted {
-            return Err(Violation::CreditExceeded { limit: self.granted, end });
+        if end > self.announced {
+            return Err(Violation::CreditExceeded { limit: self.announced, end });
         }
         let known = (self.received - offset).min(data.len() as u64);
         self.duplicate_bytes += known;
@@ -214,9 +214,9 @@ impl Inbound {
     /// The application takes the next message. The second value says how soon the peer should hear.
     pub(crate) fn take(&mut self) -> Option<(Arrived, Urgency)> {
         let arrived = self.inbox.pop_front()?;
-        let urgency = match self.taken_when {
-            TakenWhen::Received => self.done(arrived.ticket),
-            TakenWhen::Done => Urgency::Nothing,
+        let urgency = match self.ack_mode {
+            AckMode::Received => self.done(arrived.ticket),
+            AckMode::Done => Urgency::Nothing,
         };
         Some((arrived, urgency))
     }
@@ -250,8 +250,8 @@ impl Inbound {
         self.sender = incarnation;
     }
 
-    pub(crate) fn taken_when(&self) -> TakenWhen {
-        self.taken_when
+    pub(crate) fn ack_mode(&self) -> AckMode {
+        self.ack_mode
     }
 
     /// How soon the peer should hear what changed since it was told last; `taken_before` is where
@@ -277,8 +277,8 @@ impl Inbound {
         // from ever being finished.
         let stale = self.stale + self.stale_messages * BOOKKEEPING as u64;
         let full = self.taken + self.window.saturating_sub(stale);
-        let limit = if self.withheld && !self.untaken.is_empty() { self.granted } else { full };
-        LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.granted) }
+        let limit = if self.withheld && !self.untaken.is_empty() { self.announced } else { full };
+        LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.announced) }
     }
 
     pub(crate) fn has_news(&self) -> bool {
@@ -287,11 +287,11 @@ impl Inbound {
 
     /// Whether the next acknowledgement gives credit that was not given before.
     pub(crate) fn raises_limit(&self) -> bool {
-        self.state().limit > self.granted
+        self.state().limit > self.announced
     }
 
     /// The state as it is told to the peer now.
-    pub(crate) fn tell(&mut self) -> LaneAck {
+    pub(crate) fn announce(&mut self) -> LaneAck {
         self.told = self.grant();
         self.told
     }
@@ -299,12 +299,12 @@ impl Inbound {
     /// The state as it stands in a HELLO, which may or may not reach the peer.
     pub(crate) fn grant(&mut self) -> LaneAck {
         let state = self.state();
-        self.granted = state.limit;
+        self.announced = state.limit;
         state
     }
 
     /// What was told may not have arrived.
-    pub(crate) fn retell(&mut self) {
+    pub(crate) fn resync(&mut self) {
         self.told = LaneAck::default();
     }
 
@@ -327,8 +327,8 @@ impl Inbound {
         let state = self.state();
         assert!(state.taken <= self.whole && self.whole <= self.received);
         assert!(state.taken <= state.received && state.received <= state.limit);
-        assert!(self.received <= self.granted);
-        assert!(state.limit - state.taken <= self.window.max(self.granted - self.taken));
+        assert!(self.received <= self.announced);
+        assert!(state.limit - state.taken <= self.window.max(self.announced - self.taken));
         assert!(self.untaken.len() <= self.max_untaken);
         assert!(self.untaken.front().is_none_or(|message| !message.done));
     }

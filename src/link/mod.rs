@@ -7,28 +7,28 @@
 //!
 //! # Sessions
 //! Offsets have a meaning only while both sides remember the conversation. Each side draws a random
-//! number, its *memory*, when its memory of the conversation begins, and says it in HELLO. A *session*
-//! is a pair of memories.
+//! number, its *session id*, when its memory of the conversation begins, and sends it in HELLO. A *session*
+//! is a pair of session ids.
 //!
 //! ```text
-//!                  HELLO names the memory we know: same session, go on from its offsets
+//!                  HELLO names the session id we know: same session, go on from its offsets
 //!                 +---+
 //!                 v   |
 //!   no peer --> in session --- HELLO from a new incarnation: the peer restarted ---> new session
 //!                 |                 what it had not taken is sent again from the start of the message
 //!                 |
-//!                 +--- HELLO, same incarnation, other memory: the peer forgot ---> new memory, retry
+//!                 +--- HELLO, same incarnation, other id: the peer forgot ---> new session id, retry
 //!                 |         what had been begun is dropped (it may have arrived), the rest stays
 //!                 |
-//!                 +--- no connection for the resumption time: we forget ---> new memory
+//!                 +--- no connection for the resumption time: we forget ---> new session id
 //!                           receipts end as dropped, the application is told
 //! ```
 //!
-//! Incarnations are exchanged before HELLO, so both sides of a restart draw their new memories before
-//! they say them, and one handshake is enough. A HELLO also says which memory of the other side its offsets
-//! are about. One that is about a memory that is gone is refused: the peer learns of it in that handshake, and
-//! nothing is begun that the peer would then drop. A session in which nothing was sent or received is re-paired without a new
-//! memory; any other is not, for the receiver would take the bytes of the new stream for those of the old.
+//! Incarnations are exchanged before HELLO, so both sides of a restart draw their new session ids before
+//! they send them, and one handshake is enough. A HELLO also names the session id of the other side that its offsets
+//! are about. One that is about a session that is gone is refused: the peer learns of it in that handshake, and
+//! nothing is begun that the peer would then drop. A session in which nothing was sent or received is renewed with the same
+//! session id; any other is not, for the receiver would take the bytes of the new stream for those of the old.
 //! A new session begins without the connections of the old one. A new incarnation is believed only
 //! when no connection of the old one answers a probe: two processes that were given one identity do not take turns at tearing
 //! the link down. (Who lies about his incarnation can. For that he needs the key, and with the key, or in plaintext, he is that peer.)
@@ -41,7 +41,7 @@
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
-//! is known of how they do: `vitals`. What outlives them of a path: `paths`.
+//! is known of how they do: `path_stats`. What outlives them of a path: `paths`.
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
@@ -51,22 +51,22 @@
 //! - A message is forgotten only when the peer's application has taken it, or with an outcome.
 
 mod application;
-pub(crate) mod budget;
 pub(crate) mod conns;
-pub(crate) mod effects;
-mod figures;
+pub(crate) mod flood_guard;
 mod frames;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+pub(crate) mod output;
+mod path_stats;
 mod paths;
 mod pool;
 pub(crate) mod requests;
 pub(crate) mod scheduler;
 mod session;
+mod stats;
 mod timers;
 mod transmit;
 mod violation;
-mod vitals;
 
 #[cfg(test)]
 mod sim;
@@ -86,21 +86,21 @@ use crate::outcome::{DropReason, RequestError};
 
 use conns::Conn;
 pub(crate) use conns::Draining;
-pub(crate) use effects::{CloseReason, Effects, Notice};
-pub(crate) use figures::{Counters, LaneFigures};
 use inbound::Inbound;
 use outbound::Outbound;
 pub(crate) use outbound::cost_of;
+pub(crate) use output::{CloseReason, Notice, Output};
+pub(crate) use path_stats::ConnSample;
 pub(crate) use paths::REDUCED_SEGMENT;
 pub(crate) use requests::MAX_WAIT;
 use requests::Requests;
 pub(crate) use session::{AttachError, NewConn};
+pub(crate) use stats::{Counters, LaneStats};
 pub(crate) use transmit::Transmit;
 pub(crate) use violation::Violation;
-pub(crate) use vitals::Look;
 
 /// Does anybody wait for the receipt behind this token?
-pub(crate) trait Awaited {
+pub(crate) trait ReceiptHandle {
     fn is_awaited(&self) -> bool;
 
     /// Does it keep the message's body for the application? Then nothing else may outlive it: what is written of the body
@@ -112,7 +112,7 @@ pub(crate) trait Awaited {
 
 /// Stands for a receipt where a test looks at no outcome.
 #[cfg(test)]
-impl Awaited for bool {
+impl ReceiptHandle for bool {
     fn is_awaited(&self) -> bool {
         *self
     }
@@ -184,7 +184,7 @@ pub(crate) enum Refused {
 
 /// A message as the application hands it over.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct OutboundMessage {
     pub(crate) lane: LaneId,
     pub(crate) body: Bytes,
     /// Dropped if its first byte was not sent by then.
@@ -228,12 +228,12 @@ pub(crate) struct Link<T, R> {
     down_since: Option<Instant>,
     closed: Option<DropReason>,
     /// What the peer's frames may cost.
-    pub(crate) meter: budget::Meter,
+    pub(crate) meter: flood_guard::FrameMeter,
     rng: fastrand::Rng,
     pub(crate) counters: Counters,
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let lanes = settings.lanes.iter().map(|config| Lane {
@@ -257,7 +257,7 @@ impl<T: Awaited, R> Link<T, R> {
             cancels: Vec::new(),
             down_since: None,
             closed: None,
-            meter: budget::Meter::default(),
+            meter: flood_guard::FrameMeter::default(),
             rng,
             counters: Counters::default(),
             settings,

@@ -27,7 +27,7 @@ use crate::wire::control::{HelloLane, LaneAck};
 use crate::wire::frame::ACK_NOW;
 use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
-use super::{Awaited, Violation};
+use super::{ReceiptHandle, Violation};
 
 #[derive(Debug)]
 struct Queued<T> {
@@ -100,7 +100,7 @@ pub(crate) struct Outbound<T> {
 /// What became of messages: their tokens, how they ended, and what they were.
 pub(crate) type Ended<T> = Vec<(T, Outcome, MessageKind)>;
 
-impl<T: Awaited> Outbound<T> {
+impl<T: ReceiptHandle> Outbound<T> {
     pub(crate) fn new(config: &LaneConfig) -> Self {
         Outbound {
             capacity: config.queue,
@@ -261,7 +261,7 @@ impl<T: Awaited> Outbound<T> {
     /// Nothing was ever sent in this session: its stream at 0 is as good for any other one. A stream of
     /// which something was sent is not, although nothing was acknowledged: under the same pair of
     /// memories the receiver would take the bytes of the next stream for those that it has.
-    pub(crate) fn is_virgin(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.sent == 0
     }
 
@@ -418,7 +418,7 @@ impl<T: Awaited> Outbound<T> {
         self.at = self.queue.partition_point(|message| message.end() <= self.cursor);
     }
 
-    // --- figures --------------------------------------------------------------------------------
+    // --- stats --------------------------------------------------------------------------------
 
     pub(crate) fn queued(&self) -> (usize, usize) {
         (self.queue.len(), self.queued_bytes)

@@ -25,8 +25,8 @@ use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
 use super::conns::Conn;
-use super::effects::Effects;
-use super::{Awaited, Link};
+use super::output::Output;
+use super::{Link, ReceiptHandle};
 
 #[cfg(test)]
 mod tests;
@@ -74,7 +74,7 @@ impl Paths {
     }
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Where the connection that has just joined leads. `segment`: its full segment in bytes, 0 if that is not known.
     pub(crate) fn set_address(&mut self, id: ConnId, address: IpAddr, segment: usize) {
         let others = self.conns.iter().filter(|conn| conn.address == Some(address));
@@ -104,7 +104,7 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// A successor that this side dialled and that does not answer goes when what it should succeed is well again.
-    pub(super) fn drop_failed_successors(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn drop_failed_successors(&mut self, now: Instant, output: &mut Output<T, R>) {
         let is_up = |id: &ConnId| self.conns.iter().any(|conn| conn.id == *id && conn.is_up());
         let failed = |conn: &&Conn| conn.dialled && conn.is_on_trial() && conn.is_serving() && !conn.is_up();
         let failed: Vec<_> = self
@@ -114,7 +114,7 @@ impl<T: Awaited, R> Link<T, R> {
             .filter(|conn| conn.succeeds.iter().any(is_up))
             .map(|conn| conn.id)
             .collect();
-        failed.into_iter().for_each(|id| self.drain(id, GoawayReason::Duplicate, now, fx));
+        failed.into_iter().for_each(|id| self.drain(id, GoawayReason::Duplicate, now, output));
     }
 
     /// The connection has ended.

@@ -45,8 +45,8 @@ use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
 use super::conns::{Conn, Draining};
-use super::effects::{Effects, Notice};
-use super::{Awaited, Link};
+use super::output::{Notice, Output};
+use super::{Link, ReceiptHandle};
 
 /// Where a lane goes whose home is slot `home`, best first. Urgent lanes (home 0) would rather be with the
 /// normal ones (2) than with bulk (1); those two would rather be with each other.
@@ -58,7 +58,7 @@ fn preference(home: u8, slot: u8) -> u8 {
     }
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     // --- which stay ----------------------------------------------------------------------------
 
     /// A connection has joined: settles which connections of its slot stay.
@@ -67,7 +67,7 @@ impl<T: Awaited, R> Link<T, R> {
         id: ConnId,
         replaces: Option<u64>,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         let (us, peer) = (self.settings.us, self.settings.peer);
         let Some(newcomer) = self.conn_mut(id) else { return };
@@ -93,26 +93,26 @@ impl<T: Awaited, R> Link<T, R> {
             newcomer.succeeds = succeeds;
         }
         for (id, reason) in drained {
-            self.drain(id, reason, now, fx);
+            self.drain(id, reason, now, output);
         }
     }
 
     /// Something of ours was answered on this connection.
-    pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, output: &mut Output<T, R>) {
         let Some(conn) = self.conn_mut(id).filter(|conn| !conn.proven) else { return };
         conn.proven = true;
         let slot = conn.slot;
         for old in std::mem::take(&mut conn.succeeds) {
             if self.conns.iter().any(|conn| conn.id == old && conn.slot == slot && conn.is_serving()) {
-                fx.notices.push(Notice::Replaced { old, new: id });
-                self.drain(old, GoawayReason::Replaced, now, fx);
+                output.notices.push(Notice::Replaced { old, new: id });
+                self.drain(old, GoawayReason::Replaced, now, output);
             }
         }
-        self.reassign(now, fx);
+        self.reassign(now, output);
     }
 
     /// Ends the contests that are decided.
-    pub(super) fn settle_contests(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn settle_contests(&mut self, now: Instant, output: &mut Output<T, R>) {
         let mut drained = Vec::new();
         for index in 0..self.conns.len() {
             let Some(conn) = self.conns.get_mut(index) else { break };
@@ -136,21 +136,27 @@ impl<T: Awaited, R> Link<T, R> {
             }
         }
         for (id, reason) in drained {
-            self.drain(id, reason, now, fx);
+            self.drain(id, reason, now, output);
         }
     }
 
     /// Its score has fallen below, or risen above, what is worth keeping.
-    pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, output: &mut Output<T, R>) {
         if let Some(conn) = self.conn_mut(id)
             && std::mem::replace(&mut conn.poor, poor) != poor
         {
-            self.reassign(now, fx);
+            self.reassign(now, output);
         }
     }
 
     /// No new data on this connection; GOAWAY, then its orderly end.
-    pub(crate) fn drain(&mut self, id: ConnId, reason: GoawayReason, now: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn drain(
+        &mut self,
+        id: ConnId,
+        reason: GoawayReason,
+        now: Instant,
+        output: &mut Output<T, R>,
+    ) {
         let drain_timeout = self.settings.drain_timeout;
         let Some(conn) = self.conn_mut(id) else { return };
         // What stands in the queue of one that does not answer would only compete with its successor.
@@ -158,8 +164,8 @@ impl<T: Awaited, R> Link<T, R> {
         let time = if suspect { drain_timeout.min(conn.liveness.patience()) } else { drain_timeout };
         let deadline = now + time;
         if conn.start_draining(Draining::ByUs { reason, said: false }, deadline) {
-            self.reassign(now, fx);
-            self.wake(id, fx);
+            self.reassign(now, output);
+            self.wake(id, output);
         }
     }
 
@@ -168,25 +174,25 @@ impl<T: Awaited, R> Link<T, R> {
         id: ConnId,
         reason: GoawayReason,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         let deadline = now + self.settings.drain_timeout;
         let Some(conn) = self.conn_mut(id) else { return };
         conn.goaway_heard = true;
         // When both say it at once, ours is on its way already and the end is the same.
         conn.start_draining(Draining::ByPeer(reason), deadline);
-        fx.notices.push(Notice::Goaway(id, reason));
+        output.notices.push(Notice::Goaway(id, reason));
         // To the other side its successor has proved itself.
         if reason == GoawayReason::Replaced
             && let Some(successor) = self.conns.iter_mut().find(|conn| conn.succeeds.contains(&id))
         {
             successor.succeeds.retain(|old| *old != id);
             let new = successor.id;
-            fx.notices.push(Notice::Replaced { old: id, new });
-            self.handle_proven(new, now, fx);
+            output.notices.push(Notice::Replaced { old: id, new });
+            self.handle_proven(new, now, output);
         }
-        self.reassign(now, fx);
-        self.wake(id, fx);
+        self.reassign(now, output);
+        self.wake(id, output);
     }
 
     /// A connection has ended, for whatever reason.
@@ -195,9 +201,9 @@ impl<T: Awaited, R> Link<T, R> {
         id: ConnId,
         ending: Ending,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
-        self.learn_from(id, ending, now, fx);
+        self.learn_from(id, ending, now, output);
         self.remember_path(id);
         let before = self.conns.len();
         self.conns.retain(|conn| conn.id != id);
@@ -208,9 +214,9 @@ impl<T: Awaited, R> Link<T, R> {
             self.down_since = Some(now);
         }
         // What it carried last may not have arrived.
-        self.retell(now, fx);
-        self.reassign(now, fx);
-        self.settle_contests(now, fx);
+        self.resync(now, output);
+        self.reassign(now, output);
+        self.settle_contests(now, output);
     }
 
     // --- which carries what ---------------------------------------------------------------------
@@ -231,7 +237,7 @@ impl<T: Awaited, R> Link<T, R> {
 
     /// Gives every lane, and its acknowledgements, the best connection. A lane stays where it is as long as
     /// nothing is better; when it moves it goes back to what the peer has acknowledged.
-    pub(super) fn reassign(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn reassign(&mut self, now: Instant, output: &mut Output<T, R>) {
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get(index) else { break };
             let best = self.best_conn(lane.home, lane.conn).map(|conn| conn.id);
@@ -240,9 +246,9 @@ impl<T: Awaited, R> Link<T, R> {
             {
                 lane.conn = best;
                 lane.out.rewind();
-                best.into_iter().for_each(|conn| self.wake(conn, fx));
+                best.into_iter().for_each(|conn| self.wake(conn, output));
             }
-            self.route_acks(index, now, fx);
+            self.route_acks(index, now, output);
         }
         for conn in &mut self.conns {
             let carries =
@@ -255,7 +261,7 @@ impl<T: Awaited, R> Link<T, R> {
 
     /// Chooses the connection for a lane's acknowledgements: where its chunks arrive if that is up. When it
     /// changes, all is told again there.
-    pub(super) fn route_acks(&mut self, index: usize, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn route_acks(&mut self, index: usize, now: Instant, output: &mut Output<T, R>) {
         let Some(lane) = self.lanes.get(index) else { return };
         let from = self.conns.iter().find(|conn| Some(conn.id) == lane.from && conn.is_up());
         let route = from.map(|conn| conn.id).or_else(|| self.control_conn());
@@ -263,35 +269,35 @@ impl<T: Awaited, R> Link<T, R> {
             && let Some(lane) = self.lanes.get_mut(index)
         {
             lane.acks_by = route;
-            lane.inb.retell();
+            lane.inb.resync();
             lane.ack_due = Some(now);
-            route.into_iter().for_each(|conn| self.wake(conn, fx));
+            route.into_iter().for_each(|conn| self.wake(conn, output));
         }
     }
 
     /// Nothing that was told to the peer may be relied upon: tell it all again.
-    pub(super) fn retell(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn resync(&mut self, now: Instant, output: &mut Output<T, R>) {
         for lane in &mut self.lanes {
-            lane.inb.retell();
+            lane.inb.resync();
             lane.ack_due = Some(now);
         }
         for index in 0..self.lanes.len() {
             let route = self.lanes.get(index).and_then(|lane| lane.acks_by);
-            route.into_iter().for_each(|conn| self.wake(conn, fx));
+            route.into_iter().for_each(|conn| self.wake(conn, output));
         }
     }
 
-    pub(super) fn wake(&mut self, id: ConnId, fx: &mut Effects<T, R>) {
+    pub(super) fn wake(&mut self, id: ConnId, output: &mut Output<T, R>) {
         if let Some(conn) = self.conn_mut(id)
             && std::mem::take(&mut conn.idle)
         {
-            fx.wake.push(id);
+            output.wake.push(id);
         }
     }
 
-    pub(super) fn wake_control(&mut self, fx: &mut Effects<T, R>) {
+    pub(super) fn wake_control(&mut self, output: &mut Output<T, R>) {
         if let Some(conn) = self.control_conn() {
-            self.wake(conn, fx);
+            self.wake(conn, output);
         }
     }
 }

@@ -12,19 +12,19 @@ use crate::wire::control::{Hello, HelloLane, LaneAck};
 use crate::wire::stream::MessageKind;
 
 use super::conns::Conn;
-use super::effects::{CloseReason, Effects, Notice};
+use super::output::{CloseReason, Notice, Output};
 use super::scheduler::Scheduler;
-use super::{Awaited, Link, Violation};
+use super::{Link, ReceiptHandle, Violation};
 
 /// A peer that says that it delays acknowledgements for longer is not believed.
 const MAX_ACK_DELAY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Our memory of this conversation.
-    memory: u64,
+    /// Our half of the session: drawn when our memory of this conversation began.
+    session_id: u64,
     peer: Option<PeerSide>,
-    /// The memory with which we would begin anew, once a peer with this incarnation has joined.
+    /// The session id with which we would begin anew, once a peer with this incarnation has joined.
     next: Option<(Incarnation, u64)>,
     /// Since when the connections of another life of the peer are being probed.
     probing_since: Option<Instant>,
@@ -40,13 +40,13 @@ pub(super) struct Session {
 struct PeerSide {
     incarnation: Incarnation,
     /// `None` after we forgot.
-    memory: Option<u64>,
+    session_id: Option<u64>,
 }
 
 impl Session {
     pub(super) fn new(rng: &mut fastrand::Rng) -> Self {
         Session {
-            memory: rng.u64(..),
+            session_id: rng.u64(..),
             peer: None,
             next: None,
             probing_since: None,
@@ -61,7 +61,7 @@ impl Session {
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
-        self.peer.is_none_or(|peer| peer.memory.is_none())
+        self.peer.is_none_or(|peer| peer.session_id.is_none())
     }
 
     pub(super) fn peer_incarnation(&self) -> Option<Incarnation> {
@@ -101,7 +101,7 @@ pub(crate) enum AttachError {
     Violation(Violation),
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
     /// is for, and whether it is to replace the one that serves there.
     pub(crate) fn hello(&mut self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
@@ -110,18 +110,18 @@ impl<T: Awaited, R> Link<T, R> {
         let replaces = serving.max_by_key(|conn| (conn.rank(), conn.id)).filter(|_| replaces);
         let replaces = replaces.map(|conn| conn.token);
         let restarted = self.session.peer_incarnation().is_some_and(|known| known != incarnation);
-        let memory = match self.session.next {
-            _ if !restarted => self.session.memory,
-            Some((candidate, memory)) if candidate == incarnation => memory,
+        let session_id = match self.session.next {
+            _ if !restarted => self.session.session_id,
+            Some((candidate, session_id)) if candidate == incarnation => session_id,
             _ => {
-                let memory = self.rng.u64(..);
-                self.session.next = Some((incarnation, memory));
-                memory
+                let session_id = self.rng.u64(..);
+                self.session.next = Some((incarnation, session_id));
+                session_id
             }
         };
         // A session in which nothing happened binds nobody: it gives way to any other.
-        let bound = !restarted && !self.is_virgin();
-        let paired = self.session.peer.filter(|_| bound).and_then(|peer| peer.memory);
+        let bound = !restarted && !self.is_unused();
+        let peer_session_id = self.session.peer.filter(|_| bound).and_then(|peer| peer.session_id);
         let repeats = match restarted {
             true => self.lanes.iter().map(|lane| lane.out.begun()).sum(),
             false => self.session.repeats,
@@ -133,8 +133,8 @@ impl<T: Awaited, R> Link<T, R> {
             state: if restarted { LaneAck::default() } else { lane.inb.grant() },
         });
         Hello {
-            memory,
-            paired,
+            session_id,
+            peer_session_id,
             token,
             slot,
             replaces,
@@ -151,7 +151,7 @@ impl<T: Awaited, R> Link<T, R> {
         &mut self,
         new: &NewConn,
         now: Instant,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Result<(), AttachError> {
         if self.closed.is_some() {
             return Err(AttachError::Closed);
@@ -160,24 +160,25 @@ impl<T: Awaited, R> Link<T, R> {
         if dialer.slot >= MAX_SLOTS {
             return Err(AttachError::Violation(Violation::NoSuchSlot { slot: dialer.slot }));
         }
-        // What the peer says of its state is about a memory of ours that is gone. It reads so in our HELLO,
+        // What the peer says of its state is about a session of ours that is gone. It reads so in our HELLO,
         // forgets as well, and comes back; what began before would be lost with it.
-        let speaks_of_another = new.theirs.paired.is_some_and(|memory| memory != new.ours.memory);
+        let speaks_of_another =
+            new.theirs.peer_session_id.is_some_and(|session_id| session_id != new.ours.session_id);
         match self.session.peer {
             Some(peer) if peer.incarnation == new.incarnation => {
-                if new.ours.memory != self.session.memory {
+                if new.ours.session_id != self.session.session_id {
                     return Err(AttachError::Retry);
                 }
-                match peer.memory {
-                    Some(memory) if memory != new.theirs.memory && !self.is_virgin() => {
-                        self.peer_forgot(now, fx);
+                match peer.session_id {
+                    Some(session_id) if session_id != new.theirs.session_id && !self.is_unused() => {
+                        self.peer_forgot(now, output);
                         return Err(AttachError::Retry);
                     }
                     _ if speaks_of_another => return Err(AttachError::Retry),
-                    Some(memory) if memory == new.theirs.memory => {}
+                    Some(session_id) if session_id == new.theirs.session_id => {}
                     None => self.adopt(new),
                     Some(_) => {
-                        self.lose_begun(fx);
+                        self.lose_begun(output);
                         // The limits in our HELLO hold in this session too.
                         self.lanes.iter_mut().for_each(|lane| {
                             lane.inb.grant();
@@ -187,22 +188,22 @@ impl<T: Awaited, R> Link<T, R> {
                 }
             }
             _ if speaks_of_another => return Err(AttachError::Retry),
-            // Forgotten while the hands were shaken: our HELLO spoke of a memory that is gone.
-            None if new.ours.memory != self.session.memory => return Err(AttachError::Retry),
+            // The session changed during the handshake: our HELLO named one that is gone.
+            None if new.ours.session_id != self.session.session_id => return Err(AttachError::Retry),
             None => self.adopt(new),
             Some(_) => {
                 self.probe_incumbents(now)?;
                 match self.session.next {
-                    Some((incarnation, memory))
-                        if incarnation == new.incarnation && memory == new.ours.memory =>
+                    Some((incarnation, session_id))
+                        if incarnation == new.incarnation && session_id == new.ours.session_id =>
                     {
-                        self.peer_restarted(new, memory, fx);
+                        self.peer_restarted(new, session_id, output);
                     }
                     _ => return Err(AttachError::Retry),
                 }
             }
         }
-        let joined = self.join(new, now, fx);
+        let joined = self.join(new, now, output);
         if joined.is_err() && self.conns.is_empty() {
             // The connections of an earlier session may have gone for it.
             self.down_since.get_or_insert(now);
@@ -210,15 +211,15 @@ impl<T: Awaited, R> Link<T, R> {
         joined.map_err(AttachError::Violation)
     }
 
-    fn join(&mut self, new: &NewConn, now: Instant, fx: &mut Effects<T, R>) -> Result<(), Violation> {
-        let ended = fx.ended.len();
+    fn join(&mut self, new: &NewConn, now: Instant, output: &mut Output<T, R>) -> Result<(), Violation> {
+        let ended = output.ended.len();
         let agreed = self.lanes.iter_mut().try_for_each(|lane| {
             let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
-            lane.out.handle_hello(theirs, &mut fx.ended)
+            lane.out.handle_hello(theirs, &mut output.ended)
         });
         // What ended on the lanes in front of a bad one has ended.
-        self.end_unsent_requests(ended, fx);
-        fx.space = true;
+        self.end_unsent_requests(ended, output);
+        output.space = true;
         agreed?;
         let limits = Limits {
             ping_interval: self.keepalive.interval(now),
@@ -231,28 +232,29 @@ impl<T: Awaited, R> Link<T, R> {
         let scheduler = Scheduler::new(self.settings.lanes.iter().map(|lane| lane.priority));
         self.conns.push(Conn::new(new, liveness, pace, scheduler, now));
         self.down_since = None;
-        self.settle_lessons(now, fx);
+        self.settle_lessons(now, output);
         self.meter.handle_joined(self.lanes.len());
-        fx.notices.push(Notice::Joined(new.id));
+        output.notices.push(Notice::Joined(new.id));
         if let Some(messages) =
             new.theirs.repeats.filter(|_| !std::mem::replace(&mut self.session.told_repeats, true))
         {
-            fx.notices.push(Notice::Repeated { messages: messages as usize });
+            output.notices.push(Notice::Repeated { messages: messages as usize });
         }
-        self.retell(now, fx);
-        self.reassign(now, fx);
-        self.settle_newcomer(new.id, dialer.replaces, now, fx);
+        self.resync(now, output);
+        self.reassign(now, output);
+        self.settle_newcomer(new.id, dialer.replaces, now, output);
         Ok(())
     }
 
     fn adopt(&mut self, new: &NewConn) {
-        self.session.peer = Some(PeerSide { incarnation: new.incarnation, memory: Some(new.theirs.memory) });
+        self.session.peer =
+            Some(PeerSide { incarnation: new.incarnation, session_id: Some(new.theirs.session_id) });
         self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
     }
 
     /// Nothing was sent or received in this session.
-    fn is_virgin(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.out.is_virgin() && lane.inb.is_virgin())
+    fn is_unused(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.out.is_unused() && lane.inb.is_unused())
     }
 
     /// Connections of another life of the peer: are they alive?
@@ -284,30 +286,30 @@ impl<T: Awaited, R> Link<T, R> {
         self.session.probing_since = None;
     }
 
-    fn peer_restarted(&mut self, new: &NewConn, memory: u64, fx: &mut Effects<T, R>) {
+    fn peer_restarted(&mut self, new: &NewConn, session_id: u64, output: &mut Output<T, R>) {
         for conn in std::mem::take(&mut self.conns) {
-            fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
+            output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
         }
         self.keepalive.handle_peer_restarted();
         // A reply to an earlier life would meet nobody who asked.
-        let resent = self.begin_session(fx, |kind, _| {
+        let resent = self.begin_session(output, |kind, _| {
             matches!(kind, MessageKind::Reply { .. }).then_some(DropReason::PeerRestarted)
         });
         let gone = self.requests.close_where(|id, _| {
             let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
             !self.lanes.iter().any(|lane| lane.out.contains(asks))
         });
-        fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::PeerRestarted))));
-        self.session.memory = memory;
+        output.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::PeerRestarted))));
+        self.session.session_id = session_id;
         self.session.next = None;
         self.session.repeats = resent;
         self.adopt(new);
-        fx.notices.push(Notice::PeerRestarted { incarnation: new.incarnation, resent });
+        output.notices.push(Notice::PeerRestarted { incarnation: new.incarnation, resent });
     }
 
     /// The peer's process lives but its memory of us is gone. What had been begun may have arrived.
-    fn peer_forgot(&mut self, now: Instant, fx: &mut Effects<T, R>) {
-        self.lose_begun(fx);
+    fn peer_forgot(&mut self, now: Instant, output: &mut Output<T, R>) {
+        self.lose_begun(output);
         if self.down_since.is_none() {
             self.down_since = Some(now);
         }
@@ -315,47 +317,47 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// The streams begin anew for a peer that forgot. Its connections that are left carry the old ones.
-    fn lose_begun(&mut self, fx: &mut Effects<T, R>) {
+    fn lose_begun(&mut self, output: &mut Output<T, R>) {
         for conn in std::mem::take(&mut self.conns) {
-            fx.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
+            output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
         }
-        let before = fx.ended.len();
-        self.begin_session(fx, |kind, started| {
+        let before = output.ended.len();
+        self.begin_session(output, |kind, started| {
             (started || matches!(kind, MessageKind::Reply { .. })).then_some(DropReason::PeerForgot)
         });
-        let messages = fx.ended.len() - before;
+        let messages = output.ended.len() - before;
         if messages > 0 {
-            fx.notices.push(Notice::Lost { messages, by_peer: true });
+            output.notices.push(Notice::Lost { messages, by_peer: true });
         }
-        self.end_orphans(DropReason::PeerForgot, fx);
+        self.end_orphans(DropReason::PeerForgot, output);
     }
 
     /// We give up our memory: nobody came back within the resumption time.
-    pub(super) fn forget(&mut self, fx: &mut Effects<T, R>) {
-        let before = fx.ended.len();
-        self.begin_session(fx, |_, _| Some(DropReason::ResumptionExpired));
-        let messages = fx.ended.len() - before;
+    pub(super) fn forget(&mut self, output: &mut Output<T, R>) {
+        let before = output.ended.len();
+        self.begin_session(output, |_, _| Some(DropReason::ResumptionExpired));
+        let messages = output.ended.len() - before;
         if messages > 0 {
-            fx.notices.push(Notice::Lost { messages, by_peer: false });
+            output.notices.push(Notice::Lost { messages, by_peer: false });
         }
-        self.end_orphans(DropReason::ResumptionExpired, fx);
+        self.end_orphans(DropReason::ResumptionExpired, output);
         self.forget_memory();
     }
 
     /// Requests that are neither queued nor with the peer any longer.
-    fn end_orphans(&mut self, reason: DropReason, fx: &mut Effects<T, R>) {
+    fn end_orphans(&mut self, reason: DropReason, output: &mut Output<T, R>) {
         let gone = self.requests.close_where(|id, _| {
             let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
             !self.lanes.iter().any(|lane| lane.out.contains(asks))
         });
-        fx.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
+        output.replies.extend(gone.into_iter().map(|waiter| (waiter, Err(RequestError::Dropped(reason)))));
     }
 
     fn forget_memory(&mut self) {
-        self.session.memory = self.rng.u64(..);
+        self.session.session_id = self.rng.u64(..);
         self.session.next = None;
         if let Some(peer) = &mut self.session.peer {
-            peer.memory = None;
+            peer.session_id = None;
         }
     }
 
@@ -363,17 +365,17 @@ impl<T: Awaited, R> Link<T, R> {
     /// Returns how many messages that had been begun will be sent again.
     fn begin_session(
         &mut self,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
         drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
     ) -> usize {
         self.session.epoch += 1;
         (self.session.repeats, self.session.told_repeats) = (0, false);
         self.requests.forget_peers();
         self.cancels.clear();
-        fx.space = true;
+        output.space = true;
         let mut resent = 0;
         for lane in &mut self.lanes {
-            resent += lane.out.restart(&mut fx.ended, &drop_reason);
+            resent += lane.out.restart(&mut output.ended, &drop_reason);
             lane.inb.restart();
             (lane.conn, lane.from, lane.acks_by) = (None, None, None);
         }
@@ -397,7 +399,7 @@ mod tests {
     use crate::config::Config;
     use crate::id::PeerId;
     use crate::lane::NORMAL;
-    use crate::link::{Parcel, Purpose, Settings};
+    use crate::link::{OutboundMessage, Purpose, Settings};
     use crate::outcome::Outcome;
     use crate::wire::batch::Batch;
 
@@ -414,37 +416,42 @@ mod tests {
         incarnation: u64,
         received: u64,
         now: Instant,
-        fx: &mut Effects<bool, ()>,
+        output: &mut Output<bool, ()>,
     ) -> Result<(), AttachError> {
         let ours = link.hello(Incarnation(incarnation), 0, false);
         let state = LaneAck { received, taken: 0, limit: received + 100 };
         let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
-        let theirs =
-            Hello { memory: incarnation, paired: Some(ours.memory), token: id, lanes, ..ours.clone() };
+        let theirs = Hello {
+            session_id: incarnation,
+            peer_session_id: Some(ours.session_id),
+            token: id,
+            lanes,
+            ..ours.clone()
+        };
         let incarnation = Incarnation(incarnation);
-        link.attach(&NewConn { id: ConnId(id), dialled: true, incarnation, ours, theirs }, now, fx)
+        link.attach(&NewConn { id: ConnId(id), dialled: true, incarnation, ours, theirs }, now, output)
     }
 
     #[test]
     fn a_peer_that_delays_acknowledgements_is_suspect_after_four_times_the_delay_that_it_named() {
         let suspect_at = |ack_delay_ms| {
-            let (mut link, mut fx, start) = (link(), Effects::default(), Instant::now());
+            let (mut link, mut output, start) = (link(), Output::default(), Instant::now());
             let ours = link.hello(Incarnation(1), 0, false);
             let lanes = ours.lanes.iter().map(|lane| HelloLane {
                 state: LaneAck { limit: 100, ..LaneAck::default() },
                 ..lane.clone()
             });
-            let theirs = Hello { memory: 1, lanes: lanes.collect(), ack_delay_ms, ..ours.clone() };
+            let theirs = Hello { session_id: 1, lanes: lanes.collect(), ack_delay_ms, ..ours.clone() };
             let incarnation = Incarnation(1);
             let new = NewConn { id: ConnId(1), dialled: true, incarnation, ours, theirs };
-            link.attach(&new, start, &mut fx).unwrap();
-            let parcel = Parcel { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
-            link.send(parcel, Purpose::Message, true, start, &mut fx).unwrap();
-            link.poll_transmit(ConnId(1), start, &mut Batch::default(), &mut fx);
-            while !fx.notices.contains(&Notice::Suspect(ConnId(1))) {
+            link.attach(&new, start, &mut output).unwrap();
+            let message = OutboundMessage { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
+            link.send(message, Purpose::Message, true, start, &mut output).unwrap();
+            link.poll_transmit(ConnId(1), start, &mut Batch::default(), &mut output);
+            while !output.notices.contains(&Notice::Suspect(ConnId(1))) {
                 let next = link.next_timeout().expect("a timer runs");
-                link.handle_timeout(next, &mut fx);
-                if fx.notices.contains(&Notice::Suspect(ConnId(1))) {
+                link.handle_timeout(next, &mut output);
+                if output.notices.contains(&Notice::Suspect(ConnId(1))) {
                     return next - start;
                 }
             }
@@ -460,22 +467,22 @@ mod tests {
     /// given up what waited.
     #[test]
     fn a_new_life_whose_hello_lies_leaves_nothing_waiting_for_ever() {
-        let (mut link, mut fx, start) = (link(), Effects::default(), Instant::now());
-        attach(&mut link, 1, 1, 0, start, &mut fx).unwrap();
-        let parcel = Parcel { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
-        link.send(parcel, Purpose::Message, true, start, &mut fx).unwrap();
+        let (mut link, mut output, start) = (link(), Output::default(), Instant::now());
+        attach(&mut link, 1, 1, 0, start, &mut output).unwrap();
+        let message = OutboundMessage { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
+        link.send(message, Purpose::Message, true, start, &mut output).unwrap();
         // Its first connection says nothing any more; another life of it claims what was never sent.
         let later = start + Duration::from_secs(5);
-        let probed = attach(&mut link, 2, 2, 0, later, &mut fx);
+        let probed = attach(&mut link, 2, 2, 0, later, &mut output);
         assert!(matches!(probed, Err(AttachError::Probing(_))), "{probed:?}");
         let later = later + Duration::from_secs(5);
-        let lied = attach(&mut link, 2, 2, 7, later, &mut fx);
+        let lied = attach(&mut link, 2, 2, 7, later, &mut output);
         assert!(matches!(lied, Err(AttachError::Violation(_))), "{lied:?}");
         assert!(link.conns().is_empty());
         let end = link.next_timeout().expect("a timer runs");
         assert_eq!(end, later + Config::default().resumption);
-        link.handle_timeout(end, &mut fx);
-        let outcomes: Vec<_> = fx.ended.iter().map(|(_, outcome, _)| *outcome).collect();
+        link.handle_timeout(end, &mut output);
+        let outcomes: Vec<_> = output.ended.iter().map(|(_, outcome, _)| *outcome).collect();
         assert_eq!(outcomes, [Outcome::Dropped(DropReason::ResumptionExpired)]);
     }
 }

@@ -2,65 +2,65 @@
 
 use std::time::{Duration, Instant};
 
-use crate::health::liveness::Verdict;
+use crate::health::liveness::LivenessEvent;
 use crate::outcome::{DropReason, Outcome, RequestError};
 
-use super::effects::{CloseReason, Effects, Notice};
-use super::{Awaited, Link, conns};
+use super::output::{CloseReason, Notice, Output};
+use super::{Link, ReceiptHandle, conns};
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Does what is due. To be called at [`Link::next_timeout`]; earlier does no harm.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, fx: &mut Effects<T, R>) {
-        self.check_conns(now, fx);
-        let ended = fx.ended.len();
+    pub(crate) fn handle_timeout(&mut self, now: Instant, output: &mut Output<T, R>) {
+        self.check_conns(now, output);
+        let ended = output.ended.len();
         for lane in &mut self.lanes {
-            lane.out.expire(now, &mut fx.ended);
+            lane.out.expire(now, &mut output.ended);
         }
-        self.end_unsent_requests(ended, fx);
+        self.end_unsent_requests(ended, output);
         for (id, pending) in self.requests.expire(now) {
-            fx.replies.push((pending.waiter, Err(RequestError::Timeout)));
-            self.withdraw_or_cancel(id, pending.lane, Outcome::Dropped(DropReason::Cancelled), fx);
+            output.replies.push((pending.waiter, Err(RequestError::Timeout)));
+            self.withdraw_or_cancel(id, pending.lane, Outcome::Dropped(DropReason::Cancelled), output);
         }
         if self.down_since.is_some_and(|since| now >= since + self.settings.resumption) {
             self.down_since = None;
-            self.forget(fx);
+            self.forget(output);
         }
-        fx.space |= fx.ended.len() > ended;
+        output.space |= output.ended.len() > ended;
     }
 
-    fn check_conns(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    fn check_conns(&mut self, now: Instant, output: &mut Output<T, R>) {
         let mut changed = false;
         let (mut pinged, mut failed) = (Vec::new(), Vec::new());
         // It grows back slowly.
         let ping_interval = self.keepalive.interval(now);
         for conn in self.conns.iter_mut().filter(|conn| !conn.is_given_up()) {
             if conn.drain_deadline().is_some_and(|deadline| now >= deadline) {
-                fx.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
+                output.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
                 conn.give_up();
                 changed = true;
                 continue;
             }
             while let Some(verdict) = conn.liveness.poll(now) {
                 match verdict {
-                    Verdict::Ping(nonce) => {
+                    LivenessEvent::Ping(nonce) => {
                         conn.ping = Some(nonce);
                         conn.liveness.set_ping_interval(ping_interval, now);
                         pinged.push(conn.id);
                     }
-                    Verdict::Suspect => {
+                    LivenessEvent::Suspect => {
                         conn.score.handle_overdue(now);
                         if conn.is_on_trial() {
                             failed.push(conn.id);
                         }
-                        fx.notices.push(Notice::Suspect(conn.id));
+                        output.notices.push(Notice::Suspect(conn.id));
                     }
-                    Verdict::Recovered => fx.notices.push(Notice::Recovered(conn.id)),
-                    Verdict::Dead => {
-                        fx.notices.push(Notice::Close(conn.id, CloseReason::Dead));
+                    LivenessEvent::Recovered => output.notices.push(Notice::Recovered(conn.id)),
+                    LivenessEvent::Dead => {
+                        output.notices.push(Notice::Close(conn.id, CloseReason::Dead));
                         conn.give_up();
                     }
                 }
-                changed |= !matches!(verdict, Verdict::Ping(_));
+                changed |= !matches!(verdict, LivenessEvent::Ping(_));
                 if conn.is_given_up() {
                     break;
                 }
@@ -68,12 +68,12 @@ impl<T: Awaited, R> Link<T, R> {
         }
         failed.into_iter().for_each(|conn| self.handle_failed_trial(conn));
         if changed {
-            self.drop_failed_successors(now, fx);
-            self.reassign(now, fx);
+            self.drop_failed_successors(now, output);
+            self.reassign(now, output);
         }
-        self.settle_contests(now, fx);
-        self.ask_for_looks(now, fx);
-        pinged.into_iter().for_each(|conn| self.wake(conn, fx));
+        self.settle_contests(now, output);
+        self.request_samples(now, output);
+        pinged.into_iter().for_each(|conn| self.wake(conn, output));
     }
 
     /// This process stood still for `gap`: what seems overdue is not.

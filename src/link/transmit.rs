@@ -8,8 +8,8 @@ use crate::wire::control::{Ack, Cancel, Goaway};
 use crate::wire::frame::{Kind, MAX_CHUNK, WireError};
 
 use super::conns::Draining;
-use super::effects::Effects;
-use super::{Awaited, Link};
+use super::output::Output;
+use super::{Link, ReceiptHandle};
 
 /// What the writer is to do with the batch that it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Transmit {
     Finish,
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Fills `batch` with what this connection shall send now: everything that is urgent about
     /// control, and one chunk's worth of data.
     pub(crate) fn poll_transmit(
@@ -29,7 +29,7 @@ impl<T: Awaited, R> Link<T, R> {
         id: ConnId,
         now: Instant,
         batch: &mut Batch,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) -> Transmit {
         let is_control = self.control_conn() == Some(id);
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return Transmit::Finish };
@@ -59,7 +59,7 @@ impl<T: Awaited, R> Link<T, R> {
             }
         }
         if draining.is_none() {
-            self.push_data(id, now, chunk, batch, fx);
+            self.push_data(id, now, chunk, batch, output);
         }
         if ack_at.is_some() && !batch.is_empty() {
             // A write is made anyway: the acknowledgement rides along.
@@ -75,7 +75,7 @@ impl<T: Awaited, R> Link<T, R> {
                     conn.goaway_said();
                 }
                 // What it carried beside data goes by another one from now on.
-                self.reassign(now, fx);
+                self.reassign(now, output);
                 return Transmit::Finish;
             }
             _ => {}
@@ -108,7 +108,7 @@ impl<T: Awaited, R> Link<T, R> {
                 if lane.inb.raises_limit() {
                     self.meter.handle_granted();
                 }
-                lanes.push((lane.id, lane.inb.tell()));
+                lanes.push((lane.id, lane.inb.announce()));
             }
         }
         if !lanes.is_empty() {
@@ -123,10 +123,10 @@ impl<T: Awaited, R> Link<T, R> {
         now: Instant,
         chunk: usize,
         batch: &mut Batch,
-        fx: &mut Effects<T, R>,
+        output: &mut Output<T, R>,
     ) {
         let mut left = chunk;
-        let ended = fx.ended.len();
+        let ended = output.ended.len();
         while left > 0 && batch.has_room() {
             let lanes = &self.lanes;
             let ready = |index: usize| {
@@ -135,7 +135,7 @@ impl<T: Awaited, R> Link<T, R> {
             let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { break };
             let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
-            let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut fx.ended);
+            let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut output.ended);
             conn.scheduler.charge(index, sent);
             left = left.saturating_sub(sent);
             if sent > 0 {
@@ -143,8 +143,8 @@ impl<T: Awaited, R> Link<T, R> {
                 conn.liveness.handle_data_sent(now);
             }
         }
-        fx.space |= fx.ended.len() > ended;
-        self.end_unsent_requests(ended, fx);
+        output.space |= output.ended.len() > ended;
+        self.end_unsent_requests(ended, output);
     }
 }
 
@@ -171,24 +171,24 @@ mod tests {
     use crate::config::Config;
     use crate::id::{Incarnation, PeerId};
     use crate::lane::{LaneConfig, LaneId, Priority};
-    use crate::link::{Link, NewConn, Parcel, Purpose, Settings};
+    use crate::link::{Link, NewConn, OutboundMessage, Purpose, Settings};
     use crate::wire::control::{Hello, HelloLane, LaneAck};
     use crate::wire::frame::Frame;
     use crate::wire::reader::FrameReader;
 
-    type Fx = Effects<bool, ()>;
+    type Fx = Output<bool, ()>;
 
     /// Bytes of each lane in what the connection sends next; its pings are answered.
-    fn poll(link: &mut Link<bool, ()>, id: ConnId, now: Instant, fx: &mut Fx, bytes: &mut [usize; 4]) {
+    fn poll(link: &mut Link<bool, ()>, id: ConnId, now: Instant, output: &mut Fx, bytes: &mut [usize; 4]) {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
-        link.poll_transmit(id, now, &mut batch, fx);
+        link.poll_transmit(id, now, &mut batch, output);
         batch.copy(0..batch.len(), &mut flat);
         let mut reader = FrameReader::new(flat.as_slice());
         loop {
             match reader.next_buffered().unwrap() {
                 Some(Frame::Chunk { lane, data, .. }) => bytes[usize::from(lane.0)] += data.len(),
                 Some(Frame::Ping { nonce, .. }) => {
-                    link.handle_frame(id, Frame::Pong(nonce), now, fx).unwrap()
+                    link.handle_frame(id, Frame::Pong(nonce), now, output).unwrap()
                 }
                 Some(_) => {}
                 None if reader.fill().is_err() => return,
@@ -214,26 +214,28 @@ mod tests {
         let config = Config { lanes, ..Config::default() };
         let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
         let mut link: Link<bool, ()> = Link::new(Settings::new(&config, &config.path, us, peer), 1);
-        let (now, mut fx, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
+        let (now, mut output, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
         for slot in 0..3 {
             let ours = link.hello(Incarnation(1), slot, false);
             let state = LaneAck { received: 0, taken: 0, limit: 1 << 40 };
             let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
-            let theirs = Hello { paired: Some(ours.memory), memory: 2, lanes, ..ours.clone() };
+            let theirs =
+                Hello { peer_session_id: Some(ours.session_id), session_id: 2, lanes, ..ours.clone() };
             let id = ConnId(u64::from(slot));
             let new = NewConn { id, dialled: true, incarnation: Incarnation(1), ours, theirs };
-            link.attach(&new, now, &mut fx).unwrap();
-            poll(&mut link, id, now, &mut fx, &mut bytes);
+            link.attach(&new, now, &mut output).unwrap();
+            poll(&mut link, id, now, &mut output, &mut bytes);
         }
         for lane in [1, 2, 3] {
             for _ in 0..8 {
-                let parcel = Parcel { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
-                assert!(link.send(parcel, Purpose::Message, false, now, &mut fx).is_ok());
+                let message =
+                    OutboundMessage { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
+                assert!(link.send(message, Purpose::Message, false, now, &mut output).is_ok());
             }
         }
         bytes = [0; 4];
         while bytes[1] + bytes[3] < 6 << 20 {
-            (1..3).for_each(|id| poll(&mut link, ConnId(id), now, &mut fx, &mut bytes));
+            (1..3).for_each(|id| poll(&mut link, ConnId(id), now, &mut output, &mut bytes));
         }
         let share = bytes[1] as f64 / bytes[3] as f64;
         assert!((1.8..2.2).contains(&share), "weights 4 and 2: {bytes:?}");

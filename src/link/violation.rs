@@ -35,7 +35,7 @@ pub(crate) enum Violation {
         slot: u8,
     },
     TooManyUnaskedPongs,
-    /// More frames than are allowed of those that cost more than they bring; see [`super::budget`].
+    /// More frames than are allowed of those that cost more than they bring; see [`super::flood_guard`].
     Flood {
         what: &'static str,
     },

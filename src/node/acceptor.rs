@@ -13,8 +13,8 @@ use crate::conn::socket::to_std;
 use log::Level;
 
 use super::connect;
-use super::core::Core;
 use super::event_queue::Class;
+use super::inner::NodeInner;
 
 /// How long accepting pauses when the system has no descriptors or memory: `accept` would fail
 /// at once, millions of times a second (measured).
@@ -41,7 +41,7 @@ impl Acceptor {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    pub(crate) fn run(&self, core: &Arc<Core>) {
+    pub(crate) fn run(&self, core: &Arc<NodeInner>) {
         let mut pause = FIRST_PAUSE;
         while !core.is_closing() {
             match self.socket.accept() {
@@ -57,7 +57,7 @@ impl Acceptor {
                 Err(error) if is_of_one_client(&error) => log::debug!("accept: {error}"),
                 Err(error) => {
                     let line = format_args!("accept: {error}; pausing for {pause:?}");
-                    core.hub.background.log(Class::Named, Level::Error, line);
+                    core.shared.background.log(Class::Named, Level::Error, line);
                     if self.stopped.recv_deadline(clock::now() + pause).is_ok() {
                         return;
                     }

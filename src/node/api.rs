@@ -17,8 +17,8 @@ use crate::receipt::{Broadcast, Receipt};
 use crate::roster::PeerRecord;
 
 use super::Node;
-use super::budget::Patience;
-use super::inbox::{EventReceiver, LaneReceiver};
+use super::budget::Wait;
+use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
 use super::outgoing::{Outgoing, PendingReply, SendOrRecv};
@@ -39,7 +39,7 @@ impl Node {
     /// # Errors
     /// The message comes back with the reason; see [`SendErrorKind`].
     pub fn send(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
-        self.send_with(peer, message.into(), Patience::Forever)
+        self.send_with(peer, message.into(), Wait::Forever)
     }
 
     /// Like [`Node::send`], but gives up at once when the queue is full.
@@ -47,7 +47,7 @@ impl Node {
     /// # Errors
     /// The message comes back with the reason, [`SendErrorKind::Full`] among them.
     pub fn try_send(&self, peer: PeerId, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
-        self.send_with(peer, message.into(), Patience::None)
+        self.send_with(peer, message.into(), Wait::No)
     }
 
     /// Like [`Node::send`], but for a thread that also receives: while there is no room for the message it waits for the next
@@ -81,14 +81,14 @@ impl Node {
         let (link, message) = self.link_to(peer, message.into())?;
         let again = message.clone();
         let mut received = None;
-        let sent = link.send_waiting(message, None, Patience::Forever, |turn| {
+        let sent = link.send_waiting(message, None, Wait::Forever, |turn| {
             match self.mailbox().wait_or(Reader::Everything, &turn.woken) {
                 Ok(event) => {
                     received = event;
                     received.is_none()
                 }
                 // Nothing more will be received: the link is about to end, which wakes the turn.
-                Err(Closed) => turn.wait(Patience::Forever),
+                Err(Closed) => turn.wait(Wait::Forever),
             }
         });
         match (sent, received) {
@@ -108,12 +108,12 @@ impl Node {
         message: impl Into<Outgoing>,
         timeout: Duration,
     ) -> Result<Receipt, SendError> {
-        self.send_with(peer, message.into(), patience(timeout))
+        self.send_with(peer, message.into(), wait(timeout))
     }
 
-    fn send_with(&self, peer: PeerId, message: Outgoing, patience: Patience) -> Result<Receipt, SendError> {
+    fn send_with(&self, peer: PeerId, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
         let (link, message) = self.link_to(peer, message)?;
-        link.send(message, None, patience).map(|(receipt, _)| receipt)
+        link.send(message, None, wait).map(|(receipt, _)| receipt)
     }
 
     /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
@@ -150,7 +150,7 @@ impl Node {
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         for link in links {
             let sent = self.check_open(message.clone());
-            match sent.and_then(|message| link.send(message, None, Patience::None)) {
+            match sent.and_then(|message| link.send(message, None, Wait::No)) {
                 Ok((receipt, _)) => receipts.push((link.peer, receipt)),
                 Err(error) => refused.push((link.peer, error.kind().clone())),
             }
@@ -186,7 +186,7 @@ impl Node {
             return Err(SendError::new(kind, request.into_body()));
         }
         let (link, request) = self.link_to(peer, request)?;
-        match link.send(request, Some(clock::after(timeout)), patience(timeout))? {
+        match link.send(request, Some(clock::after(timeout)), wait(timeout))? {
             (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
             // A request that was accepted has both.
             (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, Bytes::new())),
@@ -267,18 +267,18 @@ impl Node {
     pub fn lane_receiver(&self, lane: LaneId) -> Option<LaneReceiver> {
         let index = self.config().lanes.iter().position(|config| config.id == lane)?;
         let claimed = self.mailbox().claim(index);
-        claimed.then(|| LaneReceiver { hub: Arc::clone(&self.handle.core.hub), lane, index })
+        claimed.then(|| LaneReceiver { shared: Arc::clone(&self.handle.core.shared), lane, index })
     }
 
     /// A receiver for the events that are no messages, to handle them on a thread of their own. `None` when there is one
     /// already.
     pub fn event_receiver(&self) -> Option<EventReceiver> {
         let claimed = self.mailbox().claim_events();
-        claimed.then(|| EventReceiver { hub: Arc::clone(&self.handle.core.hub) })
+        claimed.then(|| EventReceiver { shared: Arc::clone(&self.handle.core.shared) })
     }
 
     fn mailbox(&self) -> &super::mailbox::Mailbox {
-        &self.handle.core.hub.mailbox
+        &self.handle.core.shared.mailbox
     }
 
     // --- peers ----------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ impl Node {
             }
         });
         let new = new.count();
-        core.hub.alarm.now();
+        core.shared.alarm.now();
         new
     }
 
@@ -321,7 +321,7 @@ impl Node {
     /// ([`Builder::records`](crate::Builder::records)). Ask for it while the node runs.
     pub fn records(&self) -> Vec<PeerRecord> {
         let now = clock::now();
-        self.handle.core.tell_scores(now);
+        self.handle.core.update_scores(now);
         self.handle.core.roster.lock().records(now)
     }
 
@@ -359,6 +359,6 @@ impl Node {
     }
 }
 
-fn patience(timeout: Duration) -> Patience {
-    clock::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+fn wait(timeout: Duration) -> Wait {
+    clock::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
 }

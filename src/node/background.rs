@@ -69,7 +69,7 @@ impl Lines {
     /// Whether one more line may be written, and how many were left out before it. Whoever asked for debug lines gets them
     /// all.
     fn admit(&mut self, level: Level, now: Instant) -> Option<u64> {
-        if self.waiting >= MAX_WAITING || level <= Level::Info && !self.rate.spend(1.0, now) {
+        if self.waiting >= MAX_WAITING || level <= Level::Info && !self.rate.acquire(1.0, now) {
             self.left_out += 1;
             return None;
         }
@@ -96,7 +96,7 @@ impl Background {
     pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         let this = Arc::clone(self);
         let on_panic = || log::error!("the thread that writes the log ended: a bug in unbroken");
-        let thread = threads::spawn_guarded("unbroken-log", move || this.run(), on_panic)?;
+        let thread = threads::spawn_guarded("ub-log", move || this.run(), on_panic)?;
         self.state.lock().thread = Some(thread);
         Ok(())
     }

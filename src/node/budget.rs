@@ -12,9 +12,9 @@ use crate::id::PeerId;
 
 /// What a sender does when there is no room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum Wait {
     /// It gives up at once.
-    None,
+    No,
     /// It waits until then.
     Until(Instant),
     /// It waits as long as it takes.
@@ -42,11 +42,11 @@ impl Turn {
     }
 
     /// Waits to be woken. False when the sender's patience is over.
-    pub(crate) fn wait(&self, patience: Patience) -> bool {
-        match patience {
-            Patience::None => false,
-            Patience::Until(deadline) => self.woken.recv_deadline(deadline).is_ok(),
-            Patience::Forever => self.woken.recv().is_ok(),
+    pub(crate) fn wait(&self, wait: Wait) -> bool {
+        match wait {
+            Wait::No => false,
+            Wait::Until(deadline) => self.woken.recv_deadline(deadline).is_ok(),
+            Wait::Forever => self.woken.recv().is_ok(),
         }
     }
 }

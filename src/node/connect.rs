@@ -20,23 +20,24 @@ use crate::wire::control::Refused;
 use crate::wire::reader::FrameReader;
 use log::Level;
 
-use super::core::Core;
 use super::dial::Dial;
 use super::event_queue::Class;
-use super::hub::Report;
+use super::inner::NodeInner;
 use super::link::LinkHandle;
+use super::shared::Report;
 
 /// Starts the thread of an accepted connection. A connection that cannot have one is closed.
-pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
+pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
     let id = core.next_conn();
     let full = || EndReason::new(Initiator::Library, EndCause::Full);
-    let admitted = core.knock(id, addr).and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
+    let admitted =
+        core.on_accept(id, addr).and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
     let (place, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => {
             core.note_refusal(None, addr, &reason.cause);
             let line = format_args!("{id} from {addr}: {reason}");
-            return core.hub.background.log(Class::Stranger, Level::Debug, line);
+            return core.shared.background.log(Class::Stranger, Level::Debug, line);
         }
     };
     let conn = Arc::new(ConnHandle::new(id, addr, false, socket));
@@ -44,7 +45,7 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
     let deadline = clock::now() + core.config.path.handshake_timeout;
     let pending = Pending::new(core, &conn, deadline);
     let started = core.threads.spawn(
-        "unbroken-accept",
+        "ub-reader",
         move || {
             let (_permit, _place) = (permit, place);
             if let Err(reason) = run_accepted(&inner, &conn, pending) {
@@ -64,11 +65,11 @@ pub(crate) fn accept(core: &Arc<Core>, socket: Socket, addr: SocketAddr) {
     );
     if let Err(error) = started {
         let line = format_args!("{addr}: refused, no thread: {error}");
-        core.hub.background.log(Class::Stranger, Level::Warn, line);
+        core.shared.background.log(Class::Stranger, Level::Warn, line);
     }
 }
 
-fn run_accepted(core: &Arc<Core>, conn: &Arc<ConnHandle>, pending: Pending) -> Result<(), EndReason> {
+fn run_accepted(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, pending: Pending) -> Result<(), EndReason> {
     // A shutdown that came before this was in the list would not end it.
     if core.is_closing() {
         return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
@@ -91,7 +92,7 @@ pub(super) struct Joined<'a> {
 }
 
 pub(super) fn shake_hands<'a>(
-    core: &Arc<Core>,
+    core: &Arc<NodeInner>,
     conn: &'a Arc<ConnHandle>,
     dial: Option<&Dial>,
     path: &PathConfig,
@@ -103,7 +104,7 @@ pub(super) fn shake_hands<'a>(
     let failed = |error: HandshakeError| {
         if let (HandshakeError::WrongPeer { expected, found }, Some(dial)) = (&error, dial) {
             let (target, address) = (dial.target, dial.config.address.clone());
-            core.hub.report(Report::WrongPeer { target, address, expected: *expected, found: *found });
+            core.shared.report(Report::WrongPeer { target, address, expected: *expected, found: *found });
         }
         end_reason(error)
     };
@@ -116,7 +117,7 @@ pub(super) fn shake_hands<'a>(
         let mut roster = core.roster.lock();
         roster.handle_identified(dial.target, peer);
         if roster.is_named(dial.target) {
-            core.hub.named.insert(peer);
+            core.shared.named.insert(peer);
         }
     }
     let admitted = core.enter(conn, peer).and_then(|()| core.link_for(peer));
@@ -142,38 +143,38 @@ pub(super) fn shake_hands<'a>(
         let attached = link.attach(conn, &new, pending.deadline()).and_then(|()| stay(core, conn, &link));
         attached.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;
         if let Err(error) = handshake::send_hello(&mut stream, &mut sealer, &ours) {
-            return Err(leave(conn, &link, end_reason(error)));
+            return Err(release(conn, &link, end_reason(error)));
         }
     }
     Ok(Joined { link, reader, sealer })
 }
 
 /// Whether a connection that has just joined may stay: its peer may have been banned or given up meanwhile.
-fn stay(core: &Core, conn: &ConnHandle, link: &Arc<LinkHandle>) -> Result<(), EndReason> {
+fn stay(core: &NodeInner, conn: &ConnHandle, link: &Arc<LinkHandle>) -> Result<(), EndReason> {
     let banned = core.is_banned(conn, link.peer);
     if !banned && core.is_kept(link) {
         return Ok(());
     }
     let cause = if banned { EndCause::Banned } else { EndCause::Retry };
-    Err(leave(conn, link, EndReason::new(Initiator::Library, cause)))
+    Err(release(conn, link, EndReason::new(Initiator::Library, cause)))
 }
 
 /// A connection that has joined leaves its link again before it has served.
-fn leave(conn: &ConnHandle, link: &Arc<LinkHandle>, reason: EndReason) -> EndReason {
+fn release(conn: &ConnHandle, link: &Arc<LinkHandle>, reason: EndReason) -> EndReason {
     conn.note_end(reason.clone());
     link.detach(conn, &reason);
     reason
 }
 
 /// Reads and writes until the connection ends.
-pub(super) fn serve(core: &Core, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
+pub(super) fn serve(core: &NodeInner, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
     let Joined { link, mut reader, mut sealer } = joined;
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
     let (its_conn, its_link, limits) = (Arc::clone(conn), Arc::clone(&link), link.path().write_limits());
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
-        "unbroken-writer",
+        "ub-writer",
         move || writer::run(&its_conn, &its_link, &mut sealer, limits),
         move || of_panic.end(EndReason::new(Initiator::Library, EndCause::Panic)),
     );
@@ -239,10 +240,10 @@ fn end_reason(error: HandshakeError) -> EndReason {
 }
 
 /// One of the node's `max_connections`.
-pub(super) struct Permit(Arc<Core>);
+pub(super) struct Permit(Arc<NodeInner>);
 
 impl Permit {
-    pub(super) fn new(core: &Arc<Core>) -> Option<Self> {
+    pub(super) fn new(core: &Arc<NodeInner>) -> Option<Self> {
         let max = core.config.max_connections;
         core.connections.fetch_update(SeqCst, SeqCst, |count| (count < max).then_some(count + 1)).ok()?;
         Some(Permit(Arc::clone(core)))
@@ -252,21 +253,21 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, SeqCst);
-        self.0.hub.progress();
-        self.0.hub.alarm.now();
+        self.0.shared.progress();
+        self.0.shared.alarm.now();
     }
 }
 
 /// A connection in its handshake, under the eyes of the monitor.
 pub(super) struct Pending {
-    core: Arc<Core>,
+    core: Arc<NodeInner>,
     id: ConnId,
 }
 
 impl Pending {
-    pub(super) fn new(core: &Arc<Core>, conn: &Arc<ConnHandle>, deadline: Instant) -> Self {
+    pub(super) fn new(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, deadline: Instant) -> Self {
         core.pending.lock().insert(conn.id, (Arc::clone(conn), deadline));
-        core.hub.alarm.at(deadline);
+        core.shared.alarm.at(deadline);
         Pending { core: Arc::clone(core), id: conn.id }
     }
 
@@ -274,7 +275,7 @@ impl Pending {
         if let Some((_, old)) = self.core.pending.lock().get_mut(&self.id) {
             *old = deadline;
         }
-        self.core.hub.alarm.at(deadline);
+        self.core.shared.alarm.at(deadline);
     }
 
     fn deadline(&self) -> Instant {

@@ -22,10 +22,10 @@ use crate::id::PeerId;
 use crate::roster::{Race, SHORT, Step, TargetId, Trouble, rotated};
 
 use super::connect::{Pending, Permit, serve, shake_hands};
-use super::core::Core;
 use super::event_queue::Class;
-use super::hub::Report;
+use super::inner::NodeInner;
 use super::resolver::Lookup;
+use super::shared::Report;
 
 /// For how long a dial waits for the resolver when it has nothing else to do: a resolver that goes on to its second name
 /// server after 5 s, and tries both twice (resolv.conf(5)), has answered by then.
@@ -55,21 +55,21 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    fn failed(&self, core: &Core, reason: EndReason) {
+    fn failed(&self, core: &NodeInner, reason: EndReason) {
         let (target, slot, address) = (self.target, self.slot, self.config.address.clone());
-        core.hub.report(Report::DialFailed { target, slot, address, reason });
+        core.shared.report(Report::DialFailed { target, slot, address, reason });
     }
 }
 
 /// Starts the thread that dials.
-pub(crate) fn dial(core: &Arc<Core>, dial: Dial) {
+pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
     let Some(permit) = Permit::new(core) else {
         return dial.failed(core, EndReason::new(Initiator::Library, EndCause::Full));
     };
     let (inner, after) = (Arc::clone(core), Arc::clone(core));
     let (ours, theirs) = (dial.clone(), dial.clone());
     let started = core.threads.spawn(
-        "unbroken-dial",
+        "ub-dial",
         move || {
             let _permit = permit;
             if let Err(reason) = run(&inner, &ours) {
@@ -89,7 +89,7 @@ pub(crate) fn dial(core: &Arc<Core>, dial: Dial) {
 
 /// Dials until a connection has ended that had joined the link, or no address is left. An error says why no connection came
 /// to be; how one ended is reported by the link.
-fn run(core: &Arc<Core>, dial: &Dial) -> Result<(), EndReason> {
+fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
     let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
     let mut attempts = Attempts::new(core, dial, path);
     while let Some(conn) = attempts.connect()? {
@@ -104,7 +104,7 @@ fn run(core: &Arc<Core>, dial: &Dial) -> Result<(), EndReason> {
 }
 
 /// From the handshake to the end of the connection. An error says why it has not joined its link.
-fn join(core: &Arc<Core>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> Result<(), EndReason> {
+fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> Result<(), EndReason> {
     let Attempt { conn, pending, room } = attempt;
     drop(room);
     match shake_hands(core, &conn, Some(dial), path, &pending) {
@@ -112,7 +112,7 @@ fn join(core: &Arc<Core>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> R
             drop(pending);
             let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
             let address = dial.config.address.clone();
-            core.hub.report(Report::Dialled { target, slot, peer, address, addr: conn.addr });
+            core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr });
             serve(core, &conn, joined);
             Ok(())
         }
@@ -129,7 +129,7 @@ struct Attempt {
 
 /// The attempts of one dial.
 struct Attempts<'a> {
-    core: &'a Arc<Core>,
+    core: &'a Arc<NodeInner>,
     path: &'a PathConfig,
     /// Whose link knows the paths there.
     peer: Option<PeerId>,
@@ -141,7 +141,7 @@ struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    fn new(core: &'a Arc<Core>, dial: &Dial, path: &'a PathConfig) -> Self {
+    fn new(core: &'a Arc<NodeInner>, dial: &Dial, path: &'a PathConfig) -> Self {
         let avoid = dial.replaces.map(|trouble| trouble.addr);
         let budget = if dial.short { path.connect_timeout / SHORT } else { path.connect_timeout };
         let race = Race::new(dial.prefer, avoid, budget);
@@ -246,7 +246,7 @@ impl<'a> Attempts<'a> {
     /// The largest segment that is configured, or known to pass there, if full ones are not to be sent.
     fn segment(&self, addr: SocketAddr) -> Option<u16> {
         let link = self.peer.and_then(|peer| self.core.link(peer));
-        let reduced = link.and_then(|link| link.look(|state| state.link.segment_limit(addr.ip())));
+        let reduced = link.and_then(|link| link.inspect(|state| state.link.segment_limit(addr.ip())));
         self.path.max_segment.into_iter().chain(reduced).min()
     }
 
@@ -305,10 +305,10 @@ impl<'a> Attempts<'a> {
 }
 
 /// The right to one attempt more than one in a dial.
-struct Room(Arc<Core>);
+struct Room(Arc<NodeInner>);
 
 impl Room {
-    fn new(core: &Arc<Core>) -> Option<Self> {
+    fn new(core: &Arc<NodeInner>) -> Option<Self> {
         let max = core.config.max_dials / 2;
         core.further_attempts
             .fetch_update(SeqCst, SeqCst, |count| (count < max).then_some(count + 1))

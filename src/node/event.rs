@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use crate::conduct::{Ban, Culprit, Offence};
+use crate::conduct::{Ban, BanTarget, Misbehavior};
 use crate::error::EndReason;
 use crate::health::breaker::BreakerState;
 use crate::id::{ConnId, Incarnation, PeerId};
@@ -131,14 +131,14 @@ pub enum Event {
         new: ConnId,
     },
     /// A connection scores so low, for so long, that it is to be replaced; whatever can go by another one does.
-    Poor {
+    ConnDegraded {
         /// The peer.
         peer: PeerId,
         /// The connection.
         conn: ConnId,
     },
     /// A connection that was poor scores well again.
-    Well {
+    ConnHealthy {
         /// The peer.
         peer: PeerId,
         /// The connection.
@@ -196,13 +196,13 @@ pub enum Event {
         /// [`RefusedReason::IdentityInUse`] means that two processes run with the identity `peer`.
         why: RefusedReason,
     },
-    /// A peer offended: see [`Offence`] for what follows. When it led to a ban, [`Event::Banned`] comes
+    /// A peer offended: see [`Misbehavior`] for what follows. When it led to a ban, [`Event::Banned`] comes
     /// instead. Of an address only bans are told.
     Offended {
         /// Who.
-        who: Culprit,
+        who: BanTarget,
         /// What it did.
-        offence: Offence,
+        misbehavior: Misbehavior,
         /// Its strikes by now. At the threshold a wanted peer was disconnected.
         strikes: u32,
     },
@@ -214,7 +214,7 @@ pub enum Event {
     /// A ban is over, or was lifted.
     Unbanned {
         /// Who.
-        who: Culprit,
+        who: BanTarget,
     },
     /// A breaker changed its state.
     Breaker {

@@ -25,7 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::conduct::Culprit;
+use crate::conduct::BanTarget;
 use crate::id::{ConnId, PeerId};
 
 use super::event::Event;
@@ -92,17 +92,17 @@ impl Event {
             | Event::Lost { peer, .. }
             | Event::Replacing { peer, .. }
             | Event::Replaced { peer, .. }
-            | Event::Poor { peer, .. }
-            | Event::Well { peer, .. }
+            | Event::ConnDegraded { peer, .. }
+            | Event::ConnHealthy { peer, .. }
             | Event::PingIntervalLearned { peer, .. }
             | Event::PeerRetired { peer, .. }
             | Event::Refused { peer: Some(peer), .. } => Subject::Peer(*peer),
             Event::DialFailed { address, .. }
             | Event::Breaker { address, .. }
             | Event::AddressConflict { address, .. } => Subject::Dialled(address.clone()),
-            Event::Refused { peer: None, addr, .. } => of_culprit(Culprit::at(addr.ip())),
-            Event::Offended { who, .. } | Event::Unbanned { who } => of_culprit(*who),
-            Event::Banned { ban } => of_culprit(ban.who),
+            Event::Refused { peer: None, addr, .. } => of_ban_target(BanTarget::at(addr.ip())),
+            Event::Offended { who, .. } | Event::Unbanned { who } => of_ban_target(*who),
+            Event::Banned { ban } => of_ban_target(ban.who),
         })
     }
 
@@ -113,7 +113,7 @@ impl Event {
             Event::Connected { conn, .. } => Topic::Joined(*conn),
             Event::Disconnected { conn, .. } => Topic::Ended(*conn),
             Event::Suspect { conn, .. } | Event::Recovered { conn, .. } => Topic::Suspicion(*conn),
-            Event::Poor { conn, .. } | Event::Well { conn, .. } => Topic::Quality(*conn),
+            Event::ConnDegraded { conn, .. } | Event::ConnHealthy { conn, .. } => Topic::Quality(*conn),
             Event::Replacing { conn, .. } => Topic::Replacing(*conn),
             Event::Replaced { old, .. } => Topic::Replaced(*old),
             Event::PeerRestarted { .. } => Topic::Restarted,
@@ -137,8 +137,8 @@ impl Event {
             | Event::Disconnected { conn: its, .. }
             | Event::Suspect { conn: its, .. }
             | Event::Recovered { conn: its, .. }
-            | Event::Poor { conn: its, .. }
-            | Event::Well { conn: its, .. }
+            | Event::ConnDegraded { conn: its, .. }
+            | Event::ConnHealthy { conn: its, .. }
             | Event::Replacing { conn: its, .. } => *its == conn,
             _ => false,
         }
@@ -162,10 +162,10 @@ impl Event {
     }
 }
 
-fn of_culprit(who: Culprit) -> Subject {
+fn of_ban_target(who: BanTarget) -> Subject {
     match who {
-        Culprit::Peer(peer) => Subject::Peer(peer),
-        Culprit::Address(addr) => Subject::Address(addr),
+        BanTarget::Peer(peer) => Subject::Peer(peer),
+        BanTarget::Address(addr) => Subject::Address(addr),
     }
 }
 
@@ -498,7 +498,7 @@ mod tests {
             4 => lost(name, 1),
             5 => Event::Suspect { peer: peer(name), conn: ConnId(conn) },
             6 => Event::Replaced { peer: peer(name), old: ConnId(conn), new: ConnId(conn + 1) },
-            7 => Event::Unbanned { who: Culprit::Address([127, 0, 0, name].into()) },
+            7 => Event::Unbanned { who: BanTarget::Address([127, 0, 0, name].into()) },
             _ => Event::PingIntervalLearned { peer: peer(name), ping_interval: Duration::from_secs(conn) },
         })
     }

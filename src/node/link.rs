@@ -17,36 +17,36 @@ use crate::config::PathConfig;
 use crate::conn::{ConnHandle, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::{CloseReason, Effects, Link, Look, Notice, ReplyResult, Settings};
+use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
 use crate::outcome::RequestError;
-use crate::receipt::{OnceCell, Token};
+use crate::receipt::{PendingReceipt, Promise};
 use crate::roster::{LinkView, ReplaceReason};
 
 use super::budget::Turn;
 use super::event_queue::Class;
-use super::hub::{Hub, Report};
+use super::shared::{Report, Shared};
 use super::shares::AccountId;
 
 /// Where a reply is waited for.
-pub(crate) type Waiter = Arc<OnceCell<ReplyResult>>;
-type Fx = Effects<Token, Waiter>;
+pub(crate) type Waiter = Arc<Promise<ReplyResult>>;
+type LinkOutput = Output<PendingReceipt, Waiter>;
 
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
     /// What its queues hold of the node's budget, and its inboxes of theirs.
     account: AccountId,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
-    core: Mutex<Core>,
+    core: Mutex<LinkInner>,
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
     pub(crate) listed: AtomicU64,
 }
 
-pub(crate) struct Core {
-    pub(crate) link: Link<Token, Waiter>,
+pub(crate) struct LinkInner {
+    pub(crate) link: Link<PendingReceipt, Waiter>,
     pub(crate) conns: Vec<Arc<ConnHandle>>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
@@ -64,7 +64,7 @@ pub(crate) struct Core {
     pub(crate) life: Life,
 }
 
-impl Core {
+impl LinkInner {
     /// Bytes of received messages, and those of unfinished ones among them.
     fn held(&self) -> (u64, u64) {
         (self.link.held_bytes(), self.link.unfinished_bytes())
@@ -134,15 +134,21 @@ impl fmt::Debug for LinkHandle {
 
 impl LinkHandle {
     /// `named`: the operator has configured or added this peer.
-    pub(crate) fn new(settings: Settings, path: PathConfig, seed: u64, hub: Arc<Hub>, named: bool) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        path: PathConfig,
+        seed: u64,
+        shared: Arc<Shared>,
+        named: bool,
+    ) -> Self {
         let peer = settings.peer;
-        let account = hub.queued.open(peer, named);
-        hub.received.open(account, peer, if named { Class::Named } else { Class::Stranger });
+        let account = shared.queued.open(peer, named);
+        shared.received.open(account, peer, if named { Class::Named } else { Class::Stranger });
         LinkHandle {
             peer,
             account,
-            hub,
-            core: Mutex::new(Core {
+            shared,
+            core: Mutex::new(LinkInner {
                 path,
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,
@@ -160,32 +166,35 @@ impl LinkHandle {
 
     /// Does something under the lock and carries out what follows from it after the lock is released. What was reserved of
     /// the node's budget and is not in the queues afterwards goes back.
-    fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant, &mut Fx) -> A) -> A {
+    fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
         let now = clock::now();
-        let mut fx = Fx::default();
+        let mut output = LinkOutput::default();
         let mut core = self.core.lock();
         let (queued, held) = (core.link.queued_bytes(), core.held());
         // Before anything else: what is taken next might give credit.
-        let over = self.hub.received.withholds(|| self.hub.named.class_of(self.peer));
+        let over = self.shared.received.withholds(|| self.shared.named.class_of(self.peer));
         if std::mem::replace(&mut core.withheld, over) != over {
-            core.link.set_withheld(over, now, &mut fx);
+            core.link.set_withheld(over, now, &mut output);
         }
-        let result = act(&mut core, now, &mut fx);
+        let result = act(&mut core, now, &mut output);
         let reserved = std::mem::take(&mut core.reserved);
         let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
-        let turns: Vec<_> = match fx.space {
+        let turns: Vec<_> = match output.space {
             true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
             false => Vec::new(),
         };
         let held_after = core.held();
-        // Under the lock, so that the later figures are kept.
+        // Under the lock, so that the later statistics are kept.
         let look_at_inboxes = held_after != held && {
             let (bytes, unfinished) = held_after;
-            self.hub.received.update(self.account, bytes, unfinished, now)
+            self.shared.received.update(self.account, bytes, unfinished, now)
         };
-        let wake: Vec<_> =
-            fx.wake.iter().filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned()).collect();
-        let close: Vec<_> = fx
+        let wake: Vec<_> = output
+            .wake
+            .iter()
+            .filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned())
+            .collect();
+        let close: Vec<_> = output
             .notices
             .iter()
             .filter_map(|notice| match notice {
@@ -195,7 +204,7 @@ impl LinkHandle {
                 _ => None,
             })
             .collect();
-        for (_, reply) in &fx.replies {
+        for (_, reply) in &output.replies {
             match reply {
                 Ok(_) => core.life.score.handle_request_answered(now),
                 Err(RequestError::Timeout) => core.life.score.handle_request_timed_out(now),
@@ -203,81 +212,81 @@ impl LinkHandle {
             }
         }
         let look: Vec<_> =
-            core.conns.iter().filter(|conn| fx.look.contains(&conn.id)).map(Arc::clone).collect();
+            core.conns.iter().filter(|conn| output.samples.contains(&conn.id)).map(Arc::clone).collect();
         drop(core);
         wake.iter().for_each(|conn| conn.wake());
         close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         if look_at_inboxes {
-            self.hub.alarm.now();
+            self.shared.alarm.now();
         }
-        self.carry_out(fx, freed, &turns);
-        look.iter().for_each(|conn| self.look_at(conn));
+        self.carry_out(output, freed, &turns);
+        look.iter().for_each(|conn| self.sample(conn));
         result
     }
 
     /// Asks the kernel how a connection does.
-    fn look_at(self: &Arc<Self>, conn: &ConnHandle) {
-        let look = Look { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
-        let next = self.with(|core, now, fx| {
-            core.link.handle_look(conn.id, &look, now, fx);
+    fn sample(self: &Arc<Self>, conn: &ConnHandle) {
+        let look = ConnSample { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
+        let next = self.with(|core, now, output| {
+            core.link.handle_sample(conn.id, &look, now, output);
             core.link.next_timeout()
         });
-        next.into_iter().for_each(|at| self.hub.alarm.at(at));
+        next.into_iter().for_each(|at| self.shared.alarm.at(at));
     }
 
-    fn carry_out(self: &Arc<Self>, fx: Fx, freed: usize, turns: &[Arc<Turn>]) {
-        let settled = !fx.ended.is_empty();
+    fn carry_out(self: &Arc<Self>, output: LinkOutput, freed: usize, turns: &[Arc<Turn>]) {
+        let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
-        self.hub.queued.release(self.account, freed);
-        let owned = fx.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
-        self.hub.background.drop_all(owned);
-        fx.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
+        self.shared.queued.release(self.account, freed);
+        let owned = output.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
+        self.shared.background.drop_all(owned);
+        output.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());
         if settled {
-            self.hub.progress();
+            self.shared.progress();
         }
-        if fx.arrived != 0 {
-            self.hub.mailbox.announce(self, fx.arrived);
+        if output.arrived != 0 {
+            self.shared.mailbox.announce(self, output.arrived);
         }
-        let heard = fx.notices.iter().any(|notice| !matches!(notice, Notice::Goaway(..)));
+        let heard = output.notices.iter().any(|notice| !matches!(notice, Notice::Goaway(..)));
         if heard {
             self.changed.notify_all();
         }
-        for notice in fx.notices {
-            self.hub.report(Report::Link(self.peer, notice));
+        for notice in output.notices {
+            self.shared.report(Report::Link(self.peer, notice));
         }
     }
 
     /// Looks at the link without changing it.
-    pub(crate) fn look<A>(&self, look: impl FnOnce(&Core) -> A) -> A {
+    pub(crate) fn inspect<A>(&self, look: impl FnOnce(&LinkInner) -> A) -> A {
         look(&self.core.lock())
     }
 
     /// Changes what the node remembers of the link, nothing in the conversation.
-    pub(crate) fn note<A>(&self, note: impl FnOnce(&mut Core) -> A) -> A {
+    pub(crate) fn update<A>(&self, note: impl FnOnce(&mut LinkInner) -> A) -> A {
         note(&mut self.core.lock())
     }
 
     /// The behaviour towards this peer, as far as the application has set one, is known from now on: the
     /// link may have been made before it was known who the peer is.
     pub(crate) fn set_path(&self, path: &PathConfig) {
-        self.note(|core| {
+        self.update(|core| {
             core.link.set_path(path.into(), path.min_ping_interval, path.max_chunk);
             core.path.clone_from(path);
         });
     }
 
     pub(crate) fn path(&self) -> PathConfig {
-        self.look(|core| core.path.clone())
+        self.inspect(|core| core.path.clone())
     }
 }
 
 impl Drop for LinkHandle {
     /// Bytes of an unfinished message go with the link.
     fn drop(&mut self) {
-        self.hub.queued.close_account(self.account);
-        if self.hub.received.close(self.account) {
-            self.hub.alarm.now();
+        self.shared.queued.close_account(self.account);
+        if self.shared.received.close(self.account) {
+            self.shared.alarm.now();
         }
     }
 }

@@ -5,11 +5,11 @@
 //! cost one wake-up. Events wait in an [`EventQueue`].
 //!
 //! # The order of `Node::recv`
-//! - Messages: the most urgent lane first; but a lane that was passed over for [`PATIENCE`] messages gets its turn, as it does at
+//! - Messages: the most urgent lane first; but a lane that was passed over for [`FAIRNESS_RUN`] messages gets its turn, as it does at
 //!   the sender. Otherwise one stranger that sends urgent messages faster than the application takes them would keep it from
 //!   everybody's other ones.
 //! - Events about named peers come first, in turn with messages: between two of them there is a message, if one waits.
-//! - Events about strangers come last; one is given out when they were passed over for [`PATIENCE`] messages and events.
+//! - Events about strangers come last; one is given out when they were passed over for [`FAIRNESS_RUN`] messages and events.
 //! - What was told about a peer before its message arrived comes before that message. This belongs to the turn of that link:
 //!   no more than [`EventQueue`] keeps for one subject.
 //!
@@ -32,7 +32,7 @@ use super::link::LinkHandle;
 use super::message::Message;
 
 /// After so many messages of more urgent lanes a lane that waits gets one.
-const PATIENCE: usize = 16;
+const FAIRNESS_RUN: usize = 16;
 
 /// A token in a channel: something is there. Many tokens are one.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl State {
                 }
                 // An event may be due after so many messages.
                 let (lane, most) = lane?;
-                (lane, if self.gives_events() { most.min(PATIENCE) } else { most })
+                (lane, if self.gives_events() { most.min(FAIRNESS_RUN) } else { most })
             }
         };
         if let Some(passed_over) = self.passed_over.get_mut(lane) {
@@ -139,7 +139,7 @@ impl State {
     /// The event that goes before the messages of this lane, whose turn it is; with no lane, any event.
     fn next_event(&mut self, lane: Option<usize>) -> Option<Event> {
         let strangers_wait = self.events.has(Class::Stranger);
-        if strangers_wait && self.strangers_passed_over >= PATIENCE {
+        if strangers_wait && self.strangers_passed_over >= FAIRNESS_RUN {
             self.strangers_passed_over = 0;
             return self.events.pop(Class::Stranger);
         }
@@ -171,7 +171,7 @@ impl State {
         let Some(next) = waiting.next() else { return Some((first, usize::MAX)) };
         let worst = waiting
             .fold(next, |worst, lane| if passed_over(lane) > passed_over(worst) { lane } else { worst });
-        if passed_over(worst) >= PATIENCE { Some((worst, 1)) } else { Some((first, PATIENCE)) }
+        if passed_over(worst) >= FAIRNESS_RUN { Some((worst, 1)) } else { Some((first, FAIRNESS_RUN)) }
     }
 
     fn waits(&self, lane: usize) -> bool {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::codec::{Codec, CodecError};
 use crate::error::{SendError, SendErrorKind};
 use crate::id::{Incarnation, PeerId};
-use crate::lane::{LaneId, TakenWhen};
+use crate::lane::{AckMode, LaneId};
 use crate::link::Ticket;
 use crate::message::Payload;
 use crate::receipt::Receipt;
@@ -17,7 +17,7 @@ use super::link::LinkHandle;
 
 /// A message from a peer.
 ///
-/// On a lane with [`TakenWhen::Done`] the peer's receipt ends when this value is dropped, or by
+/// On a lane with [`AckMode::Done`] the peer's receipt ends when this value is dropped, or by
 /// [`Message::done`]: keep it until the message is processed. A request that is dropped without a
 /// reply is left to its deadline.
 pub struct Message {
@@ -28,7 +28,7 @@ pub struct Message {
     pub(crate) payload: Payload,
     pub(crate) request: Option<u64>,
     pub(crate) ticket: Ticket,
-    pub(crate) taken_when: TakenWhen,
+    pub(crate) ack_mode: AckMode,
 }
 
 impl Message {
@@ -131,7 +131,7 @@ impl Drop for Message {
         if let Some(request) = self.request {
             self.link.abandon(request, self.ticket);
         }
-        if self.taken_when == TakenWhen::Done {
+        if self.ack_mode == AckMode::Done {
             self.link.done(self.index, self.ticket);
         }
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Threads: one monitor, one that drops message bodies, one acceptor per listened address, one per dial or handshake, two per connection.
-//! They share [`core::Core`]; the application's handle is not part of it, so dropping the last
+//! They share [`inner::NodeInner`]; the application's handle is not part of it, so dropping the last
 //! handle ends everything.
 
 mod acceptor;
@@ -17,13 +17,12 @@ mod api;
 mod background;
 mod budget;
 mod connect;
-mod core;
 mod dial;
 mod event;
 mod event_queue;
-mod gate;
-mod hub;
-mod inbox;
+mod inbound;
+mod inner;
+mod lane_receiver;
 mod link;
 mod mailbox;
 mod message;
@@ -34,6 +33,7 @@ mod pool;
 mod received;
 mod refusal;
 mod resolver;
+mod shared;
 mod shares;
 mod snapshot;
 mod wait;
@@ -54,13 +54,13 @@ use crate::wire::preface::{NetworkName, Versions};
 
 use acceptor::Acceptor;
 pub use event::{Event, RetireReason};
-pub use inbox::{EventReceiver, LaneReceiver};
+pub use lane_receiver::{EventReceiver, LaneReceiver};
 pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply, SendOrRecv};
 use resolver::Resolver;
-pub use snapshot::{ConnSnapshot, ConnState, CostlySnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+pub use snapshot::{ConnSnapshot, ConnState, FloodSnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
 pub use wait::{FailedDial, WaitError};
 
 /// A running node. Cheap to clone; all clones are the same node.
@@ -72,7 +72,7 @@ pub struct Node {
 }
 
 struct Handle {
-    core: Arc<core::Core>,
+    core: Arc<inner::NodeInner>,
     local_addrs: Vec<SocketAddr>,
 }
 
@@ -95,7 +95,7 @@ pub struct Builder {
     config: Config,
     identity: Option<Identity>,
     records: Vec<PeerRecord>,
-    door: gate::Door,
+    admit_hook: inbound::AdmitHook,
     /// The method that changed a setting first, if any did.
     changed_by: Option<&'static str>,
     /// The same, if all settings were replaced after that.
@@ -198,7 +198,8 @@ impl Builder {
             acceptors.push(Acceptor::new(socket));
             local_addrs.push(bound);
         }
-        let core = Arc::new(core::Core::new(self.config, card, acceptors, self.door, resolver, seed));
+        let core =
+            Arc::new(inner::NodeInner::new(self.config, card, acceptors, self.admit_hook, resolver, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
@@ -211,7 +212,7 @@ fn halves([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> [u64; 2] {
 }
 
 /// A node without its monitor or an acceptor would only seem to work: a bug there ends it.
-fn given_up(core: &Arc<core::Core>) -> impl FnOnce(Panicked) + Send + 'static {
+fn given_up(core: &Arc<inner::NodeInner>) -> impl FnOnce(Panicked) + Send + 'static {
     let core = Arc::clone(core);
     move |panicked| {
         if panicked == Panicked(true) {
@@ -232,14 +233,14 @@ impl Node {
         let now = clock::now();
         records.iter().for_each(|record| core.roster.lock().restore(record, now));
         let monitor = Arc::clone(core);
-        core.hub.background.start()?;
-        core.threads.spawn("unbroken-monitor", move || monitor::run(&monitor), given_up(core))?;
+        core.shared.background.start()?;
+        core.threads.spawn("ub-monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {
             let after = given_up(core);
             let core = Arc::clone(core);
             let threads = Arc::clone(&core.threads);
             let run = move || core.acceptors.get(index).into_iter().for_each(|acceptor| acceptor.run(&core));
-            threads.spawn("unbroken-acceptor", run, after)?;
+            threads.spawn("ub-accept", run, after)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::event::{Event, RetireReason};
 use super::event_queue::Class;
 use crate::clock;
-use crate::conduct::Offence;
+use crate::conduct::Misbehavior;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::link::Notice;
@@ -19,11 +19,11 @@ use crate::wire::control::GoawayReason;
 use crate::wire::refused::RefusedReason;
 use log::Level;
 
-use super::core::Core;
 use super::dial::{self, Dial};
-use super::hub::Report;
+use super::inner::NodeInner;
 use super::link::{LinkHandle, LinkState};
 use super::pool;
+use super::shared::Report;
 
 /// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -36,11 +36,11 @@ const PAUSE: Duration = Duration::from_millis(700);
 /// default, and only when the monitor is awake anyway.
 const SCORES: u32 = 20;
 
-pub(crate) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<NodeInner>) {
     let mut planned = None;
     let mut scores_at = clock::now();
     loop {
-        core.hub.alarm.begin();
+        core.shared.alarm.begin();
         // Looked at before the reports are: the last connection reports its end before it is gone.
         let last_round = core.is_closing() && core.connections.load(SeqCst) == 0;
         let now = clock::now();
@@ -60,7 +60,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         core.reclaim_unfinished(now);
         next = sooner(next, check_pending(core, now));
         if now >= scores_at {
-            core.tell_scores(now);
+            core.update_scores(now);
             scores_at = now + core.config.path.dead_after / SCORES;
         }
         next = sooner(next, core.expire_bans(now));
@@ -69,7 +69,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
         // What is overdue is on its way to be settled by another thread: no reason to spin.
-        planned = Some(core.hub.alarm.sleep(next, now + SHORTEST_SLEEP));
+        planned = Some(core.shared.alarm.sleep(next, now + SHORTEST_SLEEP));
     }
 }
 
@@ -77,10 +77,10 @@ fn sooner(next: Instant, other: Option<Instant>) -> Instant {
     other.map_or(next, |other| next.min(other))
 }
 
-fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
+fn forgive_pause(core: &NodeInner, planned: Option<Instant>, now: Instant) {
     let late = planned.map_or(Duration::ZERO, |planned| now.saturating_duration_since(planned));
     if late > PAUSE {
-        core.hub.background.log(
+        core.shared.background.log(
             Class::Named,
             Level::Warn,
             format_args!("this process stood still for {late:?}"),
@@ -91,7 +91,7 @@ fn forgive_pause(core: &Core, planned: Option<Instant>, now: Instant) {
 }
 
 /// Ends handshakes that take too long. Gives the next deadline.
-fn check_pending(core: &Core, now: Instant) -> Option<Instant> {
+fn check_pending(core: &NodeInner, now: Instant) -> Option<Instant> {
     let mut next = None;
     let mut late = Vec::new();
     for (conn, deadline) in core.pending.lock().values() {
@@ -107,7 +107,7 @@ fn check_pending(core: &Core, now: Instant) -> Option<Instant> {
     next
 }
 
-fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
+fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
     if core.is_closing() {
         return None;
     }
@@ -116,7 +116,7 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
         match action {
             Some(Action::Dial { target, named, peer, expected, slot, replaces, prefer, short, config }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
-                    core.hub.tell(Event::Replacing { peer, conn, slot, reason });
+                    core.shared.tell(Event::Replacing { peer, conn, slot, reason });
                 }
                 let class = if named { Class::Named } else { Class::Stranger };
                 let config = *config;
@@ -128,10 +128,10 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
             Some(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
                     let line = format_args!("{} retired for {}", peer.short(), successor.short());
-                    core.hub.log(peer, Level::Info, line);
+                    core.shared.log(peer, Level::Info, line);
                     link.drain_all(GoawayReason::Retired);
                     let reason = RetireReason::Poor;
-                    core.hub.tell(Event::PeerRetired { peer, successor, reason });
+                    core.shared.tell(Event::PeerRetired { peer, successor, reason });
                 }
             }
             Some(Action::BreakerChanged { address, state }) => {
@@ -143,16 +143,16 @@ fn dial_due(core: &Arc<Core>, now: Instant) -> Option<Instant> {
 }
 
 /// Tells the application how dials of this address do.
-fn tell_of_dials(core: &Core, address: &str, event: Event) {
+fn tell_of_dials(core: &NodeInner, address: &str, event: Event) {
     let named = core.roster.lock().is_named_address(address);
-    core.hub.mailbox.push_event(event, if named { Class::Named } else { Class::Stranger });
+    core.shared.mailbox.push_event(event, if named { Class::Named } else { Class::Stranger });
 }
 
-fn handle_reports(core: &Arc<Core>, now: Instant) {
-    core.hub.take_reports().into_iter().for_each(|report| handle_report(core, report, now));
+fn handle_reports(core: &Arc<NodeInner>, now: Instant) {
+    core.shared.take_reports().into_iter().for_each(|report| handle_report(core, report, now));
 }
 
-fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
+fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
     match report {
         Report::Link(peer, notice) => handle_notice(core, peer, notice, now),
         Report::Ended { peer, conn, reason, proven, proof, useful } => {
@@ -163,7 +163,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 core.roster.lock().handle_useful(peer, slot, now);
             }
             // It will not be there, has no room, or has broken the protocol: not again at once.
-            let waits = reason.cause == EndCause::Banned || Offence::of(&reason, true).is_some();
+            let waits = reason.cause == EndCause::Banned || Misbehavior::of(&reason, true).is_some();
             if waits {
                 core.roster.lock().handle_shutdown(peer);
             }
@@ -177,11 +177,11 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 cause: EndCause::Tampered(_) | EndCause::Protocol(_),
             } = &reason
             {
-                core.hub.log(peer, Level::Warn, format_args!("{} {conn} ended: {reason}", peer.short()));
+                core.shared.log(peer, Level::Warn, format_args!("{} {conn} ended: {reason}", peer.short()));
             }
-            core.hub.tell(Event::Disconnected { peer, conn, reason });
+            core.shared.tell(Event::Disconnected { peer, conn, reason });
             if let Some(link) = core.any_link(peer) {
-                link.note(|state| state.life.score.handle_ended(proven, orderly, now));
+                link.update(|state| state.life.score.handle_ended(proven, orderly, now));
                 announce_state(core, &link, now);
             }
         }
@@ -205,7 +205,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 }
             }
             if let Some(link) = core.link(peer) {
-                link.note(|state| state.life.announced_to_roster = None);
+                link.update(|state| state.life.announced_to_roster = None);
                 announce_state(core, &link, now);
             }
         }
@@ -216,7 +216,7 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                     expected.short(),
                     found.short()
                 );
-                core.hub.background.log(Class::Named, Level::Warn, line);
+                core.shared.background.log(Class::Named, Level::Warn, line);
                 let event = Event::AddressConflict { address: address.clone(), expected, found };
                 tell_of_dials(core, &address, event);
             }
@@ -229,9 +229,9 @@ fn handle_report(core: &Arc<Core>, report: Report, now: Instant) {
                 (next, roster.peer_of(target), level)
             };
             if let Some(link) = peer.and_then(|peer| core.link(peer)) {
-                link.note(|state| state.life.score.handle_dial_failed(now));
+                link.update(|state| state.life.score.handle_dial_failed(now));
             }
-            core.hub.background.log(Class::Named, level, format_args!("dial {address} failed: {reason}"));
+            core.shared.background.log(Class::Named, level, format_args!("dial {address} failed: {reason}"));
             tell_of_dials(core, &address.clone(), Event::DialFailed { address, reason, next });
         }
     }
@@ -257,17 +257,17 @@ fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Leve
     }
 }
 
-fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
+fn handle_notice(core: &Arc<NodeInner>, peer: PeerId, notice: Notice, now: Instant) {
     let Some(link) = core.any_link(peer) else { return };
-    let hub = &core.hub;
+    let shared = &core.shared;
     match notice {
         // The application was told when it joined.
         Notice::Joined(_) => {}
         Notice::Suspect(conn) => {
-            link.note(|state| state.life.score.handle_suspect(now));
-            hub.tell(Event::Suspect { peer, conn });
+            link.update(|state| state.life.score.handle_suspect(now));
+            shared.tell(Event::Suspect { peer, conn });
         }
-        Notice::Recovered(conn) => hub.tell(Event::Recovered { peer, conn }),
+        Notice::Recovered(conn) => shared.tell(Event::Recovered { peer, conn }),
         // Carried out already; the end itself is reported when the threads are done.
         Notice::Close(..) => {}
         Notice::Goaway(_, reason) => {
@@ -289,16 +289,16 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
                     "{address}: {} asked not to be dialled; next attempt in {wait:?}",
                     peer.short()
                 );
-                core.hub.log(peer, Level::Warn, line);
+                core.shared.log(peer, Level::Warn, line);
                 let event = Event::DialFailed { address: address.clone(), reason, next: Some(wait) };
                 tell_of_dials(core, &address, event);
             }
         }
-        Notice::Replaced { old, new } => hub.tell(Event::Replaced { peer, old, new }),
-        Notice::Poor(conn) => hub.tell(Event::Poor { peer, conn }),
-        Notice::Well(conn) => hub.tell(Event::Well { peer, conn }),
+        Notice::Replaced { old, new } => shared.tell(Event::Replaced { peer, old, new }),
+        Notice::ConnDegraded(conn) => shared.tell(Event::ConnDegraded { peer, conn }),
+        Notice::ConnHealthy(conn) => shared.tell(Event::ConnHealthy { peer, conn }),
         Notice::Learned { ping_interval } => {
-            core.hub.log(
+            core.shared.log(
                 peer,
                 Level::Info,
                 format_args!(
@@ -306,33 +306,33 @@ fn handle_notice(core: &Arc<Core>, peer: PeerId, notice: Notice, now: Instant) {
                     peer.short()
                 ),
             );
-            hub.tell(Event::PingIntervalLearned { peer, ping_interval });
+            shared.tell(Event::PingIntervalLearned { peer, ping_interval });
         }
         Notice::PeerRestarted { incarnation, resent } => {
-            core.hub.log(
+            core.shared.log(
                 peer,
                 Level::Info,
                 format_args!("{} restarted, {resent} messages go again", peer.short()),
             );
-            hub.tell(Event::PeerRestarted { peer, incarnation, resent });
+            shared.tell(Event::PeerRestarted { peer, incarnation, resent });
         }
         Notice::Repeated { messages } => {
             let line = format_args!("{}: {messages} messages may come for the second time", peer.short());
-            core.hub.log(peer, Level::Info, line);
-            core.hub.tell(Event::Repeated { peer, messages });
+            core.shared.log(peer, Level::Info, line);
+            core.shared.tell(Event::Repeated { peer, messages });
         }
         Notice::Lost { messages, by_peer } => {
-            core.hub.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
-            hub.tell(Event::Lost { peer, messages, by_peer });
+            core.shared.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
+            shared.tell(Event::Lost { peer, messages, by_peer });
         }
     }
     announce_state(core, &link, now);
 }
 
 /// Tells the application and the roster when the state of a link has changed.
-fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
+fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
     let peer = link.peer;
-    let change = link.note(|state| {
+    let change = link.update(|state| {
         let conns = state.link.conns();
         let current = if conns.iter().any(|conn| conn.is_up()) {
             LinkState::Up
@@ -346,35 +346,35 @@ fn announce_state(core: &Arc<Core>, link: &Arc<LinkHandle>, now: Instant) {
         } else {
             LinkState::Connecting
         };
-        let news = pool::news(state);
+        let feedback = pool::feedback(state);
         let previous = std::mem::replace(&mut state.life.announced, current);
         let changed = (previous != current).then(|| {
             let since = state.life.since.replace(now);
             (previous, current, since, state.link.incarnation(), state.life.last_end.clone())
         });
-        (news, changed)
+        (feedback, changed)
     });
-    let (news, changed) = change;
+    let (feedback, changed) = change;
     // One that was given up does not speak for one that came after it.
     if core.is_kept(link) {
-        pool::tell(core, peer, news, now);
+        pool::notify_roster(core, peer, feedback, now);
     }
     let Some((previous, current, since, incarnation, last_end)) = changed else { return };
     // Whoever waits for links counts them again.
-    core.hub.progress();
+    core.shared.progress();
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
-            core.hub.log(peer, Level::Info, format_args!("{} up", peer.short()));
+            core.shared.log(peer, Level::Info, format_args!("{} up", peer.short()));
             Event::LinkUp { peer, incarnation, after }
         }
         (LinkState::Degraded, _) => Event::LinkDegraded { peer },
         (LinkState::Down, _) => {
             let reason = last_end.unwrap_or(EndReason::new(Initiator::Network, EndCause::Closed));
-            core.hub.log(peer, Level::Info, format_args!("{} down: {reason}", peer.short()));
+            core.shared.log(peer, Level::Info, format_args!("{} down: {reason}", peer.short()));
             Event::LinkDown { peer, reason }
         }
         _ => return,
     };
-    core.hub.tell(event);
+    core.shared.tell(event);
 }

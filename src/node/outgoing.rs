@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use crate::clock;
 use crate::codec::{Codec, CodecError};
 use crate::lane::LaneId;
-use crate::link::Parcel;
+use crate::link::OutboundMessage;
 use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 use crate::receipt::Receipt;
@@ -85,9 +85,9 @@ impl Outgoing {
         self.body
     }
 
-    pub(crate) fn into_parcel(self) -> Parcel {
+    pub(crate) fn into_message(self) -> OutboundMessage {
         let deadline = self.expires_in.and_then(|time| clock::now().checked_add(time));
-        Parcel { lane: self.lane, body: self.body, deadline }
+        OutboundMessage { lane: self.lane, body: self.body, deadline }
     }
 }
 

@@ -7,12 +7,12 @@ use crate::id::PeerId;
 use crate::link::conns::Conn;
 use crate::roster::{LinkView, ReplaceReason, Trouble, aged_at};
 
-use super::core::Core;
+use super::inner::NodeInner;
 use super::link::{self, Life, LinkHandle};
 
 /// What the roster is to be told of a link.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct LinkFeedback {
     /// If it has changed.
     view: Option<LinkView>,
     /// Places with a connection that was proven since.
@@ -20,23 +20,23 @@ pub(crate) struct News {
 }
 
 /// What is new on a link. It counts as told.
-pub(crate) fn news(state: &mut link::Core) -> News {
+pub(crate) fn feedback(state: &mut link::LinkInner) -> LinkFeedback {
     let view = view(state);
     let (conns, life) = (state.link.conns(), &mut state.life);
     let new = |conn: &&Conn| conn.proven && !life.proofs.contains(&conn.id);
     let new: Vec<_> = conns.iter().filter(new).map(|conn| (conn.id, conn.slot)).collect();
     life.proofs.extend(new.iter().map(|(id, _)| *id));
     let changed = life.announced_to_roster.replace(view) != Some(view);
-    News { view: changed.then_some(view), proofs: new.into_iter().map(|(_, slot)| slot).collect() }
+    LinkFeedback { view: changed.then_some(view), proofs: new.into_iter().map(|(_, slot)| slot).collect() }
 }
 
-pub(crate) fn tell(core: &Core, peer: PeerId, news: News, now: Instant) {
+pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedback, now: Instant) {
     let mut roster = core.roster.lock();
-    news.proofs.into_iter().for_each(|slot| roster.handle_proven(peer, slot, now));
-    news.view.into_iter().for_each(|view| roster.handle_link(peer, view, now));
+    feedback.proofs.into_iter().for_each(|slot| roster.handle_proven(peer, slot, now));
+    feedback.view.into_iter().for_each(|view| roster.handle_link(peer, view, now));
 }
 
-fn view(state: &link::Core) -> LinkView {
+fn view(state: &link::LinkInner) -> LinkView {
     let mut view = LinkView::default();
     for handle in &state.conns {
         let conns = state.link.conns();
@@ -65,7 +65,7 @@ fn why_replaced(conn: &Conn, life: &Life) -> Option<ReplaceReason> {
 
 /// Sees to the successors of connections that this node dialled and that are old. Gives when the next one is.
 pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<Instant> {
-    let (aged, next) = link.look(|core| {
+    let (aged, next) = link.inspect(|core| {
         let max_age = core.path.max_age?;
         let young = |id| core.life.retiring.iter().all(|(retiring, _)| *retiring != id);
         let dialled = core.conns.iter().filter(|conn| conn.dialled && young(conn.id));
@@ -77,15 +77,15 @@ pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<
     next
 }
 
-impl Core {
+impl NodeInner {
     /// Every connection of this link is to be replaced. Gives how many those are.
     pub(crate) fn replace(&self, peer: PeerId) -> Result<usize, ReplaceError> {
         let link = self.link(peer).ok_or(ReplaceError::NotConnected)?;
-        let serving = |core: &link::Core| {
+        let serving = |core: &link::LinkInner| {
             let serving = core.link.conns().iter().filter(|conn| conn.is_serving());
             serving.map(|conn| conn.id).collect::<Vec<_>>()
         };
-        let serving = link.look(serving);
+        let serving = link.inspect(serving);
         if serving.is_empty() {
             return Err(ReplaceError::NotConnected);
         }
@@ -93,7 +93,7 @@ impl Core {
             return Err(ReplaceError::NoAddress);
         }
         serving.iter().for_each(|conn| link.retire(*conn, ReplaceReason::Asked));
-        self.hub.alarm.now();
+        self.shared.alarm.now();
         Ok(serving.len())
     }
 }

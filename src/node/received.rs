@@ -24,9 +24,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::core::Core;
 use super::event::Event;
 use super::event_queue::Class;
+use super::inner::NodeInner;
 use super::shares::AccountId;
 use crate::clock;
 use crate::id::PeerId;
@@ -242,24 +242,24 @@ impl Received {
     }
 }
 
-impl Core {
+impl NodeInner {
     /// Forgets strangers until their unfinished messages take no more than their part.
     pub(crate) fn reclaim_unfinished(&self, now: Instant) {
         while let Some(peer) = self.give_up_one(now) {
             let Some(link) = self.link(peer) else { continue };
-            let messages = link.look(|core| core.link.queued_messages());
+            let messages = link.inspect(|core| core.link.queued_messages());
             self.end_link(&link, DropReason::ResumptionExpired, GoawayReason::Retired);
             let line =
                 format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
-            self.hub.log(peer, log::Level::Info, line);
+            self.shared.log(peer, log::Level::Info, line);
             if messages > 0 {
-                self.hub.tell(Event::Lost { peer, messages, by_peer: false });
+                self.shared.tell(Event::Lost { peer, messages, by_peer: false });
             }
         }
     }
 
     fn give_up_one(&self, now: Instant) -> Option<PeerId> {
-        self.hub.received.accounts.lock().give_up(now)
+        self.shared.received.accounts.lock().give_up(now)
     }
 }
 

@@ -21,11 +21,11 @@ use crate::id::PeerId;
 use crate::wire::control::Refused;
 use crate::wire::refused::RefusedReason;
 
-use super::core::Core;
 use super::event::Event;
 use super::event_queue::Class;
+use super::inner::NodeInner;
 
-impl Core {
+impl NodeInner {
     /// Refuses a connection in the place of HELLO. Returns when the other side has closed, at the latest at the handshake's
     /// deadline. Does nothing if the cause is no refusal.
     pub(super) fn refuse(&self, conn: &ConnHandle, peer: PeerId, reason: &EndReason, sealer: &mut Sealer) {
@@ -33,7 +33,7 @@ impl Core {
         if !conn.dialled {
             self.note_refusal(Some(peer), conn.addr, &reason.cause);
         }
-        if !self.config.admission.tell_strangers && !self.hub.named.contains(peer) {
+        if !self.config.admission.tell_strangers && !self.shared.named.contains(peer) {
             return;
         }
         conn.note_end(reason.clone());
@@ -50,14 +50,14 @@ impl Core {
         if matches!(why, RefusedReason::Retry | RefusedReason::Shutdown) {
             return;
         }
-        self.gate.refused.fetch_add(1, Relaxed);
-        let class = peer.map_or(Class::Stranger, |peer| self.hub.named.class_of(peer));
+        self.inbound.refused.fetch_add(1, Relaxed);
+        let class = peer.map_or(Class::Stranger, |peer| self.shared.named.class_of(peer));
         let level = match (why, class) {
             (RefusedReason::IdentityInUse, _) => Level::Error,
             (_, Class::Named) => Level::Warn,
             (_, Class::Stranger) => Level::Info,
         };
-        let log = &self.hub.background;
+        let log = &self.shared.background;
         let text: &dyn Display = if let EndCause::Refused(why) = cause { why } else { cause };
         match peer {
             Some(peer) => log.log(class, level, format_args!("refused {peer} from {addr}: {text}")),
@@ -65,8 +65,8 @@ impl Core {
         }
         // In plaintext anybody can claim to be a named peer.
         let is_named = class == Class::Named && self.config.encryption != Encryption::Plaintext;
-        if is_named || self.gate.tells_of_stranger(peer.is_some()) {
-            self.hub.tell(Event::Refused { peer, addr, why });
+        if is_named || self.inbound.tells_of_stranger(peer.is_some()) {
+            self.shared.tell(Event::Refused { peer, addr, why });
         }
     }
 }

@@ -119,7 +119,7 @@ impl Resolver {
         }
         let Some(job) = state.take_next() else { return };
         let (this, its_job) = (Arc::clone(self), job.clone());
-        match threads::spawn("unbroken-names", move || this.run(its_job)) {
+        match threads::spawn("ub-resolver", move || this.run(its_job)) {
             Ok(_detached) => state.threads += 1,
             Err(error) => state.end(&job, &Err(EndReason::io("start a thread", &error))),
         }
@@ -188,7 +188,7 @@ impl State {
         waiters.for_each(|(_, sender)| drop(sender.try_send(found.clone())));
     }
 
-    fn leave(&mut self, name: &str, ticket: u64) {
+    fn release(&mut self, name: &str, ticket: u64) {
         if let Some(entry) = self.names.get_mut(name) {
             entry.waiters.remove(&ticket);
             if entry.waiters.is_empty() && !entry.running {
@@ -226,7 +226,7 @@ impl Lookup {
 
 impl Drop for Lookup {
     fn drop(&mut self) {
-        self.resolver.state.lock().leave(&self.name, self.ticket);
+        self.resolver.state.lock().release(&self.name, self.ticket);
     }
 }
 

@@ -11,7 +11,7 @@
 //! - A named account always gets what is left of its guarantee, whatever others hold.
 //! - Beyond that a named account may hold at most as much of the common part as stays free in it.
 //! - A stranger may hold a sixteenth of what stays free of the strangers' part, so that many of them, one after the other,
-//!   leave something to the next one. Its first message may take half of what is free, or all if no other stranger
+//!   release something to the next one. Its first message may take half of what is free, or all if no other stranger
 //!   holds anything.
 //! - Everybody leaves room for one message of the greatest size in the common part, which only a named account may use that
 //!   holds nothing. So such a message gets through in the end, also when it is larger than the guarantee.
@@ -27,7 +27,7 @@ use std::collections::HashMap;
 
 use crate::id::PeerId;
 
-/// A stranger may hold one in so many bytes that stay free of the strangers' part: 20 of them leave a third of it, 64 (all
+/// A stranger may hold one in so many bytes that stay free of the strangers' part: 20 of them release a third of it, 64 (all
 /// that one address may have by default) a fiftieth.
 const STRANGERS: usize = 16;
 
@@ -165,9 +165,9 @@ impl Shares {
     }
 
     /// What strangers hold beyond their part keeps a named account from its guarantee. Nothing that was reserved does: it comes of a
-    /// change of classes or parts. Absent strangers are forgotten then ([`Core::forget_strangers`]).
+    /// change of classes or parts. Absent strangers are forgotten then ([`NodeInner::forget_strangers`]).
     ///
-    /// [`Core::forget_strangers`]: super::core::Core::forget_strangers
+    /// [`NodeInner::forget_strangers`]: super::inner::NodeInner::forget_strangers
     pub(crate) fn is_overdrawn(&self) -> bool {
         let common = self.common();
         self.strangers > common / 2 && self.borrowed + self.strangers > common
@@ -238,7 +238,7 @@ mod tests {
         for id in &named[1..] {
             assert!(hog(&mut shares, *id) >= guarantee);
         }
-        // Larger than the guarantee: it uses what the others had to leave.
+        // Larger than the guarantee: it uses what the others had to release.
         assert!(LARGEST > guarantee);
         assert!(shares.try_reserve(named[0], LARGEST));
         shares.release(named[0], LARGEST);

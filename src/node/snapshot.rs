@@ -14,8 +14,8 @@ use crate::health::peer_score::PeerScoreParts;
 use crate::health::score::ScoreParts;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
-use crate::link::budget::Costly;
-use crate::roster::TargetFigures;
+use crate::link::flood_guard::FloodGuard;
+use crate::roster::TargetStats;
 
 use super::Node;
 use super::link::{LinkHandle, LinkState};
@@ -72,7 +72,7 @@ pub struct PeerSnapshot {
     /// Replies that came when nobody waited any longer.
     pub late_replies: u64,
     /// Its frames that cost more than they brought.
-    pub costly: CostlySnapshot,
+    pub flood: FloodSnapshot,
     /// Why its last connection ended.
     pub last_error: Option<EndReason>,
     /// The state of its breaker.
@@ -87,7 +87,7 @@ pub struct PeerSnapshot {
 /// things; too many are a flood, which ends the connection ([`EndCause::Flood`](crate::EndCause::Flood)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct CostlySnapshot {
+pub struct FloodSnapshot {
     /// Chunks of less than 64 new bytes that ended no message.
     pub chunks: u64,
     /// Acknowledgements, lane by lane, that ended no message.
@@ -104,9 +104,9 @@ pub struct CostlySnapshot {
     pub unknown: u64,
 }
 
-impl From<Costly> for CostlySnapshot {
-    fn from(counts: Costly) -> Self {
-        CostlySnapshot {
+impl From<FloodGuard> for FloodSnapshot {
+    fn from(counts: FloodGuard) -> Self {
+        FloodSnapshot {
             chunks: counts.poor_chunks,
             acks: counts.poor_acks,
             pings: counts.pings,
@@ -221,7 +221,7 @@ impl Node {
     pub fn peers(&self) -> Vec<PeerSnapshot> {
         let now = clock::now();
         let core = &self.handle.core;
-        let targets: Vec<TargetFigures> = core.roster.lock().figures(now);
+        let targets: Vec<TargetStats> = core.roster.lock().stats(now);
         let mut peers: Vec<PeerSnapshot> =
             core.links().iter().map(|link| of_link(link, &targets, now)).collect();
         for target in &targets {
@@ -237,7 +237,7 @@ impl Node {
     pub fn peer(&self, peer: PeerId) -> Option<PeerSnapshot> {
         let core = &self.handle.core;
         let now = clock::now();
-        let targets = core.roster.lock().figures(now);
+        let targets = core.roster.lock().stats(now);
         core.link(peer).map(|link| of_link(&link, &targets, now))
     }
 
@@ -251,22 +251,22 @@ impl Node {
         NodeSnapshot {
             peers: self.peers(),
             connections: core.connections.load(SeqCst),
-            queued_bytes: core.hub.queued.used(),
-            inbox_bytes: core.hub.received.held(),
+            queued_bytes: core.shared.queued.used(),
+            inbox_bytes: core.shared.received.held(),
             candidates,
             replacements,
-            events_lost: core.hub.mailbox.events_lost(),
-            refused: core.gate.refused.load(Relaxed),
-            evicted: core.gate.evicted.load(Relaxed),
-            banned: core.gate.bans().len(),
+            events_lost: core.shared.mailbox.events_lost(),
+            refused: core.inbound.refused.load(Relaxed),
+            evicted: core.inbound.evicted.load(Relaxed),
+            banned: core.inbound.bans().len(),
         }
     }
 }
 
-fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSnapshot {
+fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnapshot {
     let targets: Vec<_> = targets.iter().filter(|target| target.peer == Some(link.peer)).collect();
     let first = targets.first();
-    link.look(|core| {
+    link.inspect(|core| {
         let connections: Vec<ConnSnapshot> = core
             .conns
             .iter()
@@ -313,7 +313,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
             score_parts: Some(life.score.parts(now)),
             ping_interval_ms: Some(millis(core.link.ping_interval(now))),
             rtt_ms: connections.iter().filter_map(|conn| conn.rtt_ms).min_by(f64::total_cmp),
-            lanes: core.link.lane_figures().map(LaneSnapshot::from).collect(),
+            lanes: core.link.lane_stats().map(LaneSnapshot::from).collect(),
             reconnects: life.joined.saturating_sub(1),
             bytes_sent: life.bytes_sent + sum(|conn| conn.bytes_sent),
             bytes_received: life.bytes_received + sum(|conn| conn.bytes_received),
@@ -322,7 +322,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
             requests_waiting,
             requests_open,
             late_replies: core.link.meter.counts.late_replies,
-            costly: core.link.meter.counts.into(),
+            flood: core.link.meter.counts.into(),
             last_error: life.last_end.clone(),
             breaker: first.map(|target| target.breaker).unwrap_or_default(),
             failures: first.map_or(0, |target| target.failures),
@@ -332,7 +332,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetFigures], now: Instant) -> PeerSn
     })
 }
 
-fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
+fn of_target(target: &TargetStats, now: Instant) -> PeerSnapshot {
     PeerSnapshot {
         peer: target.peer,
         name: String::new(),
@@ -357,7 +357,7 @@ fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
         requests_waiting: 0,
         requests_open: 0,
         late_replies: 0,
-        costly: CostlySnapshot::default(),
+        flood: FloodSnapshot::default(),
         last_error: target.last_error.clone(),
         breaker: target.breaker,
         failures: target.failures,
@@ -365,23 +365,23 @@ fn of_target(target: &TargetFigures, now: Instant) -> PeerSnapshot {
     }
 }
 
-fn next_dial(target: &TargetFigures, now: Instant) -> Option<f64> {
+fn next_dial(target: &TargetStats, now: Instant) -> Option<f64> {
     match target.dialing {
         true => Some(0.0),
         false => target.retry_at.map(|at| millis(at.saturating_duration_since(now))),
     }
 }
 
-impl From<crate::link::LaneFigures> for LaneSnapshot {
-    fn from(figures: crate::link::LaneFigures) -> Self {
+impl From<crate::link::LaneStats> for LaneSnapshot {
+    fn from(stats: crate::link::LaneStats) -> Self {
         LaneSnapshot {
-            lane: figures.lane,
-            queued_messages: figures.queued_messages,
-            queued_bytes: figures.queued_bytes,
-            resent_bytes: figures.resent_bytes,
-            inbox_messages: figures.inbox_messages,
-            inbox_bytes: figures.inbox_bytes,
-            duplicate_bytes: figures.duplicate_bytes,
+            lane: stats.lane,
+            queued_messages: stats.queued_messages,
+            queued_bytes: stats.queued_bytes,
+            resent_bytes: stats.resent_bytes,
+            inbox_messages: stats.inbox_messages,
+            inbox_bytes: stats.inbox_bytes,
+            duplicate_bytes: stats.duplicate_bytes,
         }
     }
 }

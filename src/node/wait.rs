@@ -88,12 +88,12 @@ impl Node {
         let core = &self.handle.core;
         let linked = || -> Vec<PeerId> {
             let is_up =
-                |link: &super::link::LinkHandle| link.look(|core| core.life.announced) == LinkState::Up;
+                |link: &super::link::LinkHandle| link.inspect(|core| core.life.announced) == LinkState::Up;
             let links = core.links();
             let up = links.iter().filter(|link| counts(link.peer) && is_up(link));
             up.map(|link| link.peer).collect()
         };
-        core.hub.wait_until(clock::after(timeout), || core.is_closing() || linked().len() >= wanted);
+        core.shared.wait_until(clock::after(timeout), || core.is_closing() || linked().len() >= wanted);
         let linked = linked();
         if core.is_closing() {
             return Err(WaitError::Closed);
@@ -101,7 +101,7 @@ impl Node {
         if linked.len() >= wanted {
             return Ok(linked);
         }
-        let targets = core.roster.lock().figures(clock::now());
+        let targets = core.roster.lock().stats(clock::now());
         let failed = targets.into_iter().filter_map(|target| match target.peer {
             Some(peer) if !counts(peer) || linked.contains(&peer) => None,
             // Who answers there is not known: it may be the one in question.

@@ -7,8 +7,8 @@ use crate::id::ConnId;
 /// When a connection that was opened then is to be replaced: after `max_age`, up to 20 % earlier or later,
 /// decided once for each connection, so that connections made together do not end together.
 pub(crate) fn aged_at(opened: Instant, max_age: Duration, conn: ConnId, seed: u64) -> Instant {
-    let lot = fastrand::Rng::with_seed(seed ^ conn.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)).f64();
-    opened + max_age.mul_f64(0.8 + 0.4 * lot)
+    let draw = fastrand::Rng::with_seed(seed ^ conn.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)).f64();
+    opened + max_age.mul_f64(0.8 + 0.4 * draw)
 }
 
 #[cfg(test)]

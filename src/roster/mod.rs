@@ -9,7 +9,7 @@
 //!      |                                    |    |                              v
 //!      +-- lost ------> Missing ------------+----+-- failed: backoff ------ Dialing
 //!      |                                    |    |                              |
-//!      +-- suspect, poor, aged, asked for --+----+   and the storm limit        |
+//!      +-- suspect, poor, aged, asked for --+----+   and the limit              |
 //!                   -> Troubled: serves, needs a successor                      |
 //!                                           ^                                   |
 //!                                           +--------- joined the link ---------+
@@ -23,11 +23,11 @@
 //!
 //! # Two waits
 //! - **Of the peer**, with the breaker: while nothing on the link answers, one dial at a time, the
-//!   *scout*, finds out whether the peer is there. The breaker counts scouts that failed in a row.
+//!   *probe*, finds out whether the peer is there. The breaker counts probe dials that failed in a row.
 //! - **Of the place**: while the link answers elsewhere, each place waits for itself.
 //!
 //! So a place that is refused again and again neither hammers the peer nor delays another: a success
-//! elsewhere does not reset its wait, and when the link is lost the scout goes at once, whatever that
+//! elsewhere does not reset its wait, and when the link is lost the probe goes at once, whatever that
 //! place waits for. A peer that is away is dialled as often with three connections as with one.
 //!
 //! # The identity of an entry
@@ -48,11 +48,11 @@
 //!
 //! # Who
 //! Wanted peers (configured, added) always; candidates when there are fewer peers than there should be:
-//! see [`topology`].
+//! see [`candidates`].
 //!
 //! # Invariants
 //! - No more dials at once than [`Config::max_dials`] says, shared as [`dials`] says.
-//! - One dial at a time for each place of a peer, by however many addresses it is known; one scout.
+//! - One dial at a time for each place of a peer, by however many addresses it is known; one probe.
 //! - A wanted peer is dialled for ever and never retired.
 //! - What did not help is not repeated on the same path: see [`trials`].
 //! - In no minute more replacements of serving connections than the setting says, and for candidates no more than half of
@@ -65,14 +65,14 @@
 
 mod addresses;
 mod age;
+mod candidates;
 mod dials;
-mod news;
+mod feedback;
 mod race;
 mod records;
+mod replacement_limit;
 mod slots;
-mod storm;
 mod target;
-mod topology;
 mod trials;
 
 #[cfg(test)]
@@ -93,14 +93,14 @@ pub(crate) use addresses::rotated;
 pub(crate) use age::aged_at;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
-use news::announce_breaker;
+use feedback::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
+use replacement_limit::ReplacementLimit;
 pub use slots::ReplaceReason;
 pub(crate) use slots::{LinkView, Trouble};
-use storm::StormLimit;
 pub(crate) use target::TargetId;
-use target::{Busy, Dialing, Role, Target, Wish};
+use target::{Busy, DialRequest, Dialing, Role, Target};
 
 /// What the node is to do.
 #[derive(Clone, Debug)]
@@ -158,10 +158,10 @@ pub(crate) struct Roster {
     targets: Vec<Target>,
     /// Everybody whose link serves, strangers that dialled us included.
     peers: BTreeMap<PeerId, Linked>,
-    storm: StormLimit,
-    exchange: Option<topology::Exchange>,
-    /// When the last exchange ended.
-    last_exchange: Option<Instant>,
+    replacement_limit: ReplacementLimit,
+    swap: Option<candidates::Swap>,
+    /// When the last swap ended.
+    last_swap: Option<Instant>,
     next_id: u64,
     rng: fastrand::Rng,
     announced: VecDeque<Action>,
@@ -169,7 +169,7 @@ pub(crate) struct Roster {
 
 /// What is known of an address that is dialled, for snapshots.
 #[derive(Clone, Debug)]
-pub(crate) struct TargetFigures {
+pub(crate) struct TargetStats {
     pub(crate) config: PeerConfig,
     pub(crate) peer: Option<PeerId>,
     /// Configured or added; otherwise a candidate that was chosen.
@@ -197,9 +197,9 @@ impl Roster {
             },
             targets: Vec::new(),
             peers: BTreeMap::new(),
-            storm: StormLimit::new(config.max_replacements_per_minute),
-            exchange: None,
-            last_exchange: None,
+            replacement_limit: ReplacementLimit::new(config.max_replacements_per_minute),
+            swap: None,
+            last_swap: None,
             next_id: 0,
             rng: fastrand::Rng::with_seed(seed),
             announced: VecDeque::new(),
@@ -268,7 +268,7 @@ impl Roster {
 
     /// Addresses that the operator named without an id, and where nobody has answered yet.
     pub(crate) fn unidentified(&self) -> Vec<String> {
-        let unknown = |target: &&Target| target.is_wanted() && !target.barred && target.known().is_none();
+        let unknown = |target: &&Target| target.is_wanted() && !target.blocked && target.known().is_none();
         self.targets.iter().filter(unknown).map(|target| target.config.address.clone()).collect()
     }
 
@@ -314,11 +314,11 @@ impl Roster {
 
     /// What is due now. To be called until it gives nothing.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
-        self.check_exchange(now);
+        self.check_swap(now);
         self.handle_ages(now);
         loop {
             let action = self.announced.pop_front().or_else(|| self.dial_due(now));
-            if action.is_some() || !self.recruit(now) {
+            if action.is_some() || !self.activate_candidate(now) {
                 return action;
             }
         }
@@ -330,12 +330,12 @@ impl Roster {
         // What waits for room is looked at when a dial has ended.
         let has_room = |target: &&Target| counts.room(DialClass::of(target), self.settings.max_dials) > 0;
         let dials = self.targets.iter().filter(has_room).flat_map(|target| {
-            let free_at = self.storm.free_at(target.is_wanted(), now);
-            self.wishes(target, &busy).filter_map(move |wish| due_at(&wish, free_at))
+            let free_at = self.replacement_limit.free_at(target.is_wanted(), now);
+            self.dial_requests(target, &busy).filter_map(move |request| due_at(&request, free_at))
         });
         let dial = dials.min();
         let success = self.targets.iter().filter_map(Target::success_at).min();
-        dial.into_iter().chain(self.next_recruit(now)).chain(success).min()
+        dial.into_iter().chain(self.next_activation(now)).chain(success).min()
     }
 
     /// Makes the dial that is due and matters most.
@@ -346,29 +346,31 @@ impl Roster {
         for (index, target) in self.targets.iter().enumerate() {
             let class = DialClass::of(target);
             if counts.room(class, self.settings.max_dials) > 0 {
-                let free_at = self.storm.free_at(target.is_wanted(), now);
-                let now = move |wish: &Wish| due_at(wish, free_at).is_none_or(|at| at <= now);
-                due.extend(self.wishes(target, &busy).filter(now).map(|wish| (class, index, wish)));
+                let free_at = self.replacement_limit.free_at(target.is_wanted(), now);
+                let now = move |request: &DialRequest| due_at(request, free_at).is_none_or(|at| at <= now);
+                due.extend(
+                    self.dial_requests(target, &busy).filter(now).map(|request| (class, index, request)),
+                );
             }
         }
         // Dead connections first, among them those of peers that are away; then by reason.
-        let rank = |(class, _, wish): &(DialClass, usize, Wish)| {
-            (*class, wish.replaces.map(|trouble| trouble.reason), !wish.scout, wish.at)
+        let rank = |(class, _, request): &(DialClass, usize, DialRequest)| {
+            (*class, request.replaces.map(|trouble| trouble.reason), !request.probe, request.at)
         };
-        let (class, index, wish) = due.iter().min_by_key(|wish| rank(wish)).copied()?;
+        let (class, index, request) = due.iter().min_by_key(|request| rank(request)).copied()?;
         let waiting = due.iter().filter(|(other, ..)| *other == class).count();
         let crowded = waiting > counts.room(class, self.settings.max_dials);
         let target = self.targets.get_mut(index)?;
         let short = crowded && class == DialClass::New && target.breaker.failures() == 0;
         let named = target.is_wanted();
-        let Wish { slot, scout, replaces, .. } = wish;
+        let DialRequest { slot, probe, replaces, .. } = request;
         let place = target.place_mut(slot)?;
-        (place.dialing, place.retry_at) = (Some(Dialing { scout, replaces }), None);
+        (place.dialing, place.retry_at) = (Some(Dialing { probe, replaces }), None);
         if replaces.is_some() {
-            self.storm.note(named, now);
+            self.replacement_limit.note(named, now);
         }
         let before = target.breaker.state();
-        if scout {
+        if probe {
             target.breaker.handle_dial();
         }
         let dial = Action::Dial {
@@ -386,14 +388,18 @@ impl Roster {
         Some(dial)
     }
 
-    fn wishes(&self, target: &Target, busy: &BTreeMap<PeerId, Busy>) -> impl Iterator<Item = Wish> + use<> {
+    fn dial_requests(
+        &self,
+        target: &Target,
+        busy: &BTreeMap<PeerId, Busy>,
+    ) -> impl Iterator<Item = DialRequest> + use<> {
         let peer = target.known();
         let view = peer.and_then(|peer| self.peers.get(&peer)).map(|linked| linked.view).unwrap_or_default();
         let busy = match peer {
             Some(peer) => busy.get(&peer).copied().unwrap_or_default(),
             None => target.dialing(),
         };
-        target.wishes(view, busy, self.connections(&target.config))
+        target.dial_requests(view, busy, self.connections(&target.config))
     }
 
     /// What is under way to peers that are known, by all of their addresses.
@@ -404,7 +410,7 @@ impl Roster {
             if let Some(peer) = target.known().filter(|_| !dialing.slots.is_empty()) {
                 let busy = all.entry(peer).or_default();
                 busy.slots = busy.slots.or(dialing.slots);
-                busy.scouting |= dialing.scouting;
+                busy.probing |= dialing.probing;
             }
         }
         all
@@ -422,14 +428,14 @@ impl Roster {
 
     /// Replacements of serving connections that were begun in the last minute.
     pub(crate) fn replacements(&self, now: Instant) -> usize {
-        self.storm.in_last_minute(now)
+        self.replacement_limit.in_last_minute(now)
     }
 
-    pub(crate) fn figures(&self, now: Instant) -> Vec<TargetFigures> {
+    pub(crate) fn stats(&self, now: Instant) -> Vec<TargetStats> {
         let busy = self.busy();
-        let free_at = |target: &Target| self.storm.free_at(target.is_wanted(), now);
+        let free_at = |target: &Target| self.replacement_limit.free_at(target.is_wanted(), now);
         let shown = |target: &&Target| target.is_wanted() || target.is_active_candidate();
-        let figures = |target: &Target| TargetFigures {
+        let stats = |target: &Target| TargetStats {
             config: target.config.clone(),
             peer: target.known(),
             wanted: target.is_wanted(),
@@ -438,16 +444,16 @@ impl Roster {
             breaker: target.breaker.state(),
             failures: target.breaker.failures(),
             retry_at: self
-                .wishes(target, &busy)
-                .map(|wish| due_at(&wish, free_at(target)).unwrap_or(now))
+                .dial_requests(target, &busy)
+                .map(|request| due_at(&request, free_at(target)).unwrap_or(now))
                 .min(),
             last_error: target.last_error.clone(),
         };
-        self.targets.iter().filter(shown).map(figures).collect()
+        self.targets.iter().filter(shown).map(stats).collect()
     }
 }
 
 /// When a dial may be made; `None`: now. Only those that relieve a serving connection are limited.
-fn due_at(wish: &Wish, free_at: Option<Instant>) -> Option<Instant> {
-    wish.at.max(free_at.filter(|_| wish.replaces.is_some()))
+fn due_at(request: &DialRequest, free_at: Option<Instant>) -> Option<Instant> {
+    request.at.max(free_at.filter(|_| request.replaces.is_some()))
 }

@@ -95,7 +95,7 @@ impl Memory {
 
     /// How promising it is to dial this peer, from 0 to 1: half for somebody unknown, and towards that the
     /// longer ago it was seen; divided for each dial that failed since.
-    pub(super) fn promise(&self, now: Instant) -> f64 {
+    pub(super) fn rank(&self, now: Instant) -> f64 {
         let halves = self.age(now).map_or(0.0, |age| age.as_secs_f64() / HALF_LIFE.as_secs_f64());
         let known = self.score.unwrap_or(UNKNOWN) - UNKNOWN;
         (UNKNOWN + known * 0.5f64.powf(halves)) / f64::from(self.failures.saturating_add(1))
@@ -113,9 +113,9 @@ mod tests {
         let of = |score, failures, days: u64| {
             let last_seen = Some(Duration::from_secs(days * 24 * 3600));
             Memory::restored(&PeerRecord { score, failures, last_seen, ..PeerRecord::default() }, now)
-                .promise(now)
+                .rank(now)
         };
-        let unknown = Memory::default().promise(now);
+        let unknown = Memory::default().rank(now);
         assert!(of(Some(0.9), 0, 0) > of(Some(0.9), 0, 3) && of(Some(0.9), 0, 3) > unknown);
         assert!(of(Some(0.1), 0, 0) < unknown && of(Some(0.9), 1, 0) < unknown);
         assert!(of(None, 3, 0) < of(None, 2, 0));

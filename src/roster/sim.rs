@@ -11,8 +11,8 @@ use crate::config::{Config, PeerConfig};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 
+use super::candidates::MAX_DIALS;
 use super::slots::{LinkView, ReplaceReason, Trouble};
-use super::topology::MAX_DIALS;
 use super::{Action, Roster, TargetId};
 use crate::lane::MAX_SLOTS;
 
@@ -408,7 +408,7 @@ fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
         world.run(1800 * S);
         world.calm = true;
         world.set_all(Mood::Well);
-        // The longest wait of a wanted peer is a minute, of a candidate ten; the storm limit may hold up more.
+        // The longest wait of a wanted peer is a minute, of a candidate ten; the replacement limit may hold up more.
         world.links.values_mut().flatten().for_each(|conn| conn.trouble = None);
         for host in world.links.keys().copied().collect::<Vec<_>>() {
             world.tell(host);

@@ -46,11 +46,11 @@ pub(super) struct Target {
     /// The application was told that somebody else than the bound peer answers there, too.
     pub(super) conflict_told: bool,
     /// A candidate that is not to be dialled: it is this node itself, or asked us to stay away.
-    pub(super) barred: bool,
+    pub(super) blocked: bool,
     /// No dial before this instant: this node itself answered, or the peer asked us to stay away. An operator's entry
     /// is tried again some time: names change what they stand for, and a peer forgets that it removed us.
     pub(super) rests_until: Option<Instant>,
-    pub(super) places: [Place; MAX_SLOTS as usize],
+    pub(super) places: [PoolSlot; MAX_SLOTS as usize],
     /// The next attempt while nothing answers on the link; of a candidate at rest, when it may be chosen.
     pub(super) retry_at: Instant,
     pub(super) backoff: Backoff,
@@ -66,7 +66,7 @@ pub(super) struct Target {
 
 /// What is planned for one place of the pool.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PoolSlot {
     pub(super) dialing: Option<Dialing>,
     /// The next attempt while the link answers elsewhere; `None`: at once.
     pub(super) retry_at: Option<Instant>,
@@ -84,7 +84,7 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialing {
     /// Made because nothing answered on the link: it speaks for the peer, not only for the place.
-    pub(super) scout: bool,
+    pub(super) probe: bool,
     pub(super) replaces: Option<Trouble>,
 }
 
@@ -92,22 +92,22 @@ pub(super) struct Dialing {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Busy {
     pub(super) slots: Slots,
-    pub(super) scouting: bool,
+    pub(super) probing: bool,
 }
 
 /// A dial that is to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct DialRequest {
     pub(super) slot: u8,
     /// `None`: at once.
     pub(super) at: Option<Instant>,
-    pub(super) scout: bool,
+    pub(super) probe: bool,
     pub(super) replaces: Option<Trouble>,
 }
 
 impl Target {
     pub(super) fn new(id: TargetId, config: PeerConfig, role: Role, path: &PathConfig, now: Instant) -> Self {
-        let place = || Place {
+        let place = || PoolSlot {
             dialing: None,
             retry_at: None,
             backoff: Backoff::new(path.backoff_first, path.backoff_max),
@@ -123,7 +123,7 @@ impl Target {
             role,
             peer: None,
             conflict_told: false,
-            barred: false,
+            blocked: false,
             rests_until: None,
             places: [place(), place(), place()],
             retry_at: now,
@@ -145,7 +145,7 @@ impl Target {
         let id = config.id.or(self.config.id);
         self.config = PeerConfig { id, ..config };
         self.role = Role::Wanted;
-        self.barred = false;
+        self.blocked = false;
         self.conflict_told = false;
         self.rests_until = None;
         self.retry_at = now;
@@ -177,16 +177,16 @@ impl Target {
 
     /// Connections to it are to be made.
     pub(super) fn is_kept(&self) -> bool {
-        !self.barred && self.role != Role::Candidate { active: false }
+        !self.blocked && self.role != Role::Candidate { active: false }
     }
 
     /// A candidate is not to be dialled until it is chosen again, at the earliest at `until`.
-    pub(super) fn rest(&mut self, until: Instant) {
+    pub(super) fn deactivate(&mut self, until: Instant) {
         self.role = Role::Candidate { active: false };
         self.retry_at = until;
     }
 
-    pub(super) fn place_mut(&mut self, slot: u8) -> Option<&mut Place> {
+    pub(super) fn place_mut(&mut self, slot: u8) -> Option<&mut PoolSlot> {
         self.places.get_mut(usize::from(slot))
     }
 
@@ -209,43 +209,47 @@ impl Target {
             (0u8..).zip(&self.places).filter_map(|(slot, place)| Some((slot, place.dialing?)))
         {
             busy.slots.insert(slot);
-            busy.scouting |= dialing.scout;
+            busy.probing |= dialing.probe;
         }
         busy
     }
 
     /// The dials that its link needs and that are not under way. `wanted`: how many connections it is to own.
-    pub(super) fn wishes(
+    pub(super) fn dial_requests(
         &self,
         view: LinkView,
         busy: Busy,
         wanted: u8,
-    ) -> impl Iterator<Item = Wish> + use<> {
-        let mut wishes = [None; MAX_SLOTS as usize];
+    ) -> impl Iterator<Item = DialRequest> + use<> {
+        let mut dial_requests = [None; MAX_SLOTS as usize];
         let needs = |slot: u8| match view.trouble(slot) {
             Some(trouble) if slot < wanted || trouble.reason == ReplaceReason::Asked => Some(Some(trouble)),
             None if slot < wanted && !view.good.contains(slot) => Some(None),
             _ => None,
         };
-        let scouting = !answers(&view);
-        if self.is_kept() && !(scouting && busy.scouting) {
-            for (slot, (wish, place)) in (0u8..).zip(wishes.iter_mut().zip(&self.places)) {
+        let probing = !answers(&view);
+        if self.is_kept() && !(probing && busy.probing) {
+            for (slot, (request, place)) in (0u8..).zip(dial_requests.iter_mut().zip(&self.places)) {
                 if !busy.slots.contains(slot)
                     && let Some(replaces) = needs(slot)
                 {
-                    let at = if scouting { Some(self.retry_at) } else { place.retry_at };
-                    let at = at.max(replaces.and_then(|trouble| self.trials.free_at(&trouble, scouting)));
+                    let at = if probing { Some(self.retry_at) } else { place.retry_at };
+                    let at = at.max(replaces.and_then(|trouble| self.trials.free_at(&trouble, probing)));
                     let at = at.max(self.rests_until);
-                    *wish = Some(Wish { slot, at, scout: scouting, replaces });
+                    *request = Some(DialRequest { slot, at, probe: probing, replaces });
                 }
             }
         }
         // While nothing answers one dial tells whether the peer is there, rather one that replaces nobody.
-        let scout = wishes.iter().flatten().min_by_key(|wish| (wish.replaces.is_some(), wish.slot)).copied();
-        if scouting {
-            wishes = [scout, None, None];
+        let probe = dial_requests
+            .iter()
+            .flatten()
+            .min_by_key(|request| (request.replaces.is_some(), request.slot))
+            .copied();
+        if probing {
+            dial_requests = [probe, None, None];
         }
-        wishes.into_iter().flatten()
+        dial_requests.into_iter().flatten()
     }
 
     /// The link has changed.
@@ -286,7 +290,7 @@ impl Target {
     ) -> Option<Duration> {
         let place = self.place_mut(slot)?;
         let dialing = place.dialing.take()?;
-        if !dialing.scout {
+        if !dialing.probe {
             let wait = place.backoff.next(now, rng);
             place.retry_at = Some(now + wait);
             return Some(wait);
@@ -379,7 +383,7 @@ impl Target {
 
     /// Rests for so long. Candidates that rest for such a reason are not chosen again.
     pub(super) fn stay_away(&mut self, wait: Duration, now: Instant) {
-        self.barred = self.is_candidate();
+        self.blocked = self.is_candidate();
         self.rests_until = Some(now + wait);
     }
 

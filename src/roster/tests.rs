@@ -35,11 +35,11 @@ fn roster() -> (Roster, Instant) {
 fn pool() -> (Roster, Instant, TargetId) {
     let (mut roster, now) = roster_with(|config| config.connections = 2);
     roster.add(PeerConfig::new("a:1"), now);
-    let (target, slot) = dial(&mut roster, now).expect("the scout");
+    let (target, slot) = dial(&mut roster, now).expect("the probe dial");
     assert_eq!(slot, 0);
-    assert_eq!(dial(&mut roster, now), None, "one scout tells enough");
+    assert_eq!(dial(&mut roster, now), None, "one probe at a time");
     roster.handle_dialled(target, 0, PEER, now);
-    assert_eq!(dial(&mut roster, now), Some((target, 1)), "the scout is there");
+    assert_eq!(dial(&mut roster, now), Some((target, 1)), "the probe succeeded");
     roster.handle_dialled(target, 1, PEER, now);
     roster.handle_link(PEER, good(&[0, 1]), now);
     [0, 1].into_iter().for_each(|slot| roster.handle_proven(PEER, slot, now));
@@ -241,8 +241,8 @@ fn what_this_node_lacks_opens_no_breaker() {
         assert!(next < S, "{next:?}");
         now += next;
     }
-    let figures = roster.figures(now);
-    assert_eq!((figures[0].breaker, figures[0].failures), (BreakerState::Closed, 0));
+    let stats = roster.stats(now);
+    assert_eq!((stats[0].breaker, stats[0].failures), (BreakerState::Closed, 0));
     assert!(dial(&mut roster, now).is_some(), "as soon as there is enough again");
 }
 
@@ -267,8 +267,7 @@ fn entries_with_one_address_and_different_ids_are_all_kept() {
     let (mut roster, now) = roster_with(|_| {});
     let with = |id| PeerConfig { id, ..PeerConfig::new("a:1") };
     [Some(PEER), Some(OTHER), Some(PEER), None].into_iter().for_each(|id| roster.add(with(id), now));
-    let kept =
-        |roster: &Roster| roster.figures(now).into_iter().map(|figures| figures.peer).collect::<Vec<_>>();
+    let kept = |roster: &Roster| roster.stats(now).into_iter().map(|stats| stats.peer).collect::<Vec<_>>();
     assert_eq!(kept(&roster), [Some(PEER), Some(OTHER)], "the last entry is the first again");
     assert_eq!(roster.named(), [PEER, OTHER].into());
     assert_eq!(roster.remove_address("a:1"), Some(vec![PEER, OTHER]));
@@ -399,8 +398,8 @@ fn a_place_that_fails_is_no_failure_of_the_peer() {
         refused(&mut roster, (target, 1), now);
         now = roster.next_timeout(now).unwrap();
     }
-    let figures = &roster.figures(now)[0];
-    assert_eq!((figures.breaker, figures.failures), (BreakerState::Closed, 0));
+    let stats = &roster.stats(now)[0];
+    assert_eq!((stats.breaker, stats.failures), (BreakerState::Closed, 0));
 }
 
 #[test]
@@ -435,7 +434,7 @@ fn a_replacement_that_fails_is_backed_off_and_the_breaker_of_an_answering_peer_s
         }
     }
     assert!((8..60).contains(&attempts), "{attempts}");
-    assert_eq!(roster.figures(at)[0].breaker, BreakerState::Closed);
+    assert_eq!(roster.stats(at)[0].breaker, BreakerState::Closed);
     roster.handle_link(PEER, LinkView::default(), at);
     assert!(
         dial(&mut roster, at).is_some(),
@@ -627,7 +626,7 @@ fn a_candidate_that_is_a_known_peer_is_not_dialled_again() {
         roster.handle_dialled(target, slot, PEER, now);
     }
     assert_eq!(roster.next_timeout(now), None);
-    assert!(roster.figures(now).iter().all(|figures| figures.wanted));
+    assert!(roster.stats(now).iter().all(|stats| stats.wanted));
     // Removed, it stays known and is left alone.
     roster.remove(PEER, now);
     assert!(!roster.learn(PeerConfig::new("10.0.0.1:1"), now));
@@ -769,6 +768,6 @@ fn a_dial_that_waits_is_no_failure_and_comes_in_its_turn() {
     // Each had its turn before any had a second one.
     order.truncate(100);
     assert!(order.is_sorted() && order.windows(2).all(|pair| pair[0] < pair[1]), "{order:?}");
-    let failed = roster.figures(now).iter().filter(|figures| figures.failures > 1).count();
+    let failed = roster.stats(now).iter().filter(|stats| stats.failures > 1).count();
     assert!(failed <= 6, "{failed}");
 }

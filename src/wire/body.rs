@@ -3,7 +3,7 @@
 //!
 //! [`body!`] makes a struct, its encoding and its decoding out of one list, so that a field is added in one
 //! place: a line in the list of [`super::control`]. The tables on the page of the protocol
-//! ([`crate::protocol`]) and the golden bytes in the tests are to follow.
+//! ([`crate::manual::protocol`]) and the golden bytes in the tests are to follow.
 
 use super::frame::{Kind, WireError};
 use crate::lane::LaneId;

@@ -22,8 +22,8 @@ body! {
     /// First frame of each side: what it remembers and what it accepts.
     #[derive(Default)]
     Hello is Kind::Hello {
-        /// The sender's memory of this conversation: drawn at random when that memory began.
-        memory: u64;
+        /// The sender's half of the session: drawn at random when its memory of this conversation began.
+        session_id: u64;
         /// The dialer's name for this connection, drawn at random; the listener's means nothing.
         token: u64;
         /// Which of the link's connections this one is, from 0; the dialer's word counts.
@@ -32,14 +32,14 @@ body! {
         lanes: Vec<HelloLane>, at most MAX_LANES;
     }
     fields {
-        /// The memory of the other side that the states of the lanes are about; `None` if the sender knows
+        /// The session id of the other side that the states of the lanes are about; `None` if the sender knows
         /// of none, or if nothing was sent or received in that session yet.
-        1 => paired: Option<u64>;
+        1 => peer_session_id: Option<u64>;
         /// The dialer wants this connection in the place of that one.
         2 => replaces: Option<u64>;
         /// The application's name; for logs only.
         3 => name: String, at most MAX_NAME;
-        /// What the sender can do beyond this version, a bit each; see [`crate::protocol`].
+        /// What the sender can do beyond this version, a bit each; see [`crate::manual::protocol`].
         4 => features: u64;
         /// The longest that the sender waits with an acknowledgement, in milliseconds.
         5 => ack_delay_ms: Option<u32>;
@@ -56,7 +56,7 @@ pub(crate) struct HelloLane {
     pub(crate) max_message: u32,
     /// How many messages may be begun that are not taken.
     pub(crate) max_untaken: u32,
-    /// What the sender has of this lane's stream; 0 when it has no memory.
+    /// What the sender has of this lane's stream; 0 when it knows nothing of this session.
     pub(crate) state: LaneAck,
 }
 

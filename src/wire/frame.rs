@@ -65,13 +65,13 @@ impl Kind {
 pub(crate) enum Announced {
     Frame(Kind, usize),
     /// A kind that this version does not know but may skip.
-    Hint(usize),
+    Extension(usize),
 }
 
 impl Announced {
     pub(crate) fn body_len(self) -> usize {
         match self {
-            Announced::Frame(_, len) | Announced::Hint(len) => len,
+            Announced::Frame(_, len) | Announced::Extension(len) => len,
         }
     }
 }
@@ -95,7 +95,7 @@ pub(crate) enum Frame {
     Goaway(Goaway),
     Cancel(Cancel),
     Refused(Refused),
-    Hint,
+    Extension,
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ pub(crate) fn decode_header([kind, a, b, c]: [u8; HEADER_LEN]) -> Result<Announc
     let len = u32::from_le_bytes([a, b, c, 0]) as usize;
     let (announced, max) = match Kind::from_byte(kind) {
         Some(known) => (Announced::Frame(known, len), known.max_body()),
-        None if kind >= 128 => (Announced::Hint(len), MAX_HINT),
+        None if kind >= 128 => (Announced::Extension(len), MAX_HINT),
         None => return Err(WireError::UnknownKind(kind)),
     };
     if len > max { Err(WireError::TooLong { kind, len, max }) } else { Ok(announced) }

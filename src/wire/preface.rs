@@ -1,4 +1,4 @@
-//! The first bytes of a connection: who speaks, and in which tongue.
+//! The first bytes of a connection: protocol, versions, network, mode.
 
 use std::fmt;
 

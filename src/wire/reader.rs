@@ -104,7 +104,7 @@ impl<S: Source> FrameReader<S> {
         match frame::decode_header(*header) {
             Ok(Announced::Frame(kind, _)) => Some(kind),
             // An error is told with the frame.
-            Ok(Announced::Hint(_)) | Err(_) => None,
+            Ok(Announced::Extension(_)) | Err(_) => None,
         }
     }
 
@@ -123,7 +123,7 @@ impl<S: Source> FrameReader<S> {
         if let Some(body) = behind.get(..len) {
             let frame = match announced {
                 Announced::Frame(kind, _) => frame::decode_body(kind, Bytes::copy_from_slice(body))?,
-                Announced::Hint(_) => Frame::Hint,
+                Announced::Extension(_) => Frame::Extension,
             };
             self.buffer.consume(HEADER_LEN + len);
             return Ok(Some(frame));

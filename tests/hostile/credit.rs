@@ -71,7 +71,7 @@ fn acknowledgements_that_lie() {
             "{cause}"
         );
         assert_eq!(receipt.poll(), None, "on the word of a liar nothing is forgotten");
-        who.hello.paired = Some(raw.hello.memory);
+        who.hello.peer_session_id = Some(raw.hello.session_id);
         scene.node.forget_events();
         let mut raw = scene.join(&who);
         read_up_to(&mut raw, 1, 1_004);

@@ -16,8 +16,8 @@ use crate::support::raw::{self, RawIn};
 #[test]
 fn floods_end() {
     let scene = Scene::set(|config| config.max_requests = 16);
-    let crumbs: Vec<u8> = in_stream(&[7; 100_000]);
-    let one_byte = |at: usize| chunk(BULK, at as u64, &crumbs[at..=at]);
+    let stream: Vec<u8> = in_stream(&[7; 100_000]);
+    let one_byte = |at: usize| chunk(BULK, at as u64, &stream[at..=at]);
     for (what, bytes, why) in [
         ("a flood of pings, pongs never read", nonce(raw::PING, 7).repeat(100_000), "a flood of pings"),
         ("a flood of pongs", nonce(raw::PONG, 7).repeat(17), "too many pongs"),
@@ -65,7 +65,7 @@ fn floods_end() {
         let (who, mut raw) = scene.joined();
         say(&mut raw, &[nonce(raw::PONG, 7), chunk(NORMAL, 0, &reply(1)), nonce(raw::CANCEL, 9)].concat());
         let seen = || {
-            scene.node.peer(who.id()).is_some_and(|peer| peer.late_replies == 1 && peer.costly.cancels == 1)
+            scene.node.peer(who.id()).is_some_and(|peer| peer.late_replies == 1 && peer.flood.cancels == 1)
         };
         assert!(within(SLACK, seen), "ignored, and counted");
         assert_eq!(scene.node.peer(who.id()).unwrap().connections.len(), 1);
@@ -134,7 +134,7 @@ fn floods_of_what_is_allowed() {
         });
         scene.end_of(&who);
     });
-    scene.row("credit in crumbs of one byte", || {
+    scene.row("credit byte by byte", || {
         let mut poor = scene.stranger();
         poor.hello.lanes[1].limit = 0;
         let raw = scene.join(&poor);

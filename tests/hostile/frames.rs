@@ -53,7 +53,7 @@ fn frames_that_are_none() {
         scene.node.wait_count(NORMAL, 0xabc, 1);
         say(&mut raw, &chunk(NORMAL, first.len() as u64 + 1, b"x"));
         assert!(matches!(scene.end_of(&who).cause, EndCause::Protocol(_)));
-        who.hello.paired = Some(raw.hello.memory);
+        who.hello.peer_session_id = Some(raw.hello.session_id);
         scene.node.forget_events();
         let mut raw = scene.join(&who);
         assert_eq!(raw.hello.lanes[1].received, first.len() as u64, "the node says where it stands");
@@ -77,7 +77,7 @@ fn frames_that_are_none() {
         }
         say(&mut raw, &chunk(NORMAL, 0, &in_stream(&message(0xdef, 0, 100))));
         scene.node.wait_count(NORMAL, 0xdef, 1);
-        assert_eq!(scene.node.peer(who.id()).unwrap().costly.unknown, 128);
+        assert_eq!(scene.node.peer(who.id()).unwrap().flood.unknown, 128);
     });
     scene.row("the stream ends inside a frame", || {
         let (who, mut raw) = scene.joined();

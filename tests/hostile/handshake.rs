@@ -169,7 +169,7 @@ fn hellos_that_lie() {
         });
     }
     scene.row("HELLO of another conversation", || {
-        let found = instead(&hello(|hello| hello.paired = Some(4711)));
+        let found = instead(&hello(|hello| hello.peer_session_id = Some(4711)));
         assert!(found.contains("the session changed"), "{found}");
     });
     scene.row("HELLO twice", || {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use unbroken::{BULK, Config, Event, NORMAL, Node, Outcome, URGENT};
 
 use crate::scene::{Scene, alone, chunk, in_stream, path};
-use crate::support::cluster::{PATIENCE, Peer, all_taken, any_addr, builder, eventually, first_addr, within};
+use crate::support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, within};
 use crate::support::numbered::message;
 use crate::support::process;
 use crate::support::raw::{self, Raw, RawIdentity, connect_from};
@@ -98,9 +98,9 @@ fn full_speed_into_a_slow_application(peers: usize, each: u64) {
     let total = each * peers as u64;
     // Nothing is taken until the windows are full, or until the node withholds credit.
     let settled = || node.snapshot().inbox_bytes >= MAX_INBOX;
-    assert!(within(PATIENCE, settled), "{} bytes in the inbox", node.snapshot().inbox_bytes);
+    assert!(within(TIMEOUT, settled), "{} bytes in the inbox", node.snapshot().inbox_bytes);
     while taken < total {
-        assert!(start.elapsed() < PATIENCE * 4, "{taken} of {total}");
+        assert!(start.elapsed() < TIMEOUT * 4, "{taken} of {total}");
         let batch = node.recv_batch(8, Duration::from_millis(100)).unwrap();
         let messages = batch.into_iter().filter_map(|event| match event {
             Event::Message(message) => Some(message.into_bytes()),
@@ -184,7 +184,7 @@ fn who_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
     let mut who = RawIdentity::new(1, 1 << 20);
     let mut counts = Vec::new();
     for life in 0..8 {
-        (who.incarnation, who.hello.memory) = (1_000 + life, 1_000 + life);
+        (who.incarnation, who.hello.session_id) = (1_000 + life, 1_000 + life);
         counts.push(live(&node, &who, Duration::from_millis(200)));
         eventually("that life is over", || node.snapshot().connections == 0);
     }
@@ -194,8 +194,8 @@ fn who_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
     assert!(waiting <= 8_192 + 10_000, "{waiting} messages wait");
     node.resume();
     eventually("all is taken", || node.peer(who.id()).unwrap().lanes[0].inbox_messages == 0);
-    (who.incarnation, who.hello.memory) = (2_000, 2_000);
-    assert_eq!(live(&node, &who, PATIENCE), 10_000, "the credit is back");
+    (who.incarnation, who.hello.session_id) = (2_000, 2_000);
+    assert_eq!(live(&node, &who, TIMEOUT), 10_000, "the credit is back");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_full_node_lets_in_nobody_new() {
     // Who was known before is served, and comes back too.
     let vote = honest.send(node.id(), (URGENT, message(1, 1, 64))).unwrap();
     node.resume();
-    assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken));
+    assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));
     eventually("the inbox is empty", || node.snapshot().inbox_bytes == 0);
     let who = RawIdentity::new(30, 1 << 20);
     eventually("strangers are welcome again", || Raw::dial(first_addr(&node), &who).is_ok());
@@ -259,7 +259,7 @@ fn a_flood_of_urgent_messages_does_not_keep_a_slow_application_from_everybody_el
     eventually("so is the rest", || node.peer(honest.id()).unwrap().messages_received == 10);
     let (mut urgent, mut others) = (0, 0);
     while others < 10 {
-        match node.recv_timeout(PATIENCE).unwrap() {
+        match node.recv_timeout(TIMEOUT).unwrap() {
             Some(Event::Message(message)) if message.lane() == URGENT => urgent += 1,
             Some(Event::Message(_)) => others += 1,
             other => assert!(other.is_some(), "nothing comes any more"),

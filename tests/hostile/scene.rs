@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use unbroken::{Config, EndCause, EndReason, Event, Initiator, LaneId, Outcome, PathConfig, URGENT};
 
-use crate::support::cluster::{PATIENCE, Peer, any_addr, builder, calm_path, eventually, first_addr};
+use crate::support::cluster::{Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr};
 use crate::support::numbered::message;
 use crate::support::process;
 use crate::support::raw::{self, Raw, RawIdentity};
@@ -219,7 +219,7 @@ impl Voting {
                 }
                 let start = Instant::now();
                 let vote = nodes[from].send(nodes[to].id(), (URGENT, message(VOTES, seq, 64))).unwrap();
-                assert_eq!(vote.wait_timeout(PATIENCE), Some(Outcome::Taken), "vote {seq}");
+                assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken), "vote {seq}");
                 self.votes.lock().push(start.elapsed());
             }
             if seq % 16 == 0 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use unbroken::{Culprit, Encryption, EndCause, Event, NORMAL, Outcome};
+use unbroken::{BanTarget, Encryption, EndCause, Event, NORMAL, Outcome};
 
 use crate::scene::{SLACK, Scene, ack, goaway, refusal, say};
 use crate::support::cluster::{eventually, within};
@@ -18,7 +18,7 @@ fn one_identity_twice() {
     scene.row("the same life again: the older connection goes", || {
         let mut who = scene.stranger();
         let mut first = scene.join(&who);
-        who.hello.paired = Some(first.hello.memory);
+        who.hello.peer_session_id = Some(first.hello.session_id);
         who.hello.token += 1;
         let _second = scene.join(&who);
         loop {
@@ -33,7 +33,7 @@ fn one_identity_twice() {
         let who = scene.stranger();
         let _first = scene.join(&who);
         let mut other = who.clone();
-        (other.incarnation, other.hello.memory) = (999, 999);
+        (other.incarnation, other.hello.session_id) = (999, 999);
         let since = Instant::now();
         let newcomer = Raw::dial(scene.addr(), &other).unwrap();
         scene.node.wait_event("it is in", 0, |event| match event {
@@ -55,7 +55,7 @@ fn one_identity_twice() {
             who.hello.replaces = (count % 5 > 0).then_some(count.wrapping_mul(foreign) % 7);
             kept.extend(Raw::dial(scene.addr(), &who).ok());
             if let Some(last) = kept.last() {
-                who.hello.paired = Some(last.hello.memory);
+                who.hello.peer_session_id = Some(last.hello.session_id);
             }
             if count % 10 == 0 {
                 most = most.max(scene.node.snapshot().connections);
@@ -88,7 +88,7 @@ fn another_life_is_refused_as_soon_as_the_first_one_answers() {
                 }
             });
             let mut other = who.clone();
-            (other.incarnation, other.hello.memory) = (999, 999);
+            (other.incarnation, other.hello.session_id) = (999, 999);
             let newcomer = Raw::dial(scene.addr(), &other);
             let connections = scene.node.peer(who.id()).unwrap().connections.len();
             stop.store(true, SeqCst);
@@ -115,7 +115,7 @@ fn resuming_with_lies() {
         });
         raw.stream.shutdown(std::net::Shutdown::Both).unwrap();
         scene.end_of(&who);
-        who.hello.paired = Some(raw.hello.memory);
+        who.hello.peer_session_id = Some(raw.hello.session_id);
         scene.node.forget_events();
         let mut raw = scene.join(&who);
         let next = scene.node.send(who.id(), (NORMAL, "next")).unwrap();
@@ -136,8 +136,8 @@ fn resuming_with_lies() {
         eventually("it was sent", || scene.node.peer(who.id()).unwrap().bytes_sent > 1_000);
         for memory in 5_000..5_030 {
             // A memory it never had before: the node draws a new one too, and the next connection agrees.
-            who.hello.memory = memory;
-            who.hello.paired = None;
+            who.hello.session_id = memory;
+            who.hello.peer_session_id = None;
             kept.extend(Raw::dial(scene.addr(), &who).ok());
         }
         assert!(matches!(receipt.wait_timeout(SLACK), Some(Outcome::Dropped(_))), "its fate is told");
@@ -168,12 +168,12 @@ fn visits_for_nothing_lead_to_a_ban() {
             eventually("the visit is over", || scene.node.look(ended) == visits);
         }
         assert!((10..=12).contains(&visits), "{visits} visits of two strikes each");
-        let culprit = match encryption() {
-            Encryption::Noise => Culprit::Peer(who.id()),
-            Encryption::Plaintext => Culprit::Address(from),
+        let target = match encryption() {
+            Encryption::Noise => BanTarget::Peer(who.id()),
+            Encryption::Plaintext => BanTarget::Address(from),
         };
-        assert_eq!(scene.node.bans()[0].who, culprit);
-        assert!(scene.node.unban(culprit));
+        assert_eq!(scene.node.bans()[0].who, target);
+        assert!(scene.node.unban(target));
     });
 }
 

@@ -9,7 +9,7 @@ use unbroken::{BULK, Config, LaneId, NORMAL, PathConfig, PeerConfig, URGENT};
 use crate::agent::{self, Figures, micros};
 use crate::ledger::Ledger;
 use crate::net::{B, Net, PORT, Place, Way};
-use crate::support::cluster::{self, PATIENCE};
+use crate::support::cluster::{self, TIMEOUT};
 use crate::support::process::Child;
 use crate::table::Row;
 
@@ -86,7 +86,7 @@ impl Default for Setup {
             path: cluster::calm_path(),
             drain_timeout: SECOND * 5,
             plain: None,
-            patience: PATIENCE,
+            patience: TIMEOUT,
         }
     }
 }

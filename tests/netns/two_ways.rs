@@ -8,7 +8,7 @@ use unbroken::{BULK, PathConfig, URGENT};
 use crate::agent::micros;
 use crate::net::{B_SECOND, Net, PORT, Place, Way};
 use crate::pair::{Pair, SECOND, Setup, millis};
-use crate::support::cluster::PATIENCE;
+use crate::support::cluster::TIMEOUT;
 use crate::table::Row;
 
 const SLACK: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ fn start(net: Net, path: PathConfig, blocks: u64) -> Result<Pair, String> {
     net.second_way()?;
     let alternatives = vec![format!("{B_SECOND}:{PORT}")];
     let mut pair = Pair::start(net, Setup { alternatives, pool: 2, path, ..Setup::default() });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while [Way::First, Way::Second].iter().any(|way| pair.conns_by(*way) != 1) {
         assert!(Instant::now() < deadline, "the pool is not spread\n{}", pair.story());
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use unbroken::{Config, Event, Identity, LaneId, Message, Node, Outgoing};
 
-use super::cluster::{PATIENCE, first_addr};
+use super::cluster::{TIMEOUT, first_addr};
 use super::numbered;
 use super::process::Child;
 
@@ -56,7 +56,7 @@ impl ChildNode {
         let secret: Vec<String> = identity.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         command.env(SECRET, secret.concat());
         let mut child = Child::spawn(command).expect("a child process");
-        let line = child.wait_line(PATIENCE, |line| line.contains("@listen "));
+        let line = child.wait_line(TIMEOUT, |line| line.contains("@listen "));
         let line = line.expect("the child listens");
         let addr = line.split("@listen ").nth(1).and_then(|addr| addr.parse().ok());
         ChildNode { child, addr: addr.expect("an address") }
@@ -111,7 +111,7 @@ impl ChildNode {
     }
 
     fn line(&mut self, what: &str) -> String {
-        match self.child.wait_line(PATIENCE, |line| line.contains(what) || line.contains("@error")) {
+        match self.child.wait_line(TIMEOUT, |line| line.contains(what) || line.contains("@error")) {
             Some(line) if line.contains("@error") => panic!("the child says: {line}"),
             Some(line) => line,
             None => panic!("the child never said {what}: {:?}", self.child.skipped()),

@@ -27,7 +27,7 @@ use super::proxy::FaultProxy;
 use super::raw::encryption;
 
 /// How long a test waits for what must come, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The default behaviour, ten times as fast: a ping each second, dead after two.
 pub fn path() -> PathConfig {
@@ -135,7 +135,7 @@ impl Peer {
 
     /// Waits until the record gives an answer. Fails the test, with the whole story, if it does not.
     pub fn wait<A>(&self, what: &str, look: impl FnMut(&Log) -> Option<A>) -> A {
-        match self.wait_within(PATIENCE, look) {
+        match self.wait_within(TIMEOUT, look) {
             Some(answer) => answer,
             None => {
                 let story = self.look(Log::story);
@@ -297,7 +297,7 @@ pub fn first_addr(node: &Node) -> SocketAddr {
 
 /// Waits for something that no event tells. Fails the test when it does not come.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    assert!(within(PATIENCE, &mut condition), "waited in vain for: {what}");
+    assert!(within(TIMEOUT, &mut condition), "waited in vain for: {what}");
 }
 
 /// Whether the condition comes true in time.
@@ -317,7 +317,7 @@ pub fn within(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
 /// Waits until all have ended as taken.
 pub fn all_taken(receipts: &[Receipt]) {
     for (index, receipt) in receipts.iter().enumerate() {
-        let outcome = receipt.wait_timeout(PATIENCE);
+        let outcome = receipt.wait_timeout(TIMEOUT);
         assert_eq!(outcome, Some(Outcome::Taken), "receipt {index} of {}", receipts.len());
     }
 }

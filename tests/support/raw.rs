@@ -43,8 +43,8 @@ pub type State = (u8, u64, u64, u64);
 /// The body of HELLO, field by field as `wire` documents it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello {
-    pub memory: u64,
-    pub paired: Option<u64>,
+    pub session_id: u64,
+    pub peer_session_id: Option<u64>,
     pub token: u64,
     pub slot: u8,
     pub replaces: Option<u64>,
@@ -67,7 +67,8 @@ pub struct HelloLane {
 
 impl Hello {
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = [&self.memory.to_le_bytes()[..], &self.token.to_le_bytes(), &[self.slot]].concat();
+        let mut bytes =
+            [&self.session_id.to_le_bytes()[..], &self.token.to_le_bytes(), &[self.slot]].concat();
         bytes.extend([self.lanes.len() as u8, 33 + self.later_entry.len() as u8]);
         for lane in &self.lanes {
             bytes.push(lane.lane);
@@ -83,7 +84,7 @@ impl Hello {
             bytes.extend((value.len() as u16).to_le_bytes());
             bytes.extend_from_slice(value);
         };
-        self.paired.into_iter().for_each(|paired| field(1, &paired.to_le_bytes()));
+        self.peer_session_id.into_iter().for_each(|peer_session_id| field(1, &peer_session_id.to_le_bytes()));
         self.replaces.into_iter().for_each(|replaces| field(2, &replaces.to_le_bytes()));
         field(3, self.name.as_bytes());
         bytes.extend_from_slice(&self.later_fields);
@@ -93,7 +94,7 @@ impl Hello {
     pub fn decode(mut body: &[u8]) -> Hello {
         let body = &mut body;
         let mut hello = Hello {
-            memory: number(take(body, 8)),
+            session_id: number(take(body, 8)),
             token: number(take(body, 8)),
             slot: take(body, 1)[0],
             ..Hello::default()
@@ -115,7 +116,7 @@ impl Hello {
             let (id, len) = (take(body, 1)[0], number(take(body, 2)) as usize);
             let value = take(body, len);
             match id {
-                1 => hello.paired = Some(number(value)),
+                1 => hello.peer_session_id = Some(number(value)),
                 2 => hello.replaces = Some(number(value)),
                 3 => hello.name = String::from_utf8(value.to_vec()).unwrap(),
                 _ => {}
@@ -188,8 +189,8 @@ impl RawIdentity {
             limit,
         });
         let hello = Hello {
-            memory: u64::from(seed) + 1,
-            paired: None,
+            session_id: u64::from(seed) + 1,
+            peer_session_id: None,
             token: u64::from(seed) + 7,
             slot: 0,
             replaces: None,

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::health::kernel::KernelSample;
 use crate::id::{Incarnation, PeerId};
 use crate::lane::{LaneId, URGENT};
-use crate::link::{Look, NewConn, Notice, Parcel, Purpose, Settings};
+use crate::link::{ConnSample, NewConn, Notice, OutboundMessage, Purpose, Settings};
 use crate::wire::batch::Batch;
 use crate::wire::reader::FrameReader;
 
@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_millis(10);
 
 struct Side {
     link: Link<bool, ()>,
-    fx: Effects<bool, ()>,
+    output: Output<bool, ()>,
     /// When each vote was sent that the other side has not taken.
     votes: Vec<Instant>,
     worst: Duration,
@@ -54,7 +54,7 @@ impl World {
         let config = Config::default();
         let side = |us, peer, seed| Side {
             link: Link::new(Settings::new(&config, &config.path, us, peer), seed),
-            fx: Effects::default(),
+            output: Output::default(),
             votes: Vec::new(),
             worst: Duration::ZERO,
         };
@@ -77,7 +77,7 @@ impl World {
             let (ours, theirs) = if dialled { (&hello_a, &hello_b) } else { (&hello_b, &hello_a) };
             let incarnation = Incarnation(if dialled { 2 } else { 1 });
             let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
-            side.link.attach(&new, now, &mut side.fx).unwrap();
+            side.link.attach(&new, now, &mut side.output).unwrap();
             side.link.set_address(id, address, segment.into());
         }
         self.wires.push(Wire { id, segment, streams: Default::default() });
@@ -86,8 +86,8 @@ impl World {
     fn send(&mut self, side: usize, lane: LaneId, len: usize) {
         let now = self.now;
         let side = &mut self.sides[side];
-        let parcel = Parcel { lane, body: vec![7; len].into(), deadline: None };
-        side.link.send(parcel, Purpose::Message, true, now, &mut side.fx).unwrap();
+        let message = OutboundMessage { lane, body: vec![7; len].into(), deadline: None };
+        side.link.send(message, Purpose::Message, true, now, &mut side.output).unwrap();
         if lane == URGENT {
             side.votes.push(now);
         }
@@ -123,11 +123,11 @@ impl World {
         let now = self.now;
         for at in 0..2 {
             let side = &mut self.sides[at];
-            side.link.handle_timeout(now, &mut side.fx);
+            side.link.handle_timeout(now, &mut side.output);
             for wire in &mut self.wires {
                 let stream = &mut wire.streams[at];
                 let mut batch = Batch::default();
-                side.link.poll_transmit(wire.id, now, &mut batch, &mut side.fx);
+                side.link.poll_transmit(wire.id, now, &mut batch, &mut side.output);
                 let before = stream.waits.len();
                 batch.copy(0..batch.len(), &mut stream.waits);
                 let full = stream.waits.len() - before >= FULL.into() && wire.segment == FULL;
@@ -143,8 +143,8 @@ impl World {
                     bytes_acked: Some(1),
                     ..KernelSample::default()
                 };
-                let look = Look { kernel: Some(kernel), blocked: Duration::ZERO };
-                side.link.handle_look(wire.id, &look, now, &mut side.fx);
+                let look = ConnSample { kernel: Some(kernel), blocked: Duration::ZERO };
+                side.link.handle_sample(wire.id, &look, now, &mut side.output);
             }
         }
         for wire in &mut self.wires {
@@ -156,10 +156,12 @@ impl World {
                 let bytes = std::mem::take(&mut stream.waits);
                 let mut reader = FrameReader::new(bytes.as_slice());
                 let other = &mut self.sides[1 - at];
-                other.link.handle_received(wire.id, now, &mut other.fx);
+                other.link.handle_received(wire.id, now, &mut other.output);
                 loop {
                     match reader.next_buffered().unwrap() {
-                        Some(frame) => other.link.handle_frame(wire.id, frame, now, &mut other.fx).unwrap(),
+                        Some(frame) => {
+                            other.link.handle_frame(wire.id, frame, now, &mut other.output).unwrap()
+                        }
                         None if reader.fill().is_err() => break,
                         None => {}
                     }
@@ -170,20 +172,20 @@ impl World {
             let [ref mut a, ref mut b] = self.sides;
             let (to, from) = if at == 0 { (a, b) } else { (b, a) };
             for index in 0..3 {
-                while to.link.take(index, now, &mut to.fx).is_some() {
+                while to.link.take(index, now, &mut to.output).is_some() {
                     if index == 0 {
                         let sent = from.votes.remove(0);
                         from.worst = from.worst.max(now - sent);
                     }
                 }
             }
-            for notice in to.fx.notices.drain(..) {
+            for notice in to.output.notices.drain(..) {
                 if let Notice::Close(id, _) = notice {
                     to.link.handle_conn_ended(
                         id,
                         crate::health::liveness::Ending::Deliberate,
                         now,
-                        &mut Effects::default(),
+                        &mut Output::default(),
                     );
                 }
             }
@@ -197,7 +199,7 @@ impl World {
             if self.sides.iter().any(|side| gone(side) || drained(side)) {
                 for side in &mut self.sides {
                     let ending = crate::health::liveness::Ending::Deliberate;
-                    side.link.handle_conn_ended(id, ending, now, &mut side.fx);
+                    side.link.handle_conn_ended(id, ending, now, &mut side.output);
                 }
                 self.wires.retain(|wire| wire.id != id);
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::lane::TakenWhen;
-use crate::link::{Parcel, Purpose, Refused, Ticket};
+use crate::lane::AckMode;
+use crate::link::{OutboundMessage, Purpose, Refused, Ticket};
 use crate::wire::stream::MessageKind;
 
 use super::ledger::{Kind, content};
@@ -81,8 +81,8 @@ impl World {
     }
 
     fn take(&mut self, side: usize, lane: usize) {
-        let (now, mut fx) = (self.instant(), Fx::default());
-        let Some(arrived) = self.sides[side].link.take(lane, now, &mut fx) else {
+        let (now, mut output) = (self.instant(), Fx::default());
+        let Some(arrived) = self.sides[side].link.take(lane, now, &mut output) else {
             self.sides[side].app.arrived &= !(1 << lane);
             return;
         };
@@ -95,20 +95,20 @@ impl World {
         if let (Some(id), Kind::Request(asked)) = (request, self.ledger.messages[number].kind) {
             app.asked.push((lane, id, arrived.ticket, asked));
         }
-        match self.plan.lanes[side][lane].taken_when {
-            TakenWhen::Received => self.ledger.taken(side, number),
-            TakenWhen::Done => app.held.push((lane, arrived.ticket, number)),
+        match self.plan.lanes[side][lane].ack_mode {
+            AckMode::Received => self.ledger.taken(side, number),
+            AckMode::Done => app.held.push((lane, arrived.ticket, number)),
         }
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn finish_one(&mut self, side: usize) {
         let count = self.sides[side].app.held.len();
         let (lane, ticket, number) = self.sides[side].app.held.swap_remove(self.rng.usize(..count));
         self.ledger.taken(side, number);
-        let (now, mut fx) = (self.instant(), Fx::default());
-        self.sides[side].link.done(lane, ticket, now, &mut fx);
-        self.apply(side, fx);
+        let (now, mut output) = (self.instant(), Fx::default());
+        self.sides[side].link.done(lane, ticket, now, &mut output);
+        self.apply(side, output);
     }
 
     /// Answers a request. False when the queue is full.
@@ -124,12 +124,12 @@ impl World {
         let number = self.ledger.next();
         let len = self.length(side, lane);
         let token = Token { number, awaited: self.rng.bool() };
-        let mut fx = Fx::default();
-        let result = self.sides[side].link.reply(id, ticket, content(number, len), token, &mut fx);
+        let mut output = Fx::default();
+        let result = self.sides[side].link.reply(id, ticket, content(number, len), token, &mut output);
         match result {
             Ok(()) => self.ledger.accepted(side, lane, len, Kind::Reply(asked), None),
             Err(Refused::Full) => {
-                self.apply(side, fx);
+                self.apply(side, output);
                 return false;
             }
             Err(Refused::NoSuchRequest) => {
@@ -139,7 +139,7 @@ impl World {
             Err(other) => panic!("a reply is refused: {other:?}"),
         }
         self.sides[side].app.asked.swap_remove(chosen);
-        self.apply(side, fx);
+        self.apply(side, output);
         true
     }
 
@@ -148,9 +148,9 @@ impl World {
         let requests = self.ledger.requests_of(life);
         let Some((number, id)) = self.rng.choice(requests) else { return };
         self.ledger.cancelled(number, self.now);
-        let mut fx = Fx::default();
-        self.sides[side].link.cancel(id, &mut fx);
-        self.apply(side, fx);
+        let mut output = Fx::default();
+        self.sides[side].link.cancel(id, &mut output);
+        self.apply(side, output);
     }
 
     fn send_some(&mut self, side: usize) {
@@ -209,17 +209,17 @@ impl World {
             false => Purpose::Message,
         };
         let token = Token { number, awaited: self.rng.bool() };
-        let (now, mut fx) = (self.instant(), Fx::default());
+        let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
         let queued = self.queued(side, lane);
         if self.rng.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
-            let parcel = Parcel { lane: id, body: content(0, max + 1), deadline: None };
-            let result = self.sides[side].link.send(parcel, purpose(), stranger, now, &mut fx);
+            let message = OutboundMessage { lane: id, body: content(0, max + 1), deadline: None };
+            let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);
             assert_eq!(result, Err(Refused::TooLarge { max }));
         }
-        let parcel = Parcel { lane: id, body: content(number, len), deadline: at };
-        match self.sides[side].link.send(parcel, purpose(), token, now, &mut fx) {
+        let message = OutboundMessage { lane: id, body: content(number, len), deadline: at };
+        match self.sides[side].link.send(message, purpose(), token, now, &mut output) {
             Ok(id) => {
                 let kind = if asks { Kind::Request(request) } else { Kind::Message };
                 self.ledger.accepted(side, lane, len, kind, deadline);
@@ -236,7 +236,7 @@ impl World {
                 }
             }
         }
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     fn queued(&self, side: usize, lane: usize) -> (usize, usize) {

@@ -34,9 +34,9 @@ impl World {
             // What was sent on a lagging connection arrives long after its lanes moved on.
             6 => self.conns[conn].pipes[side].delay = self.rng.u64(100 * MS..4 * SECOND),
             7 => {
-                let (id, now, mut fx) = (self.conns[conn].ends[side].id, self.instant(), Fx::default());
-                self.sides[side].link.drain(id, GoawayReason::Replaced, now, &mut fx);
-                self.apply(side, fx);
+                let (id, now, mut output) = (self.conns[conn].ends[side].id, self.instant(), Fx::default());
+                self.sides[side].link.drain(id, GoawayReason::Replaced, now, &mut output);
+                self.apply(side, output);
             }
             8 if self.plan.restarts => self.restart(side),
             9 if self.plan.forgets => {
@@ -61,9 +61,9 @@ impl World {
             }
             11 => {
                 let (id, poor) = (self.conns[conn].ends[side].id, self.rng.bool());
-                let (now, mut fx) = (self.instant(), Fx::default());
-                self.sides[side].link.set_poor(id, poor, now, &mut fx);
-                self.apply(side, fx);
+                let (now, mut output) = (self.instant(), Fx::default());
+                self.sides[side].link.set_poor(id, poor, now, &mut output);
+                self.apply(side, output);
             }
             _ => {
                 let slot = self.rng.u8(..self.plan.slots);
@@ -78,9 +78,9 @@ impl World {
         let now = self.instant();
         for side in 0..2 {
             let ids: Vec<_> = self.sides[side].link.conns().iter().map(|conn| conn.id).collect();
-            let mut fx = Fx::default();
-            ids.into_iter().for_each(|id| self.sides[side].link.set_poor(id, false, now, &mut fx));
-            self.apply(side, fx);
+            let mut output = Fx::default();
+            ids.into_iter().for_each(|id| self.sides[side].link.set_poor(id, false, now, &mut output));
+            self.apply(side, output);
         }
     }
 

@@ -91,10 +91,10 @@ impl World {
             ours: ours.clone(),
             theirs: theirs.clone(),
         };
-        let (now, mut fx) = (self.instant(), Fx::default());
-        let result = self.sides[side].link.attach(&new, now, &mut fx);
+        let (now, mut output) = (self.instant(), Fx::default());
+        let result = self.sides[side].link.attach(&new, now, &mut output);
         if self.trace {
-            let (ours, theirs) = (new.ours.memory, new.theirs.memory);
+            let (ours, theirs) = (new.ours.session_id, new.theirs.session_id);
             eprintln!(
                 "{:>10}   {side}: connection {conn} joins as {}, {ours:x} with {theirs:x}: {result:?}, then {:?}",
                 self.now, new.id, self.sides[side].link.session
@@ -103,18 +103,18 @@ impl World {
         match result {
             Ok(()) => {
                 self.conns[conn].ends[side].state = State::Attached;
-                self.apply(side, fx);
+                self.apply(side, output);
                 self.ask_again(side, conn, self.now);
                 self.read(side, conn);
             }
             Err(AttachError::Probing(deadline)) => {
                 assert!(deadline > now, "asking again at once would spin");
-                self.apply(side, fx);
+                self.apply(side, output);
                 let at = self.micros(deadline).min(self.now + 30 * MS);
                 self.at(at, Event::Attach { side, conn });
             }
             Err(AttachError::Retry | AttachError::IncumbentAlive) => {
-                self.apply(side, fx);
+                self.apply(side, output);
                 self.end(side, conn);
             }
             Err(error) => panic!("side {side} refuses an honest peer: {error:?}"),

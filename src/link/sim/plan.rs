@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::health::liveness::Limits;
 use crate::id::PeerId;
-use crate::lane::{LaneConfig, LaneId, MAX_SLOTS, Priority, TakenWhen};
+use crate::lane::{AckMode, LaneConfig, LaneId, MAX_SLOTS, Priority};
 use crate::link::Settings;
 
 /// Virtual time is counted in microseconds.
@@ -130,17 +130,17 @@ impl Plan {
 
     /// A short conversation without chance: what the exhaustive tests cut to pieces.
     pub(super) fn short(script: Vec<(usize, usize, usize, bool)>) -> Plan {
-        let config = |id, taken_when| LaneConfig {
+        let config = |id, ack_mode| LaneConfig {
             id: LaneId(id),
             priority: if id == 0 { Priority::Urgent } else { Priority::Weighted(1) },
             max_message: 64,
             window: 100,
             max_untaken: 3,
             queue: 4096,
-            taken_when,
+            ack_mode,
             slot: None,
         };
-        let lanes = vec![config(0, TakenWhen::Received), config(1, TakenWhen::Done)];
+        let lanes = vec![config(0, AckMode::Received), config(1, AckMode::Done)];
         let day = Duration::from_secs(86_400);
         Plan {
             lanes: [lanes.clone(), lanes],
@@ -206,7 +206,7 @@ fn lane(rng: &mut fastrand::Rng, index: usize) -> LaneConfig {
         window: max_message + 16 + *rng.choice(&[0, 1, 100, 5000]).unwrap_or(&0),
         max_untaken: *rng.choice(&[1, 2, 5, 100]).unwrap_or(&1),
         queue: max_message + rng.usize(0..3 * max_message + 2000),
-        taken_when: if rng.bool() { TakenWhen::Received } else { TakenWhen::Done },
+        ack_mode: if rng.bool() { AckMode::Received } else { AckMode::Done },
         slot: if rng.bool() { None } else { Some(rng.u8(..MAX_SLOTS)) },
     }
 }

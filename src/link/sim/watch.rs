@@ -141,7 +141,7 @@ impl World {
             .sides
             .iter()
             .map(|side| {
-                let lanes: Vec<_> = side.link.lane_figures().collect();
+                let lanes: Vec<_> = side.link.lane_stats().collect();
                 format!("{:?} {lanes:?}", side.link.conns())
             })
             .collect();

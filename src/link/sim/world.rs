@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
-use crate::link::{Awaited, Effects, Link, Notice, Transmit};
+use crate::link::{Link, Notice, Output, ReceiptHandle, Transmit};
 use crate::wire::batch::Batch;
 use crate::wire::control::Hello;
 use crate::wire::frame::Frame;
@@ -25,14 +25,14 @@ pub(super) struct Token {
     pub(super) awaited: bool,
 }
 
-impl Awaited for Token {
+impl ReceiptHandle for Token {
     fn is_awaited(&self) -> bool {
         self.awaited
     }
 }
 
 /// Waiters are the requests' numbers.
-pub(super) type Fx = Effects<Token, usize>;
+pub(super) type Fx = Output<Token, usize>;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -305,25 +305,25 @@ impl World {
         }
         self.timers_in_a_row += 1;
         assert!(self.timers_in_a_row < 1000, "timers fire in a row without an end");
-        let (now, mut fx) = (self.instant(), Fx::default());
+        let (now, mut output) = (self.instant(), Fx::default());
         self.sides[side].timer = None;
-        self.sides[side].link.handle_timeout(now, &mut fx);
+        self.sides[side].link.handle_timeout(now, &mut output);
         let next = self.sides[side].link.next_timeout();
         assert!(next.is_none_or(|next| next > now), "a timer that does not move on would spin");
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     // --- what the link wants --------------------------------------------------------------------
 
-    pub(super) fn apply(&mut self, side: usize, fx: Fx) {
+    pub(super) fn apply(&mut self, side: usize, output: Fx) {
         let now = self.now;
-        for (token, outcome, _) in fx.ended {
+        for (token, outcome, _) in output.ended {
             self.ledger.ended(side, token.number, outcome, now, &self.plan);
         }
-        for (waiter, result) in fx.replies {
+        for (waiter, result) in output.replies {
             self.ledger.replied(side, waiter, result, now, &self.plan);
         }
-        for notice in fx.notices {
+        for notice in output.notices {
             if self.trace {
                 eprintln!("{now:>10}   {side}: {notice:?}");
             }
@@ -337,17 +337,17 @@ impl World {
                 Notice::PeerRestarted { .. } => assert!(self.ledger.lives[1 - side] > 0),
                 Notice::Repeated { .. } => assert!(self.ledger.lives[side] > 0),
                 Notice::Replaced { old, new } => self.check_replaced(side, old, new),
-                Notice::Poor(_) | Notice::Well(_) | Notice::Learned { .. } => {}
+                Notice::ConnDegraded(_) | Notice::ConnHealthy(_) | Notice::Learned { .. } => {}
                 Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
             }
         }
-        for id in fx.wake {
+        for id in output.wake {
             let Some(conn) = self.find(side, id) else { continue };
             assert!(self.conns[conn].ends[side].asleep, "a writer is woken that does not sleep");
             self.ask_again(side, conn, now);
         }
-        self.sides[side].app.arrived |= fx.arrived;
-        self.sides[side].app.space |= fx.space;
+        self.sides[side].app.arrived |= output.arrived;
+        self.sides[side].app.space |= output.space;
         self.sides[side].link.check();
         let next = self.sides[side].link.next_timeout().map(|at| self.micros(at).max(now));
         if next != self.sides[side].timer {
@@ -382,9 +382,9 @@ impl World {
             return;
         }
         let (id, now) = (end.id, self.instant());
-        let (mut batch, mut fx) = (Batch::default(), Fx::default());
+        let (mut batch, mut output) = (Batch::default(), Fx::default());
         let before = self.before_batch(side, id);
-        let transmit = self.sides[side].link.poll_transmit(id, now, &mut batch, &mut fx);
+        let transmit = self.sides[side].link.poll_transmit(id, now, &mut batch, &mut output);
         let bytes = batch.to_vec();
         assert_eq!(bytes.len(), batch.len());
         self.check_batch(side, id, before, &bytes);
@@ -409,7 +409,7 @@ impl World {
                 self.conns[conn].ends[side].asleep = true;
             }
         }
-        self.apply(side, fx);
+        self.apply(side, output);
     }
 
     /// Puts bytes into the pipe.
@@ -474,17 +474,17 @@ impl World {
                 }
                 Ok(Some(frame)) => {
                     assert!(attached, "HELLO is the first frame");
-                    let (now, mut fx) = (self.instant(), Fx::default());
-                    if let Err(violation) = self.sides[side].link.handle_frame(id, frame, now, &mut fx) {
+                    let (now, mut output) = (self.instant(), Fx::default());
+                    if let Err(violation) = self.sides[side].link.handle_frame(id, frame, now, &mut output) {
                         panic!("side {side}, connection {conn}: an honest peer is accused: {violation}");
                     }
-                    self.apply(side, fx);
+                    self.apply(side, output);
                 }
                 Ok(None) => match end.reader.fill() {
                     Ok(_) if attached => {
-                        let (now, mut fx) = (self.instant(), Fx::default());
-                        self.sides[side].link.handle_received(id, now, &mut fx);
-                        self.apply(side, fx);
+                        let (now, mut output) = (self.instant(), Fx::default());
+                        self.sides[side].link.handle_received(id, now, &mut output);
+                        self.apply(side, output);
                     }
                     Ok(_) => {}
                     Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -519,11 +519,11 @@ impl World {
             self.send_eof(conn, side);
         }
         if state == State::Attached {
-            let (now, mut fx) = (self.instant(), Fx::default());
+            let (now, mut output) = (self.instant(), Fx::default());
             let endings = [Ending::Deliberate, Ending::Closed, Ending::Failed];
             let ending = endings[self.rng.usize(..endings.len())];
-            self.sides[side].link.handle_conn_ended(id, ending, now, &mut fx);
-            self.apply(side, fx);
+            self.sides[side].link.handle_conn_ended(id, ending, now, &mut output);
+            self.apply(side, output);
         }
     }
 }

@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Core, LinkHandle, Waiter};
+use super::{LinkHandle, LinkInner, Waiter};
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::{LaneId, NORMAL};
 use crate::link::{Purpose, Refused, Ticket, cost_of};
-use crate::node::budget::{Patience, Turn};
+use crate::node::budget::{Turn, Wait};
 use crate::node::message::Message;
 use crate::node::outgoing::Outgoing;
 use crate::outcome::DropReason;
-use crate::receipt::{OnceCell, Receipt, Token};
+use crate::receipt::{PendingReceipt, Promise, Receipt};
 use crate::wire::stream::MessageKind;
 
 impl LinkHandle {
@@ -23,9 +23,9 @@ impl LinkHandle {
         self: &Arc<Self>,
         message: Outgoing,
         reply_by: Option<Instant>,
-        patience: Patience,
+        wait: Wait,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
-        self.send_waiting(message, reply_by, patience, |turn| turn.wait(patience))
+        self.send_waiting(message, reply_by, wait, |turn| turn.wait(wait))
     }
 
     /// Like [`LinkHandle::send`], with a wait of the caller's own: true when the turn was woken, false to give up.
@@ -33,18 +33,18 @@ impl LinkHandle {
         self: &Arc<Self>,
         message: Outgoing,
         reply_by: Option<Instant>,
-        patience: Patience,
-        mut wait: impl FnMut(&Turn) -> bool,
+        wait: Wait,
+        mut pause: impl FnMut(&Turn) -> bool,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len) = (message.lane(), message.len());
-        let (token, receipt) = Token::new(message.kept());
-        let waiter: Option<Waiter> = reply_by.map(|_| OnceCell::new());
-        let mut offer = Some((message.into_parcel(), token));
+        let (token, receipt) = PendingReceipt::new(message.kept());
+        let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
+        let mut offer = Some((message.into_message(), token));
         let mut place = None;
         let refused = loop {
-            let sent = self.with(|core, now, fx| {
+            let sent = self.with(|core, now, output| {
                 let index = core.link.check_send(lane, len, reply_by.is_some())?;
-                if !self.reserve_in_turn(core, index, len, patience, &mut place) {
+                if !self.reserve_in_turn(core, index, len, wait, &mut place) {
                     return Err(Refused::Full);
                 }
                 let purpose = match (reply_by, &waiter) {
@@ -55,48 +55,48 @@ impl LinkHandle {
                     },
                     _ => Purpose::Message,
                 };
-                let (parcel, token) = offer.take().ok_or(Refused::Full)?;
+                let (message, token) = offer.take().ok_or(Refused::Full)?;
                 // A message with a deadline, a request, and what begins to wait for a peer that is away may
                 // need the monitor earlier.
-                let timed = parcel.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
-                let id = core.link.send(parcel, purpose, token, now, fx)?;
+                let timed = message.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
+                let id = core.link.send(message, purpose, token, now, output)?;
                 Ok((id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             match sent {
                 Ok((id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-                    timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
+                    timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
                     return Ok((receipt, waiter.map(|waiter| (id, waiter))));
                 }
-                Err(Refused::Full) if place.as_ref().is_some_and(|place| wait(place)) => {}
+                Err(Refused::Full) if place.as_ref().is_some_and(|place| pause(place)) => {}
                 Err(refused) => break refused,
             }
         };
         place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-        let body = offer.map(|(parcel, _)| parcel.body).unwrap_or_default();
-        Err(SendError::new(self.refused_kind(refused, lane, len, patience), body))
+        let body = offer.map(|(message, _)| message.body).unwrap_or_default();
+        Err(SendError::new(self.refused_kind(refused, lane, len, wait), body))
     }
 
     /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have room. A sender that
     /// waits gets a place in the lane's line otherwise.
     fn reserve_in_turn(
         &self,
-        core: &mut Core,
+        core: &mut LinkInner,
         index: usize,
         len: usize,
-        patience: Patience,
+        wait: Wait,
         place: &mut Option<Arc<Turn>>,
     ) -> bool {
         let Some(line) = core.lines.get_mut(index) else { return false };
         let is_first = line.front().map(Arc::as_ptr) == place.as_ref().map(Arc::as_ptr);
         let has_room = is_first && core.link.check_room(index, len).is_ok();
         let cost = cost_of(len);
-        let mut reserved = has_room && self.hub.queued.reserve(self.account, cost, place.as_ref());
-        if !reserved && place.is_none() && !matches!(patience, Patience::None) {
+        let mut reserved = has_room && self.shared.queued.reserve(self.account, cost, place.as_ref());
+        if !reserved && place.is_none() && !matches!(wait, Wait::No) {
             let turn = place.insert(Turn::new());
             line.push_back(Arc::clone(turn));
             // Once more: from here on it is woken when the budget has room.
-            reserved = has_room && self.hub.queued.reserve(self.account, cost, Some(turn));
+            reserved = has_room && self.shared.queued.reserve(self.account, cost, Some(turn));
         }
         if reserved {
             core.reserved += cost;
@@ -106,12 +106,12 @@ impl LinkHandle {
 
     /// A sender was served, or waits no longer: the next one is to look.
     fn leave_line(&self, lane: LaneId, len: usize, place: &Arc<Turn>) {
-        let next = self.note(|core| {
+        let next = self.update(|core| {
             let line = core.link.lane_index(lane).and_then(|index| core.lines.get_mut(index))?;
             line.retain(|turn| !Arc::ptr_eq(turn, place));
             line.front().cloned()
         });
-        self.hub.queued.withdraw(self.account, cost_of(len), place);
+        self.shared.queued.withdraw(self.account, cost_of(len), place);
         next.into_iter().for_each(|turn| turn.wake());
     }
 
@@ -124,48 +124,48 @@ impl LinkHandle {
         // The lane is that of the request.
         let reply = Outgoing::new(NORMAL, body);
         let len = reply.len();
-        let (token, receipt) = Token::new(reply.kept());
-        let mut offer = Some((reply.into_parcel(), token));
-        let replied = self.with(|core, _, fx| {
+        let (token, receipt) = PendingReceipt::new(reply.kept());
+        let mut offer = Some((reply.into_message(), token));
+        let replied = self.with(|core, _, output| {
             let index = core.link.check_reply(request, ticket, len)?;
-            if !self.reserve_in_turn(core, index, len, Patience::None, &mut None) {
+            if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
                 return Err(Refused::Full);
             }
-            let (parcel, token) = offer.take().ok_or(Refused::Full)?;
-            core.link.reply(request, ticket, parcel.body, token, fx)
+            let (message, token) = offer.take().ok_or(Refused::Full)?;
+            core.link.reply(request, ticket, message.body, token, output)
         });
         replied.map(|()| receipt).map_err(|refused| {
-            let body = offer.map(|(parcel, _)| parcel.body).unwrap_or_default();
-            SendError::new(self.refused_kind(refused, NORMAL, len, Patience::None), body)
+            let body = offer.map(|(message, _)| message.body).unwrap_or_default();
+            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), body)
         })
     }
 
     pub(crate) fn cancel(self: &Arc<Self>, request: u64) {
-        self.with(|core, _, fx| core.link.cancel(request, fx));
+        self.with(|core, _, output| core.link.cancel(request, output));
     }
 
     pub(crate) fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {
-        self.look(|core| core.link.is_request_open(request, ticket))
+        self.inspect(|core| core.link.is_request_open(request, ticket))
     }
 
     pub(crate) fn abandon(&self, request: u64, ticket: Ticket) {
-        self.note(|core| core.link.abandon(request, ticket));
+        self.update(|core| core.link.abandon(request, ticket));
     }
 
     pub(crate) fn done(self: &Arc<Self>, lane: usize, ticket: Ticket) {
-        self.with(|core, now, fx| core.link.done(lane, ticket, now, fx));
+        self.with(|core, now, output| core.link.done(lane, ticket, now, output));
     }
 
     /// Takes up to `max` messages of a lane. True when there are more.
     pub(crate) fn take(self: &Arc<Self>, lane: usize, max: usize, mut give: impl FnMut(Message)) -> bool {
         let mut arrived = Vec::new();
-        let (id, taken_when, more) = self.with(|core, now, fx| {
+        let (id, ack_mode, more) = self.with(|core, now, output| {
             while arrived.len() < max
-                && let Some(next) = core.link.take(lane, now, fx)
+                && let Some(next) = core.link.take(lane, now, output)
             {
                 arrived.push(next);
             }
-            (core.link.lane_id(lane), core.link.taken_when(lane), core.link.inbox_len(lane) > 0)
+            (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
         });
         for mut next in arrived {
             next.payload.unpin();
@@ -180,15 +180,15 @@ impl LinkHandle {
                     _ => None,
                 },
                 ticket: next.ticket,
-                taken_when,
+                ack_mode,
             });
         }
         more
     }
 
-    fn refused_kind(&self, refused: Refused, lane: LaneId, len: usize, patience: Patience) -> SendErrorKind {
+    fn refused_kind(&self, refused: Refused, lane: LaneId, len: usize, wait: Wait) -> SendErrorKind {
         match refused {
-            Refused::Full if matches!(patience, Patience::None) => SendErrorKind::Full,
+            Refused::Full if matches!(wait, Wait::No) => SendErrorKind::Full,
             Refused::Full => SendErrorKind::Timeout,
             Refused::TooLarge { max } => SendErrorKind::TooLarge { len, max },
             Refused::NoLane => SendErrorKind::UnknownLane(lane),

@@ -12,7 +12,7 @@ use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::link::{AttachError, Draining, NewConn, Transmit, Violation};
 use crate::node::event::Event;
-use crate::node::hub::Report;
+use crate::node::shared::Report;
 use crate::outcome::DropReason;
 use crate::roster::ReplaceReason;
 use crate::wire::batch::Batch;
@@ -25,13 +25,13 @@ const USEFUL: u64 = 16 * 1024;
 impl LinkHandle {
     /// `slot` and `replaces` count for the side that dials.
     pub(crate) fn hello(&self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
-        self.note(|core| core.link.hello(incarnation, slot, replaces))
+        self.update(|core| core.link.hello(incarnation, slot, replaces))
     }
 
     /// This connection is to be replaced while it serves: the roster sees it as troubled, and dials its
     /// successor, whose HELLO says so.
     pub(crate) fn retire(&self, conn: ConnId, why: ReplaceReason) {
-        self.note(|core| {
+        self.update(|core| {
             if core.life.retiring.iter().all(|(id, _)| *id != conn) {
                 core.life.retiring.push((conn, why));
             }
@@ -48,8 +48,8 @@ impl LinkHandle {
     ) -> Result<(), EndReason> {
         let segment = tcp_info::read(&conn.socket).map_or(0, |sample| sample.snd_mss as usize);
         loop {
-            let (result, heard) = self.with(|core, now, fx| {
-                let result = core.link.attach(new, now, fx);
+            let (result, heard) = self.with(|core, now, output| {
+                let result = core.link.attach(new, now, output);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
                     core.link.set_address(conn.id, conn.addr.ip(), segment);
@@ -62,18 +62,18 @@ impl LinkHandle {
                     core.life.name.clone_from(&new.theirs.name);
                     // Under the lock, so that it comes before whatever is seen of the link afterwards.
                     let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
-                    self.hub.tell(Event::Connected { peer, conn: conn.id, addr, dialled });
+                    self.shared.tell(Event::Connected { peer, conn: conn.id, addr, dialled });
                 }
                 (result.map(|()| core.link.next_timeout()), core.heard)
             });
             let refuse = |cause| Err(EndReason::new(Initiator::Library, cause));
             match result {
                 Ok(timeout) => {
-                    timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
+                    timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
                     return Ok(());
                 }
                 Err(AttachError::Probing(until)) => {
-                    self.hub.alarm.now();
+                    self.shared.alarm.now();
                     let mut core = self.core.lock();
                     let over = clock::now() >= deadline || conn.reason().is_some();
                     if !over && core.heard == heard {
@@ -98,14 +98,14 @@ impl LinkHandle {
     /// The connection's threads are done.
     pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
         let received = conn.bytes_received.load(Relaxed);
-        let (proven, proof, useful) = self.with(|core, now, fx| {
+        let (proven, proof, useful) = self.with(|core, now, output| {
             let state = core.link.conns().iter().find(|state| state.id == conn.id && state.proven);
             let (proven, slot) = (state.is_some(), state.map(|state| state.slot));
             let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
             let useful = slot.filter(|_| received >= USEFUL);
             core.life.proofs.retain(|id| *id != conn.id);
             core.life.retiring.retain(|(id, _)| *id != conn.id);
-            core.link.handle_conn_ended(conn.id, ending(reason), now, fx);
+            core.link.handle_conn_ended(conn.id, ending(reason), now, output);
             core.conns.retain(|other| other.id != conn.id);
             core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
             core.life.bytes_received += conn.bytes_received.load(Relaxed);
@@ -113,9 +113,9 @@ impl LinkHandle {
             (proven, proof, useful)
         });
         self.changed.notify_all();
-        self.hub.progress();
+        self.shared.progress();
         let reason = reason.clone();
-        self.hub.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof, useful });
+        self.shared.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof, useful });
     }
 
     /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Gives when
@@ -123,7 +123,7 @@ impl LinkHandle {
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
         let now = clock::now();
         let (conns, limits, frame_timeout) =
-            self.look(|core| (core.conns.clone(), core.path.write_limits(), core.path.dead_after));
+            self.inspect(|core| (core.conns.clone(), core.path.write_limits(), core.path.dead_after));
         let mut deadline = None;
         for conn in conns {
             // Without the lock: it may ask the kernel.
@@ -132,20 +132,20 @@ impl LinkHandle {
                 Err(cause) => conn.end(EndReason::new(Initiator::Library, cause)),
             }
         }
-        let next = self.with(|core, now, fx| {
+        let next = self.with(|core, now, output| {
             for conn in &core.conns {
                 if let Some(at) = conn.last_received() {
-                    core.link.handle_received(conn.id, at, fx);
+                    core.link.handle_received(conn.id, at, output);
                 }
             }
-            core.link.handle_timeout(now, fx);
+            core.link.handle_timeout(now, output);
             core.link.next_timeout()
         });
         deadline.into_iter().chain(next).min()
     }
 
     pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
-        self.note(|core| {
+        self.update(|core| {
             core.link.handle_pause(gap, now);
             core.conns.iter().for_each(|conn| conn.handle_pause(gap));
         });
@@ -153,30 +153,30 @@ impl LinkHandle {
 
     /// Says goodbye on every connection.
     pub(crate) fn drain_all(self: &Arc<Self>, reason: GoawayReason) {
-        self.with(|core, now, fx| {
+        self.with(|core, now, output| {
             for conn in &core.conns {
-                core.link.drain(conn.id, reason, now, fx);
+                core.link.drain(conn.id, reason, now, output);
             }
         });
-        self.hub.alarm.now();
+        self.shared.alarm.now();
     }
 
     /// Says goodbye on one connection.
     pub(crate) fn drain_one(self: &Arc<Self>, conn: ConnId, reason: GoawayReason) {
-        self.with(|core, now, fx| core.link.drain(conn, reason, now, fx));
-        self.hub.alarm.now();
+        self.with(|core, now, output| core.link.drain(conn, reason, now, output));
+        self.shared.alarm.now();
     }
 
     /// Ends every connection at once.
     pub(crate) fn end_all(&self, reason: &EndReason) {
-        let conns = self.look(|core| core.conns.clone());
+        let conns = self.inspect(|core| core.conns.clone());
         conns.iter().for_each(|conn| conn.end(reason.clone()));
     }
 
     /// Ends the link: everything that was accepted ends with `reason`.
     pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
-        let waiting = self.with(|core, _, fx| {
-            core.link.close(reason, fx);
+        let waiting = self.with(|core, _, output| {
+            core.link.close(reason, output);
             core.lines.iter().flatten().cloned().collect::<Vec<_>>()
         });
         waiting.iter().for_each(|turn| turn.wake());
@@ -195,22 +195,22 @@ fn ending(reason: &EndReason) -> Ending {
 
 impl Port for Arc<LinkHandle> {
     fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit {
-        let (transmit, timeout) = self.with(|core, now, fx| {
-            let transmit = core.link.poll_transmit(conn, now, batch, fx);
+        let (transmit, timeout) = self.with(|core, now, output| {
+            let transmit = core.link.poll_transmit(conn, now, batch, output);
             // What is sent is to be answered in time.
             let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
             (transmit, timeout)
         });
-        timeout.into_iter().for_each(|at| self.hub.alarm.at(at));
+        timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
         transmit
     }
 
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
-        let (result, probing) = self.with(|core, _, fx| {
-            core.link.handle_received(conn, at, fx);
+        let (result, probing) = self.with(|core, _, output| {
+            core.link.handle_received(conn, at, output);
             core.heard += u64::from(core.probing > 0);
             let mut frames = frames.drain(..);
-            (frames.try_for_each(|frame| core.link.handle_frame(conn, frame, at, fx)), core.probing > 0)
+            (frames.try_for_each(|frame| core.link.handle_frame(conn, frame, at, output)), core.probing > 0)
         });
         if probing {
             self.changed.notify_all();
@@ -219,7 +219,7 @@ impl Port for Arc<LinkHandle> {
     }
 
     fn is_draining(&self, conn: ConnId) -> Option<EndReason> {
-        self.look(|core| {
+        self.inspect(|core| {
             let conn = core.link.conns().iter().find(|state| state.id == conn)?;
             let (by, reason) = match conn.draining()? {
                 Draining::ByPeer(reason) => (Initiator::Peer, reason),
@@ -230,6 +230,6 @@ impl Port for Arc<LinkHandle> {
     }
 
     fn watch_until(&self, deadline: Instant) {
-        self.hub.alarm.at(deadline);
+        self.shared.alarm.at(deadline);
     }
 }

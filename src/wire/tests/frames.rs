@@ -58,7 +58,7 @@ fn every_changed_bit_is_an_error_or_another_frame() {
             changed[bit / 8] ^= 1 << (bit % 8);
             let (frames, end) = read_simply(&changed);
             assert_eq!(read_all(changed.as_slice()), (frames.clone(), end));
-            if !frames.contains(&Frame::Hint) {
+            if !frames.contains(&Frame::Extension) {
                 assert_eq!(read_simply(&encode_all(&frames)).0, frames);
                 let same = frames.first() == Some(&frame);
                 assert!(!same || is_length_of_no_entries(&frame, bit / 8), "bit {bit} of {frame:?}");
@@ -82,7 +82,7 @@ fn every_body_that_is_cut_or_stretched_is_an_error() {
     for frame in small_frames() {
         let bytes = encode(&frame);
         let (kind, body) = (bytes[0], &bytes[HEADER_LEN..]);
-        if matches!(frame, Frame::Chunk { .. } | Frame::Hint) {
+        if matches!(frame, Frame::Chunk { .. } | Frame::Extension) {
             continue; // Their length is theirs to choose.
         }
         for len in (0..body.len()).chain([body.len() + 1]) {
@@ -157,7 +157,7 @@ fn unknown_kinds_from_128_are_skipped() {
             let mut bytes = header(kind, len).to_vec();
             bytes.extend(noise(len));
             bytes.extend(encode(&Frame::ping(9)));
-            let frames = vec![Frame::Hint, Frame::ping(9)];
+            let frames = vec![Frame::Extension, Frame::ping(9)];
             assert_eq!(read_all(bytes.as_slice()), (frames, "eof".into()));
         }
     }
@@ -183,7 +183,7 @@ fn counts_within_a_body_are_bounded() {
 #[test]
 fn what_a_later_version_adds_is_skipped() {
     for frame in small_frames() {
-        if matches!(frame, Frame::Chunk { .. } | Frame::Hint) {
+        if matches!(frame, Frame::Chunk { .. } | Frame::Extension) {
             continue;
         }
         let bytes = encode(&frame);
@@ -200,7 +200,7 @@ fn what_a_later_version_adds_is_skipped() {
         let ack = Frame::Ack(Ack { lanes: vec![(LaneId(5), state); 2] });
         assert_eq!(read_all([&header(3, body.len())[..], &body].concat().as_slice()).0, [ack]);
     }
-    let hello = Hello { paired: Some(7), ..Hello::default() };
+    let hello = Hello { peer_session_id: Some(7), ..Hello::default() };
     let body = [&[0; 17][..], &[0, 40], &[1, 10, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1, 2]].concat();
     assert_eq!(read_all([&header(1, body.len())[..], &body].concat().as_slice()).0, [Frame::Hello(hello)]);
 }
@@ -217,7 +217,7 @@ fn fields_are_in_order_once_and_whole() {
         (&[9], "field is cut short"),
         (&[9, 1], "field is cut short"),
         (&[9, 1, 0], "field is cut short"),
-        (&[1, 7, 0, 0, 0, 0, 0, 0, 0, 0], "paired is cut short"),
+        (&[1, 7, 0, 0, 0, 0, 0, 0, 0, 0], "peer_session_id is cut short"),
         (&[3, 2, 0, 0xC3, 0x28], "name is not UTF-8"),
     ] {
         refused(1, &[&state_less[..], fields].concat(), &format!("Hello frame whose {told}"));

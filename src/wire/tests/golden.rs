@@ -1,4 +1,4 @@
-//! The bytes themselves, as [`crate::protocol`] has them.
+//! The bytes themselves, as [`crate::manual::protocol`] has them.
 
 use super::*;
 use crate::id::{Incarnation, PeerId};
@@ -50,8 +50,8 @@ fn claim() {
 fn hello() {
     let lane = |lane, max_message, max_untaken, state| HelloLane { lane, max_message, max_untaken, state };
     let hello = Hello {
-        memory: 0x0807_0605_0403_0201,
-        paired: Some(0x3837_3635_3433_3231),
+        session_id: 0x0807_0605_0403_0201,
+        peer_session_id: Some(0x3837_3635_3433_3231),
         token: 0x1817_1615_1413_1211,
         slot: 9,
         replaces: Some(0x2827_2625_2423_2221),
@@ -76,7 +76,7 @@ fn hello() {
             &STATE_BYTES,
             &[8, 1, 0, 0, 0, 2, 0, 0, 0],
             &[0; 24],
-            &[1, 8, 0, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38], // paired
+            &[1, 8, 0, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38], // peer_session_id
             &[2, 8, 0, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28], // replaces
             &[3, 3, 0, b'n', 0xC3, 0xA9],                               // name
             &[4, 8, 0, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48], // features
@@ -88,7 +88,7 @@ fn hello() {
 
 #[test]
 fn hello_without_fields() {
-    let hello = Hello { memory: 1, token: 2, ..Hello::default() };
+    let hello = Hello { session_id: 1, token: 2, ..Hello::default() };
     let memory_and_token = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
     pin(&Frame::Hello(hello), &[&[1, 19, 0, 0], &memory_and_token, &[0], &[0, 33]]);
 }

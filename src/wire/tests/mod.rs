@@ -38,7 +38,7 @@ fn encode(frame: &Frame) -> Vec<u8> {
             out.extend_from_slice(&encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);
         }
-        Frame::Hint => out.extend_from_slice(&[200, 3, 0, 0, 1, 2, 3]),
+        Frame::Extension => out.extend_from_slice(&[200, 3, 0, 0, 1, 2, 3]),
     }
     out
 }
@@ -70,8 +70,8 @@ fn hello(lanes: usize, name: &str) -> Hello {
     };
     let lanes = (0..lanes).map(lane).collect();
     Hello {
-        memory: 0x0123_4567_89AB_CDEF,
-        paired: None,
+        session_id: 0x0123_4567_89AB_CDEF,
+        peer_session_id: None,
         token: 0x77,
         slot: 3,
         replaces: Some(5),
@@ -106,7 +106,7 @@ fn small_frames() -> Vec<Frame> {
         Frame::Cancel(Cancel { request: 77 }),
         Frame::Refused(Refused { reason: RefusedReason::Full, text: String::new(), wait_secs: None }),
         Frame::Refused(refused(RefusedReason::Other(255))),
-        Frame::Hint,
+        Frame::Extension,
     ]
 }
 
@@ -126,10 +126,17 @@ fn any_hello() -> impl Strategy<Value = Frame> {
     let lanes = prop::collection::vec(lane, 0..=64);
     let numbers = any::<[Option<u32>; 2]>();
     (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers).prop_map(
-        |([memory, token, features], slot, [paired, replaces], lanes, name, [ack_delay_ms, repeats])| {
+        |(
+            [session_id, token, features],
+            slot,
+            [peer_session_id, replaces],
+            lanes,
+            name,
+            [ack_delay_ms, repeats],
+        )| {
             Frame::Hello(Hello {
-                memory,
-                paired,
+                session_id,
+                peer_session_id,
                 token,
                 slot,
                 replaces,
@@ -164,7 +171,7 @@ fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
         1 => any::<u64>().prop_map(|request| Frame::Cancel(Cancel { request })),
         1 => (prop::sample::select(RefusedReason::KNOWN.to_vec()), "\\PC{0,60}", any::<Option<u32>>())
             .prop_map(|(reason, text, wait_secs)| Frame::Refused(Refused { reason, text, wait_secs })),
-        1 => Just(Frame::Hint),
+        1 => Just(Frame::Extension),
     ]
 }
 
@@ -279,7 +286,7 @@ fn read_simply(mut bytes: &[u8]) -> (Vec<Frame>, String) {
         };
         bytes = rest;
         match announced {
-            Announced::Hint(_) => frames.push(Frame::Hint),
+            Announced::Extension(_) => frames.push(Frame::Extension),
             Announced::Frame(kind, _) => match frame::decode_body(kind, Bytes::copy_from_slice(body)) {
                 Ok(frame) => frames.push(frame),
                 Err(error) => break format!("wire: {error}"),

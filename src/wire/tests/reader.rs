@@ -22,7 +22,7 @@ fn mixed_sizes() -> Vec<Frame> {
     for (at, len) in sizes.into_iter().enumerate() {
         frames.extend([chunk(at as u8, 0, 0, len), Frame::ping(at as u64)]);
     }
-    frames.extend([chunk(0, 1, 7, 512 * KIB), Frame::Ack(ack(64)), chunk(0, 1, 7, MIB), Frame::Hint]);
+    frames.extend([chunk(0, 1, 7, 512 * KIB), Frame::Ack(ack(64)), chunk(0, 1, 7, MIB), Frame::Extension]);
     frames
 }
 

@@ -174,6 +174,6 @@ fn large_pieces_are_not_copied_and_crumbs_are_joined() {
     let within = stream.as_ptr_range();
     assert!(pieces_of(20_000).iter().all(|(piece, _)| within.contains(piece)));
     for crumb in [1, 2, 7, 100, 511] {
-        assert!(pieces_of(crumb).len() <= 100_000 / 512 + 1, "crumbs of {crumb} bytes");
+        assert!(pieces_of(crumb).len() <= 100_000 / 512 + 1, "pieces of {crumb} bytes");
     }
 }

@@ -52,7 +52,7 @@ const OLD_BYTES: f64 = 16.0;
 
 /// The budgets of a link, and how often each was drawn on.
 #[derive(Clone, Debug)]
-pub(crate) struct Meter {
+pub(crate) struct FrameMeter {
     chunks: Bucket,
     acks: Bucket,
     pings: Bucket,
@@ -60,12 +60,12 @@ pub(crate) struct Meter {
     overcommitted: Bucket,
     replies: Bucket,
     hints: Bucket,
-    pub(crate) counts: Costly,
+    pub(crate) counts: FloodGuard,
 }
 
 /// Frames that cost more than they brought, since the link began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Costly {
+pub(crate) struct FloodGuard {
     pub(crate) poor_chunks: u64,
     pub(crate) poor_acks: u64,
     pub(crate) pings: u64,
@@ -77,15 +77,15 @@ pub(crate) struct Costly {
 
 /// What a chunk brought.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Brought {
+pub(crate) struct FrameCosts {
     pub(crate) new_bytes: usize,
     pub(crate) old_bytes: usize,
     pub(crate) messages: u64,
 }
 
-impl Default for Meter {
+impl Default for FrameMeter {
     fn default() -> Self {
-        Meter {
+        FrameMeter {
             chunks: Bucket::new(16_384.0, 262_144.0),
             acks: Bucket::new(10_000.0, 131_072.0).saving(1_048_576.0),
             pings: Bucket::new(4_000.0, 4_000.0),
@@ -93,17 +93,17 @@ impl Default for Meter {
             overcommitted: Bucket::new(10_000.0, 16_384.0),
             replies: Bucket::new(1_000.0, 65_536.0),
             hints: Bucket::new(1_000.0, 10_000.0),
-            counts: Costly::default(),
+            counts: FloodGuard::default(),
         }
     }
 }
 
-impl Meter {
+impl FrameMeter {
     /// `max_chunk`: the largest chunk that this node sends, hence what it expects of others. Only
     /// simulations have it below 1 KiB.
     pub(crate) fn handle_chunk(
         &mut self,
-        brought: Brought,
+        brought: FrameCosts,
         max_chunk: usize,
         now: Instant,
     ) -> Result<(), Violation> {
@@ -111,16 +111,16 @@ impl Meter {
         let paid =
             brought.new_bytes as f64 + brought.old_bytes as f64 / OLD_BYTES + brought.messages as f64 * worth;
         if paid >= worth {
-            self.chunks.earn(paid - worth);
+            self.chunks.refund(paid - worth);
             return Ok(());
         }
         self.counts.poor_chunks += 1;
-        pay(&mut self.chunks, worth - paid, "chunks that carry next to nothing", now)
+        acquire(&mut self.chunks, worth - paid, "chunks that carry next to nothing", now)
     }
 
     /// Our acknowledgement raised the limit of a lane: the peer may send up to it and no further.
     pub(crate) fn handle_granted(&mut self) {
-        self.chunks.earn(CHUNK_WORTH as f64);
+        self.chunks.refund(CHUNK_WORTH as f64);
     }
 
     /// One lane of an acknowledgement, which ended so many of our messages.
@@ -129,54 +129,54 @@ impl Meter {
             return Ok(());
         }
         self.counts.poor_acks += 1;
-        pay(&mut self.acks, 1.0, "acknowledgements of next to nothing", now)
+        acquire(&mut self.acks, 1.0, "acknowledgements of next to nothing", now)
     }
 
     /// We sent a chunk: its arrival is worth an acknowledgement.
     pub(crate) fn handle_chunk_sent(&mut self) {
-        self.acks.earn(1.0);
+        self.acks.refund(1.0);
     }
 
     /// A connection joined: the state of each lane is told again, and once more when a lane moves to it
     /// or from it. Its first ping goes at once.
     pub(crate) fn handle_joined(&mut self, lanes: usize) {
-        self.pings.earn(1.0);
-        self.acks.earn(4.0 * lanes as f64);
+        self.pings.refund(1.0);
+        self.acks.refund(4.0 * lanes as f64);
     }
 
     pub(crate) fn handle_ping(&mut self, now: Instant) -> Result<(), Violation> {
         self.counts.pings += 1;
-        pay(&mut self.pings, 1.0, "pings", now)
+        acquire(&mut self.pings, 1.0, "pings", now)
     }
 
     /// The peer opened a request; `overcommitted` if another one had to go for it.
     pub(crate) fn handle_request(&mut self, overcommitted: bool, now: Instant) -> Result<(), Violation> {
-        self.cancels.earn(1.0);
+        self.cancels.refund(1.0);
         if !overcommitted {
             return Ok(());
         }
         self.counts.overcommitted += 1;
-        pay(&mut self.overcommitted, 1.0, "requests beyond those that may be open", now)
+        acquire(&mut self.overcommitted, 1.0, "requests beyond those that may be open", now)
     }
 
     pub(crate) fn handle_cancel(&mut self, now: Instant) -> Result<(), Violation> {
         self.counts.cancels += 1;
-        pay(&mut self.cancels, 1.0, "cancellations", now)
+        acquire(&mut self.cancels, 1.0, "cancellations", now)
     }
 
     /// We asked something: one reply to it may come late.
     pub(crate) fn handle_asked(&mut self) {
-        self.replies.earn(1.0);
+        self.replies.refund(1.0);
     }
 
     pub(crate) fn handle_late_reply(&mut self, now: Instant) -> Result<(), Violation> {
         self.counts.late_replies += 1;
-        pay(&mut self.replies, 1.0, "replies that nobody asked for", now)
+        acquire(&mut self.replies, 1.0, "replies that nobody asked for", now)
     }
 
     pub(crate) fn handle_hint(&mut self, now: Instant) -> Result<(), Violation> {
         self.counts.hints += 1;
-        pay(&mut self.hints, 1.0, "frames of unknown kinds", now)
+        acquire(&mut self.hints, 1.0, "frames of unknown kinds", now)
     }
 
     /// Hardly any room, and hardly any that comes with time: only what is free or earned gets through.
@@ -193,8 +193,8 @@ impl Meter {
     }
 }
 
-fn pay(bucket: &mut Bucket, cost: f64, what: &'static str, now: Instant) -> Result<(), Violation> {
-    if bucket.spend(cost, now) { Ok(()) } else { Err(Violation::Flood { what }) }
+fn acquire(bucket: &mut Bucket, cost: f64, what: &'static str, now: Instant) -> Result<(), Violation> {
+    if bucket.acquire(cost, now) { Ok(()) } else { Err(Violation::Flood { what }) }
 }
 
 #[cfg(test)]

@@ -13,29 +13,35 @@ use crate::health::score::Change;
 use crate::id::ConnId;
 
 use super::conns::Conn;
-use super::effects::{Effects, Notice};
-use super::{Awaited, Link};
+use super::output::{Notice, Output};
+use super::{Link, ReceiptHandle};
 
 /// What was seen of a connection from outside.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Look {
-    /// `None` where the system has no such figures.
+pub(crate) struct ConnSample {
+    /// `None` where the system has no such statistics.
     pub(crate) kernel: Option<KernelSample>,
     /// How long its writer stood blocked since the last look.
     pub(crate) blocked: Duration,
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// Asks for looks at the connections where one is due.
-    pub(super) fn ask_for_looks(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R>) {
         let interval = self.settings.liveness.suspect_after / 2;
-        for conn in self.conns.iter_mut().filter(|conn| conn.is_watched() && conn.next_look <= now) {
-            conn.next_look = now + interval;
-            fx.look.push(conn.id);
+        for conn in self.conns.iter_mut().filter(|conn| conn.is_watched() && conn.next_sample <= now) {
+            conn.next_sample = now + interval;
+            output.samples.push(conn.id);
         }
     }
 
-    pub(crate) fn handle_look(&mut self, id: ConnId, look: &Look, now: Instant, fx: &mut Effects<T, R>) {
+    pub(crate) fn handle_sample(
+        &mut self,
+        id: ConnId,
+        look: &ConnSample,
+        now: Instant,
+        output: &mut Output<T, R>,
+    ) {
         let Some(conn) = self.conn_mut(id) else { return };
         conn.score.handle_write_blocked(look.blocked, now);
         if let Some(kernel) = &look.kernel {
@@ -45,10 +51,10 @@ impl<T: Awaited, R> Link<T, R> {
         let change = conn.score.poll(now);
         if let Some(change) = change {
             let poor = change == Change::Poor;
-            fx.notices.push(if poor { Notice::Poor(id) } else { Notice::Well(id) });
-            self.set_poor(id, poor, now, fx);
+            output.notices.push(if poor { Notice::ConnDegraded(id) } else { Notice::ConnHealthy(id) });
+            self.set_poor(id, poor, now, output);
         }
-        self.handle_timeout(now, fx);
+        self.handle_timeout(now, output);
     }
 
     /// The settings for connections that join from now on.
@@ -59,7 +65,7 @@ impl<T: Awaited, R> Link<T, R> {
     }
 
     /// A connection has ended: how long was its path silent before?
-    pub(super) fn learn_from(&mut self, id: ConnId, ending: Ending, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn learn_from(&mut self, id: ConnId, ending: Ending, now: Instant, output: &mut Output<T, R>) {
         let Some(conn) = self.conn_mut(id) else { return };
         let since = conn.liveness.unanswered_since().unwrap_or(now);
         let silences = conn.liveness.silences(ending, now);
@@ -67,16 +73,16 @@ impl<T: Awaited, R> Link<T, R> {
         // Otherwise the next connection tells whether the peer lives.
         let lives = |conn: &Conn| conn.id != id && conn.liveness.last_received() > since;
         if self.conns.iter().any(lives) {
-            self.settle_lessons(now, fx);
+            self.settle_lessons(now, output);
         }
     }
 
     /// The peer lives: what ended did not end with it.
-    pub(super) fn settle_lessons(&mut self, now: Instant, fx: &mut Effects<T, R>) {
+    pub(super) fn settle_lessons(&mut self, now: Instant, output: &mut Output<T, R>) {
         if self.keepalive.handle_peer_lives(now) {
             let interval = self.keepalive.interval(now);
             self.conns.iter_mut().for_each(|conn| conn.liveness.set_ping_interval(interval, now));
-            fx.notices.push(Notice::Learned { ping_interval: interval });
+            output.notices.push(Notice::Learned { ping_interval: interval });
         }
     }
 

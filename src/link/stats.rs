@@ -1,9 +1,9 @@
 //! What can be asked of a link without changing it.
 
 use crate::id::Incarnation;
-use crate::lane::{LaneId, NORMAL, TakenWhen};
+use crate::lane::{AckMode, LaneId, NORMAL};
 
-use super::{Awaited, Link};
+use super::{Link, ReceiptHandle};
 
 /// Messages since the link began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +16,7 @@ pub(crate) struct Counters {
 
 /// The state of one lane, for a snapshot.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LaneFigures {
+pub(crate) struct LaneStats {
     pub(crate) lane: LaneId,
     pub(crate) queued_messages: usize,
     pub(crate) queued_bytes: usize,
@@ -26,16 +26,16 @@ pub(crate) struct LaneFigures {
     pub(crate) duplicate_bytes: u64,
 }
 
-impl<T: Awaited, R> Link<T, R> {
+impl<T: ReceiptHandle, R> Link<T, R> {
     /// True when nothing waits to be taken by the peer.
     pub(crate) fn is_flushed(&self) -> bool {
         self.lanes.iter().all(|lane| lane.out.is_empty())
     }
 
-    pub(crate) fn lane_figures(&self) -> impl Iterator<Item = LaneFigures> {
+    pub(crate) fn lane_stats(&self) -> impl Iterator<Item = LaneStats> {
         self.lanes.iter().map(|lane| {
             let (queued_messages, queued_bytes) = lane.out.queued();
-            LaneFigures {
+            LaneStats {
                 lane: lane.id,
                 queued_messages,
                 queued_bytes,
@@ -83,8 +83,8 @@ impl<T: Awaited, R> Link<T, R> {
         self.lanes.get(index).map_or(0, |lane| lane.inb.inbox_len())
     }
 
-    pub(crate) fn taken_when(&self, index: usize) -> TakenWhen {
-        self.lanes.get(index).map(|lane| lane.inb.taken_when()).unwrap_or_default()
+    pub(crate) fn ack_mode(&self, index: usize) -> AckMode {
+        self.lanes.get(index).map(|lane| lane.inb.ack_mode()).unwrap_or_default()
     }
 
     pub(crate) fn open_requests(&self) -> (usize, usize) {

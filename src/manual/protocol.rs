@@ -156,18 +156,18 @@
 //! field, a field out of order, text that is not UTF-8, and a list or text past its bound.
 //!
 //! # HELLO: what a side remembers and what it accepts
-//! Each side composes it once it knows the identity of the other: its memory depends on that.
+//! Each side composes it once it knows the identity of the other: its `session_id` depends on that.
 //!
 //! | bytes of the body | value | type | meaning |
 //! |---|---|---|---|
-//! | 0..8 | memory | `u64` | the sender's memory of this conversation: drawn at random when that began |
+//! | 0..8 | session_id | `u64` | the sender's half of the session: drawn at random when its memory of this conversation began |
 //! | 8..16 | token | `u64` | the dialer's name for this connection, drawn at random; the listener's is any number and means nothing |
 //! | 16 | slot | `u8` | which of the link's connections this is, 0 to 2; only the dialer's counts |
 //! | 17.. | lanes | list, at most 64 entries of 33 bytes | what the sender accepts, lane by lane, in any order |
 //!
 //! | id | field | type | meaning |
 //! |---|---|---|---|
-//! | 1 | paired | `u64` | the other side's memory that the states below are about; absent if the sender knows of none, or if nothing was sent or received in that session yet |
+//! | 1 | peer_session_id | `u64` | the other side's session_id that the states below are about; absent if the sender knows of none, or if nothing was sent or received in that session yet |
 //! | 2 | replaces | `u64` | the token of the connection in whose place the dialer wants this one; only the dialer's counts |
 //! | 3 | name | UTF-8, at most 64 bytes | the application's name; for logs only |
 //! | 4 | features | `u64` | a bit for each ability beyond this version; none is defined yet, unknown ones are ignored |
@@ -181,7 +181,7 @@
 //! | 0 | lane | `u8` | see [Lanes](#lanes) |
 //! | 1..5 | max_message | `u32` | the largest payload that is accepted, in bytes |
 //! | 5..9 | max_untaken | `u32` | how many messages may be begun that are not taken |
-//! | 9..33 | state | as in ACK | received and taken are 0 when the sender has no memory of this session. The limit may be any number from `taken` on, also then; it may be 0, and follow in an ACK |
+//! | 9..33 | state | as in ACK | received and taken are 0 when the sender knows nothing of this session. The limit may be any number from `taken` on, also then; it may be 0, and follow in an ACK |
 //!
 //! # ACK: acknowledgement and credit
 //! For the lanes where something changed, by any connection of the link: best by the one on which the lane's chunks
@@ -311,16 +311,16 @@
 //! or else the one with the least time left.
 //!
 //! # Sessions
-//! A session is a pair of memories, the two that the HELLOs of a connection name. Offsets, `state` and
+//! A session is a pair of session ids, one of each side, as the HELLOs of a connection name them. Offsets, `state` and
 //! request ids belong to it.
 //!
 //! | the peer's HELLO names | then |
 //! |---|---|
-//! | as paired another memory than the one that this side's HELLO names | it is about a session that is gone: this side ends the connection; the peer has read of it and comes back |
-//! | the memory that is known | the session continues: each lane from the `state` in the peer's HELLO |
-//! | a memory, and none was known | a session begins |
-//! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new memory; earlier connections end, if they do not answer a PING |
-//! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise, whatever is paired, this side draws a new memory too and ends the connection; the next one agrees |
+//! | a peer_session_id other than the session_id of this side's HELLO | the states are about a session that is gone: this side ends the connection; the peer has read the new session_id and dials again |
+//! | the session_id that is known | the session continues: each lane from the `state` in the peer's HELLO |
+//! | a session_id, and none was known | a session begins |
+//! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new session_id; earlier connections end, if they do not answer a PING |
+//! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise, whatever peer_session_id it names, this side draws a new session_id too and ends the connection; the next one agrees |
 //!
 //! In a new session after a restart the sender sends again what had not been taken, from the start of each message. After
 //! the peer forgot, messages that had been begun are dropped (they may have arrived), the others are sent.
@@ -388,7 +388,7 @@
 //! | unknown kind from 128 on | 1 | 10,000 | 1,000 | |
 //!
 //! # Strikes
-//! | offence | strikes |
+//! | misbehavior | strikes |
 //! |---|---|
 //! | protocol error on a connection that had joined | 60 |
 //! | more bytes or messages than credit was given for | 60 |
@@ -398,7 +398,7 @@
 //!
 //! At 100 strikes a peer is banned for a while ([`ConductConfig`](crate::ConductConfig)); strikes lose half of
 //! their weight every ten minutes. Peers that the operator named are disconnected instead. Timeouts, resets and
-//! records that do not authenticate cost nothing: anybody on the path can cause them ([`Offence`](crate::Offence)).
+//! records that do not authenticate cost nothing: anybody on the path can cause them ([`Misbehavior`](crate::Misbehavior)).
 //!
 //! # Compatibility
 //! A release that changes the meaning of bytes that an older one understands raises the highest version of the preface, and

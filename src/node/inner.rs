@@ -22,20 +22,20 @@ use crate::wire::control::GoawayReason;
 use super::acceptor::Acceptor;
 use super::event::Event;
 use super::event_queue::Class;
-use super::gate::{Door, Gate};
-use super::hub::Hub;
+use super::inbound::{AdmitHook, InboundControl};
 use super::link::{self, LinkHandle};
 use super::resolver::Resolver;
+use super::shared::Shared;
 
 /// How long the last goodbyes may take when no grace is left.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const GOODBYE_TIME: Duration = Duration::from_millis(100);
 /// A link that was lost this recently may come back while the node waits to flush it.
-const HOPE: Duration = Duration::from_secs(2);
+const RECONNECT_GRACE: Duration = Duration::from_secs(2);
 
-pub(crate) struct Core {
+pub(crate) struct NodeInner {
     pub(crate) config: Config,
     pub(crate) card: Card,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) acceptors: Vec<Acceptor>,
     /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     /// Links that were given up and whose connections have not ended.
     leaving: Mutex<Vec<Arc<LinkHandle>>>,
     /// Who may come in.
-    pub(crate) gate: Gate,
+    pub(crate) inbound: InboundControl,
     /// Protects the plan of whom to dial.
     pub(crate) roster: Mutex<Roster>,
     /// Protects the list of connections in handshake, with their deadlines.
@@ -66,24 +66,24 @@ pub(crate) struct Core {
     pub(crate) seed: u64,
 }
 
-impl Core {
+impl NodeInner {
     pub(crate) fn new(
         config: Config,
         card: Card,
         acceptors: Vec<Acceptor>,
-        door: Door,
+        admit_hook: AdmitHook,
         resolver: Resolver,
         seed: u64,
     ) -> Self {
-        let hub = Arc::new(Hub::new(&config));
+        let shared = Arc::new(Shared::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
-        Core {
-            hub,
+        NodeInner {
+            shared,
             threads: Arc::default(),
             acceptors,
             links: Mutex::default(),
             leaving: Mutex::default(),
-            gate: Gate::new(&config, door, rng.u64(..)),
+            inbound: InboundControl::new(&config, admit_hook, rng.u64(..)),
             roster: Mutex::new(Roster::new(card.peer, &config, rng.u64(..))),
             seed: rng.u64(..),
             pending: Mutex::default(),
@@ -126,7 +126,7 @@ impl Core {
     /// The links, and those that are on their way out.
     pub(crate) fn all_links(&self) -> Vec<Arc<LinkHandle>> {
         let mut leaving = self.leaving.lock();
-        leaving.retain(|link| !link.look(|core| core.conns.is_empty()));
+        leaving.retain(|link| !link.inspect(|core| core.conns.is_empty()));
         let leaving = leaving.clone();
         self.links().into_iter().chain(leaving).collect()
     }
@@ -139,7 +139,7 @@ impl Core {
     pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
         let kept = self.roster.lock().kept_peers();
         let in_use =
-            |link: &Arc<LinkHandle>| kept.contains(&link.peer) || link.look(|core| !core.conns.is_empty());
+            |link: &Arc<LinkHandle>| kept.contains(&link.peer) || link.inspect(|core| !core.conns.is_empty());
         self.links().into_iter().filter(in_use).collect()
     }
 
@@ -147,31 +147,31 @@ impl Core {
     /// and what waits for them keeps no named peer from its part of the queues.
     pub(crate) fn forget_strangers(&self) {
         let links = self.links();
-        if links.len() <= self.config.max_absent_strangers && !self.hub.queued.is_overdrawn() {
+        if links.len() <= self.config.max_absent_strangers && !self.shared.queued.is_overdrawn() {
             return;
         }
         let kept = self.roster.lock().kept_peers();
         // One that never had a connection may be about to get its first.
-        let goes = |core: &link::Core, unused| core.conns.is_empty() && (unused || core.life.joined > 0);
+        let goes = |core: &link::LinkInner, unused| core.conns.is_empty() && (unused || core.life.joined > 0);
         let absent = |link: Arc<LinkHandle>| {
             let unused = Arc::strong_count(&link) == 2;
-            let since = link.look(|core| goes(core, unused).then_some(core.life.since));
+            let since = link.inspect(|core| goes(core, unused).then_some(core.life.since));
             since.filter(|_| !kept.contains(&link.peer)).map(|since| (since, link))
         };
         let mut absent: Vec<_> = links.into_iter().filter_map(absent).collect();
         absent.sort_by_key(|(since, _)| *since);
         let surplus = absent.len().saturating_sub(self.config.max_absent_strangers);
         for (index, (_, link)) in absent.into_iter().enumerate() {
-            let queued = || link.look(|core| core.link.queued_bytes());
-            if index >= surplus && !(self.hub.queued.is_overdrawn() && queued() > 0) {
+            let queued = || link.inspect(|core| core.link.queued_bytes());
+            if index >= surplus && !(self.shared.queued.is_overdrawn() && queued() > 0) {
                 continue;
             }
             if self.unlist(&link, goes) {
-                let messages = link.look(|core| core.link.queued_messages());
+                let messages = link.inspect(|core| core.link.queued_messages());
                 link.close(DropReason::ResumptionExpired);
                 if messages > 0 {
                     let peer = link.peer;
-                    self.hub.tell(Event::Lost { peer, messages, by_peer: false });
+                    self.shared.tell(Event::Lost { peer, messages, by_peer: false });
                 }
             }
         }
@@ -180,12 +180,12 @@ impl Core {
     /// Takes the link of a stranger from the list if it `goes`, which is told whether nobody else holds it. A
     /// handshake that holds it has joined before that, and then it has a connection, or learns when it joins
     /// that the link is not kept.
-    fn unlist(&self, link: &Arc<LinkHandle>, goes: impl FnOnce(&link::Core, bool) -> bool) -> bool {
+    fn unlist(&self, link: &Arc<LinkHandle>, goes: impl FnOnce(&link::LinkInner, bool) -> bool) -> bool {
         let mut links = self.links.lock();
         // The list's and the caller's. While the list is locked nobody can get another one.
         let unused = Arc::strong_count(link) == 2;
         let unlisted = links.get(&link.peer).is_some_and(|kept| Arc::ptr_eq(kept, link))
-            && link.look(|core| goes(core, unused))
+            && link.inspect(|core| goes(core, unused))
             && !self.roster.lock().is_kept(link.peer);
         if unlisted {
             links.remove(&link.peer);
@@ -228,9 +228,11 @@ impl Core {
         let learned = self.roster.lock().learned_of(peer, now);
         let mut links = self.links.lock();
         let link = links.entry(peer).or_insert_with(|| {
-            let named = self.hub.named.contains(peer);
-            let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.hub), named);
-            link.note(|core| learned.into_iter().for_each(|learned| core.link.restore_learned(learned, now)));
+            let named = self.shared.named.contains(peer);
+            let link = LinkHandle::new(settings, path, seed, Arc::clone(&self.shared), named);
+            link.update(|core| {
+                learned.into_iter().for_each(|learned| core.link.restore_learned(learned, now))
+            });
             Arc::new(link)
         });
         Ok(Arc::clone(link))
@@ -245,7 +247,7 @@ impl Core {
     /// Forgets a link of a stranger that has nothing left to remember, and that nobody else is about to
     /// use: a handshake would join, and a send would be accepted by, a link that nobody can find.
     pub(crate) fn tidy(&self, link: Arc<LinkHandle>) {
-        if link.look(|core| core.link.is_forgotten()) {
+        if link.inspect(|core| core.link.is_forgotten()) {
             self.unlist(&link, |core, unused| unused && core.link.is_forgotten());
         }
     }
@@ -259,27 +261,27 @@ impl Core {
             let _ = self.link_for(id);
         }
         self.classify_links();
-        self.hub.alarm.now();
+        self.shared.alarm.now();
     }
 
     /// The set of peers that the operator has named may have changed.
     pub(crate) fn classify_links(&self) {
         let roster = self.roster.lock();
         let named = roster.named();
-        self.hub.queued.classify(|peer| named.contains(&peer));
+        self.shared.queued.classify(|peer| named.contains(&peer));
         let class_of = |peer| if named.contains(&peer) { Class::Named } else { Class::Stranger };
-        let look_at_inboxes = self.hub.received.classify(class_of);
+        let look_at_inboxes = self.shared.received.classify(class_of);
         // Under the roster's lock, so that the later answer is kept.
-        self.hub.named.replace(named);
+        self.shared.named.replace(named);
         if look_at_inboxes {
-            self.hub.alarm.now();
+            self.shared.alarm.now();
         }
     }
 
     /// The roster hears how well the linked peers do.
-    pub(crate) fn tell_scores(&self, now: Instant) {
+    pub(crate) fn update_scores(&self, now: Instant) {
         let score = |link: &Arc<LinkHandle>| {
-            link.note(|core| {
+            link.update(|core| {
                 let best = core.link.conns().iter().filter(|conn| conn.is_serving());
                 let best = best.map(|conn| conn.score.value(now)).max_by(f64::total_cmp);
                 core.life.score.handle_current(best);
@@ -312,7 +314,7 @@ impl Core {
         if threads::is_of_a_node() {
             // The application's hook runs here: who is to be joined cannot wait for that.
             let core = Arc::clone(self);
-            if let Err(error) = threads::spawn("unbroken-shutdown", move || core.shutdown(grace)) {
+            if let Err(error) = threads::spawn("ub-shutdown", move || core.shutdown(grace)) {
                 log::error!("this node does not shut down, no thread: {error}");
             }
             return;
@@ -327,27 +329,27 @@ impl Core {
         if grace > Duration::ZERO {
             let flushed = || self.links().iter().all(|link| self.is_flushed(link));
             // That hope is over is no event: look again from time to time.
-            while !self.hub.wait_until(deadline.min(clock::now() + HOPE / 8), flushed)
+            while !self.shared.wait_until(deadline.min(clock::now() + RECONNECT_GRACE / 8), flushed)
                 && clock::now() < deadline
             {}
         }
         self.closing.store(true, SeqCst);
-        self.hub.mailbox.close();
-        self.hub.progress();
+        self.shared.mailbox.close();
+        self.shared.progress();
         self.acceptors.iter().for_each(Acceptor::stop);
         self.resolver.close();
         let shutdown = EndReason::new(Initiator::Us, EndCause::Shutdown);
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
-        self.hub.wait_until(deadline.max(clock::now() + LAST_WORDS), || {
-            self.all_links().iter().all(|link| link.look(|core| core.conns.is_empty()))
+        self.shared.wait_until(deadline.max(clock::now() + GOODBYE_TIME), || {
+            self.all_links().iter().all(|link| link.inspect(|core| core.conns.is_empty()))
         });
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
-        self.hub.alarm.now();
+        self.shared.alarm.now();
         self.threads.join_all();
-        self.hub.background.close(deadline.max(clock::now() + LAST_WORDS));
+        self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 
@@ -355,8 +357,8 @@ impl Core {
     /// ended, and what is left is taken down with its last handle.
     pub(crate) fn give_up(&self) {
         self.closing.store(true, SeqCst);
-        self.hub.mailbox.close();
-        self.hub.progress();
+        self.shared.mailbox.close();
+        self.shared.progress();
         self.resolver.close();
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         self.end_pending(&panic);
@@ -367,9 +369,9 @@ impl Core {
     }
 
     fn is_flushed(&self, link: &LinkHandle) -> bool {
-        link.look(|core| {
+        link.inspect(|core| {
             let since = core.life.since.unwrap_or(core.life.made);
-            core.link.is_flushed() || (core.conns.is_empty() && clock::now() > since + HOPE)
+            core.link.is_flushed() || (core.conns.is_empty() && clock::now() > since + RECONNECT_GRACE)
         })
     }
 
@@ -384,13 +386,13 @@ mod tests {
     use crate::error::SendErrorKind;
     use crate::id::Identity;
     use crate::lane::NORMAL;
-    use crate::node::budget::Patience;
+    use crate::node::budget::Wait;
     use crate::outcome::Outcome;
     use crate::wire::preface::{Mode, NetworkName, Versions};
 
     use super::*;
 
-    fn core() -> Core {
+    fn core() -> NodeInner {
         let config = Config { max_absent_strangers: 0, ..Config::default() };
         let identity = Identity::generate().unwrap();
         let card = Card {
@@ -401,18 +403,18 @@ mod tests {
             identity,
             incarnation: crate::id::Incarnation(1),
         };
-        Core::new(config, card, Vec::new(), Door::default(), Resolver::default(), 1)
+        NodeInner::new(config, card, Vec::new(), AdmitHook::default(), Resolver::default(), 1)
     }
 
     #[test]
     fn when_the_monitor_is_gone_nobody_waits_for_it() {
         let core = core();
         let link = core.link_for(PeerId::from_bytes([7; 32])).unwrap();
-        let (receipt, _) = link.send((NORMAL, "never sent").into(), None, Patience::None).unwrap();
+        let (receipt, _) = link.send((NORMAL, "never sent").into(), None, Wait::No).unwrap();
         assert_eq!(receipt.poll(), None);
         core.give_up();
         assert_eq!(receipt.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
-        let refused = link.send((NORMAL, "late").into(), None, Patience::Forever).unwrap_err();
+        let refused = link.send((NORMAL, "late").into(), None, Wait::Forever).unwrap_err();
         assert_eq!(*refused.kind(), SendErrorKind::Closed);
     }
 

@@ -8,26 +8,26 @@ use crate::error::{EndCause, EndReason, Initiator};
 
 /// Something that a peer did which no honest and healthy one does.
 ///
-/// | offence | strikes | who notices |
+/// | misbehavior | strikes | who notices |
 /// |---|---|---|
-/// | [`Protocol`](Offence::Protocol) | 60 | the library |
-/// | [`CreditOverrun`](Offence::CreditOverrun) | 60 | the library |
-/// | [`Flood`](Offence::Flood) | 60 | the library |
-/// | [`BadHandshake`](Offence::BadHandshake) | 10 | the library |
-/// | [`WastedEffort`](Offence::WastedEffort) | 2 | the library |
-/// | [`InvalidData`](Offence::InvalidData) | 25 | the application |
-/// | [`Application`](Offence::Application) | what it says | the application |
+/// | [`Protocol`](Misbehavior::Protocol) | 60 | the library |
+/// | [`CreditOverrun`](Misbehavior::CreditOverrun) | 60 | the library |
+/// | [`Flood`](Misbehavior::Flood) | 60 | the library |
+/// | [`BadHandshake`](Misbehavior::BadHandshake) | 10 | the library |
+/// | [`WastedEffort`](Misbehavior::WastedEffort) | 2 | the library |
+/// | [`InvalidData`](Misbehavior::InvalidData) | 25 | the application |
+/// | [`Application`](Misbehavior::Application) | what it says | the application |
 ///
 /// At 100 strikes (by default) the peer is banned for a while. Strikes lose half of their weight every ten
 /// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two within five
 /// minutes do.
 ///
 /// What the network does to a connection (reset, silence, a torn stream, a write that timed out) and a
-/// restart are never offences.
+/// restart are never misbehavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Offence {
+pub enum Misbehavior {
     /// It broke the protocol on a connection that had joined.
     Protocol,
     /// It sent more than it had credit for, in bytes or in messages.
@@ -45,22 +45,22 @@ pub enum Offence {
     Application(u32),
 }
 
-impl Offence {
+impl Misbehavior {
     /// How many strikes it counts.
     pub fn strikes(self) -> u32 {
         match self {
-            Offence::Protocol | Offence::CreditOverrun | Offence::Flood => 60,
-            Offence::BadHandshake => 10,
-            Offence::WastedEffort => 2,
-            Offence::InvalidData => 25,
-            Offence::Application(strikes) => strikes,
+            Misbehavior::Protocol | Misbehavior::CreditOverrun | Misbehavior::Flood => 60,
+            Misbehavior::BadHandshake => 10,
+            Misbehavior::WastedEffort => 2,
+            Misbehavior::InvalidData => 25,
+            Misbehavior::Application(strikes) => strikes,
         }
     }
 
     /// What the end of a connection says against the other side. `joined`: whether the handshake was
     /// complete.
     ///
-    /// | cause | offence | why |
+    /// | cause | misbehavior | why |
     /// |---|---|---|
     /// | Protocol | Protocol, before the connection joined BadHandshake | the bytes came as they were sent: encryption proves it, in plaintext TCP checks them |
     /// | CreditOverrun, Flood | the same | |
@@ -73,16 +73,16 @@ impl Offence {
     /// | Panic | none | our own bug |
     ///
     /// Only what this library noticed counts: the same cause told by the other side is its accusation of us.
-    pub(crate) fn of(reason: &EndReason, joined: bool) -> Option<Offence> {
+    pub(crate) fn of(reason: &EndReason, joined: bool) -> Option<Misbehavior> {
         if reason.by != Initiator::Library {
             return None;
         }
         // No wildcard: who adds a cause has to decide.
         match reason.cause {
-            EndCause::Protocol(_) if joined => Some(Offence::Protocol),
-            EndCause::Protocol(_) => Some(Offence::BadHandshake),
-            EndCause::CreditOverrun(_) => Some(Offence::CreditOverrun),
-            EndCause::Flood(_) => Some(Offence::Flood),
+            EndCause::Protocol(_) if joined => Some(Misbehavior::Protocol),
+            EndCause::Protocol(_) => Some(Misbehavior::BadHandshake),
+            EndCause::CreditOverrun(_) => Some(Misbehavior::CreditOverrun),
+            EndCause::Flood(_) => Some(Misbehavior::Flood),
             EndCause::Closed
             | EndCause::Io { .. }
             | EndCause::WriteTimeout
@@ -107,16 +107,16 @@ impl Offence {
     }
 }
 
-impl fmt::Display for Offence {
+impl fmt::Display for Misbehavior {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Offence::Protocol => f.write_str("it broke the protocol"),
-            Offence::CreditOverrun => f.write_str("it sent more than it had credit for"),
-            Offence::Flood => f.write_str("it flooded"),
-            Offence::BadHandshake => f.write_str("it broke the protocol in the handshake"),
-            Offence::WastedEffort => f.write_str("it came and went for nothing"),
-            Offence::InvalidData => f.write_str("it sent invalid data"),
-            Offence::Application(strikes) => write!(f, "the application gave it {strikes} strikes"),
+            Misbehavior::Protocol => f.write_str("it broke the protocol"),
+            Misbehavior::CreditOverrun => f.write_str("it sent more than it had credit for"),
+            Misbehavior::Flood => f.write_str("it flooded"),
+            Misbehavior::BadHandshake => f.write_str("it broke the protocol in the handshake"),
+            Misbehavior::WastedEffort => f.write_str("it came and went for nothing"),
+            Misbehavior::InvalidData => f.write_str("it sent invalid data"),
+            Misbehavior::Application(strikes) => write!(f, "the application gave it {strikes} strikes"),
         }
     }
 }
@@ -158,7 +158,7 @@ mod tests {
         for cause in innocent {
             for (by, joined) in all.into_iter().flat_map(|by| [(by, true), (by, false)]) {
                 let reason = EndReason::new(by, cause.clone());
-                assert_eq!(Offence::of(&reason, joined), None, "{reason}");
+                assert_eq!(Misbehavior::of(&reason, joined), None, "{reason}");
             }
         }
     }
@@ -167,18 +167,18 @@ mod tests {
     fn what_the_library_caught_counts_and_what_the_peer_says_of_us_does_not() {
         let text = || "x".to_owned();
         let guilty = [
-            (EndCause::Protocol(text()), true, Offence::Protocol),
-            (EndCause::Protocol(text()), false, Offence::BadHandshake),
-            (EndCause::CreditOverrun(text()), true, Offence::CreditOverrun),
-            (EndCause::Flood(text()), true, Offence::Flood),
+            (EndCause::Protocol(text()), true, Misbehavior::Protocol),
+            (EndCause::Protocol(text()), false, Misbehavior::BadHandshake),
+            (EndCause::CreditOverrun(text()), true, Misbehavior::CreditOverrun),
+            (EndCause::Flood(text()), true, Misbehavior::Flood),
         ];
-        for (cause, joined, offence) in guilty {
+        for (cause, joined, misbehavior) in guilty {
             assert_eq!(
-                Offence::of(&EndReason::new(Initiator::Library, cause.clone()), joined),
-                Some(offence)
+                Misbehavior::of(&EndReason::new(Initiator::Library, cause.clone()), joined),
+                Some(misbehavior)
             );
             for by in [Initiator::Us, Initiator::Peer, Initiator::Network] {
-                assert_eq!(Offence::of(&EndReason::new(by, cause.clone()), joined), None);
+                assert_eq!(Misbehavior::of(&EndReason::new(by, cause.clone()), joined), None);
             }
         }
     }

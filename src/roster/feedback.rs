@@ -62,7 +62,7 @@ impl Roster {
             target.rests_until = None;
             target.memory.handle_seen(now);
             if target.is_candidate() && known_otherwise {
-                target.rest(now);
+                target.deactivate(now);
             }
             // Until the link says otherwise: a loss in between must count as one.
             self.peers.entry(peer).or_default().view.good.insert(slot);
@@ -137,9 +137,9 @@ impl Roster {
     fn settle_candidate(&mut self, index: usize, now: Instant) {
         let Some(target) = self.targets.get_mut(index) else { return };
         let is_linked = target.known().is_some_and(|peer| self.peers.contains_key(&peer));
-        let rests = target.barred || (target.retry_at > now && !is_linked);
+        let rests = target.blocked || (target.retry_at > now && !is_linked);
         if target.is_active_candidate() && target.dialing().slots.is_empty() && rests {
-            target.rest(target.retry_at);
+            target.deactivate(target.retry_at);
         }
     }
 
@@ -192,7 +192,7 @@ impl Roster {
             target.stay_away(wait, now);
             resting.push((target.config.address.clone(), wait));
             if target.is_active_candidate() {
-                target.rest(target.retry_at);
+                target.deactivate(target.retry_at);
             }
         }
         resting

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub(super) struct StormLimit {
+pub(super) struct ReplacementLimit {
     max: usize,
     /// In order, at most `max`, and whether they were for a named peer.
     made: VecDeque<(Instant, bool)>,
 }
 
-impl StormLimit {
+impl ReplacementLimit {
     pub(super) fn new(max: u32) -> Self {
-        StormLimit { max: max as usize, made: VecDeque::new() }
+        ReplacementLimit { max: max as usize, made: VecDeque::new() }
     }
 
     /// When the next one may be made; `None`: now. Half of them are for named peers alone; a limit of one has no halves.
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn never_more_than_the_bound_in_any_minute() {
         let start = Instant::now();
-        let mut limit = StormLimit::new(3);
+        let mut limit = ReplacementLimit::new(3);
         let mut made = Vec::new();
         for step in 0..2000u32 {
             let now = start + step * Duration::from_millis(100);
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn strangers_leave_half_to_named_peers() {
         let start = Instant::now();
-        let mut limit = StormLimit::new(5);
+        let mut limit = ReplacementLimit::new(5);
         for _ in 0..2 {
             assert_eq!(limit.free_at(false, start), None);
             limit.note(false, start);

@@ -13,10 +13,10 @@ use log::Level;
 use parking_lot::Mutex;
 
 use crate::admission::evict::Merit;
-use crate::admission::{Admission, Decision, Hook, Refusal, Verdict};
+use crate::admission::{Admission, AdmitDecision, Decision, Hook, Refusal};
 use crate::bucket::Bucket;
 use crate::clock;
-use crate::conduct::{Ban, Conduct, Culprit, Offence, Sentence};
+use crate::conduct::{Ban, BanTarget, Conduct, Misbehavior, Penalty};
 use crate::config::{Config, Encryption};
 use crate::conn::ConnHandle;
 use crate::error::{EndCause, EndReason, Initiator};
@@ -24,26 +24,26 @@ use crate::id::{ConnId, PeerId};
 use crate::wire::control::GoawayReason;
 
 use super::Node;
-use super::core::Core;
 use super::event::Event;
 use super::event_queue::Class;
+use super::inner::NodeInner;
 use super::link::LinkHandle;
 
 /// A peer that leaves this soon and sent no message counts as a wasted connection.
-const SHORT_VISIT: Duration = Duration::from_secs(1);
+const WASTED_CONNECTION: Duration = Duration::from_secs(1);
 
 /// The application's hook, if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Door(pub(crate) Option<Arc<Hook>>);
+pub(crate) struct AdmitHook(pub(crate) Option<Arc<Hook>>);
 
-impl fmt::Debug for Door {
+impl fmt::Debug for AdmitHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Door(hook)" } else { "Door(open)" })
+        f.write_str(if self.0.is_some() { "AdmitHook(set)" } else { "AdmitHook(none)" })
     }
 }
 
-pub(crate) struct Gate {
-    door: Door,
+pub(crate) struct InboundControl {
+    admit_hook: AdmitHook,
     /// Protects who is in.
     admission: Mutex<Admission>,
     /// Protects records and bans.
@@ -56,8 +56,8 @@ pub(crate) struct Gate {
     told: [Mutex<Bucket>; 2],
 }
 
-impl Gate {
-    pub(crate) fn new(config: &Config, door: Door, secret: u64) -> Self {
+impl InboundControl {
+    pub(crate) fn new(config: &Config, admit_hook: AdmitHook, secret: u64) -> Self {
         let admission = Admission::new(
             config.admission.clone(),
             config.max_connections,
@@ -65,8 +65,8 @@ impl Gate {
             config.path.handshake_timeout,
             secret,
         );
-        Gate {
-            door,
+        InboundControl {
+            admit_hook,
             admission: Mutex::new(admission),
             conduct: Mutex::new(Conduct::new(config.conduct.clone())),
             refused: AtomicU64::new(0),
@@ -79,7 +79,7 @@ impl Gate {
     pub(crate) fn tells_of_stranger(&self, is_known: bool) -> bool {
         let [known, unknown] = &self.told;
         let bucket = if is_known { known } else { unknown };
-        bucket.lock().spend(1.0, clock::now())
+        bucket.lock().acquire(1.0, clock::now())
     }
 
     pub(crate) fn bans(&self) -> Vec<Ban> {
@@ -87,61 +87,65 @@ impl Gate {
     }
 }
 
-/// A place of an accepted connection, from its knock to its end.
-pub(crate) struct Place {
-    core: Arc<Core>,
+/// The permit of an accepted connection, from its acceptance to its end.
+pub(crate) struct InboundPermit {
+    core: Arc<NodeInner>,
     conn: ConnId,
 }
 
-impl Drop for Place {
+impl Drop for InboundPermit {
     fn drop(&mut self) {
-        self.core.gate.admission.lock().leave(self.conn);
+        self.core.inbound.admission.lock().release(self.conn);
     }
 }
 
-impl Core {
+impl NodeInner {
     /// A connection was accepted. It keeps its place until that is dropped.
-    pub(crate) fn knock(self: &Arc<Self>, conn: ConnId, addr: SocketAddr) -> Result<Place, EndReason> {
-        let (now, gate) = (clock::now(), &self.gate);
-        if gate.conduct.lock().is_banned(Culprit::at(addr.ip()), now) {
+    pub(crate) fn on_accept(
+        self: &Arc<Self>,
+        conn: ConnId,
+        addr: SocketAddr,
+    ) -> Result<InboundPermit, EndReason> {
+        let (now, inbound) = (clock::now(), &self.inbound);
+        if inbound.conduct.lock().is_banned(BanTarget::at(addr.ip()), now) {
             return Err(refused(EndCause::Banned));
         }
-        let decision = gate.admission.lock().knock(conn, addr.ip(), now);
+        let decision = inbound.admission.lock().on_accept(conn, addr.ip(), now);
         match decision {
             Decision::Refuse(refusal) => return Err(refused(EndCause::NotAdmitted(refusal))),
             Decision::Replace(stalled) => self.evict(stalled),
             Decision::Admit => {}
         }
-        Ok(Place { core: Arc::clone(self), conn })
+        Ok(InboundPermit { core: Arc::clone(self), conn })
     }
 
     /// It is known who is at the other end.
     pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
-        let gate = &self.gate;
+        let inbound = &self.inbound;
         if self.is_banned(conn, peer) {
             return Err(refused(EndCause::Banned));
         }
         if conn.dialled {
             return Ok(());
         }
-        let wanted = self.hub.named.contains(peer);
+        let wanted = self.shared.named.contains(peer);
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
         // would fill the memory of an application that is slow. Who has a link already is held to its windows.
-        if !wanted && self.hub.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
+        if !wanted && self.shared.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
             return Err(refused(EndCause::NotAdmitted(Refusal::Full)));
         }
-        let listed = gate.admission.lock().listed(&peer, wanted);
-        match (listed, &gate.door.0) {
+        let listed = inbound.admission.lock().listed(&peer, wanted);
+        match (listed, &inbound.admit_hook.0) {
             (Some(false), _) => return Err(refused(EndCause::NotAdmitted(Refusal::Denied))),
             // Under no lock: it is the application's.
-            (None, Some(hook)) if hook(&peer, conn.addr) == Verdict::Refuse => {
+            (None, Some(hook)) if hook(&peer, conn.addr) == AdmitDecision::Refuse => {
                 return Err(refused(EndCause::NotAdmitted(Refusal::Application)));
             }
             _ => {}
         }
-        let merits = if gate.admission.lock().is_crowded() { self.merits() } else { HashMap::new() };
+        let merits = if inbound.admission.lock().is_crowded() { self.merits() } else { HashMap::new() };
         let merit = |conn: ConnId| merits.get(&conn).copied().unwrap_or_default();
-        let decision = gate.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
+        let decision = inbound.admission.lock().enter(conn.id, peer, wanted, merit, clock::now());
         match decision {
             Decision::Admit => {}
             Decision::Refuse(refusal) => return Err(refused(EndCause::NotAdmitted(refusal))),
@@ -149,11 +153,11 @@ impl Core {
                 // In this order: it is in the list of handshakes until it has joined its link.
                 self.evict(victim);
                 let has = |link: &&Arc<LinkHandle>| {
-                    link.look(|core| core.conns.iter().any(|conn| conn.id == victim))
+                    link.inspect(|core| core.conns.iter().any(|conn| conn.id == victim))
                 };
                 if let Some(link) = self.all_links().iter().find(has) {
                     let line = format_args!("{} gives its place to {}", link.peer.short(), peer.short());
-                    self.hub.log(link.peer, Level::Info, line);
+                    self.shared.log(link.peer, Level::Info, line);
                     link.drain_one(victim, GoawayReason::Retired);
                 }
             }
@@ -163,26 +167,26 @@ impl Core {
 
     /// Ends a connection that has to go for another one, if it has not joined its link yet.
     fn evict(&self, conn: ConnId) {
-        self.gate.evicted.fetch_add(1, Relaxed);
+        self.inbound.evicted.fetch_add(1, Relaxed);
         let conn = self.pending.lock().get(&conn).map(|(conn, _)| Arc::clone(conn));
         let evicted = EndReason::new(Initiator::Library, EndCause::Evicted);
         conn.into_iter().for_each(|conn| conn.end(evicted.clone()));
     }
 
-    /// Whether this peer is, or the address that it has come from: that may have been banned since the knock.
+    /// Whether this peer is, or the address that it has come from: that may have been banned since it was accepted.
     pub(crate) fn is_banned(&self, conn: &ConnHandle, peer: PeerId) -> bool {
-        let by_address = !conn.dialled && !self.hub.named.contains(peer);
-        let (now, conduct) = (clock::now(), self.gate.conduct.lock());
+        let by_address = !conn.dialled && !self.shared.named.contains(peer);
+        let (now, conduct) = (clock::now(), self.inbound.conduct.lock());
         conduct.is_banned(peer.into(), now)
-            || by_address && conduct.is_banned(Culprit::at(conn.addr.ip()), now)
+            || by_address && conduct.is_banned(BanTarget::at(conn.addr.ip()), now)
     }
 
     /// What each connection was good for.
     fn merits(&self) -> HashMap<ConnId, Merit> {
         let of = |link: &Arc<LinkHandle>| {
             // It may have been named only after it came.
-            let wanted = self.hub.named.contains(link.peer);
-            link.look(|core| {
+            let wanted = self.shared.named.contains(link.peer);
+            link.inspect(|core| {
                 let counters = core.link.counters;
                 let (answers, messages) = (counters.answers, counters.messages_received);
                 let merit = |rtt| Merit { wanted, rtt, answers, messages };
@@ -196,65 +200,65 @@ impl Core {
 
     /// A connection has ended: whether that speaks against the other side. `link`: that it had joined.
     pub(crate) fn judge(&self, conn: &ConnHandle, link: Option<&LinkHandle>, reason: &EndReason) {
-        let offence = Offence::of(reason, link.is_some())
-            .or_else(|| link.filter(|link| is_wasted(conn, link, reason)).map(|_| Offence::WastedEffort));
-        let Some(offence) = offence else { return };
+        let misbehavior = Misbehavior::of(reason, link.is_some())
+            .or_else(|| link.filter(|link| is_wasted(conn, link, reason)).map(|_| Misbehavior::WastedEffort));
+        let Some(misbehavior) = misbehavior else { return };
         // In plaintext a name is only claimed: by it anybody could get anybody banned.
         let names_are_proven = self.config.encryption != Encryption::Plaintext;
         match conn.peer.get() {
-            Some(peer) if names_are_proven => self.report((*peer).into(), offence),
+            Some(peer) if names_are_proven => self.report((*peer).into(), misbehavior),
             // Whom we dialled we have chosen: the address says nothing.
-            _ if conn.dialled || self.gate.admission.lock().is_exempt(conn.addr.ip()) => {}
-            _ => self.report(Culprit::at(conn.addr.ip()), offence),
+            _ if conn.dialled || self.inbound.admission.lock().is_exempt(conn.addr.ip()) => {}
+            _ => self.report(BanTarget::at(conn.addr.ip()), misbehavior),
         }
     }
 
-    pub(crate) fn report(&self, who: Culprit, offence: Offence) {
-        let wanted = matches!(who, Culprit::Peer(peer) if self.hub.named.contains(peer));
+    pub(crate) fn report(&self, who: BanTarget, misbehavior: Misbehavior) {
+        let wanted = matches!(who, BanTarget::Peer(peer) if self.shared.named.contains(peer));
         let now = clock::now();
-        let sentence = self.gate.conduct.lock().report(who, offence, wanted, now);
+        let sentence = self.inbound.conduct.lock().report(who, misbehavior, wanted, now);
         let class = if wanted { Class::Named } else { Class::Stranger };
-        self.hub.background.log(class, Level::Warn, format_args!("{who}: {offence}, {sentence:?}"));
-        let hub = &self.hub;
+        self.shared.background.log(class, Level::Warn, format_args!("{who}: {misbehavior}, {sentence:?}"));
+        let shared = &self.shared;
         match sentence {
             // Of addresses there are so many that they would drive out other events.
-            Sentence::Noted(_) if matches!(who, Culprit::Address(_)) => {}
-            Sentence::Noted(strikes) => hub.tell(Event::Offended { who, offence, strikes }),
-            Sentence::Disconnect => {
-                hub.tell(Event::Offended { who, offence, strikes: self.config.conduct.threshold });
+            Penalty::Noted(_) if matches!(who, BanTarget::Address(_)) => {}
+            Penalty::Noted(strikes) => shared.tell(Event::Offended { who, misbehavior, strikes }),
+            Penalty::Disconnect => {
+                shared.tell(Event::Offended { who, misbehavior, strikes: self.config.conduct.threshold });
                 self.put_out(who);
             }
-            Sentence::Banned(time) => self.banned(Ban::new(who, Some(time), offence.to_string())),
+            Penalty::Banned(time) => self.banned(Ban::new(who, Some(time), misbehavior.to_string())),
         }
     }
 
     fn ban(&self, ban: &Ban) {
         let ban = Ban { who: ban.who.normal(), ..ban.clone() };
-        self.gate.conduct.lock().ban(&ban, clock::now());
+        self.inbound.conduct.lock().ban(&ban, clock::now());
         self.banned(ban);
     }
 
-    /// After the ban: who joins later finds it, see [`Core::is_banned`]. The application hears of it before it
+    /// After the ban: who joins later finds it, see [`NodeInner::is_banned`]. The application hears of it before it
     /// hears of the connections that it ends.
     fn banned(&self, ban: Ban) {
         let who = ban.who;
-        self.hub.tell(Event::Banned { ban });
+        self.shared.tell(Event::Banned { ban });
         self.put_out(who);
         // It has a new deadline.
-        self.hub.alarm.now();
+        self.shared.alarm.now();
     }
 
-    /// Ends what this culprit has. Of an address only connections that came from there, and none of
+    /// Ends what this target has. Of an address only connections that came from there, and none of
     /// a wanted peer.
-    fn put_out(&self, who: Culprit) {
+    fn put_out(&self, who: BanTarget) {
         let reason = EndReason::new(Initiator::Library, EndCause::Banned);
         match who {
-            Culprit::Peer(peer) => self.any_link(peer).iter().for_each(|link| link.end_all(&reason)),
-            Culprit::Address(_) => {
-                for link in self.all_links().iter().filter(|link| !self.hub.named.contains(link.peer)) {
-                    let conns = link.look(|core| core.conns.clone());
+            BanTarget::Peer(peer) => self.any_link(peer).iter().for_each(|link| link.end_all(&reason)),
+            BanTarget::Address(_) => {
+                for link in self.all_links().iter().filter(|link| !self.shared.named.contains(link.peer)) {
+                    let conns = link.inspect(|core| core.conns.clone());
                     let from_there =
-                        |conn: &&Arc<ConnHandle>| !conn.dialled && Culprit::at(conn.addr.ip()) == who;
+                        |conn: &&Arc<ConnHandle>| !conn.dialled && BanTarget::at(conn.addr.ip()) == who;
                     conns.iter().filter(from_there).for_each(|conn| conn.end(reason.clone()));
                 }
             }
@@ -263,11 +267,11 @@ impl Core {
 
     /// Lifts the bans that are over. Gives when the next one is.
     pub(crate) fn expire_bans(&self, now: Instant) -> Option<Instant> {
-        let mut conduct = self.gate.conduct.lock();
+        let mut conduct = self.inbound.conduct.lock();
         let over = conduct.expire(now);
         let next = conduct.next_timeout();
         drop(conduct);
-        over.into_iter().for_each(|who| self.hub.tell(Event::Unbanned { who }));
+        over.into_iter().for_each(|who| self.shared.tell(Event::Unbanned { who }));
         next
     }
 }
@@ -287,8 +291,8 @@ fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
         }
     );
     left && !conn.dialled
-        && clock::now().saturating_duration_since(conn.opened) < SHORT_VISIT
-        && link.look(|core| core.link.counters.messages_received) == conn.messages_before.load(Relaxed)
+        && clock::now().saturating_duration_since(conn.opened) < WASTED_CONNECTION
+        && link.inspect(|core| core.link.counters.messages_received) == conn.messages_before.load(Relaxed)
 }
 
 impl super::Builder {
@@ -299,25 +303,28 @@ impl super::Builder {
     /// learns of it, many at once, and never on the thread that accepts. **It must not wait for long**: the
     /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and nothing else. It
     /// should not own a [`Node`]: the node owns the hook, and would never be the last to be dropped.
-    pub fn admit(mut self, hook: impl Fn(&PeerId, SocketAddr) -> Verdict + Send + Sync + 'static) -> Self {
-        self.door = Door(Some(Arc::new(hook)));
+    pub fn admit(
+        mut self,
+        hook: impl Fn(&PeerId, SocketAddr) -> AdmitDecision + Send + Sync + 'static,
+    ) -> Self {
+        self.admit_hook = AdmitHook(Some(Arc::new(hook)));
         self
     }
 }
 
 impl Node {
-    /// Reports an offence of a peer, of which the application has proof: see [`Offence`] for what follows. At the
+    /// Reports a misbehavior of a peer, of which the application has proof: see [`Misbehavior`] for what follows. At the
     /// threshold a stranger is banned and its connections end; a wanted peer is disconnected
     /// ([`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted)).
-    pub fn report(&self, peer: PeerId, offence: Offence) {
-        self.handle.core.report(peer.into(), offence);
+    pub fn report(&self, peer: PeerId, misbehavior: Misbehavior) {
+        self.handle.core.report(peer.into(), misbehavior);
     }
 
     /// Bans an identity, or an address, for `time`; `None`: until [`Node::unban`]. Its connections end. It holds for
     /// wanted peers too: they are still dialled, in vain, until [`Node::remove_peer`]. An address keeps out
     /// whoever dials from there; peers behind it can still be dialled. Of a ban that exists the later
     /// end counts.
-    pub fn ban(&self, who: impl Into<Culprit>, time: Option<Duration>) {
+    pub fn ban(&self, who: impl Into<BanTarget>, time: Option<Duration>) {
         self.handle.core.ban(&Ban::new(who, time, "by the application"));
     }
 
@@ -327,14 +334,14 @@ impl Node {
     }
 
     /// Lifts a ban and forgets the strikes. False if there was neither.
-    pub fn unban(&self, who: impl Into<Culprit>) -> bool {
+    pub fn unban(&self, who: impl Into<BanTarget>) -> bool {
         let (core, who) = (&self.handle.core, who.into().normal());
         let (banned, known) = {
-            let mut conduct = core.gate.conduct.lock();
+            let mut conduct = core.inbound.conduct.lock();
             (conduct.is_banned(who, clock::now()), conduct.unban(who))
         };
         if banned {
-            core.hub.tell(Event::Unbanned { who });
+            core.shared.tell(Event::Unbanned { who });
         }
         known
     }
@@ -342,13 +349,13 @@ impl Node {
     /// Who is banned, for how much longer, and why: to be kept, and given to [`Node::restore_bans`] in the
     /// next life.
     pub fn bans(&self) -> Vec<Ban> {
-        self.handle.core.gate.bans()
+        self.handle.core.inbound.bans()
     }
 
     /// How many strikes a peer has now. They fade: see
     /// [`ConductConfig::half_life`](crate::ConductConfig::half_life).
-    pub fn strikes(&self, who: impl Into<Culprit>) -> u32 {
-        self.handle.core.gate.conduct.lock().strikes(who.into(), clock::now())
+    pub fn strikes(&self, who: impl Into<BanTarget>) -> u32 {
+        self.handle.core.inbound.conduct.lock().strikes(who.into(), clock::now())
     }
 }
 
@@ -387,7 +394,8 @@ mod tests {
             identity,
             incarnation: Incarnation(1),
         };
-        let core = Arc::new(Core::new(config, card, Vec::new(), Door::default(), Resolver::default(), 1));
+        let core =
+            Arc::new(NodeInner::new(config, card, Vec::new(), AdmitHook::default(), Resolver::default(), 1));
         for number in 0..LINKS {
             let id = Some(peer(number));
             let address = format!("192.0.2.1:{}", number + 1);
@@ -405,12 +413,12 @@ mod tests {
                 let id = its.next_conn();
                 let conn =
                     ConnHandle::new(id, addr, false, Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
-                let place = its.knock(id, addr).unwrap();
+                let place = its.on_accept(id, addr).unwrap();
                 if its.enter(&conn, peer(number)).is_ok() {
                     places.push(place);
                 }
             }
-            assert!(its.gate.admission.lock().is_crowded());
+            assert!(its.inbound.admission.lock().is_crowded());
             done.send(()).unwrap();
         });
         let answer = came.recv_timeout(Duration::from_secs(60));

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | reads the path | see addresses, times and sizes, that this protocol is spoken, and the network's name | read messages, names or identities; read old connections when he steals a key later (the keys of a connection are drawn anew and thrown away) |
 //! | changes the path | delay, drop and cut, as any bad network: connections are replaced, messages wait; keep two nodes apart that have no other path | change, repeat, reorder or leave out a part of what arrives; pretend to be either side; make a cut look like a goodbye ([`EndReason`](crate::EndReason) tells them apart); get somebody banned |
-//! | is a stranger, off the path, with or without a key of his own (it costs nothing) | try the door at the rate that [`AdmissionConfig`](crate::AdmissionConfig) allows; learn the node's identity if he knows the network's name; if nobody forbids it come in, and take as many places as his addresses give him | take places that are reserved for wanted peers; get an answer longer than his question before he has named the network; speak as somebody else; send more than his credit, or more worthless frames than are allowed |
+//! | is a stranger, off the path, with or without a key of his own (it costs nothing) | connect at the rate that [`AdmissionConfig`](crate::AdmissionConfig) allows; learn the node's identity if he knows the network's name; if nobody forbids it come in, and take as many places as his addresses give him | take places that are reserved for wanted peers; get an answer longer than his question before he has named the network; speak as somebody else; send more than his credit, or more worthless frames than are allowed |
 //! | is let in, and lies | end his own connections; withhold acknowledgement and credit from us, so that what waits for him waits, or expires, within his queue; claim to have taken what he threw away | have anything forgotten that he never got; move another link; hold more of our memory than twice his windows, his queue, and a chunk for each of his connections; keep the application from anybody else's messages for ever |
 //! | is a wanted peer, and lies | the same; and he is not banned for it, unless [`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted) says so | the same |
 //! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)), also while the real one is connected: he learns its incarnation when he dials it, and passes for a further connection of it | read what that node has said before |
@@ -24,7 +24,7 @@
 //! # What each hostile input leads to
 //! *Ends* means: that connection, with its threads, and nothing else. Each row is a test (`tests/hostile`, if no other
 //! is named) over a real socket, beside an honest pair that votes all the time. The causes are those of
-//! [`EndCause`](crate::EndCause); what follows for the culprit is in [`Offence`](crate::Offence).
+//! [`EndCause`](crate::EndCause); what follows for the ban target is in [`Misbehavior`](crate::Misbehavior).
 //!
 //! | input | what it leads to |
 //! |---|---|
@@ -44,7 +44,7 @@
 //! | the greatest length, then silence or a trickle | memory grows with what arrived; ends, `Dead`, when the frame took 20 s |
 //! | an unknown kind | from 128 on skipped and counted, too many are a `Flood`; below it ends, `Protocol` |
 //! | a lane that was not agreed, a gap, an impossible offset, message or flag | ends, `Protocol`; it can come back and go on where it was |
-//! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`protocol`](crate::protocol)), then `Flood`; one pong waits at most |
+//! | chunks of next to nothing, pings, pongs, acknowledgements, cancellations, replies, requests as fast as it can | a budget each ([`protocol`](crate::manual::protocol)), then `Flood`; one pong waits at most |
 //! | a message that never ends | at most `max_message` bytes are held, until it ends, or the link does, or a stranger is forgotten for it |
 //! | unfinished messages of many names that come and go | the share below; others are let in, and named peers go on where they were (`named_peers_first.rs`) |
 //! | large chunks that came before but for a few bytes | what is new is copied out of them: a link holds at most twice what counts in its windows |
@@ -53,7 +53,7 @@
 //! | acknowledges what was never sent, or contradicts itself | ends, `Protocol`; nothing is forgotten on its word |
 //! | an acknowledgement that is older in all numbers, credit that shrinks | ignored: it may have been overtaken by another connection's |
 //! | credit without end | is taken; the queue bounds what waits |
-//! | credit withheld, or given in crumbs | that lane waits, messages expire if they were told to, the queue is full; the other lanes go on |
+//! | credit withheld, or given byte by byte | that lane waits, messages expire if they were told to, the queue is full; the other lanes go on |
 //! | answers pings, never reads | ends, `WriteTimeout`, 5 s |
 //! | data comes in, pongs are late | nothing: any byte is a sign of life |
 //! | largest messages both ways through tiny buffers | both arrive |
@@ -125,7 +125,7 @@
 //!   there. This node still dials them. Encrypted, the library blames only names that were proven; failed handshakes are
 //!   bounded by the limits of addresses and subnets, and blame nobody, for whoever is on the path can spoil them.
 //! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a lane that moves sends them
-//!   honestly. They cost the line as much on both sides. The same holds for credit in crumbs and records of one byte: they cost him more.
+//!   honestly. They cost the line as much on both sides. The same holds for credit byte by byte and records of one byte: they cost him more.
 //! - **Handshakes cost processor time,** about as much for both sides. Their number and rate are bounded; an attacker with many addresses can keep
 //!   a core busy.
 //! - **A chunk is taken whole.** What has arrived of it, up to 1 MiB a connection, counts in no budget until it is complete, or its

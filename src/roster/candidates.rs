@@ -12,8 +12,8 @@
 //! already. So diversity is preferred and nobody is refused for the lack of it. Nobody is chosen while
 //! [`MAX_DIALS`] candidates are on the way.
 //!
-//! **Exchange**: a linked candidate whose score stays below [`POOR`] gets a successor that promises more.
-//! The successor is linked first, and only when it has answered is the poor one let go. One exchange
+//! **Swap**: a linked candidate whose score stays below [`POOR`] gets a successor that promises more.
+//! The successor is linked first, and only when it has answered is the poor one let go. One swap
 //! at a time, and a pause after each, however it ended.
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,17 +32,17 @@ use super::{Action, Roster};
 pub(super) const MAX_DIALS: usize = 4;
 /// A score below this is poor. One lost connection gives half; it takes more.
 pub(super) const POOR: f64 = 0.4;
-/// How much more a candidate has to promise than the poor one gives.
+/// How much more a candidate has to rank than the poor one gives.
 const MARGIN: f64 = 0.1;
 /// For how many times `dead_after` a score has to stay poor, and how long it takes at least from one
-/// exchange to the next. A minute by default: the half-life of scores.
-const PATIENCE: u32 = 3;
+/// swap to the next. A minute by default: the half-life of scores.
+const TIMEOUT: u32 = 3;
 /// A peer that was retired is left alone for so many times the longest backoff.
 const RETIRED: u32 = 10;
 
 /// A poor peer is being replaced.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Exchange {
+pub(super) struct Swap {
     poor: PeerId,
     with: TargetId,
 }
@@ -96,7 +96,7 @@ impl Roster {
                 last_seen: linked.map(|_| Duration::ZERO).or_else(|| target.memory.age(now)),
             }
         };
-        self.targets.iter().filter(|target| !target.barred).map(record).collect()
+        self.targets.iter().filter(|target| !target.blocked).map(record).collect()
     }
 
     /// How well a linked peer does, to be told again and again.
@@ -141,7 +141,7 @@ impl Roster {
         }
         // Of equals the one that has most of its kind, then the newest: a flood does not displace who came
         // before it.
-        let worth = |target: &Target| if target.barred { -1.0 } else { target.memory.promise(now) };
+        let worth = |target: &Target| if target.blocked { -1.0 } else { target.memory.rank(now) };
         let worst = self.targets.iter().enumerate().filter(|(_, target)| self.is_idle(target)).min_by(
             |(_, a), (_, b)| {
                 let crowd = |target: &Target| groups.get(&target.group).copied().unwrap_or(0);
@@ -165,7 +165,7 @@ impl Roster {
     }
 
     /// Makes one more candidate active if one is needed. False when there is nothing to do.
-    pub(super) fn recruit(&mut self, now: Instant) -> bool {
+    pub(super) fn activate_candidate(&mut self, now: Instant) -> bool {
         if self.settings.target_peers == 0 {
             return false;
         }
@@ -180,7 +180,7 @@ impl Roster {
     }
 
     /// When a candidate may be chosen for which it is too early now.
-    pub(super) fn next_recruit(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_activation(&self, now: Instant) -> Option<Instant> {
         let idle = |target: &&Target| self.is_eligible(target);
         let ready = self.targets.iter().filter(idle).map(|target| target.retry_at).min()?;
         if self.settings.target_peers == 0 {
@@ -188,9 +188,9 @@ impl Roster {
         } else if self.lacking() > 0 {
             // Otherwise what becomes of those on the way comes first.
             Some(ready).filter(|_| self.candidates_coming() < MAX_DIALS)
-        } else if self.exchange.is_none() {
+        } else if self.swap.is_none() {
             let due = self.poor_peers().map(|(_, since, _)| since + self.patience()).min()?;
-            let after = self.last_exchange.map_or(due, |last| due.max(last + self.patience()));
+            let after = self.last_swap.map_or(due, |last| due.max(last + self.patience()));
             // What is due and was not done lacks a better candidate: the next chance is another score.
             Some(after.max(ready)).filter(|at| *at > now)
         } else {
@@ -209,7 +209,7 @@ impl Roster {
         let hopeful = |target: &&Target| {
             target.is_wanted()
                 && !self.is_linked(target)
-                && target.dialing().scouting
+                && target.dialing().probing
                 && target.breaker.failures() == 0
         };
         let wanted = self.targets.iter().filter(hopeful).count();
@@ -219,7 +219,7 @@ impl Roster {
     /// A candidate that nothing speaks against, except that it may be too early.
     fn is_eligible(&self, target: &Target) -> bool {
         let taken = |peer: PeerId| self.is_kept(peer) || peer == self.settings.us;
-        self.is_idle(target) && !target.barred && !target.known().is_some_and(taken)
+        self.is_idle(target) && !target.blocked && !target.known().is_some_and(taken)
     }
 
     /// The candidate that promises most, and more than `floor` if there is one.
@@ -227,18 +227,16 @@ impl Roster {
         let groups = self.groups_in_use();
         let mut best: Option<(usize, f64, u32)> = None;
         for (index, target) in self.targets.iter().enumerate() {
-            let promise = target.memory.promise(now);
-            if target.retry_at > now
-                || floor.is_some_and(|floor| promise <= floor)
-                || !self.is_eligible(target)
+            let rank = target.memory.rank(now);
+            if target.retry_at > now || floor.is_some_and(|floor| rank <= floor) || !self.is_eligible(target)
             {
                 continue;
             }
             let alike = groups.get(&target.group).copied().unwrap_or(0);
-            // Among equals by lot, so that not all nodes of a network choose the same.
-            let (weight, lot) = (promise / f64::from(alike + 1), self.rng.u32(..));
-            if best.is_none_or(|(_, other, other_lot)| (weight, lot) > (other, other_lot)) {
-                best = Some((index, weight, lot));
+            // Among equals by draw, so that not all nodes of a network choose the same.
+            let (weight, draw) = (rank / f64::from(alike + 1), self.rng.u32(..));
+            if best.is_none_or(|(_, other, other_lot)| (weight, draw) > (other, other_lot)) {
+                best = Some((index, weight, draw));
             }
         }
         best.map(|(index, ..)| index)
@@ -264,10 +262,10 @@ impl Roster {
         groups
     }
 
-    // --- exchange -------------------------------------------------------------------------------
+    // --- swap -------------------------------------------------------------------------------
 
     fn patience(&self) -> Duration {
-        self.settings.path.dead_after.saturating_mul(PATIENCE)
+        self.settings.path.dead_after.saturating_mul(TIMEOUT)
     }
 
     /// Linked candidates that do badly: who, since when, how badly. Never one that is wanted.
@@ -284,42 +282,42 @@ impl Roster {
 
     fn begin_exchange(&mut self, now: Instant) -> Option<usize> {
         let patience = self.patience();
-        let pausing = self.last_exchange.is_some_and(|last| last + patience > now);
+        let pausing = self.last_swap.is_some_and(|last| last + patience > now);
         // More peers than wanted: nobody needs to come for one to go, and nobody is sent away for that.
-        if self.exchange.is_some() || pausing {
+        if self.swap.is_some() || pausing {
             return None;
         }
         let due = self.poor_peers().filter(|(_, since, _)| *since + patience <= now);
         let (poor, _, score) = due.min_by(|(.., a), (.., b)| a.total_cmp(b))?;
         let index = self.best(Some(score + MARGIN), now)?;
         let with = self.targets.get(index)?.id;
-        self.exchange = Some(Exchange { poor, with });
+        self.swap = Some(Swap { poor, with });
         Some(index)
     }
 
-    /// Ends an exchange that came to nothing.
-    pub(super) fn check_exchange(&mut self, now: Instant) {
-        let Some(Exchange { poor, with }) = self.exchange else { return };
+    /// Ends an swap that came to nothing.
+    pub(super) fn check_swap(&mut self, now: Instant) {
+        let Some(Swap { poor, with }) = self.swap else { return };
         let coming = self.targets.iter().any(|target| target.id == with && target.is_active_candidate());
         if !coming || !self.peers.contains_key(&poor) || !self.may_be_retired(poor) {
-            self.exchange = None;
-            self.last_exchange = Some(now);
+            self.swap = None;
+            self.last_swap = Some(now);
         }
     }
 
     /// This peer has answered: if it came in the place of a poor one, that one goes.
     pub(super) fn complete_exchange(&mut self, successor: PeerId, now: Instant) {
-        self.check_exchange(now);
-        let Some(Exchange { poor, with }) = self.exchange else { return };
+        self.check_swap(now);
+        let Some(Swap { poor, with }) = self.swap else { return };
         let is_successor = |target: &Target| target.id == with && target.peer == Some(successor);
         if poor == successor || !self.targets.iter().any(is_successor) {
             return;
         }
-        (self.exchange, self.last_exchange) = (None, Some(now));
+        (self.swap, self.last_swap) = (None, Some(now));
         let score = self.peers.get(&poor).and_then(|linked| linked.score);
         let until = now + self.settings.path.backoff_max.saturating_mul(RETIRED);
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(poor)) {
-            target.rest(until);
+            target.deactivate(until);
             target.memory.score = score;
         }
         self.announced.push_back(Action::Retire { peer: poor, successor });

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
-use crate::link::{Effects, Link, NewConn, Parcel, Purpose, Settings};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Settings};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Hello, LaneAck};
@@ -18,11 +18,11 @@ use crate::wire::stream::{Header, MessageKind};
 use super::*;
 
 /// For every receipt somebody waits, so that each message is acknowledged at once.
-type Fx = Effects<bool, ()>;
+type Fx = Output<bool, ()>;
 
 struct Side {
     link: Link<bool, ()>,
-    fx: Fx,
+    output: Fx,
 }
 
 const CONN: ConnId = ConnId(1);
@@ -32,7 +32,7 @@ fn side(us: u8, ack_delay: Duration, lanes: Vec<LaneConfig>) -> Side {
     let seed = u64::from(us);
     let (us, peer) = (PeerId::from_bytes([us; 32]), PeerId::from_bytes([3 - us; 32]));
     let settings = Settings::new(&config, &config.path, us, peer);
-    Side { link: Link::new(settings, seed), fx: Fx::default() }
+    Side { link: Link::new(settings, seed), output: Fx::default() }
 }
 
 fn pair(ack_delay: Duration) -> (Side, Side, Instant) {
@@ -47,7 +47,7 @@ fn pair_with(ack_delay: Duration, lanes: Vec<LaneConfig>) -> (Side, Side, Instan
     let join = |side: &mut Side, dialled, ours: &Hello, theirs: &Hello| {
         let incarnation = Incarnation(if dialled { 2 } else { 1 });
         let new = NewConn { id: CONN, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
-        side.link.attach(&new, now, &mut side.fx).unwrap();
+        side.link.attach(&new, now, &mut side.output).unwrap();
     };
     join(&mut a, true, &hello_a, &hello_b);
     join(&mut b, false, &hello_b, &hello_a);
@@ -59,7 +59,7 @@ fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation>
     let mut chunks = 0;
     loop {
         let mut batch = Batch::default();
-        let _ = from.link.poll_transmit(CONN, now, &mut batch, &mut from.fx);
+        let _ = from.link.poll_transmit(CONN, now, &mut batch, &mut from.output);
         if batch.is_empty() {
             return Ok(chunks);
         }
@@ -69,7 +69,7 @@ fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation>
             match reader.next_buffered().unwrap() {
                 Some(frame) => {
                     chunks += u64::from(matches!(frame, Frame::Chunk { .. }));
-                    to.link.handle_frame(CONN, frame, now, &mut to.fx)?;
+                    to.link.handle_frame(CONN, frame, now, &mut to.output)?;
                 }
                 None if reader.fill().is_err() => break,
                 None => {}
@@ -80,7 +80,7 @@ fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation>
 
 /// Each vote in a chunk of its own, each acknowledged twice (received, taken), and in the worst order: nothing
 /// is taken before all have arrived. `tight`: with hardly any room in the buckets.
-fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> (Meter, Meter) {
+fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> (FrameMeter, FrameMeter) {
     let (mut a, mut b, mut now) = pair(Duration::ZERO);
     if tight {
         a.link.meter.tighten();
@@ -90,20 +90,20 @@ fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> 
     let (mut chunks, mut taken) = (0, 0);
     for _ in 0..count / at_once {
         for _ in 0..at_once {
-            let parcel = Parcel { lane: NORMAL, body: body.clone(), deadline: None };
-            assert!(a.link.send(parcel, Purpose::Message, true, now, &mut a.fx).is_ok());
+            let message = OutboundMessage { lane: NORMAL, body: body.clone(), deadline: None };
+            assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
             chunks += carry(&mut a, &mut b, now).expect("an honest sender");
             carry(&mut b, &mut a, now).expect("an honest receiver");
             now += Duration::from_nanos(1_000_000_000 / per_second);
         }
         let lane = b.link.lane_index(NORMAL).unwrap();
-        while b.link.take(lane, now, &mut b.fx).is_some() {
+        while b.link.take(lane, now, &mut b.output).is_some() {
             taken += 1;
             carry(&mut b, &mut a, now).expect("an honest receiver");
         }
-        let ended = a.fx.ended.drain(..).filter(|(_, outcome, _)| *outcome == Outcome::Taken);
+        let ended = a.output.ended.drain(..).filter(|(_, outcome, _)| *outcome == Outcome::Taken);
         assert_eq!(ended.count() as u64, at_once);
-        (a.fx, b.fx) = (Fx::default(), Fx::default());
+        (a.output, b.output) = (Fx::default(), Fx::default());
     }
     assert_eq!((chunks, taken), (count, count), "one vote in each chunk");
     (a.link.meter, b.link.meter)
@@ -134,14 +134,14 @@ fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
     a.link.meter.tighten();
     b.link.meter.tighten();
     let send = |a: &mut Side, len| {
-        let parcel = Parcel { lane: NORMAL, body: vec![7; len].into(), deadline: None };
-        assert!(a.link.send(parcel, Purpose::Message, true, now, &mut a.fx).is_ok());
+        let message = OutboundMessage { lane: NORMAL, body: vec![7; len].into(), deadline: None };
+        assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
     };
     (0..TINY).for_each(|_| send(&mut a, 1));
     send(&mut a, 5 * TINY as usize - 100);
     carry(&mut a, &mut b, now).expect("an honest sender");
     for _ in 0..TINY - 100 {
-        assert!(b.link.take(0, now, &mut b.fx).is_some());
+        assert!(b.link.take(0, now, &mut b.output).is_some());
         carry(&mut b, &mut a, now).expect("an honest receiver");
         assert_eq!(carry(&mut a, &mut b, now).expect("an honest sender"), 1);
     }
@@ -152,7 +152,7 @@ fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
 fn flood(mut next: impl FnMut(u64) -> Frame, most: u64) -> (u64, Violation) {
     let (_, mut b, now) = pair(Duration::from_millis(25));
     for count in 0..most {
-        if let Err(violation) = b.link.handle_frame(CONN, next(count), now, &mut b.fx) {
+        if let Err(violation) = b.link.handle_frame(CONN, next(count), now, &mut b.output) {
             return (count, violation);
         }
     }
@@ -193,7 +193,7 @@ fn a_flood_of_each_kind_ends() {
     let (count, violation) = flood(|request| Frame::Cancel(Cancel { request }), 10_000);
     assert_eq!(count, 8_192);
     is_flood(violation);
-    let (count, violation) = flood(|_| Frame::Hint, 100_000);
+    let (count, violation) = flood(|_| Frame::Extension, 100_000);
     assert_eq!(count, 10_000);
     is_flood(violation);
 }
@@ -215,7 +215,7 @@ fn replies_to_nobody_and_requests_beyond_the_bound_end_the_connection() {
 #[test]
 fn what_ends_a_flood_fills_with_time_only() {
     let (_, mut b, now) = pair(Duration::from_millis(25));
-    let ping = |b: &mut Side, at| b.link.handle_frame(CONN, Frame::ping(1), at, &mut b.fx).is_ok();
+    let ping = |b: &mut Side, at| b.link.handle_frame(CONN, Frame::ping(1), at, &mut b.output).is_ok();
     while ping(&mut b, now) {}
     assert!(!ping(&mut b, now));
     let later = now + Duration::from_millis(10);

@@ -21,9 +21,9 @@ pub(crate) enum Notice {
     /// The connection is to be closed at once.
     Close(ConnId, CloseReason),
     /// The connection scores so low that it is to be replaced.
-    Poor(ConnId),
+    ConnDegraded(ConnId),
     /// It scores well again.
-    Well(ConnId),
+    ConnHealthy(ConnId),
     /// A connection died of silence: pings come more often from now on.
     Learned { ping_interval: Duration },
     /// A successor has proved itself; the connection that it replaces is drained.
@@ -51,7 +51,7 @@ pub(crate) enum CloseReason {
 }
 
 #[derive(Debug)]
-pub(crate) struct Effects<T, R> {
+pub(crate) struct Output<T, R> {
     /// Messages that ended.
     pub(crate) ended: Ended<T>,
     /// Requests that ended.
@@ -59,22 +59,22 @@ pub(crate) struct Effects<T, R> {
     pub(crate) notices: Vec<Notice>,
     /// Connections whose writer sleeps and has something to do.
     pub(crate) wake: Vec<ConnId>,
-    /// Connections of which the kernel's view is wanted ([`super::Look`]).
-    pub(crate) look: Vec<ConnId>,
+    /// Connections of which the kernel's view is wanted ([`super::ConnSample`]).
+    pub(crate) samples: Vec<ConnId>,
     /// Lanes (bit = index) whose inbox got messages.
     pub(crate) arrived: u64,
     /// A queue got room.
     pub(crate) space: bool,
 }
 
-impl<T, R> Default for Effects<T, R> {
+impl<T, R> Default for Output<T, R> {
     fn default() -> Self {
-        Effects {
+        Output {
             ended: Vec::new(),
             replies: Vec::new(),
             notices: Vec::new(),
             wake: Vec::new(),
-            look: Vec::new(),
+            samples: Vec::new(),
             arrived: 0,
             space: false,
         }

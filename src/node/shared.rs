@@ -63,7 +63,7 @@ pub(crate) enum Report {
 }
 
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct Shared {
     pub(crate) mailbox: Mailbox,
     pub(crate) alarm: Alarm,
     pub(crate) named: NamedPeers,
@@ -79,9 +79,9 @@ pub(crate) struct Hub {
     progressed: Condvar,
 }
 
-impl Hub {
+impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
-        Hub {
+        Shared {
             mailbox: Mailbox::new(&config.lanes, config.max_events),
             alarm: Alarm::new(),
             named: NamedPeers::default(),

@@ -9,9 +9,9 @@ use super::event::Event;
 use crate::clock;
 use crate::lane::LaneId;
 
-use super::hub::Hub;
 use super::mailbox::{Closed, Reader};
 use super::message::Message;
+use super::shared::Shared;
 
 /// Receives the messages of one lane, from all peers in turn; [`Node::recv`](crate::Node::recv) then
 /// no longer gives them. Dropping it gives the lane back.
@@ -21,7 +21,7 @@ use super::message::Message;
 /// `crossbeam_channel::select!` there is [`LaneReceiver::ready`].
 #[derive(Debug)]
 pub struct LaneReceiver {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) lane: LaneId,
     pub(crate) index: usize,
 }
@@ -38,7 +38,7 @@ impl LaneReceiver {
     /// When the node shuts down.
     pub fn recv(&self) -> Result<Message, Closed> {
         loop {
-            if let Some(message) = messages(self.hub.mailbox.wait(self.reader(), 1, None)?).pop() {
+            if let Some(message) = messages(self.shared.mailbox.wait(self.reader(), 1, None)?).pop() {
                 return Ok(message);
             }
         }
@@ -50,7 +50,7 @@ impl LaneReceiver {
     /// When the node shuts down.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, Closed> {
         let deadline = clock::now().checked_add(timeout);
-        Ok(messages(self.hub.mailbox.wait(self.reader(), 1, deadline)?).pop())
+        Ok(messages(self.shared.mailbox.wait(self.reader(), 1, deadline)?).pop())
     }
 
     /// The next message, if there is one.
@@ -58,7 +58,7 @@ impl LaneReceiver {
     /// # Errors
     /// When the node shuts down.
     pub fn try_recv(&self) -> Result<Option<Message>, Closed> {
-        Ok(messages(self.hub.mailbox.take(self.reader(), 1)?).pop())
+        Ok(messages(self.shared.mailbox.take(self.reader(), 1)?).pop())
     }
 
     /// Waits for at least one message and takes up to `max`: cheaper than one at a time.
@@ -66,14 +66,14 @@ impl LaneReceiver {
     /// # Errors
     /// When the node shuts down.
     pub fn recv_batch(&self, max: usize) -> Result<Vec<Message>, Closed> {
-        Ok(messages(self.hub.mailbox.wait(self.reader(), max.max(1), None)?))
+        Ok(messages(self.shared.mailbox.wait(self.reader(), max.max(1), None)?))
     }
 
     /// A channel that has a token when there may be messages, for `crossbeam_channel::select!`. After
     /// the token was received, call [`LaneReceiver::try_recv`] until it gives `None`: one token may stand for many
     /// messages.
     pub fn ready(&self) -> &Receiver<()> {
-        self.hub.mailbox.ready(self.reader())
+        self.shared.mailbox.ready(self.reader())
     }
 
     fn reader(&self) -> Reader {
@@ -83,7 +83,7 @@ impl LaneReceiver {
 
 impl Drop for LaneReceiver {
     fn drop(&mut self) {
-        self.hub.mailbox.unclaim(self.index);
+        self.shared.mailbox.unclaim(self.index);
     }
 }
 
@@ -94,7 +94,7 @@ impl Drop for LaneReceiver {
 /// common order: a message may be taken before the event that tells of its peer's connection.
 #[derive(Debug)]
 pub struct EventReceiver {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl EventReceiver {
@@ -104,7 +104,7 @@ impl EventReceiver {
     /// When the node shuts down and no event is left.
     pub fn recv(&self) -> Result<Event, Closed> {
         loop {
-            if let Some(event) = self.hub.mailbox.wait(Reader::Events, 1, None)?.pop() {
+            if let Some(event) = self.shared.mailbox.wait(Reader::Events, 1, None)?.pop() {
                 return Ok(event);
             }
         }
@@ -116,7 +116,7 @@ impl EventReceiver {
     /// When the node shuts down and no event is left.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Event>, Closed> {
         let deadline = clock::now().checked_add(timeout);
-        Ok(self.hub.mailbox.wait(Reader::Events, 1, deadline)?.pop())
+        Ok(self.shared.mailbox.wait(Reader::Events, 1, deadline)?.pop())
     }
 
     /// The next event, if there is one.
@@ -124,19 +124,19 @@ impl EventReceiver {
     /// # Errors
     /// When the node shuts down and no event is left.
     pub fn try_recv(&self) -> Result<Option<Event>, Closed> {
-        Ok(self.hub.mailbox.take(Reader::Events, 1)?.pop())
+        Ok(self.shared.mailbox.take(Reader::Events, 1)?.pop())
     }
 
     /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token was
     /// received, call [`EventReceiver::try_recv`] until it returns `None`.
     pub fn ready(&self) -> &Receiver<()> {
-        self.hub.mailbox.ready(Reader::Events)
+        self.shared.mailbox.ready(Reader::Events)
     }
 }
 
 impl Drop for EventReceiver {
     fn drop(&mut self) {
-        self.hub.mailbox.unclaim_events();
+        self.shared.mailbox.unclaim_events();
     }
 }
 
