@@ -12,7 +12,6 @@
 
 mod support;
 
-use std::fs;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,16 +37,11 @@ fn alone() -> MutexGuard<'static, ()> {
     LOCK.lock()
 }
 
-/// Threads of the library in this process: those of the test harness come and go on their own.
-fn library_threads() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("unbroken")).count()
-}
-
 /// Waits until the counts are what they were. A joined thread is in the list for some microseconds more.
 fn back_to(threads: usize, fds: usize) {
-    eventually(&format!("{threads} threads, not {}", library_threads()), || library_threads() == threads);
+    eventually(&format!("{threads} threads, not {}", process::library_threads().unwrap()), || {
+        process::library_threads().unwrap() == threads
+    });
     eventually(&format!("{fds} descriptors, not {}", process::fds().unwrap()), || {
         process::fds().unwrap() == fds
     });
@@ -73,7 +67,7 @@ fn shutdown_flushes_and_says_goodbye() {
     });
     assert_eq!((reason.by, reason.cause), (Initiator::Peer, EndCause::Goaway(GoawayReason::Shutdown)));
     // Its own threads are gone when shutdown returns, not some time later.
-    let before = library_threads();
+    let before = process::library_threads().unwrap();
     b.shutdown(Duration::ZERO);
     assert!(before >= 2, "{before}: those of b");
     drop(pair);
@@ -224,7 +218,7 @@ fn a_node_can_be_started_again_on_its_port_at_once() {
 /// A message each way over every connection, then a reset.
 fn storm(reconnects: u64) {
     let _alone = alone();
-    let (threads_before, fds_before) = (library_threads(), process::fds().unwrap());
+    let (threads_before, fds_before) = (process::library_threads().unwrap(), process::fds().unwrap());
     let pair = Pair::start(|config| {
         config.path.backoff_max = Duration::from_millis(50);
         config.path.breaker_threshold = 1_000_000;
@@ -259,7 +253,9 @@ fn storm(reconnects: u64) {
         let one = |node: &Peer| node.snapshot().connections == 1;
         eventually("one connection is left", || one(a) && one(b));
         // Two for each end of the connection; each node has one that watches and one that drops bodies, b an acceptor.
-        eventually("no thread of an ended connection is left", || library_threads() == 2 * 2 + 2 * 2 + 1);
+        eventually("no thread of an ended connection is left", || {
+            process::library_threads().unwrap() == 2 * 2 + 2 * 2 + 1
+        });
         (process::fds().unwrap(), process::resident_bytes().unwrap())
     };
     // The first tenth fills what the allocator and the kernel keep for later.

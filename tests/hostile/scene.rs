@@ -1,7 +1,6 @@
 //! The node that is attacked, an honest peer that votes with it all the time, and what is measured beside each attack.
 
 use std::cell::Cell;
-use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ impl Scene {
         let voting = Arc::new(Voting::default());
         let (its, nodes) = (Arc::clone(&voting), [honest.node.clone(), node.node.clone()]);
         let voter = thread::spawn(move || its.vote(&nodes));
-        let threads = library_threads();
+        let threads = process::library_threads().unwrap();
         Scene { node, honest, voting, voter: Some(voter), strangers: Cell::new(0), threads, _alone: alone }
     }
 
@@ -143,7 +142,7 @@ impl Scene {
             self.node.snapshot().connections == 1
         });
         eventually(&format!("{what}: threads are back at {}", self.threads), || {
-            library_threads() == self.threads
+            process::library_threads().unwrap() == self.threads
         });
         eventually(&format!("{what}: descriptors are back at {fds}"), || process::fds().unwrap() <= fds);
         eventually("enough votes", || self.voting.votes.lock().len() >= 30);
@@ -223,20 +222,13 @@ impl Voting {
                 self.votes.lock().push(start.elapsed());
             }
             if seq % 16 == 0 {
-                self.most_threads.fetch_max(library_threads(), SeqCst);
+                self.most_threads.fetch_max(process::library_threads().unwrap(), SeqCst);
                 self.most_memory.fetch_max(process::resident_bytes().unwrap(), SeqCst);
             }
             // A vote now and then: the machine has other things to do.
             thread::sleep(Duration::from_millis(2));
         }
     }
-}
-
-/// Threads of the library in this process: those of the test harness come and go on their own.
-pub(crate) fn library_threads() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("unbroken")).count()
 }
 
 // --- why a connection ended that never joined: no event tells, the log does ---------------------------

@@ -224,6 +224,18 @@ pub fn threads() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
+/// Threads of the library in this process, which it names `ub-...`: those of the test harness come and go on their own.
+///
+/// # Errors
+///
+/// Those of reading /proc.
+pub fn library_threads() -> io::Result<usize> {
+    let tasks = fs::read_dir("/proc/self/task")?;
+    // A thread that has ended meanwhile has no name.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    Ok(names.filter(|name| name.starts_with("ub-")).count())
+}
+
 /// Open descriptors of this process.
 ///
 /// # Errors
