@@ -195,7 +195,7 @@ fn a_name_that_is_only_claimed_takes_nothing_over() {
             stream.write_all(&[liar.preface(), claim.clone(), hello].concat()).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
             let why = refusal(stream.local_addr().unwrap());
-            assert!(why.contains("another process with this identity"), "{why}");
+            assert!(why.contains("another process uses this identity"), "{why}");
         }
     });
 }

@@ -44,7 +44,7 @@ fn ramp(net: Net, step: Duration, stay: Duration) -> Result<Row, String> {
     pair.pass(stay);
     let left = pair.traffic(Way::First, SECOND);
     assert!(left < usual / 10, "{left} bytes of {usual} still go by it\n{}", pair.story());
-    let Some((at, what)) = pair.heard_of(&["Poor", "Suspect"]) else {
+    let Some((at, what)) = pair.heard_of(&["ConnDegraded", "Suspect"]) else {
         panic!("nothing was said\n{}", pair.story());
     };
     let (to_b, to_a) = pair.worst_since(began, URGENT);
