@@ -145,7 +145,12 @@ fn timeouts_are_learned(timeouts: [Duration; 2], path: &PathConfig, calm: Durati
 fn an_idle_timeout_that_is_announced_is_learned() {
     // Pings then come after 0.6 of the timeout. A busy machine has the rest for a late one.
     let timeouts = [1200, 1800].map(Duration::from_millis);
-    timeouts_are_learned(timeouts, &calm_path(), Duration::from_secs(6));
+    let path = PathConfig {
+        ping_interval: Duration::from_secs(4),
+        dead_after: Duration::from_secs(8),
+        ..calm_path()
+    };
+    timeouts_are_learned(timeouts, &path, Duration::from_secs(6));
 }
 
 #[test]
