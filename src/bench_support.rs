@@ -13,7 +13,8 @@ use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, ReceiptHandle
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
-use crate::wire::frame::{Frame, MAX_CHUNK};
+use crate::wire::frame::Frame;
+use crate::wire::header::MAX_CHUNK;
 use crate::wire::reader::{FrameReader, ReadError};
 use crate::wire::stream::{Header, MessageKind, Parser};
 

@@ -23,7 +23,8 @@ use super::record::{Key, Sealer};
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::wire::batch::Batch;
 use crate::wire::control::{Hello, Refused};
-use crate::wire::frame::{Frame, Kind, WireError};
+use crate::wire::frame::Frame;
+use crate::wire::header::{Kind, WireError};
 use crate::wire::preface::{
     CLAIM_LEN, Claim, MAX_NETWORK, Mode, NetworkName, OPENING_LEN, PREFACE_LEN, Preface, PrefaceError,
     Versions, concat, take,

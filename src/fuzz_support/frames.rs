@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use super::script::Script;
 use crate::lane::LaneId;
 use crate::wire::control::encode_ping;
-use crate::wire::frame::{self, Announced, Frame, HEADER_LEN, Kind, MAX_CHUNK};
+use crate::wire::frame::Frame;
+use crate::wire::header::{self, Announced, HEADER_LEN, Kind, MAX_CHUNK};
 use crate::wire::reader::{FrameReader, ReadError};
 
 /// One buffer and one chunk are all that a reader may hold.
@@ -25,7 +26,7 @@ pub fn frames(data: &[u8]) {
     let mut rest = bytes.as_slice();
     for frame in &whole {
         let header = rest.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
-        let len = HEADER_LEN + frame::decode_header(header).map_or(0, Announced::body_len);
+        let len = HEADER_LEN + header::decode_header(header).map_or(0, Announced::body_len);
         let (came, behind) = rest.split_at_checked(len).unwrap_or_default();
         let mut again = Vec::new();
         encode(frame, came, &mut again);
@@ -53,7 +54,7 @@ fn stream(script: &mut Script<'_>) -> Vec<u8> {
                 let (lane, flags) = (LaneId(script.byte()), script.byte() & 1);
                 let len = usize::from(script.word()) << (script.byte() / 64);
                 let len = len.clamp(1, MAX_CHUNK);
-                bytes.extend_from_slice(&frame::encode_chunk_head(lane, flags, script.near(0), len));
+                bytes.extend_from_slice(&header::encode_chunk_head(lane, flags, script.near(0), len));
                 bytes.resize(bytes.len() + len, lane.0);
             }
         }
@@ -91,7 +92,7 @@ fn decode(source: impl Read) -> (Vec<Frame>, String) {
 pub(super) fn assert_said(again: &[u8], came: &[u8]) {
     let len = |bytes: &[u8]| {
         let header = bytes.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
-        HEADER_LEN + frame::decode_header(header).map_or(0, Announced::body_len)
+        HEADER_LEN + header::decode_header(header).map_or(0, Announced::body_len)
     };
     let came = came.get(..len(came)).unwrap_or_default();
     assert!(again.first() == came.first() && again.len() <= came.len(), "more than was said");
@@ -110,12 +111,12 @@ fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
         Frame::Ping { nonce, padding } => encode_ping(Kind::Ping, *nonce, *padding, out),
         Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, 0, out),
         Frame::Chunk { lane, flags, offset, data } => {
-            out.extend_from_slice(&frame::encode_chunk_head(*lane, *flags, *offset, data.len()));
+            out.extend_from_slice(&header::encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);
         }
         Frame::Extension => {
             let header = came.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
-            let announced = frame::decode_header(header);
+            let announced = header::decode_header(header);
             assert!(matches!(announced, Ok(Announced::Extension(_))), "skipped: {announced:?}");
             out.extend_from_slice(came);
         }

@@ -11,7 +11,7 @@ use crate::lane::LaneId;
 use crate::wire::control::{
     Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping,
 };
-use crate::wire::frame::{Kind, encode_chunk_head};
+use crate::wire::header::{Kind, encode_chunk_head};
 use crate::wire::preface::{Claim, Mode, NetworkName, Preface, Versions};
 use crate::wire::refused::RefusedReason;
 

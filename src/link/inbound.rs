@@ -18,7 +18,7 @@ use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneConfig};
 use crate::message::Payload;
 use crate::wire::control::LaneAck;
-use crate::wire::frame::ACK_NOW;
+use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{MessageKind, Parser};
 
 use super::outbound::BOOKKEEPING;

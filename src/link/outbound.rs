@@ -24,7 +24,7 @@ use crate::lane::LaneConfig;
 use crate::outcome::{DropReason, Outcome};
 use crate::wire::batch::Batch;
 use crate::wire::control::{HelloLane, LaneAck};
-use crate::wire::frame::ACK_NOW;
+use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
 use super::{ReceiptHandle, Violation};

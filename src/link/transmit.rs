@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::id::ConnId;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Goaway};
-use crate::wire::frame::{Kind, MAX_CHUNK, WireError};
+use crate::wire::header::{Kind, MAX_CHUNK, WireError};
 
 use super::conns::Draining;
 use super::output::Output;

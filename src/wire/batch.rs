@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::frame::{CHUNK_HEAD_LEN, HEADER_LEN, encode_chunk_head};
+use super::header::{CHUNK_HEAD_LEN, HEADER_LEN, encode_chunk_head};
 use crate::lane::LaneId;
 
 /// From this size on a payload is written from where it lies. Below it, copying costs less than one

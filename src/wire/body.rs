@@ -5,7 +5,7 @@
 //! place: a line in the list of [`super::control`]. The tables on the page of the protocol
 //! ([`crate::manual::protocol`]) and the golden bytes in the tests are to follow.
 
-use super::frame::{Kind, WireError};
+use super::header::{Kind, WireError};
 use crate::lane::LaneId;
 
 /// A value of a fixed form.
@@ -282,12 +282,12 @@ pub(super) use body;
 
 /// Fills in the header that stands at `start` before a body that was just written.
 pub(crate) fn finish_frame(kind: Kind, start: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
-    let len = out.len() - start - super::frame::HEADER_LEN;
+    let len = out.len() - start - super::header::HEADER_LEN;
     if len > kind.max_body() {
         out.truncate(start);
         return Err(WireError::TooLong { kind: kind as u8, len, max: kind.max_body() });
     }
-    let header = super::frame::encode_header(kind, len);
+    let header = super::header::encode_header(kind, len);
     if let Some(reserved) = out.get_mut(start..start + header.len()) {
         reserved.copy_from_slice(&header);
     }

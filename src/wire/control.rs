@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Cursor, Entry, FIELD_HEAD_LEN, Field, Value, body, bounded, finish_frame, put_field};
-use super::frame::{HEADER_LEN, Kind, WireError, encode_header};
+use super::header::{HEADER_LEN, Kind, WireError, encode_header};
 use super::refused::RefusedReason;
 use crate::lane::LaneId;
 

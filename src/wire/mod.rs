@@ -7,6 +7,7 @@ mod body;
 pub(crate) mod buffer;
 pub(crate) mod control;
 pub(crate) mod frame;
+pub(crate) mod header;
 pub(crate) mod preface;
 pub(crate) mod reader;
 pub(crate) mod refused;

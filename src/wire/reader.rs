@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use super::buffer::ReadBuffer;
-use super::frame::{self, Announced, CHUNK_HEAD_LEN, Frame, HEADER_LEN, Kind, WireError};
+use super::frame::{self, Frame};
+use super::header::{self, Announced, CHUNK_HEAD_LEN, HEADER_LEN, Kind, WireError};
 use crate::lane::LaneId;
 
 /// Reads of this size stay in the second-level cache, which is worth 1.2 to 1.7 times the
@@ -101,7 +102,7 @@ impl<S: Source> FrameReader<S> {
     /// What the next frame will be, once its header is there.
     pub(crate) fn kind_ahead(&self) -> Option<Kind> {
         let header = self.buffer.waiting().first_chunk::<HEADER_LEN>()?;
-        match frame::decode_header(*header) {
+        match header::decode_header(*header) {
             Ok(Announced::Frame(kind, _)) => Some(kind),
             // An error is told with the frame.
             Ok(Announced::Extension(_)) | Err(_) => None,
@@ -118,7 +119,7 @@ impl<S: Source> FrameReader<S> {
         }
         let waiting = self.buffer.waiting();
         let Some((header, behind)) = waiting.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
-        let announced = frame::decode_header(*header)?;
+        let announced = header::decode_header(*header)?;
         let len = announced.body_len();
         if let Some(body) = behind.get(..len) {
             let frame = match announced {
@@ -132,7 +133,7 @@ impl<S: Source> FrameReader<S> {
             (announced, behind.split_first_chunk::<CHUNK_HEAD_LEN>())
         {
             // As soon as it is there, so that an error does not depend on how much came with it.
-            let (lane, flags, offset) = frame::decode_chunk_head(*head)?;
+            let (lane, flags, offset) = header::decode_chunk_head(*head)?;
             let len = len - CHUNK_HEAD_LEN;
             if len - data.len() >= DIRECT_FROM || HEADER_LEN + CHUNK_HEAD_LEN + len > MAX_BUFFER {
                 let mut memory = Vec::with_capacity(len);

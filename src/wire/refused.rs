@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Cursor, Value};
-use super::frame::WireError;
+use super::header::WireError;
 
 /// Why a side refused a connection, as it told the other one.
 ///

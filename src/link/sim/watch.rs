@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::id::ConnId;
 use crate::lane::Priority;
-use crate::wire::frame::{HEADER_LEN, Kind};
+use crate::wire::header::{HEADER_LEN, Kind};
 
 use super::world::{State, World};
 

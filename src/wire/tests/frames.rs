@@ -16,7 +16,7 @@ fn every_kind_survives() {
         survives(Frame::Ack(ack(lanes)));
     }
     for len in [1, 2047, 2048, 16 * KIB, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 512 * KIB, MIB] {
-        survives(chunk(1, frame::ACK_NOW, len as u64, len));
+        survives(chunk(1, header::ACK_NOW, len as u64, len));
     }
 }
 
@@ -105,13 +105,13 @@ fn a_length_is_checked_before_the_body_comes() {
             Some(known) => known.max_body(),
             None if kind >= 128 => KIB,
             None => {
-                let error = frame::decode_header(header(kind, 0)).unwrap_err();
+                let error = header::decode_header(header(kind, 0)).unwrap_err();
                 assert_eq!(error.to_string(), format!("unknown frame kind {kind}"));
                 continue;
             }
         };
         for len in [0, 1, max] {
-            assert_eq!(frame::decode_header(header(kind, len)).unwrap().body_len(), len);
+            assert_eq!(header::decode_header(header(kind, len)).unwrap().body_len(), len);
         }
         for len in [max + 1, 0xFF_FFFF] {
             // The header alone; a reader that waited for more would say that the stream is torn.

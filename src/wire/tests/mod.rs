@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use super::control::{
     Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, MAX_PADDING, Refused, encode_ping,
 };
-use super::frame::{self, Announced, CHUNK_HEAD_LEN, Frame, HEADER_LEN, Kind, encode_chunk_head};
+use super::frame::{self, Frame};
+use super::header::{self, Announced, CHUNK_HEAD_LEN, HEADER_LEN, Kind, encode_chunk_head};
 use super::reader::{FrameReader, ReadError};
 use super::refused::RefusedReason;
 use crate::lane::LaneId;
@@ -97,7 +98,7 @@ fn small_frames() -> Vec<Frame> {
         Frame::Hello(hello(0, "")),
         Frame::Hello(hello(2, "né")),
         chunk(0, 0, 0, 1),
-        chunk(255, frame::ACK_NOW, u64::MAX, 20),
+        chunk(255, header::ACK_NOW, u64::MAX, 20),
         Frame::Ack(ack(0)),
         Frame::Ack(ack(3)),
         Frame::ping(1),
@@ -272,14 +273,14 @@ fn read_simply(mut bytes: &[u8]) -> (Vec<Frame>, String) {
         let Some((header, behind)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             break if bytes.is_empty() { "eof".into() } else { "torn".into() };
         };
-        let announced = match frame::decode_header(*header) {
+        let announced = match header::decode_header(*header) {
             Ok(announced) => announced,
             Err(error) => break format!("wire: {error}"),
         };
         let Some((body, rest)) = behind.split_at_checked(announced.body_len()) else {
             // A chunk's head counts as soon as it is there.
             let head = behind.first_chunk().filter(|_| matches!(announced, Announced::Frame(Kind::Chunk, _)));
-            break match head.map(|head| frame::decode_chunk_head(*head)) {
+            break match head.map(|head| header::decode_chunk_head(*head)) {
                 Some(Err(error)) => format!("wire: {error}"),
                 _ => "torn".into(),
             };
