@@ -6,15 +6,31 @@ use std::time::Instant;
 use crate::health::liveness::Liveness;
 use crate::health::pace::Pace;
 use crate::health::score::ConnScore;
-use crate::id::{ConnId, PeerId};
-use crate::wire::control::GoawayReason;
+use crate::id::{ConnId, Incarnation, PeerId};
+use crate::wire::control::{GoawayReason, Hello};
 
 use super::scheduler::Scheduler;
-use super::session::NewConn;
 use super::{Link, Violation};
 
 /// Pongs that nobody asked for before the connection ends.
 const MAX_STRIKES: u32 = 16;
+
+/// A connection whose handshake is complete.
+pub(crate) struct NewConn {
+    pub(crate) id: ConnId,
+    /// Whether this side dialled.
+    pub(crate) dialled: bool,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) ours: Hello,
+    pub(crate) theirs: Hello,
+}
+
+impl NewConn {
+    /// The HELLO of the side that dialled: it names the connection.
+    pub(super) fn of_dialer(&self) -> &Hello {
+        if self.dialled { &self.ours } else { &self.theirs }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Draining {

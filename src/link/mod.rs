@@ -85,7 +85,7 @@ use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 
 use conns::Conn;
-pub(crate) use conns::Draining;
+pub(crate) use conns::{Draining, NewConn};
 use inbound::Inbound;
 use outbound::Outbound;
 pub(crate) use outbound::cost_of;
@@ -94,7 +94,7 @@ pub(crate) use path_stats::ConnSample;
 pub(crate) use paths::REDUCED_SEGMENT;
 pub(crate) use requests::MAX_WAIT;
 use requests::Requests;
-pub(crate) use session::{AttachError, NewConn};
+pub(crate) use session::AttachError;
 pub(crate) use stats::{Counters, LaneStats};
 pub(crate) use transmit::Transmit;
 pub(crate) use violation::Violation;

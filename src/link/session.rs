@@ -11,7 +11,7 @@ use crate::outcome::{DropReason, RequestError};
 use crate::wire::control::{Hello, HelloLane, LaneAck};
 use crate::wire::stream::MessageKind;
 
-use super::conns::Conn;
+use super::conns::{Conn, NewConn};
 use super::output::{CloseReason, Notice, Output};
 use super::scheduler::Scheduler;
 use super::{Link, ReceiptHandle, Violation};
@@ -66,23 +66,6 @@ impl Session {
 
     pub(super) fn peer_incarnation(&self) -> Option<Incarnation> {
         self.peer.map(|peer| peer.incarnation)
-    }
-}
-
-/// A connection whose handshake is complete.
-pub(crate) struct NewConn {
-    pub(crate) id: ConnId,
-    /// Whether this side dialled.
-    pub(crate) dialled: bool,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) ours: Hello,
-    pub(crate) theirs: Hello,
-}
-
-impl NewConn {
-    /// The HELLO of the side that dialled: it names the connection.
-    pub(super) fn of_dialer(&self) -> &Hello {
-        if self.dialled { &self.ours } else { &self.theirs }
     }
 }
 
