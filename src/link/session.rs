@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::liveness::{Limits, Liveness};
 use crate::health::pace::Pace;
-use crate::id::{ConnId, Incarnation};
+use crate::id::Incarnation;
 use crate::lane::MAX_SLOTS;
 use crate::outcome::{DropReason, RequestError};
 use crate::wire::control::{Hello, HelloLane, LaneAck};
@@ -380,7 +380,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::id::PeerId;
+    use crate::id::{ConnId, PeerId};
     use crate::lane::NORMAL;
     use crate::link::{OutboundMessage, Purpose, Settings};
     use crate::outcome::Outcome;

@@ -193,6 +193,21 @@ impl NodeInner {
         unlisted
     }
 
+    /// Forgets strangers until their unfinished messages take no more than their part.
+    pub(crate) fn reclaim_unfinished(&self, now: Instant) {
+        while let Some(peer) = self.shared.received.give_up(now) {
+            let Some(link) = self.link(peer) else { continue };
+            let messages = link.inspect(|core| core.link.queued_messages());
+            self.end_link(&link, DropReason::ResumptionExpired, GoawayReason::Retired);
+            let line =
+                format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
+            self.shared.log(peer, log::Level::Info, line);
+            if messages > 0 {
+                self.shared.tell(Event::Lost { peer, messages, by_peer: false });
+            }
+        }
+    }
+
     /// Gives a peer up. False when there is no link to it.
     pub(crate) fn remove(&self, peer: PeerId) -> bool {
         let link = self.link(peer);

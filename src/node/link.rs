@@ -3,6 +3,7 @@
 
 mod application;
 mod connections;
+mod receiving;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::roster::{LinkView, ReplaceReason};
 
 use super::budget::Turn;
 use super::event_queue::Class;
+use super::mailbox::Source;
 use super::shared::{Report, Shared};
 use super::shares::AccountId;
 
@@ -42,7 +44,7 @@ pub(crate) struct LinkHandle {
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
-    pub(crate) listed: AtomicU64,
+    listed: AtomicU64,
 }
 
 pub(crate) struct LinkInner {
@@ -246,7 +248,7 @@ impl LinkHandle {
             self.shared.progress();
         }
         if output.arrived != 0 {
-            self.shared.mailbox.announce(self, output.arrived);
+            self.shared.mailbox.announce(Arc::clone(self) as Arc<dyn Source>, output.arrived);
         }
         let heard = output.notices.iter().any(|notice| !matches!(notice, Notice::Goaway(..)));
         if heard {

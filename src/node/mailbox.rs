@@ -17,19 +17,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
-use super::event::Event;
-use super::event_queue::{Class, EventQueue, Subject};
 use crate::clock;
+use crate::id::PeerId;
 use crate::lane::{LaneConfig, Priority};
 
-use super::link::LinkHandle;
-use super::message::Message;
+use super::event::Event;
+use super::event_queue::{Class, EventQueue, Subject};
 
 /// After so many messages of more urgent lanes a lane that waits gets one.
 const FAIRNESS_RUN: usize = 16;
@@ -50,6 +50,15 @@ impl Signal {
     fn set(&self) {
         let _ = self.set.try_send(());
     }
+}
+
+/// What has messages on lanes: a link.
+pub(crate) trait Source: std::fmt::Debug + Send + Sync {
+    fn peer(&self) -> PeerId;
+    /// Lanes (bit = index) that the mailbox has in its lists. The mailbox alone uses it.
+    fn listed(&self) -> &AtomicU64;
+    /// Appends up to `max` messages of a lane to `taken`. True when there are more.
+    fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool;
 }
 
 /// The node shuts down: nothing more will be received.
@@ -97,7 +106,7 @@ struct State {
 /// A link with messages on a lane.
 #[derive(Debug)]
 struct Ready {
-    link: Arc<LinkHandle>,
+    source: Arc<dyn Source>,
     /// Events that were told before this number come before the messages.
     told: u64,
 }
@@ -106,7 +115,7 @@ struct Ready {
 enum Next {
     Event(Event),
     /// Up to so many messages of this lane of the link.
-    Messages(usize, Arc<LinkHandle>, usize),
+    Messages(usize, Arc<dyn Source>, usize),
 }
 
 impl State {
@@ -129,7 +138,7 @@ impl State {
         if let Some(passed_over) = self.passed_over.get_mut(lane) {
             *passed_over = 0;
         }
-        Some(Next::Messages(lane, self.ready.get_mut(lane)?.pop_front()?.link, most))
+        Some(Next::Messages(lane, self.ready.get_mut(lane)?.pop_front()?.source, most))
     }
 
     fn gives_events(&self) -> bool {
@@ -156,7 +165,7 @@ impl State {
             }
             Some(lane) => {
                 let first = self.ready.get(lane)?.front()?;
-                event = self.events.pop_before(&Subject::Peer(first.link.peer), first.told);
+                event = self.events.pop_before(&Subject::Peer(first.source.peer()), first.told);
             }
         }
         self.strangers_passed_over += usize::from(event.is_some() && strangers_wait);
@@ -239,9 +248,9 @@ impl Mailbox {
     }
 
     /// These lanes (bit = index) of the link have messages.
-    pub(crate) fn announce(&self, link: &Arc<LinkHandle>, lanes: u64) {
+    pub(crate) fn announce(&self, source: Arc<dyn Source>, lanes: u64) {
         // A lane that is in the list already will be looked at anyway.
-        let new = lanes & !link.listed.fetch_or(lanes, SeqCst);
+        let new = lanes & !source.listed().fetch_or(lanes, SeqCst);
         if new == 0 {
             return;
         }
@@ -252,7 +261,7 @@ impl Mailbox {
         let told = state.events.next_number();
         for (index, ready) in state.ready.iter_mut().enumerate() {
             if new & (1 << index) != 0 {
-                ready.push_back(Ready { link: Arc::clone(link), told });
+                ready.push_back(Ready { source: Arc::clone(&source), told });
             }
         }
         let claimed = state.claimed;
@@ -321,9 +330,9 @@ impl Mailbox {
             drop(state);
             match next {
                 Some(Next::Event(event)) => taken.push(event),
-                Some(Next::Messages(lane, link, most)) => {
+                Some(Next::Messages(lane, source, most)) => {
                     let before = taken.len();
-                    self.take_from(&link, lane, most.min(max - before), &mut taken);
+                    self.take_from(source, lane, most.min(max - before), &mut taken);
                     if most < usize::MAX {
                         self.state.lock().given(lane, taken.len() - before);
                     }
@@ -339,13 +348,12 @@ impl Mailbox {
         Ok(taken)
     }
 
-    fn take_from(&self, link: &Arc<LinkHandle>, lane: usize, max: usize, taken: &mut Vec<Event>) {
+    fn take_from(&self, source: Arc<dyn Source>, lane: usize, max: usize, taken: &mut Vec<Event>) {
         // Off the list before the inbox is looked at: what arrives from here on lists it again.
-        link.listed.fetch_and(!(1 << lane), SeqCst);
+        source.listed().fetch_and(!(1 << lane), SeqCst);
         // Links take turns, a run of messages each.
-        let more = link.take(lane, max, |message: Message| taken.push(Event::Message(message)));
-        if more {
-            self.announce(link, 1 << lane);
+        if Arc::clone(&source).take(lane, max, taken) {
+            self.announce(source, 1 << lane);
         }
     }
 
@@ -430,3 +438,7 @@ impl Mailbox {
         self.lanes.iter().for_each(Signal::set);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests read the real clock")]
+mod tests;

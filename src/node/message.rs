@@ -13,7 +13,16 @@ use crate::link::Ticket;
 use crate::message::Payload;
 use crate::receipt::Receipt;
 
-use super::link::LinkHandle;
+/// What a message needs of the link by which it came.
+pub(crate) trait Origin: Send + Sync {
+    fn peer(&self) -> PeerId;
+    fn is_request_open(&self, request: u64, ticket: Ticket) -> bool;
+    fn reply(self: Arc<Self>, request: u64, ticket: Ticket, body: Bytes) -> Result<Receipt, SendError>;
+    /// A request was dropped without a reply.
+    fn abandon(&self, request: u64, ticket: Ticket);
+    /// A message on a lane with [`AckMode::Done`] was processed.
+    fn done(self: Arc<Self>, lane: usize, ticket: Ticket);
+}
 
 /// A message from a peer.
 ///
@@ -21,7 +30,7 @@ use super::link::LinkHandle;
 /// [`Message::done`]: keep it until the message is processed. A request that is dropped without a
 /// reply is left to its deadline.
 pub struct Message {
-    pub(crate) link: Arc<LinkHandle>,
+    pub(crate) origin: Arc<dyn Origin>,
     pub(crate) lane: LaneId,
     pub(crate) index: usize,
     pub(crate) incarnation: Incarnation,
@@ -34,7 +43,7 @@ pub struct Message {
 impl Message {
     /// Who sent it.
     pub fn peer(&self) -> PeerId {
-        self.link.peer
+        self.origin.peer()
     }
 
     /// Which life of the peer sent it.
@@ -103,7 +112,7 @@ impl Message {
     /// it has not restarted, as far as this side has heard. A hint: a cancellation that goes ahead of a request which is
     /// sent again is not remembered.
     pub fn is_awaited(&self) -> bool {
-        self.request.is_some_and(|request| self.link.is_request_open(request, self.ticket))
+        self.request.is_some_and(|request| self.origin.is_request_open(request, self.ticket))
     }
 
     /// Answers a request, on the lane that it came by. Does not wait: when the queue is full the
@@ -117,7 +126,7 @@ impl Message {
         let Some(request) = self.request else {
             return Err(SendError::new(SendErrorKind::NoSuchRequest, reply));
         };
-        let receipt = self.link.reply(request, self.ticket, reply)?;
+        let receipt = Arc::clone(&self.origin).reply(request, self.ticket, reply)?;
         self.request = None;
         Ok(receipt)
     }
@@ -129,10 +138,10 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         if let Some(request) = self.request {
-            self.link.abandon(request, self.ticket);
+            self.origin.abandon(request, self.ticket);
         }
         if self.ack_mode == AckMode::Done {
-            self.link.done(self.index, self.ticket);
+            Arc::clone(&self.origin).done(self.index, self.ticket);
         }
     }
 }

@@ -24,14 +24,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::event::Event;
 use super::event_queue::Class;
-use super::inner::NodeInner;
 use super::shares::AccountId;
 use crate::clock;
 use crate::id::PeerId;
-use crate::outcome::DropReason;
-use crate::wire::control::GoawayReason;
 
 #[derive(Debug)]
 struct Account {
@@ -240,26 +236,10 @@ impl Received {
     pub(crate) fn held(&self) -> u64 {
         self.accounts.lock().held()
     }
-}
 
-impl NodeInner {
-    /// Forgets strangers until their unfinished messages take no more than their part.
-    pub(crate) fn reclaim_unfinished(&self, now: Instant) {
-        while let Some(peer) = self.give_up_one(now) {
-            let Some(link) = self.link(peer) else { continue };
-            let messages = link.inspect(|core| core.link.queued_messages());
-            self.end_link(&link, DropReason::ResumptionExpired, GoawayReason::Retired);
-            let line =
-                format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
-            self.shared.log(peer, log::Level::Info, line);
-            if messages > 0 {
-                self.shared.tell(Event::Lost { peer, messages, by_peer: false });
-            }
-        }
-    }
-
-    fn give_up_one(&self, now: Instant) -> Option<PeerId> {
-        self.shared.received.accounts.lock().give_up(now)
+    /// The stranger to forget, as long as the unfinished messages of strangers take more than their part.
+    pub(crate) fn give_up(&self, now: Instant) -> Option<PeerId> {
+        self.accounts.lock().give_up(now)
     }
 }
 

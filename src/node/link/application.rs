@@ -1,20 +1,16 @@
-//! What the application does with a link: it sends, takes, answers, and is done.
+//! Sending: messages and requests, and the senders that wait for room.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::{LinkHandle, LinkInner, Waiter};
 use crate::error::{SendError, SendErrorKind};
-use crate::lane::{LaneId, NORMAL};
-use crate::link::{Purpose, Refused, Ticket, cost_of};
+use crate::lane::LaneId;
+use crate::link::{Purpose, Refused, cost_of};
 use crate::node::budget::{Turn, Wait};
-use crate::node::message::Message;
 use crate::node::outgoing::Outgoing;
 use crate::outcome::DropReason;
 use crate::receipt::{PendingReceipt, Promise, Receipt};
-use crate::wire::stream::MessageKind;
 
 impl LinkHandle {
     /// Accepts a message. What no wait could change comes out at once. Senders of one lane are served in the order in which
@@ -79,7 +75,7 @@ impl LinkHandle {
 
     /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have room. A sender that
     /// waits gets a place in the lane's line otherwise.
-    fn reserve_in_turn(
+    pub(super) fn reserve_in_turn(
         &self,
         core: &mut LinkInner,
         index: usize,
@@ -115,78 +111,17 @@ impl LinkHandle {
         next.into_iter().for_each(|turn| turn.wake());
     }
 
-    pub(crate) fn reply(
-        self: &Arc<Self>,
-        request: u64,
-        ticket: Ticket,
-        body: Bytes,
-    ) -> Result<Receipt, SendError> {
-        // The lane is that of the request.
-        let reply = Outgoing::new(NORMAL, body);
-        let len = reply.len();
-        let (token, receipt) = PendingReceipt::new(reply.kept());
-        let mut offer = Some((reply.into_message(), token));
-        let replied = self.with(|core, _, output| {
-            let index = core.link.check_reply(request, ticket, len)?;
-            if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
-                return Err(Refused::Full);
-            }
-            let (message, token) = offer.take().ok_or(Refused::Full)?;
-            core.link.reply(request, ticket, message.body, token, output)
-        });
-        replied.map(|()| receipt).map_err(|refused| {
-            let body = offer.map(|(message, _)| message.body).unwrap_or_default();
-            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), body)
-        })
-    }
-
     pub(crate) fn cancel(self: &Arc<Self>, request: u64) {
         self.with(|core, _, output| core.link.cancel(request, output));
     }
 
-    pub(crate) fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {
-        self.inspect(|core| core.link.is_request_open(request, ticket))
-    }
-
-    pub(crate) fn abandon(&self, request: u64, ticket: Ticket) {
-        self.update(|core| core.link.abandon(request, ticket));
-    }
-
-    pub(crate) fn done(self: &Arc<Self>, lane: usize, ticket: Ticket) {
-        self.with(|core, now, output| core.link.done(lane, ticket, now, output));
-    }
-
-    /// Takes up to `max` messages of a lane. True when there are more.
-    pub(crate) fn take(self: &Arc<Self>, lane: usize, max: usize, mut give: impl FnMut(Message)) -> bool {
-        let mut arrived = Vec::new();
-        let (id, ack_mode, more) = self.with(|core, now, output| {
-            while arrived.len() < max
-                && let Some(next) = core.link.take(lane, now, output)
-            {
-                arrived.push(next);
-            }
-            (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
-        });
-        for mut next in arrived {
-            next.payload.unpin();
-            give(Message {
-                link: Arc::clone(self),
-                lane: id,
-                index: lane,
-                incarnation: next.incarnation,
-                payload: next.payload,
-                request: match next.kind {
-                    MessageKind::Request { id, .. } => Some(id),
-                    _ => None,
-                },
-                ticket: next.ticket,
-                ack_mode,
-            });
-        }
-        more
-    }
-
-    fn refused_kind(&self, refused: Refused, lane: LaneId, len: usize, wait: Wait) -> SendErrorKind {
+    pub(super) fn refused_kind(
+        &self,
+        refused: Refused,
+        lane: LaneId,
+        len: usize,
+        wait: Wait,
+    ) -> SendErrorKind {
         match refused {
             Refused::Full if matches!(wait, Wait::No) => SendErrorKind::Full,
             Refused::Full => SendErrorKind::Timeout,

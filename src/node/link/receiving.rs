@@ -1,0 +1,97 @@
+//! What the mailbox and the messages that were taken from it need of their link.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+
+use crate::error::SendError;
+use crate::id::PeerId;
+use crate::lane::NORMAL;
+use crate::link::{Refused, Ticket};
+use crate::node::budget::Wait;
+use crate::node::event::Event;
+use crate::node::mailbox::Source;
+use crate::node::message::{Message, Origin};
+use crate::node::outgoing::Outgoing;
+use crate::receipt::{PendingReceipt, Receipt};
+use crate::wire::stream::MessageKind;
+
+use super::LinkHandle;
+
+impl Source for LinkHandle {
+    fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    fn listed(&self) -> &AtomicU64 {
+        &self.listed
+    }
+
+    fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
+        let mut arrived = Vec::new();
+        let (id, ack_mode, more) = self.with(|core, now, output| {
+            while arrived.len() < max
+                && let Some(next) = core.link.take(lane, now, output)
+            {
+                arrived.push(next);
+            }
+            (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
+        });
+        for mut next in arrived {
+            next.payload.unpin();
+            taken.push(Event::Message(Message {
+                origin: Arc::clone(&self) as Arc<dyn Origin>,
+                lane: id,
+                index: lane,
+                incarnation: next.incarnation,
+                payload: next.payload,
+                request: match next.kind {
+                    MessageKind::Request { id, .. } => Some(id),
+                    _ => None,
+                },
+                ticket: next.ticket,
+                ack_mode,
+            }));
+        }
+        more
+    }
+}
+
+impl Origin for LinkHandle {
+    fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    fn reply(self: Arc<Self>, request: u64, ticket: Ticket, body: Bytes) -> Result<Receipt, SendError> {
+        // The lane is that of the request.
+        let reply = Outgoing::new(NORMAL, body);
+        let len = reply.len();
+        let (token, receipt) = PendingReceipt::new(reply.kept());
+        let mut offer = Some((reply.into_message(), token));
+        let replied = self.with(|core, _, output| {
+            let index = core.link.check_reply(request, ticket, len)?;
+            if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
+                return Err(Refused::Full);
+            }
+            let (message, token) = offer.take().ok_or(Refused::Full)?;
+            core.link.reply(request, ticket, message.body, token, output)
+        });
+        replied.map(|()| receipt).map_err(|refused| {
+            let body = offer.map(|(message, _)| message.body).unwrap_or_default();
+            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), body)
+        })
+    }
+
+    fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {
+        self.inspect(|core| core.link.is_request_open(request, ticket))
+    }
+
+    fn abandon(&self, request: u64, ticket: Ticket) {
+        self.update(|core| core.link.abandon(request, ticket));
+    }
+
+    fn done(self: Arc<Self>, lane: usize, ticket: Ticket) {
+        self.with(|core, now, output| core.link.done(lane, ticket, now, output));
+    }
+}
