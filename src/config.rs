@@ -3,9 +3,12 @@
 pub(crate) mod address;
 pub(crate) mod human;
 mod human_option;
+pub(crate) mod list;
 mod listen;
+pub(crate) mod networks;
 mod path;
 mod peer;
+pub(crate) mod size;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -29,8 +32,31 @@ const MIB: usize = 1024 * KIB;
 
 /// The settings of a node. `Config::default()` is meant to be right on the open internet.
 ///
-/// In a file (TOML, JSON) durations are written as text: `"15s"`, `"1m 30s"`, `"250ms"`. What is left
-/// out has its default; a name that does not exist is an error.
+/// In a file of a format that describes itself (TOML, JSON):
+///
+/// - Durations are text: `"15s"`, `"1m 30s"`, `"250ms"`.
+/// - Sizes are numbers of bytes, or text: `"64KiB"`, `"4MiB"` (powers of 1,024) or `"64kB"`, `"4MB"` (powers of 1,000). They are
+///   written as text with the largest unit of the first kind that divides them.
+/// - The only entry of a list may stand alone: `listen = "0.0.0.0:4000"`.
+/// - A setting that is left out has its default; a name that does not exist is an error.
+///
+/// ```
+/// let config: unbroken::Config = toml::from_str(
+///     r#"
+///     listen = "0.0.0.0:4000"
+///     peers = ["seed.example.org:4000", { address = "10.0.0.2:4000", important = true }]
+///     max_queued = "2GiB"
+///
+///     [path]
+///     ping_interval = "5s"
+///
+///     [admission]
+///     deny_addresses = ["192.0.2.7", "198.51.100.0/24"]
+///     "#,
+/// )?;
+/// config.validate()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -57,6 +83,7 @@ pub struct Config {
     pub listen_only_v6: bool,
     /// The peers to keep a link to. More can be added while the node runs
     /// ([`Node::add_peer`](crate::Node::add_peer)).
+    #[serde(deserialize_with = "list::deserialize")]
     pub peers: Vec<PeerConfig>,
     /// The lanes. Default: [`LaneConfig::defaults`].
     pub lanes: Vec<LaneConfig>,
@@ -121,6 +148,7 @@ pub struct Config {
     pub max_absent_strangers: usize,
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
     /// A message counts with 144 bytes more than its own.
+    #[serde(with = "size")]
     pub max_queued_per_peer: usize,
     /// The same for the whole node. Default 1 GiB, at least three times the largest message of any lane and 1 KiB. A payload
     /// that goes to many peers counts once for each.
@@ -130,6 +158,7 @@ pub struct Config {
     /// of them may have as much as stays free for others. All strangers together may have half of it, and each a sixteenth of
     /// what stays free of that, or one message of at most half of it. Too small: large messages to peers whose parts are
     /// smaller than that wait for each other.
+    #[serde(with = "size")]
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
     /// credit is given to peers whose messages wait. Default 1 GiB. Half of it is for the peers that were configured or added: what
@@ -144,6 +173,7 @@ pub struct Config {
     /// What was given before may still arrive: the bound is this and the sum of the windows of all lanes,
     /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
     /// chunk that is not complete and 150 KiB for reading.
+    #[serde(with = "size")]
     pub max_inbox: usize,
     /// How many events (links up and down, and so on) wait for the application. Default 4,096, up to about 500 bytes each.
     /// Half belongs to events about named peers, half to those about strangers, and each class may use what the other leaves.

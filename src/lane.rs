@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::size;
+
 /// The number of a lane, agreed between all nodes of a network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -67,10 +69,12 @@ pub struct LaneConfig {
     pub priority: Priority,
     /// The largest message in bytes. Default 4 MiB; at most 256 MiB - 1. Larger ones are refused when
     /// they are sent.
+    #[serde(with = "size")]
     pub max_message: usize,
     /// How many bytes a peer may have under way to this node or waiting in its inbox. Default 8 MiB;
     /// at least `max_message` + 64 KiB, so that the largest message always gets through. Too small:
     /// throughput is limited to one window per round trip. Too large: a slow consumer costs memory.
+    #[serde(with = "size")]
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.
     /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
@@ -80,6 +84,7 @@ pub struct LaneConfig {
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
     /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the
     /// caller chose.
+    #[serde(with = "size")]
     pub queue: usize,
     /// What ends a receipt. Default: the application took the message from the inbox.
     pub ack_mode: AckMode,

@@ -3,23 +3,28 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{list, networks};
 use crate::id::PeerId;
 
 /// Who may connect to this node, and how many.
 ///
-/// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`; a single address is a `/32` or
-/// `/128`.
+/// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands for its `/32` or
+/// `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdmissionConfig {
     /// Only these identities may connect; wanted peers always may. Default empty: everybody.
+    #[serde(deserialize_with = "list::deserialize")]
     pub allow_peers: Vec<PeerId>,
     /// These identities may not connect, wanted or not. Goes before `allow_peers`. Default empty.
+    #[serde(deserialize_with = "list::deserialize")]
     pub deny_peers: Vec<PeerId>,
     /// Connections are accepted from these networks only. Default empty: from everywhere. It holds for wanted peers too,
     /// because who comes is not known before the handshake.
+    #[serde(with = "networks")]
     pub allow_addresses: Vec<IpNet>,
     /// No connection is accepted from these networks. Goes before `allow_addresses`. Default empty.
+    #[serde(with = "networks")]
     pub deny_addresses: Vec<IpNet>,
     /// How many handshakes may be under way from one address (IPv6: one /64). Default 64: the
     /// peers of a whole office behind one NAT may come back at once.
@@ -59,6 +64,7 @@ pub struct AdmissionConfig {
     pub tell_strangers: bool,
     /// For these networks there is no limit per address or per subnet, no limit of the rate, and no ban of an
     /// address. Default loopback: everything on this machine has the same address. A cluster on a private network may add it.
+    #[serde(with = "networks")]
     pub exempt: Vec<IpNet>,
 }
 

@@ -1,16 +1,33 @@
 //! Durations as people write them.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::de::{Deserializer, Error, Visitor};
+use serde::ser::Serializer;
 
 pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*time))
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        serde::de::Error::custom(format!("{text:?} is not a duration like \"15s\" or \"250ms\": {error}"))
-    })
+    deserializer.deserialize_str(Human)
+}
+
+struct Human;
+
+impl Visitor<'_> for Human {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"15s\", \"1m 30s\" or \"250ms\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text).map_err(|error| {
+            E::custom(format_args!(
+                "{text:?} is not a duration such as \"15s\", \"1m 30s\" or \"250ms\": {error}"
+            ))
+        })
+    }
 }

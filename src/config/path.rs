@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KIB, human, human_option};
+use super::{KIB, human, human_option, size};
 
 /// How connections to a peer are kept alive, watched and replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,7 @@ pub struct PathConfig {
     /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 2 KiB, or at what earlier connections
     /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125 ms worth
     /// on a slow one, 1 KiB at least.
+    #[serde(with = "size")]
     pub max_chunk: usize,
     /// The largest segment of connections that this node makes, in bytes of data (TCP_MAXSEG, tcp(7)); that of the node's
     /// own settings also holds for those it accepts. Default none: what the interfaces and the path allow. 536 to

@@ -1,13 +1,18 @@
 //! The settings of one peer.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use super::PathConfig;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{PathConfig, list};
 use crate::id::PeerId;
 
 /// A peer to keep a link to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written")]
+///
+/// In a file an address may stand alone: `peers = ["host:4000", { address = "other:4000", important = true }]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeerConfig {
     /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address that it stands
     /// for is attempted. A link-local address needs its interface, as in `[fe80::1%eth0]:port`.
@@ -45,11 +50,39 @@ impl PeerConfig {
     }
 }
 
+impl<'de> Deserialize<'de> for PeerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PeerVisitor)
+    }
+}
+
+/// An address alone, or a table of settings.
+struct PeerVisitor;
+
+impl<'de> Visitor<'de> for PeerVisitor {
+    type Value = PeerConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a peer: an address such as \"host:4000\", or a table with `address` and other settings")
+    }
+
+    fn visit_str<E: Error>(self, address: &str) -> Result<PeerConfig, E> {
+        let written = Written { address: address.into(), ..Written::default() };
+        PeerConfig::try_from(written).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, settings: A) -> Result<PeerConfig, A::Error> {
+        let written = Written::deserialize(MapAccessDeserializer::new(settings))?;
+        PeerConfig::try_from(written).map_err(A::Error::custom)
+    }
+}
+
 /// A [`PeerConfig`] as it stands in a file.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
     address: String,
+    #[serde(deserialize_with = "list::deserialize")]
     alternatives: Vec<String>,
     id: Option<PeerId>,
     important: bool,
@@ -63,6 +96,12 @@ impl TryFrom<Written> for PeerConfig {
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         let Written { address, alternatives, id, important, connections, path } = written;
         let split = PeerConfig::new(address);
+        if split.address.is_empty() {
+            return Err("a peer needs its address, as in address = \"host:4000\"".into());
+        }
+        if let (Some(first), Some(second)) = (split.id, PeerConfig::new(split.address.as_str()).id) {
+            return Err(format!("two ids are given, {first} and {second}: expected id@host:port"));
+        }
         if let (Some(here), Some(there)) = (split.id, id)
             && here != there
         {

@@ -41,11 +41,11 @@ fn a_bad_setting_is_named() {
         ("max_queued", |config| config.max_queued = 1),
         ("admission.max_inbound", |config| config.admission.max_inbound = 0),
         ("conduct.half_life", |config| config.conduct.half_life = Duration::ZERO),
-        ("peers.address", |config| config.peers.push(PeerConfig::new("nowhere"))),
-        ("peers.alternatives", |config| {
+        ("peers[0].address", |config| config.peers.push(PeerConfig::new("nowhere"))),
+        ("peers[0].alternatives[0]", |config| {
             config.peers.push(PeerConfig { alternatives: vec![":1".into()], ..PeerConfig::new("a:1") });
         }),
-        ("peers.connections", |config| {
+        ("peers[0].connections", |config| {
             config.peers.push(PeerConfig { connections: Some(4), ..PeerConfig::new("a:1") });
         }),
         ("connections", |config| config.connections = 0),
@@ -70,13 +70,16 @@ fn an_address_may_say_who_must_answer_there() {
     let id = PeerId::from_bytes([7; 32]);
     let peer = PeerConfig::new(format!("{id}@[::1]:7000"));
     assert_eq!((peer.id, peer.address.as_str()), (Some(id), "[::1]:7000"));
-    peer.validate().unwrap();
+    peer.validate("peer").unwrap();
     let from = |text: String| toml::from_str::<PeerConfig>(&text).map_err(|error| error.to_string());
     assert_eq!(from(format!("address = '{id}@[::1]:7000'")), Ok(peer.clone()));
     assert_eq!(from(format!("address = '[::1]:7000'\nid = '{id}'")), Ok(peer.clone()));
     assert_eq!(from(toml::to_string(&peer).unwrap()), Ok(peer.clone()));
     assert_eq!(from(format!("address = '{id}@[::1]:7000'\nid = '{id}'")), Ok(peer));
+    assert_eq!(from(format!("address = '{id}@'")).map_err(|error| error.contains(NO_ADDRESS)), Err(true));
     let other = PeerId::from_bytes([8; 32]);
+    let error = from(format!("address = '{id}@{other}@host:1'")).unwrap_err();
+    assert!(error.contains("two ids"), "{error}");
     let error = from(format!("address = '{id}@host:1'\nid = '{other}'")).unwrap_err();
     assert!(error.contains(&id.to_string()) && error.contains(&other.to_string()), "{error}");
     assert!(from("adress = 'host:1'".into()).unwrap_err().contains("adress"));
@@ -90,12 +93,12 @@ fn a_bad_id_in_an_address_is_an_error_that_says_what_is_wrong() {
         ("@host:1".into(), "0 characters"),
         (format!("{}a@host:1", &id[..55]), "check does not fit"),
     ] {
-        let error = PeerConfig::new(&address).validate().unwrap_err();
-        assert_eq!(error.setting(), "peers.address");
+        let error = PeerConfig::new(&address).validate("peer").unwrap_err();
+        assert_eq!(error.setting(), "peer.address");
         assert!(error.to_string().contains(problem), "{error}");
     }
     let unsplit = PeerConfig { address: format!("{id}@host:1"), ..PeerConfig::default() };
-    assert!(unsplit.validate().unwrap_err().to_string().contains("PeerConfig::new"));
+    assert!(unsplit.validate("peer").unwrap_err().to_string().contains("PeerConfig::new"));
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn plaintext_is_chosen_by_name_only() {
 fn a_file_with_a_wrong_name_or_duration_is_refused() {
     assert!(toml::from_str::<Config>("netwrok = 'x'").unwrap_err().to_string().contains("netwrok"));
     let error = toml::from_str::<Config>("[path]\nping_interval = 'soon'").unwrap_err().to_string();
-    assert!(error.contains("is not a duration"), "{error}");
+    assert!(error.contains("is not a duration such as"), "{error}");
 }
 
 #[test]
@@ -144,4 +147,129 @@ fn addresses_may_name_their_interface() {
         let error = toml::from_str::<Config>(&format!("listen = [{bad:?}]")).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
+}
+
+const NO_ADDRESS: &str = "a peer needs its address, as in address = \"host:4000\"";
+
+/// The last line of what `toml` says of it: without the excerpt of the file.
+fn problem(text: &str) -> String {
+    let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+    error.trim_end().lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn sizes_may_have_units() {
+    let text = r#"
+        max_queued = "2GiB"
+        max_inbox = 4096
+        path = { max_chunk = "64KiB" }
+        lanes = [{ id = 1, max_message = "4MiB", window = "10MB", queue = 16_777_216 }]
+    "#;
+    let config: Config = toml::from_str(text).unwrap();
+    assert_eq!((config.max_queued, config.max_inbox, config.path.max_chunk), (2 << 30, 4096, 64 << 10));
+    let lane = &config.lanes[0];
+    assert_eq!((lane.max_message, lane.window, lane.queue), (4 << 20, 10_000_000, 16 << 20));
+    let written = toml::to_string(&config).unwrap();
+    assert!(
+        written.contains("max_queued = \"2GiB\"") && written.contains("max_inbox = \"4KiB\""),
+        "{written}"
+    );
+    assert_eq!(toml::from_str::<Config>(&written).unwrap(), config);
+    let json = r#"{ "max_queued": "2GiB", "path": { "max_chunk": 65536 } }"#;
+    let json: Config = serde_json::from_str(json).unwrap();
+    assert_eq!((json.max_queued, json.path.max_chunk), (2 << 30, 64 << 10));
+}
+
+#[test]
+fn a_wrong_type_or_unit_is_told_what_was_expected() {
+    let size = "a size such as \"64KiB\" or \"4MiB\", or a number of bytes";
+    let time = "a duration such as \"15s\", \"1m 30s\" or \"250ms\"";
+    let listen = "an address to listen on such as \"0.0.0.0:4000\", \"[::]:4000\" or \"[fe80::1%eth0]:4000\"";
+    let network = "an address or a network such as \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::/32\"";
+    let peer = "a peer: an address such as \"host:4000\", or a table with `address` and other settings";
+    for (text, expected) in [
+        (
+            "max_queued = '4M'",
+            format!("\"4M\" is not {size}: the unit must be one of B, KiB, MiB, GiB, TiB, kB, MB, GB, TB"),
+        ),
+        ("max_queued = 1.5", format!("invalid type: floating point `1.5`, expected {size}")),
+        ("max_queued = -1", format!("invalid value: integer `-1`, expected {size}")),
+        ("path.max_chunk = true", format!("invalid type: boolean `true`, expected {size}")),
+        ("path.ping_interval = 15", format!("invalid type: integer `15`, expected {time}")),
+        ("path.max_age = 15", format!("invalid type: integer `15`, expected {time}")),
+        ("conduct.ban_time = 3600", format!("invalid type: integer `3600`, expected {time}")),
+        ("path.ping_interval = 'soon'", format!("\"soon\" is not {time}: expected number at 0")),
+        ("listen = 4000", format!("invalid type: integer `4000`, expected {listen}")),
+        ("listen = ['[::]:1', 'localhost:1']", format!("\"localhost:1\" is not {listen}")),
+        ("listen = 'localhost:1'", format!("\"localhost:1\" is not {listen}")),
+        ("admission.allow_addresses = ['10.0.0.300']", format!("\"10.0.0.300\" is not {network}")),
+        ("admission.exempt = ['10.0.0.0/33']", format!("\"10.0.0.0/33\" is not {network}")),
+        ("peers = ['a:1', 15]", format!("invalid type: integer `15`, expected {peer}")),
+        ("peers = 15", format!("invalid type: integer `15`, expected {peer}")),
+        ("peers = [{ important = true }]", NO_ADDRESS.to_owned()),
+        ("peers = ''", NO_ADDRESS.to_owned()),
+    ] {
+        assert_eq!(problem(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_error_in_a_file_points_at_the_entry() {
+    let text = "[[peers]]\naddress = 'a:1'\n\n[[peers]]\naddress = 'b:1'\nconnections = 'two'\n";
+    let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+    assert!(error.starts_with("TOML parse error at line 6, column 15\n"), "{error}");
+    let text = "listen = ['[::]:1', 'localhost:1']";
+    let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+    assert!(error.starts_with("TOML parse error at line 1, column 21\n"), "{error}");
+    let id = PeerId::from_bytes([7; 32]);
+    let other = PeerId::from_bytes([8; 32]);
+    let text = format!("[[peers]]\naddress = 'a:1'\n\n[[peers]]\naddress = '{id}@b:1'\nid = '{other}'");
+    let error = toml::from_str::<Config>(&text).unwrap_err().to_string();
+    assert!(error.starts_with("TOML parse error at line 4, column 1\n"), "{error}");
+}
+
+#[test]
+fn a_bad_peer_is_named_with_its_index() {
+    let config: Config = toml::from_str(
+        r#"
+        peers = ["a:1", "b:2", { address = "c:3", alternatives = ["d:4", "e"] }]
+        "#,
+    )
+    .unwrap();
+    let error = config.validate().unwrap_err().to_string();
+    assert_eq!(error, "setting peers[2].alternatives[1]: \"e\" is not of the form host:port");
+    let config: Config = toml::from_str("peers = ['a:1', 'b']").unwrap();
+    let error = config.validate().unwrap_err().to_string();
+    assert_eq!(error, "setting peers[1].address: \"b\" is not of the form host:port");
+    let text = "peers = ['a:1', { address = 'b:1', path = { dead_after = '15s' } }]";
+    let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
+    assert_eq!(error.setting(), "peers[1].path.dead_after");
+}
+
+#[test]
+fn an_only_entry_and_a_bare_address_may_stand_alone() {
+    let id = PeerId::from_bytes([7; 32]);
+    let text = format!(
+        r#"
+        listen = "0.0.0.0:4000"
+        peers = "{id}@a:1"
+        [admission]
+        allow_peers = "{id}"
+        allow_addresses = ["10.0.0.1", "2001:db8::1", "192.0.2.0/24"]
+        deny_addresses = "10.0.0.2"
+        "#
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.listen, ["0.0.0.0:4000".parse().unwrap()]);
+    assert_eq!(config.peers, [PeerConfig { id: Some(id), ..PeerConfig::new("a:1") }]);
+    let admission = &config.admission;
+    assert_eq!(admission.allow_peers, [id]);
+    let allowed: Vec<_> = admission.allow_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.0.0.1/32", "2001:db8::1/128", "192.0.2.0/24"]);
+    assert_eq!(admission.deny_addresses, ["10.0.0.2/32".parse().unwrap()]);
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    let text = "[peers]\naddress = 'a:1'\nalternatives = 'b:1'";
+    let config: Config = toml::from_str(text).unwrap();
+    assert_eq!(config.peers, [PeerConfig { alternatives: vec!["b:1".into()], ..PeerConfig::new("a:1") }]);
 }

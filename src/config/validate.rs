@@ -56,7 +56,7 @@ fn check_connections(setting: &str, count: u8) -> Result<(), ConfigError> {
     check((1..=MAX_SLOTS).contains(&count), setting, || format!("{count} is not between 1 and {MAX_SLOTS}"))
 }
 
-fn check_address(setting: &str, address: &str) -> Result<(), ConfigError> {
+fn check_address(setting: String, address: &str) -> Result<(), ConfigError> {
     check(split(address).is_some(), setting, || format!("{address:?} is not of the form host:port"))
 }
 
@@ -73,8 +73,8 @@ impl Config {
             format!("{} bytes, at most {MAX_NAME} are allowed", self.name.len())
         })?;
         self.path.validate("path")?;
-        for peer in &self.peers {
-            peer.validate()?;
+        for (index, peer) in self.peers.iter().enumerate() {
+            peer.validate(&format!("peers[{index}]"))?;
         }
         let minute = Duration::from_secs(60);
         check(
@@ -179,18 +179,22 @@ impl Config {
 }
 
 impl PeerConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+    /// `prefix` is how errors name the entry.
+    pub(crate) fn validate(&self, prefix: &str) -> Result<(), ConfigError> {
+        let name = |field: &str| format!("{prefix}.{field}");
         if let Some((id, _)) = self.address.split_once('@') {
             let problem = match id.parse::<PeerId>() {
                 Ok(_) => "the id belongs into `id`: PeerConfig::new takes it out of the address".into(),
                 Err(error) => error.to_string(),
             };
-            check(false, "peers.address", || format!("{:?}: {problem}", self.address))?;
+            check(false, name("address"), || format!("{:?}: {problem}", self.address))?;
         }
-        check_address("peers.address", &self.address)?;
-        self.alternatives.iter().try_for_each(|address| check_address("peers.alternatives", address))?;
-        self.connections.map_or(Ok(()), |count| check_connections("peers.connections", count))?;
-        self.path.as_ref().map_or(Ok(()), |path| path.validate("peers.path"))
+        check_address(name("address"), &self.address)?;
+        for (index, address) in self.alternatives.iter().enumerate() {
+            check_address(name(&format!("alternatives[{index}]")), address)?;
+        }
+        self.connections.map_or(Ok(()), |count| check_connections(&name("connections"), count))?;
+        self.path.as_ref().map_or(Ok(()), |path| path.validate(&name("path")))
     }
 }
 

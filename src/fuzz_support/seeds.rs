@@ -17,8 +17,10 @@ use crate::wire::refused::RefusedReason;
 
 fn fuzz_config(text: &[u8]) {
     let text = std::str::from_utf8(text).unwrap_or_default();
-    if let Ok(config) = toml::from_str(text) {
+    if let Ok(config) = toml::from_str::<Config>(text) {
         super::config(&config);
+        let written = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&written).unwrap(), config, "{written}");
     }
 }
 
@@ -205,4 +207,7 @@ fn write_the_seeds() {
     write("config", "far", &[b"ack_delay = '500000000000years'"]);
     write("config", "lane", &[b"[[lanes]]\nid = 9\npriority = { weighted = 3 }\nmax_message = 1\nslot = 3"]);
     write("config", "admission", &[b"[admission]\nmax_inbound = 0\n[conduct]\nhalf_life = '1s'"]);
+    let human = b"listen = '[::]:1'\npeers = ['a:1', { address = 'b:1', alternatives = 'c:1' }]\nmax_queued = '2GiB'\n\
+        [admission]\nallow_addresses = '10.0.0.1'\n[path]\nmax_chunk = '64 KiB'";
+    write("config", "human", &[human]);
 }

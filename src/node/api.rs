@@ -289,7 +289,7 @@ impl Node {
     /// # Errors
     /// When the address or the settings cannot be right.
     pub fn add_peer(&self, peer: PeerConfig) -> Result<(), ConfigError> {
-        peer.validate()?;
+        peer.validate("peer")?;
         self.handle.core.want(peer);
         Ok(())
     }
@@ -304,12 +304,14 @@ impl Node {
     pub fn learn<C: Into<PeerConfig>>(&self, candidates: impl IntoIterator<Item = C>) -> usize {
         let core = &self.handle.core;
         let now = clock::now();
-        let new = candidates.into_iter().map(Into::into).filter(|candidate| match candidate.validate() {
-            // Locked for each: a long list does not hold up the monitor.
-            Ok(()) => core.roster.lock().learn(candidate.clone(), now),
-            Err(error) => {
-                log::debug!("not a candidate: {error}");
-                false
+        let new = candidates.into_iter().map(Into::into).filter(|candidate| {
+            match candidate.validate("candidate") {
+                // Locked for each: a long list does not hold up the monitor.
+                Ok(()) => core.roster.lock().learn(candidate.clone(), now),
+                Err(error) => {
+                    log::debug!("not a candidate: {error}");
+                    false
+                }
             }
         });
         let new = new.count();

@@ -66,7 +66,7 @@ impl Roster {
         let Some((first, others)) = record.addresses.split_first() else { return };
         let config = PeerConfig::new(first.as_str());
         let config = PeerConfig { alternatives: others.to_vec(), id: record.id.or(config.id), ..config };
-        if config.validate().is_err() || record.peer == Some(self.settings.us) {
+        if config.validate("record").is_err() || record.peer == Some(self.settings.us) {
             return;
         }
         let (address, id) = (config.address.clone(), config.id);
