@@ -3,6 +3,8 @@
 pub(crate) mod address;
 pub(crate) mod human;
 mod human_option;
+pub(crate) mod known;
+mod lanes;
 pub(crate) mod list;
 mod listen;
 pub(crate) mod networks;
@@ -47,6 +49,10 @@ const MIB: usize = 1024 * KIB;
 ///     peers = ["seed.example.org:4000", { address = "10.0.0.2:4000", important = true }]
 ///     max_queued = "2GiB"
 ///
+///     [[lanes]]
+///     id = 2 # bulk; the other default lanes stay as they are
+///     window = "64MiB"
+///
 ///     [path]
 ///     ping_interval = "5s"
 ///
@@ -58,7 +64,7 @@ const MIB: usize = 1024 * KIB;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, remote = "Self")]
 pub struct Config {
     /// The network's name, at most 32 bytes. Nodes of different networks refuse each other.
     /// Default `unbroken`.
@@ -86,6 +92,10 @@ pub struct Config {
     #[serde(deserialize_with = "list::deserialize")]
     pub peers: Vec<PeerConfig>,
     /// The lanes. Default: [`LaneConfig::defaults`].
+    ///
+    /// In a file an entry changes the lane with its `id`, or adds one. The default lanes that the file does not mention stay as
+    /// they are, behind those that it does; `{ id = 2, remove = true }` removes the default lane 2.
+    #[serde(with = "lanes")]
     pub lanes: Vec<LaneConfig>,
     /// The behaviour towards a peer, unless [`PeerConfig::path`] says otherwise.
     pub path: PathConfig,
@@ -187,6 +197,8 @@ pub struct Config {
     /// When a peer that misbehaves is banned.
     pub conduct: ConductConfig,
 }
+
+known::known_settings!(Config);
 
 impl Default for Config {
     fn default() -> Self {

@@ -60,8 +60,10 @@ pub enum AckMode {
 
 /// The settings of one lane. Both sides of a link need a lane with the same id; limits may differ,
 /// and the receiver's bind the sender.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+///
+/// In a file only `id` must be given; the other settings default to those of the default lane with that id, if there is one
+/// ([`LaneConfig::defaults`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LaneConfig {
     /// The lane's number on the wire.
     pub id: LaneId,
@@ -69,12 +71,12 @@ pub struct LaneConfig {
     pub priority: Priority,
     /// The largest message in bytes. Default 4 MiB; at most 256 MiB - 1. Larger ones are refused when
     /// they are sent.
-    #[serde(with = "size")]
+    #[serde(serialize_with = "size::serialize")]
     pub max_message: usize,
     /// How many bytes a peer may have under way to this node or waiting in its inbox. Default 8 MiB;
     /// at least `max_message` + 64 KiB, so that the largest message always gets through. Too small:
     /// throughput is limited to one window per round trip. Too large: a slow consumer costs memory.
-    #[serde(with = "size")]
+    #[serde(serialize_with = "size::serialize")]
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.
     /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
@@ -84,7 +86,7 @@ pub struct LaneConfig {
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
     /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the
     /// caller chose.
-    #[serde(with = "size")]
+    #[serde(serialize_with = "size::serialize")]
     pub queue: usize,
     /// What ends a receipt. Default: the application took the message from the inbox.
     pub ack_mode: AckMode,

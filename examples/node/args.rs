@@ -28,7 +28,8 @@ Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options
   --bulk-size BYTES      size of a block: 65536, 64KiB, 1MiB, 1.5MB ... [1MiB]
   --idle-first DURATION  send nothing for so long after the first link came up [0s].
   --seconds N            end after N seconds, fractions allowed [run until SIGINT or SIGTERM].
-  --config FILE          settings of the library, TOML; the flags above are added to them.
+  --config FILE          settings of the library, TOML, as in `peers = [\"host:7000\"]` or `max_queued = \"2GiB\"`; the
+                         flags above are added to them.
   --identity FILE        the node's secret key, as Identity::load_or_generate keeps it: made, with mode
                          0600, if there is none. Without it the node has a new ID each time it starts.
   --json                 one JSON object a line, with `t_ms`, `event`, `peer` and `seq` where they apply.

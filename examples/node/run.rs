@@ -391,6 +391,35 @@ impl Run {
                 let text = format!("breaker of {address}: {state}");
                 report.event("breaker").with("address", address).with("state", state).say(&self.node, text)
             }
+            Event::AddressConflict { address, expected, found } => {
+                let line = report.event("address_conflict").with("address", address.as_str());
+                let line = line.with("expected", expected.to_string()).with("found", found.to_string());
+                let text = format!("{address} leads to {found}, expected {expected}: one entry is one node");
+                line.say(&self.node, text)
+            }
+            Event::Repeated { peer, messages } => {
+                let text =
+                    format!("{messages} messages may come twice: an earlier life may have processed them");
+                report.event("repeated").peer(peer).with("messages", messages).say(&self.node, text)
+            }
+            Event::Offended { who, misbehavior, strikes } => {
+                let line = report.event("offended").with("who", who.to_string()).with("strikes", strikes);
+                let line = line.with("reason", misbehavior.to_string());
+                line.say(&self.node, format_args!("{who}: {misbehavior}, {strikes} strikes"))
+            }
+            Event::Banned { ban } => {
+                let time = ban.remaining_ms.map_or("until it is lifted".into(), |millis| {
+                    format!("for {}", humantime::format_duration(Duration::from_millis(millis)))
+                });
+                let line =
+                    report.event("banned").with("who", ban.who.to_string()).with("reason", ban.why.as_str());
+                let line = line.with("remaining_ms", ban.remaining_ms);
+                line.say(&self.node, format_args!("{} is banned {time}: {}", ban.who, ban.why))
+            }
+            Event::Unbanned { who } => {
+                let line = report.event("unbanned").with("who", who.to_string());
+                line.say(&self.node, format_args!("{who} is banned no longer"))
+            }
             other => report.event("other").say(&self.node, format_args!("{other:?}")),
         }
     }

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::known::known_settings;
 use crate::config::{list, networks};
 use crate::id::PeerId;
 
@@ -11,7 +12,7 @@ use crate::id::PeerId;
 /// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands for its `/32` or
 /// `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, remote = "Self")]
 pub struct AdmissionConfig {
     /// Only these identities may connect; wanted peers always may. Default empty: everybody.
     #[serde(deserialize_with = "list::deserialize")]
@@ -67,6 +68,8 @@ pub struct AdmissionConfig {
     #[serde(with = "networks")]
     pub exempt: Vec<IpNet>,
 }
+
+known_settings!(AdmissionConfig);
 
 impl Default for AdmissionConfig {
     fn default() -> Self {

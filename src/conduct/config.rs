@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::known::known_settings;
+
 /// When a peer that misbehaves is banned, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, remote = "Self")]
 pub struct ConductConfig {
     /// How many strikes ban. Default 100: two protocol errors, or five invalid messages, within five
     /// minutes; see [`Misbehavior`](crate::Misbehavior). Too small: one bug bans honest peers. Too large: an
@@ -32,6 +34,8 @@ pub struct ConductConfig {
     /// is lifted.
     pub max_bans: usize,
 }
+
+known_settings!(ConductConfig);
 
 impl Default for ConductConfig {
     fn default() -> Self {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::known::known_settings;
 use super::{KIB, human, human_option, size};
 
 /// How connections to a peer are kept alive, watched and replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, remote = "Self")]
 pub struct PathConfig {
     /// TCP_KEEPIDLE: idle time before the kernel probes (tcp(7)). Default 15 s, below the 30 s after
     /// which the strictest NATs forget a flow. Whole seconds, at least 1.
@@ -83,6 +84,8 @@ pub struct PathConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_segment: Option<u16>,
 }
+
+known_settings!(PathConfig);
 
 impl Default for PathConfig {
     fn default() -> Self {

@@ -6,6 +6,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::known::known_names;
 use super::{PathConfig, list};
 use crate::id::PeerId;
 
@@ -72,14 +73,14 @@ impl<'de> Visitor<'de> for PeerVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, settings: A) -> Result<PeerConfig, A::Error> {
-        let written = Written::deserialize(MapAccessDeserializer::new(settings))?;
+        let written = <Written as Deserialize>::deserialize(MapAccessDeserializer::new(settings))?;
         PeerConfig::try_from(written).map_err(A::Error::custom)
     }
 }
 
 /// A [`PeerConfig`] as it stands in a file.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, remote = "Self")]
 struct Written {
     address: String,
     #[serde(deserialize_with = "list::deserialize")]
@@ -89,6 +90,8 @@ struct Written {
     connections: Option<u8>,
     path: Option<PathConfig>,
 }
+
+known_names!(Written);
 
 impl TryFrom<Written> for PeerConfig {
     type Error = String;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::id::PeerId;
+use crate::lane::{LaneId, Priority};
 
 #[test]
 fn the_defaults_are_valid_and_survive_a_file() {
@@ -272,4 +273,73 @@ fn an_only_entry_and_a_bare_address_may_stand_alone() {
     let text = "[peers]\naddress = 'a:1'\nalternatives = 'b:1'";
     let config: Config = toml::from_str(text).unwrap();
     assert_eq!(config.peers, [PeerConfig { alternatives: vec!["b:1".into()], ..PeerConfig::new("a:1") }]);
+}
+
+#[test]
+fn a_wrong_name_is_told_the_right_one() {
+    for (text, expected) in [
+        ("netwrok = 'x'", "unknown setting `netwrok`, did you mean `network`?"),
+        ("path.ping_intervall = '15s'", "unknown setting `ping_intervall`, did you mean `ping_interval`?"),
+        ("peers = [{ adress = 'a:1' }]", "unknown setting `adress`, did you mean `address`?"),
+        (
+            "peers = [{ address = 'a:1', path = { dead_afer = '1s' } }]",
+            "unknown setting `dead_afer`, did you mean `dead_after`?",
+        ),
+        ("lanes = [{ id = 1, max_mesage = 1 }]", "unknown setting `max_mesage`, did you mean `max_message`?"),
+        ("admission.deny_adresses = []", "unknown setting `deny_adresses`, did you mean `deny_addresses`?"),
+        ("conduct.bantime = '1h'", "unknown setting `bantime`, did you mean `ban_time`?"),
+        (
+            "lanes = [{ id = 1, colour = 'blue' }]",
+            "unknown setting `colour`, expected one of `id`, `remove`, `priority`, `max_message`, `window`, \
+             `max_untaken`, `queue`, `ack_mode`, `slot`",
+        ),
+        ("path = 15", "invalid type: integer `15`, expected a table of settings"),
+    ] {
+        assert_eq!(problem(text), expected, "{text}");
+    }
+    let text = "[[peers]]\naddress = 'a:1'\n\n[[peers]]\naddress = 'b:1'\nimportent = true\n";
+    let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+    assert!(error.starts_with("TOML parse error at line 6, column 1\n"), "{error}");
+    let error = serde_json::from_str::<Config>("{ \"netwrok\": \"x\" }").unwrap_err().to_string();
+    assert_eq!(error, "unknown setting `netwrok`, did you mean `network`? at line 1 column 11");
+    // However long the name is.
+    let long = "x".repeat(100_000);
+    assert!(problem(&format!("{long} = 1")).len() < 1000);
+}
+
+#[test]
+fn one_lane_is_changed_without_writing_the_others() {
+    let of = |text: &str| toml::from_str::<Config>(text).map(|config| config.lanes);
+    let bulk = LaneConfig { max_message: 64 << 20, window: 65 << 20, ..LaneConfig::bulk() };
+    assert_eq!(
+        of("[[lanes]]\nid = 2\nmax_message = '64MiB'\nwindow = '65MiB'").unwrap(),
+        [bulk, LaneConfig::urgent(), LaneConfig::normal()]
+    );
+    let own = LaneConfig { id: LaneId(9), priority: Priority::Urgent, ..LaneConfig::default() };
+    let added = of("lanes = [{ id = 9, priority = 'urgent' }]").unwrap();
+    assert_eq!(added[0], own);
+    assert_eq!(added[1..], LaneConfig::defaults());
+    assert_eq!(of("lanes = []").unwrap(), LaneConfig::defaults());
+}
+
+#[test]
+fn a_default_lane_is_removed_by_saying_so() {
+    let text = "lanes = [{ id = 2, remove = true }, { id = 0, remove = true }]";
+    let config: Config = toml::from_str(text).unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.lanes, [LaneConfig::normal()]);
+    // What is missing is still missing after it was written and read.
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    let mut config = Config { lanes: vec![LaneConfig::bulk(), LaneConfig::urgent()], ..Config::default() };
+    config.lanes[0].slot = Some(2);
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    for (text, expected) in [
+        ("lanes = [{ id = 9, remove = true }]", "lanes[0].remove: 9 is no default lane"),
+        ("lanes = [{ id = 1 }, { id = 1, slot = 0 }]", "lanes[1].id: 1 is listed already"),
+        ("lanes = [{ slot = 0 }]", "missing field `id`"),
+    ] {
+        assert_eq!(problem(text), expected, "{text}");
+    }
 }

@@ -210,4 +210,6 @@ fn write_the_seeds() {
     let human = b"listen = '[::]:1'\npeers = ['a:1', { address = 'b:1', alternatives = 'c:1' }]\nmax_queued = '2GiB'\n\
         [admission]\nallow_addresses = '10.0.0.1'\n[path]\nmax_chunk = '64 KiB'";
     write("config", "human", &[human]);
+    let lanes = b"lanes = [{ id = 2, remove = true }, { id = 9, priority = 'urgent', max_message = '64kB' }, { id = 0 }]";
+    write("config", "lanes", &[lanes]);
 }
