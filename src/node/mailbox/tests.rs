@@ -15,11 +15,18 @@ use crate::receipt::Receipt;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A link with nothing but inboxes.
-#[derive(Debug)]
 struct Inboxes {
     peer: PeerId,
     listed: AtomicU64,
     lanes: Vec<Mutex<VecDeque<u64>>>,
+    /// Runs once, when messages have been taken out of an inbox and the mailbox does not know yet how many are left.
+    in_between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Inboxes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Inboxes({:?})", self.peer)
+    }
 }
 
 impl Source for Inboxes {
@@ -34,7 +41,13 @@ impl Source for Inboxes {
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
         let mut inbox = self.lanes[lane].lock();
         let count = max.min(inbox.len());
-        taken.extend(inbox.drain(..count).map(|number| {
+        let numbers: Vec<u64> = inbox.drain(..count).collect();
+        let more = !inbox.is_empty();
+        drop(inbox);
+        if let Some(in_between) = self.in_between.lock().take() {
+            in_between();
+        }
+        taken.extend(numbers.into_iter().map(|number| {
             Event::Message(Message {
                 origin: Arc::clone(&self) as Arc<dyn Origin>,
                 lane: LaneId(lane as u8),
@@ -46,7 +59,7 @@ impl Source for Inboxes {
                 ack_mode: AckMode::Received,
             })
         }));
-        !inbox.is_empty()
+        more
     }
 }
 
@@ -77,6 +90,7 @@ fn source(number: u8) -> Arc<Inboxes> {
         peer: PeerId::from_bytes([number; 32]),
         listed: AtomicU64::new(0),
         lanes: LaneConfig::defaults().iter().map(|_| Mutex::default()).collect(),
+        in_between: Mutex::default(),
     })
 }
 
@@ -213,7 +227,15 @@ fn a_closed_mailbox_gives_out_events_and_no_messages_and_wakes_every_waiter() {
     assert_eq!(mailbox.take(Reader::Everything, 10).unwrap_err(), Closed);
 }
 
-/// What arrives while a link is being taken off the list is announced anew: no message stays behind, and each is given out once.
+#[test]
+fn a_message_that_arrives_while_others_are_taken_is_listed_again() {
+    let (mailbox, source) = (Arc::new(mailbox()), source(1));
+    arrive(&mailbox, &source, URGENT, [1]);
+    let (its_mailbox, its_source) = (Arc::clone(&mailbox), Arc::clone(&source));
+    *source.in_between.lock() = Some(Box::new(move || arrive(&its_mailbox, &its_source, URGENT, [2])));
+    assert_eq!(order(&mailbox, Reader::Everything), "uu");
+}
+
 #[test]
 fn threads_that_announce_and_threads_that_take_leave_no_message_behind() {
     const SOURCES: u8 = 4;
