@@ -89,6 +89,7 @@ mod id;
 mod identity_file;
 mod lane;
 mod link;
+mod lock;
 pub mod manual;
 mod message;
 mod node;

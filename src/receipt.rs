@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 
 use crate::clock;
 use crate::id::PeerId;
 use crate::link::ReceiptHandle;
+use crate::lock::{Guard, LEAF, Ordered};
 use crate::outcome::{DropReason, Outcome};
 
 /// The waiting end of a value that is set once.
 #[derive(Debug)]
 pub(crate) struct Promise<V> {
-    state: Mutex<State<V>>,
+    state: Ordered<State<V>, LEAF>,
     set: Condvar,
 }
 
@@ -36,7 +37,7 @@ enum State<V> {
 /// in a channel would wake one of them only.
 #[derive(Debug, Default)]
 struct Changes {
-    count: Mutex<u64>,
+    count: Ordered<u64, LEAF>,
     changed: Condvar,
 }
 
@@ -50,7 +51,7 @@ impl Changes {
 impl<V> Promise<V> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Promise {
-            state: Mutex::new(State::Pending { groups: Vec::new(), ready: None }),
+            state: Ordered::new(State::Pending { groups: Vec::new(), ready: None }),
             set: Condvar::new(),
         })
     }
@@ -82,14 +83,14 @@ impl<V> Promise<V> {
                 return Some(look(value));
             }
             match deadline {
-                Some(deadline) if self.set.wait_until(&mut state, deadline).timed_out() => {
+                Some(deadline) if !Guard::wait_until(&mut state, &self.set, deadline) => {
                     return match &mut *state {
                         State::Set(value) => Some(look(value)),
                         State::Pending { .. } => None,
                     };
                 }
                 Some(_) => {}
-                None => self.set.wait(&mut state),
+                None => Guard::wait(&mut state, &self.set),
             }
         }
     }
@@ -103,10 +104,10 @@ impl<V> Promise<V> {
 
     /// Counts in `group` when the value is set; at once if it is.
     fn watch(&self, group: Arc<Changes>) {
-        match &mut *self.state.lock() {
-            State::Pending { groups, .. } => groups.push(group),
-            State::Set(_) => group.tell(),
+        if let State::Pending { groups, .. } = &mut *self.state.lock() {
+            return groups.push(group);
         }
+        group.tell();
     }
 
     /// A channel for `select!`, the same for all who ask before the value is set: then it gets one token and is
@@ -343,11 +344,11 @@ impl Broadcast {
             let mut count = self.changes.count.lock();
             while *count == seen {
                 match deadline {
-                    Some(deadline) if self.changes.changed.wait_until(&mut count, deadline).timed_out() => {
+                    Some(deadline) if !Guard::wait_until(&mut count, &self.changes.changed, deadline) => {
                         break;
                     }
                     Some(_) => {}
-                    None => self.changes.changed.wait(&mut count),
+                    None => Guard::wait(&mut count, &self.changes.changed),
                 }
             }
         }

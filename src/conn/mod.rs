@@ -36,13 +36,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 use socket2::Socket;
 
 use crate::clock;
 use crate::error::{EndCause, EndReason};
 use crate::id::{ConnId, PeerId};
 use crate::link::{Transmit, Violation};
+use crate::lock::{LEAF, Ordered};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 
@@ -83,7 +83,7 @@ pub(crate) struct ConnHandle {
     frame_since: AtomicU64,
     write_since: AtomicU64,
     /// Of the write that lasts.
-    write: Mutex<Option<WriteWatch>>,
+    write: Ordered<Option<WriteWatch>, LEAF>,
     /// How long writes took that are over, in microseconds.
     blocked: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
@@ -108,7 +108,7 @@ impl ConnHandle {
             last_received: AtomicU64::new(0),
             frame_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
-            write: Mutex::new(None),
+            write: Ordered::new(None),
             blocked: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),

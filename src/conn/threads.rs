@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 
-use parking_lot::Mutex;
+use crate::lock::{LEAF, Ordered};
 
 /// A thread touches about 10 KiB of its stack, whatever its size (measured); the rest is only
 /// address space.
@@ -27,7 +27,7 @@ pub(crate) fn is_of_a_node() -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     /// Protects the handles of all threads that were not joined.
-    live: Mutex<HashMap<ThreadId, JoinHandle<()>>>,
+    live: Ordered<HashMap<ThreadId, JoinHandle<()>>, LEAF>,
 }
 
 impl Threads {

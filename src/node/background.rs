@@ -20,19 +20,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use log::Level;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 
 use super::event_queue::Class;
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::conn::threads;
+use crate::lock::{Guard, LEAF, Ordered};
 
 /// Lines that wait for the sink, of each class.
 const MAX_WAITING: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Background {
-    state: Mutex<State>,
+    state: Ordered<State, LEAF>,
     changed: Condvar,
 }
 
@@ -87,7 +88,7 @@ impl Default for Background {
             busy: false,
             closed: false,
         };
-        Background { state: Mutex::new(state), changed: Condvar::new() }
+        Background { state: Ordered::new(state), changed: Condvar::new() }
     }
 }
 
@@ -143,7 +144,7 @@ impl Background {
                 if state.closed {
                     return;
                 }
-                self.changed.wait(&mut state);
+                Guard::wait(&mut state, &self.changed);
                 continue;
             };
             drop(state);
@@ -181,7 +182,7 @@ impl Background {
         state.closed = true;
         self.changed.notify_all();
         while state.busy || !state.tasks.is_empty() {
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
+            if !Guard::wait_until(&mut state, &self.changed, deadline) {
                 return;
             }
         }
@@ -194,6 +195,8 @@ impl Background {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -216,7 +219,8 @@ mod tests {
     #[test]
     fn strangers_fill_neither_the_log_nor_the_share_of_named_peers() {
         let now = crate::clock::now();
-        let [mut named, mut strangers] = Background::default().state.into_inner().lines;
+        let background = Background::default();
+        let [named, strangers] = &mut background.state.lock().lines;
         let admitted = (0..1000).filter(|_| strangers.admit(Level::Warn, now).is_some()).count();
         assert_eq!(admitted, 20);
         assert_eq!(named.admit(Level::Warn, now), Some(0));

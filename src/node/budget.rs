@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 
 use super::shares::{AccountId, Shares};
 use crate::id::PeerId;
+use crate::lock::{LEAF, Ordered};
 
 /// What a sender does when there is no room.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// A leaf in the order of locks.
-    state: Mutex<State>,
+    state: Ordered<State, LEAF>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ struct Waiting {
 
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Self {
-        Budget { state: Mutex::new(State { shares, waiting: Vec::new() }) }
+        Budget { state: Ordered::new(State { shares, waiting: Vec::new() }) }
     }
 
     pub(crate) fn open(&self, peer: PeerId, named: bool) -> AccountId {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::Level;
-use parking_lot::Mutex;
 
 use crate::admission::evict::Merit;
 use crate::admission::{Admission, AdmitDecision, Decision, Hook, Refusal};
@@ -21,6 +20,7 @@ use crate::config::{Config, Encryption};
 use crate::conn::ConnHandle;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
+use crate::lock::{LEAF, Ordered};
 use crate::wire::control::GoawayReason;
 
 use super::Node;
@@ -45,15 +45,15 @@ impl fmt::Debug for AdmitHook {
 pub(crate) struct InboundControl {
     admit_hook: AdmitHook,
     /// Protects who is in.
-    admission: Mutex<Admission>,
+    admission: Ordered<Admission, LEAF>,
     /// Protects records and bans.
-    conduct: Mutex<Conduct>,
+    conduct: Ordered<Conduct, LEAF>,
     /// Connections that were not let in, and those that had to go for others.
     pub(crate) refused: AtomicU64,
     pub(crate) evicted: AtomicU64,
     /// Protects how many more refusals of strangers the application is told of: of peers that said who they are, and of
     /// connections that did not come so far. A flood of the latter costs next to nothing, and hides none of the former.
-    told: [Mutex<Bucket>; 2],
+    told: [Ordered<Bucket, LEAF>; 2],
 }
 
 impl InboundControl {
@@ -67,11 +67,11 @@ impl InboundControl {
         );
         InboundControl {
             admit_hook,
-            admission: Mutex::new(admission),
-            conduct: Mutex::new(Conduct::new(config.conduct.clone())),
+            admission: Ordered::new(admission),
+            conduct: Ordered::new(Conduct::new(config.conduct.clone())),
             refused: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
-            told: [(); 2].map(|()| Mutex::new(Bucket::new(1.0, 20.0))),
+            told: [(); 2].map(|()| Ordered::new(Bucket::new(1.0, 20.0))),
         }
     }
 

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::clock;
 use crate::config::{Config, PathConfig, PeerConfig};
 use crate::conn::ConnHandle;
@@ -15,6 +13,7 @@ use crate::conn::threads::{self, Threads};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 use crate::link::Settings;
+use crate::lock::{LEAF, LEAVING, LINKS, Ordered, ROSTER, SHUTDOWN};
 use crate::outcome::DropReason;
 use crate::roster::Roster;
 use crate::wire::control::GoawayReason;
@@ -40,15 +39,15 @@ pub(crate) struct NodeInner {
     pub(crate) acceptors: Vec<Acceptor>,
     /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
     /// never the other way round.
-    links: Mutex<HashMap<PeerId, Arc<LinkHandle>>>,
+    links: Ordered<HashMap<PeerId, Arc<LinkHandle>>, LINKS>,
     /// Links that were given up and whose connections have not ended.
-    leaving: Mutex<Vec<Arc<LinkHandle>>>,
+    leaving: Ordered<Vec<Arc<LinkHandle>>, LEAVING>,
     /// Who may come in.
     pub(crate) inbound: InboundControl,
     /// Protects the plan of whom to dial.
-    pub(crate) roster: Mutex<Roster>,
+    pub(crate) roster: Ordered<Roster, ROSTER>,
     /// Protects the list of connections in handshake, with their deadlines.
-    pub(crate) pending: Mutex<HashMap<ConnId, (Arc<ConnHandle>, Instant)>>,
+    pub(crate) pending: Ordered<HashMap<ConnId, (Arc<ConnHandle>, Instant)>, LEAF>,
     /// Connections and dials, to be held against `max_connections`.
     pub(crate) connections: AtomicUsize,
     pub(crate) resolver: Arc<Resolver>,
@@ -60,8 +59,8 @@ pub(crate) struct NodeInner {
     closing: AtomicBool,
     closed: AtomicBool,
     /// Held by the caller that carries out the shutdown; the others wait for it.
-    shutting_down: Mutex<()>,
-    rng: Mutex<fastrand::Rng>,
+    shutting_down: Ordered<(), SHUTDOWN>,
+    rng: Ordered<fastrand::Rng, LEAF>,
     /// Decides what has to be decided the same way each time.
     pub(crate) seed: u64,
 }
@@ -81,12 +80,12 @@ impl NodeInner {
             shared,
             threads: Arc::default(),
             acceptors,
-            links: Mutex::default(),
-            leaving: Mutex::default(),
+            links: Ordered::default(),
+            leaving: Ordered::default(),
             inbound: InboundControl::new(&config, admit_hook, rng.u64(..)),
-            roster: Mutex::new(Roster::new(card.peer, &config, rng.u64(..))),
+            roster: Ordered::new(Roster::new(card.peer, &config, rng.u64(..))),
             seed: rng.u64(..),
-            pending: Mutex::default(),
+            pending: Ordered::default(),
             connections: AtomicUsize::new(0),
             resolver: Arc::new(resolver),
             further_attempts: AtomicUsize::new(0),
@@ -94,8 +93,8 @@ impl NodeInner {
             process: std::process::id(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            shutting_down: Mutex::default(),
-            rng: Mutex::new(rng),
+            shutting_down: Ordered::default(),
+            rng: Ordered::new(rng),
             config,
             card,
         }

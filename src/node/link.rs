@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 
 use crate::clock;
 use crate::config::PathConfig;
@@ -19,6 +19,7 @@ use crate::conn::{ConnHandle, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
+use crate::lock::{LINK, Ordered};
 use crate::outcome::RequestError;
 use crate::receipt::{PendingReceipt, Promise};
 use crate::roster::{LinkView, ReplaceReason};
@@ -40,7 +41,7 @@ pub(crate) struct LinkHandle {
     account: AccountId,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
-    core: Mutex<LinkInner>,
+    core: Ordered<LinkInner, LINK>,
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
@@ -150,7 +151,7 @@ impl LinkHandle {
             peer,
             account,
             shared,
-            core: Mutex::new(LinkInner {
+            core: Ordered::new(LinkInner {
                 path,
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,

@@ -22,11 +22,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use parking_lot::Mutex;
 
 use crate::clock;
 use crate::id::PeerId;
 use crate::lane::{LaneConfig, Priority};
+use crate::lock::{MAILBOX, Ordered};
 
 use super::event::Event;
 use super::event_queue::{Class, EventQueue, Subject};
@@ -75,7 +75,7 @@ impl std::error::Error for Closed {}
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    state: Mutex<State>,
+    state: Ordered<State, MAILBOX>,
     main: Signal,
     /// Used once the events have a receiver of their own.
     events: Signal,
@@ -217,7 +217,7 @@ impl Mailbox {
             _ => 0,
         });
         Mailbox {
-            state: Mutex::new(State {
+            state: Ordered::new(State {
                 events: EventQueue::new(max_events),
                 ready: lanes.iter().map(|_| VecDeque::new()).collect(),
                 passed_over: vec![0; lanes.len()],

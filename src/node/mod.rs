@@ -9,7 +9,7 @@
 //!
 //! Threads: one monitor, one that drops message bodies, one acceptor per listened address, one per dial or handshake, two per connection.
 //! They share [`inner::NodeInner`]; the application's handle is not part of it, so dropping the last
-//! handle ends everything.
+//! handle ends everything. The order in which they take locks: [`crate::lock`].
 
 mod acceptor;
 mod alarm;

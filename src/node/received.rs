@@ -22,12 +22,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use super::event_queue::Class;
 use super::shares::AccountId;
 use crate::clock;
 use crate::id::PeerId;
+use crate::lock::{LEAF, Ordered};
 
 #[derive(Debug)]
 struct Account {
@@ -175,7 +174,7 @@ impl Accounts {
 #[derive(Debug)]
 pub(crate) struct Received {
     /// A leaf in the order of locks.
-    accounts: Mutex<Accounts>,
+    accounts: Ordered<Accounts, LEAF>,
     /// A copy of what every use of a link has to know.
     over_named: AtomicBool,
     over_strangers: AtomicBool,
@@ -185,7 +184,7 @@ impl Received {
     /// `largest`: what one link can hold of unfinished messages.
     pub(crate) fn new(max: usize, largest: usize) -> Self {
         Received {
-            accounts: Mutex::new(Accounts::new(max as u64, largest as u64)),
+            accounts: Ordered::new(Accounts::new(max as u64, largest as u64)),
             over_named: AtomicBool::new(false),
             over_strangers: AtomicBool::new(false),
         }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
-use parking_lot::Mutex;
 
 use super::event_queue::Class;
 use crate::conn::threads;
 use crate::error::{EndCause, EndReason, Initiator};
+use crate::lock::{LEAF, Ordered};
 
 const MAX_LOOKUPS: usize = 32;
 
@@ -32,7 +32,7 @@ type System = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 pub(crate) struct Resolver {
     /// Protects who waits for which name, and the number of threads. A leaf: no other lock is taken while it is held.
-    state: Mutex<State>,
+    state: Ordered<State, LEAF>,
     system: Box<System>,
 }
 
@@ -87,7 +87,7 @@ impl Resolver {
     pub(crate) fn new(
         system: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Resolver {
-        Resolver { state: Mutex::default(), system: Box::new(system) }
+        Resolver { state: Ordered::default(), system: Box::new(system) }
     }
 
     /// Begins to look up `host:port`.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::Level;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Condvar;
 
 use crate::config::Config;
 use crate::error::EndReason;
 use crate::id::{ConnId, PeerId};
 use crate::link::{Notice, cost_of};
+use crate::lock::{Guard, LEAF, Ordered};
 use crate::roster::TargetId;
 
 use super::alarm::Alarm;
@@ -71,11 +72,11 @@ pub(crate) struct Shared {
     pub(crate) queued: Budget,
     pub(crate) background: Arc<Background>,
     /// Protects what the monitor has not looked at yet.
-    reports: Mutex<Vec<Report>>,
+    reports: Ordered<Vec<Report>, LEAF>,
     /// Bytes of received messages that were not taken, over all links.
     pub(crate) received: Received,
     /// For those who wait until queues are empty, connections gone or links up; counts the occasions.
-    progress: Mutex<u64>,
+    progress: Ordered<u64, LEAF>,
     progressed: Condvar,
 }
 
@@ -87,9 +88,9 @@ impl Shared {
             named: NamedPeers::default(),
             queued: Budget::new(queue_shares(config)),
             background: Arc::default(),
-            reports: Mutex::default(),
+            reports: Ordered::default(),
             received: Received::new(config.max_inbox, largest_unfinished(config)),
-            progress: Mutex::default(),
+            progress: Ordered::default(),
             progressed: Condvar::new(),
         }
     }
@@ -131,7 +132,7 @@ impl Shared {
             }
             let mut count = self.progress.lock();
             while *count == seen {
-                if self.progressed.wait_until(&mut count, deadline).timed_out() {
+                if !Guard::wait_until(&mut count, &self.progressed, deadline) {
                     drop(count);
                     return done();
                 }

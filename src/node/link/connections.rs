@@ -11,6 +11,7 @@ use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::link::{AttachError, Draining, NewConn, Transmit, Violation};
+use crate::lock::Guard;
 use crate::node::event::Event;
 use crate::node::shared::Report;
 use crate::outcome::DropReason;
@@ -77,7 +78,7 @@ impl LinkHandle {
                     let mut core = self.core.lock();
                     let over = clock::now() >= deadline || conn.reason().is_some();
                     if !over && core.heard == heard {
-                        self.changed.wait_until(&mut core, until.min(deadline));
+                        Guard::wait_until(&mut core, &self.changed, until.min(deadline));
                     }
                     core.probing -= 1;
                     if over {

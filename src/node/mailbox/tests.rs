@@ -3,6 +3,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::error::SendError;
