@@ -26,8 +26,8 @@ pub struct PathConfig {
     #[serde(with = "human")]
     pub user_timeout: Duration,
     /// How long one write may take while the peer's kernel acknowledges nothing (SO_SNDTIMEO). Default 5 s. As long
-    /// as it acknowledges more it may take `dead_after`, if that is longer: a slow link is not dead. Too small: a
-    /// pause of the path ends connections.
+    /// as it acknowledges more, or has retransmitted fewer than three times in a row, it may take `dead_after`, if that is
+    /// longer: a slow link is not dead. Too small: a pause of the path ends connections.
     #[serde(with = "human")]
     pub write_timeout: Duration,
     /// Time between pings. Default 10 s, a third of the strictest NAT timeout.

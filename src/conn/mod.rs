@@ -184,8 +184,11 @@ impl ConnHandle {
 
     /// Whether the write that lasts may go on; then when to check it again.
     fn check_write(&self, limits: WriteLimits, now: Instant) -> Result<Option<Instant>, ()> {
-        let acked = || tcp_info::read(&self.socket).and_then(|sample| sample.bytes_acked);
-        self.write.lock().as_mut().map(|write| write.check(limits, now, acked)).transpose()
+        let sample = || {
+            let kernel = tcp_info::read(&self.socket)?;
+            Some(write_watch::Sample { acked: kernel.bytes_acked, retransmits: kernel.retransmits })
+        };
+        self.write.lock().as_mut().map(|write| write.check(limits, now, sample)).transpose()
     }
 
     /// This process stood still for `gap`.

@@ -64,7 +64,7 @@ fn write(
     let start = clock::now();
     *conn.write.lock() = Some(WriteWatch::new(start));
     conn.note(&conn.write_since, start);
-    port.watch_until(start + limits.write_timeout / 2);
+    port.watch_until(start + limits.write_timeout / 4);
     let is_late = || conn.reason().is_some() || conn.check_write(limits, clock::now()).is_err();
     let result = write_batch(&mut socket::Stream(&conn.socket), sealer, batch, is_late);
     conn.write_since.store(0, Relaxed);
