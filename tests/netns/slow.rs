@@ -104,10 +104,6 @@ pub(crate) fn short_64(net: Net) -> Result<SlowRow, String> {
     short(net, 64, 1)
 }
 
-pub(crate) fn short_64_pool(net: Net) -> Result<SlowRow, String> {
-    short(net, 64, 2)
-}
-
 pub(crate) fn short_16(net: Net) -> Result<SlowRow, String> {
     short(net, 16, 1)
 }
