@@ -1,6 +1,7 @@
 //! Every setting, its default, and what happens if it is too small or too large.
 
 pub(crate) mod address;
+mod announce;
 pub(crate) mod human;
 mod human_option;
 pub(crate) mod known;
@@ -25,6 +26,8 @@ use crate::conduct::ConductConfig;
 use crate::lane::LaneConfig;
 use crate::wire::preface::Mode;
 
+pub use announce::Announce;
+pub(crate) use announce::Listening;
 pub use path::PathConfig;
 pub use peer::PeerConfig;
 pub use validate::ConfigError;
@@ -87,6 +90,9 @@ pub struct Config {
     /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where another program
     /// accepts IPv4 on the same port.
     pub listen_only_v6: bool,
+    /// Where peers may dial this node back when a connection that it dialled does not answer. Default
+    /// [`Announce::ListenPort`].
+    pub announce: Announce,
     /// The peers to keep a link to. More can be added while the node runs
     /// ([`Node::add_peer`](crate::Node::add_peer)).
     #[serde(deserialize_with = "list::deserialize")]
@@ -208,6 +214,7 @@ impl Default for Config {
             name: String::new(),
             listen: Vec::new(),
             listen_only_v6: false,
+            announce: Announce::default(),
             peers: Vec::new(),
             lanes: LaneConfig::defaults(),
             path: PathConfig::default(),

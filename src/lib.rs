@@ -100,7 +100,7 @@ mod wire;
 
 pub use admission::{AdmissionConfig, AdmitDecision, Refusal};
 pub use conduct::{Ban, BanTarget, ConductConfig, Misbehavior};
-pub use config::{Config, ConfigError, Encryption, PathConfig, PeerConfig};
+pub use config::{Announce, Config, ConfigError, Encryption, PathConfig, PeerConfig};
 pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
 pub use health::breaker::BreakerState;
 pub use health::keepalive::LearnedInterval;

@@ -26,7 +26,7 @@ fn an_age_survives_a_file() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 25] = [
+    let cases: [(&str, Spoil); 27] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -54,6 +54,11 @@ fn a_bad_setting_is_named() {
         ("max_replacements_per_minute", |config| config.max_replacements_per_minute = 0),
         ("target_peers", |config| config.target_peers = config.max_connections + 1),
         ("max_dials", |config| config.max_dials = 7),
+        ("announce", |config| config.announce = Announce::Port(4000)),
+        ("announce", |config| {
+            config.listen.push(([0, 0, 0, 0], 4000).into());
+            config.announce = Announce::Port(0);
+        }),
         ("path.max_segment", |config| config.path.max_segment = Some(535)),
         ("path.max_segment", |config| config.path.max_segment = Some(32_768)),
         ("path.max_age", |config| config.path.max_age = Some(config.path.dead_after)),

@@ -72,6 +72,9 @@ impl Config {
         check(self.name.len() <= MAX_NAME, "name", || {
             format!("{} bytes, at most {MAX_NAME} are allowed", self.name.len())
         })?;
+        if let Some(problem) = self.announce.problem(&self.listen) {
+            return Err(ConfigError { setting: "announce".into(), problem });
+        }
         self.path.validate("path")?;
         for (index, peer) in self.peers.iter().enumerate() {
             peer.validate(&format!("peers[{index}]"))?;

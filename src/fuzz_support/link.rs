@@ -356,6 +356,7 @@ impl Liar {
             lanes,
             ack_delay_ms: script.flag().then(|| script.number() as u32),
             repeats: script.flag().then(|| script.number() as u32),
+            port: Some(u16::from(what)),
             ..Hello::default()
         }
     }

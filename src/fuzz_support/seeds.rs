@@ -78,6 +78,7 @@ fn hello() -> Hello {
         features: 1,
         ack_delay_ms: Some(25),
         repeats: Some(3),
+        port: Some(4000),
     }
 }
 

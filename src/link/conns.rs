@@ -1,6 +1,7 @@
 //! One connection as the link sees it.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use crate::health::liveness::Liveness;
@@ -50,6 +51,8 @@ pub(crate) struct Conn {
     pub(super) address: Option<IpAddr>,
     /// Whether this side dialled.
     pub(crate) dialled: bool,
+    /// The port at which the other side accepts connections, as it said.
+    pub(crate) peer_port: Option<NonZeroU16>,
     pub(crate) liveness: Liveness,
     pub(crate) pace: Pace,
     pub(crate) score: ConnScore,
@@ -96,6 +99,7 @@ impl Conn {
             slot: dialer.slot,
             address: None,
             dialled: new.dialled,
+            peer_port: new.theirs.port.and_then(NonZeroU16::new),
             liveness,
             pace,
             score: ConnScore::new(now),

@@ -86,7 +86,8 @@ pub(crate) enum AttachError {
 
 impl<T: ReceiptHandle, R> Link<T, R> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
-    /// is for, and whether it is to replace the one that serves there.
+    /// is for, and whether it is to replace the one that serves there. Where this node accepts connections depends on the
+    /// connection, and is for the caller to add.
     pub(crate) fn hello(&mut self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
         let token = self.rng.u64(..);
         let serving = self.conns.iter().filter(|conn| conn.slot == slot && conn.is_serving());
@@ -126,6 +127,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             features: 0,
             ack_delay_ms: u32::try_from(self.settings.ack_delay.as_millis()).ok(),
             repeats: u32::try_from(repeats).ok().filter(|count| *count > 0),
+            port: None,
         }
     }
 

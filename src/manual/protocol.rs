@@ -173,6 +173,7 @@
 //! | 4 | features | `u64` | a bit for each ability beyond this version; none is defined yet, unknown ones are ignored |
 //! | 5 | ack_delay | `u32` | the longest that the sender delays an acknowledgement, in milliseconds; see [Time](#time). Absent: at most 250 |
 //! | 6 | repeats | `u32` | how many messages of this session had been begun towards an earlier life of the receiver, which may have processed them; for its application |
+//! | 7 | port | `u16` | a port of the sender's own address on this connection at which it accepts connections; see [Dialling back](#dialling-back). Absent or 0: none |
 //!
 //! Each entry of `lanes`. A lane that is not in the list is not accepted; of one that is there twice the first entry counts.
 //!
@@ -342,6 +343,14 @@
 //! answer and the incumbent does again, the dialer drains the newcomer. Either side may drain; both see the same connections and come to
 //! the same choice. Lanes may be sent by any connection of the link that is not draining, and may move at any time: on the
 //! new connection a lane continues from what the peer has acknowledged.
+//!
+//! # Dialling back
+//! The side that accepted a connection may replace it as well, if the dialer's HELLO named a port: it dials the address that
+//! the connection came from, at that port, expects the identity that the connection has, and names the connection in
+//! `replaces`. This implementation does so when an answer is overdue for 250 ms more than the time below, and nothing of its
+//! configuration leads to that peer; at most three times for one connection, and only if something was answered on it before.
+//! It takes such a dial for what it is: the connection counts as one that the peer opened. A port may lead to nobody, as behind
+//! a NAT; then the dialer has to notice by itself.
 //!
 //! # Rules for both sides
 //! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::Socket;
 
 use crate::clock;
+use crate::config::Listening;
 use crate::conn::socket::to_std;
 use log::Level;
 
@@ -25,14 +26,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     socket: Socket,
+    /// Where it listens.
+    pub(crate) listening: Listening,
     stop: Sender<()>,
     stopped: Receiver<()>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(socket: Socket) -> Self {
+    pub(crate) fn new(socket: Socket, listening: Listening) -> Self {
         let (stop, stopped) = bounded(1);
-        Acceptor { socket, stop, stopped }
+        Acceptor { socket, listening, stop, stopped }
     }
 
     /// Wakes the thread out of `accept` or a pause, for good.

@@ -16,7 +16,7 @@ use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::ConnId;
 use crate::link::NewConn;
-use crate::wire::control::Refused;
+use crate::wire::control::{Hello, Refused};
 use crate::wire::reader::FrameReader;
 use log::Level;
 
@@ -120,7 +120,8 @@ pub(super) fn shake_hands<'a>(
             core.shared.named.insert(peer);
         }
     }
-    let admitted = core.enter(conn, peer).and_then(|()| core.link_for(peer));
+    let chosen = dial.is_some_and(|dial| !dial.dial_back);
+    let admitted = core.enter(conn, peer, chosen).and_then(|()| core.link_for(peer));
     let link = admitted.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;
     if conn.dialled {
         link.set_path(path);
@@ -129,7 +130,7 @@ pub(super) fn shake_hands<'a>(
     let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
     let (id, dialled) = (conn.id, conn.dialled);
     if dialled {
-        let ours = link.hello(incarnation, slot, replaces);
+        let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };
         handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
         let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
         let new = NewConn { id, dialled, incarnation, ours, theirs };
@@ -138,7 +139,7 @@ pub(super) fn shake_hands<'a>(
     } else {
         // Its HELLO is the listener's consent: the dialer tells its application of no connection before.
         let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
-        let ours = link.hello(incarnation, slot, replaces);
+        let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };
         let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs };
         let attached = link.attach(conn, &new, pending.deadline()).and_then(|()| stay(core, conn, &link));
         attached.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;

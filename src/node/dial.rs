@@ -51,6 +51,8 @@ pub(crate) struct Dial {
     pub(crate) prefer: Option<SocketAddr>,
     /// It has only a part of the time to connect.
     pub(crate) short: bool,
+    /// The peer dialled this node and is dialled back: the connection is admitted as one that it dialled.
+    pub(crate) dial_back: bool,
     pub(crate) config: PeerConfig,
 }
 
@@ -107,6 +109,8 @@ fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
 fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> Result<(), EndReason> {
     let Attempt { conn, pending, room } = attempt;
     drop(room);
+    // Otherwise strangers could have more connections than admission allows, by not answering on those that it counts.
+    let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr)).transpose()?;
     match shake_hands(core, &conn, Some(dial), path, &pending) {
         Ok(joined) => {
             drop(pending);

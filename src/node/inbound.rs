@@ -119,13 +119,13 @@ impl NodeInner {
         Ok(InboundPermit { core: Arc::clone(self), conn })
     }
 
-    /// It is known who is at the other end.
-    pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId) -> Result<(), EndReason> {
+    /// It is known who is at the other end. `chosen`: this node dials that peer by itself, and asks nobody.
+    pub(crate) fn enter(&self, conn: &ConnHandle, peer: PeerId, chosen: bool) -> Result<(), EndReason> {
         let inbound = &self.inbound;
         if self.is_banned(conn, peer) {
             return Err(refused(EndCause::Banned));
         }
-        if conn.dialled {
+        if chosen {
             return Ok(());
         }
         let wanted = self.shared.named.contains(peer);
@@ -138,7 +138,8 @@ impl NodeInner {
         match (listed, &inbound.admit_hook.0) {
             (Some(false), _) => return Err(refused(EndCause::NotAdmitted(Refusal::Denied))),
             // Under no lock: it is the application's.
-            (None, Some(hook)) if hook(&peer, conn.addr) == AdmitDecision::Refuse => {
+            // A peer that is dialled back was asked about when it came.
+            (None, Some(hook)) if !conn.dialled && hook(&peer, conn.addr) == AdmitDecision::Refuse => {
                 return Err(refused(EndCause::NotAdmitted(Refusal::Application)));
             }
             _ => {}
@@ -414,7 +415,7 @@ mod tests {
                 let conn =
                     ConnHandle::new(id, addr, false, Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
                 let place = its.on_accept(id, addr).unwrap();
-                if its.enter(&conn, peer(number)).is_ok() {
+                if its.enter(&conn, peer(number), false).is_ok() {
                     places.push(place);
                 }
             }

@@ -104,6 +104,12 @@ impl NodeInner {
         ConnId(self.next_conn.fetch_add(1, SeqCst) + 1)
     }
 
+    /// The port that this side's HELLO on the connection announces.
+    pub(crate) fn announced_port(&self, conn: &ConnHandle) -> Option<u16> {
+        let local = conn.socket.local_addr().ok()?.as_socket()?.ip();
+        self.config.announce.port(self.acceptors.iter().map(|acceptor| acceptor.listening), local)
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(SeqCst)
     }

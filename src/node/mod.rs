@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, ConfigError, Encryption, PeerConfig};
+use crate::config::{Config, ConfigError, Encryption, Listening, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
@@ -192,10 +192,10 @@ impl Builder {
         let mut acceptors = Vec::new();
         let mut local_addrs = Vec::new();
         for addr in &self.config.listen {
-            let (socket, bound) =
-                socket::listen(*addr, self.config.only_v6(*addr), self.config.path.max_segment)
-                    .map_err(|error| StartError::Listen(*addr, error))?;
-            acceptors.push(Acceptor::new(socket));
+            let only_v6 = self.config.only_v6(*addr);
+            let (socket, bound) = socket::listen(*addr, only_v6, self.config.path.max_segment)
+                .map_err(|error| StartError::Listen(*addr, error))?;
+            acceptors.push(Acceptor::new(socket, Listening { addr: bound, only_v6 }));
             local_addrs.push(bound);
         }
         let core =

@@ -114,7 +114,18 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
     loop {
         let action = core.roster.lock().poll(now);
         match action {
-            Some(Action::Dial { target, named, peer, expected, slot, replaces, prefer, short, config }) => {
+            Some(Action::Dial {
+                target,
+                named,
+                peer,
+                expected,
+                slot,
+                replaces,
+                prefer,
+                short,
+                dial_back,
+                config,
+            }) => {
                 if let Some((peer, Trouble { conn, reason, .. })) = peer.zip(replaces) {
                     core.shared.tell(Event::Replacing { peer, conn, slot, reason });
                 }
@@ -122,7 +133,7 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
                 let config = *config;
                 dial::dial(
                     core,
-                    Dial { target, class, peer, expected, slot, replaces, prefer, short, config },
+                    Dial { target, class, peer, expected, slot, replaces, prefer, short, dial_back, config },
                 );
             }
             Some(Action::Retire { peer, successor }) => {

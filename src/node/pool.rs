@@ -1,5 +1,6 @@
 //! The pool of a link as the roster sees it, and which of its connections are to be replaced.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::error::ReplaceError;
@@ -47,11 +48,24 @@ fn view(state: &link::LinkInner) -> LinkView {
         match why_replaced(conn, &state.life) {
             None => view.good.insert(conn.slot),
             Some(reason) => {
-                view.set_trouble(conn.slot, Trouble { conn: conn.id, addr: handle.addr, reason });
+                let redial = redial(conn, handle.addr);
+                view.set_trouble(conn.slot, Trouble { conn: conn.id, addr: handle.addr, reason, redial });
             }
         }
     }
     view
+}
+
+/// Where the peer accepts connections, as this connection tells. What a peer announces counts only at the address from which
+/// it has answered: its word makes this node dial nobody else.
+fn redial(conn: &Conn, addr: SocketAddr) -> Option<SocketAddr> {
+    if conn.dialled {
+        return Some(addr);
+    }
+    let port = conn.peer_port.filter(|_| conn.proven)?;
+    let mut announced = addr;
+    announced.set_port(port.get());
+    Some(announced)
 }
 
 /// Why a connection that serves needs a successor, if it does.

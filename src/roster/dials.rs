@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | named, was linked before (in this life, or by its record) | 7/8 | first |
 //! | named, was never linked | 3/4 | next |
-//! | candidates | 1/8 | last |
+//! | candidates, and strangers that are dialled back | 1/8 | last |
 //!
 //! So peers that were linked before have an eighth that no others can take, and they cannot take everything either. A
 //! dial that has to wait for its turn has not failed, and costs no backoff. Within a class the one goes first that
@@ -53,12 +53,16 @@ pub(super) struct DialCounts {
 }
 
 impl DialCounts {
-    pub(super) fn of(targets: &[Target]) -> Self {
+    /// `dial_backs`: how many are under way to peers that are no targets.
+    pub(super) fn of(targets: &[Target], dial_backs: usize) -> Self {
         let mut counts = DialCounts::default();
         for target in targets {
             if let Some(count) = counts.by_class.get_mut(DialClass::of(target) as usize) {
                 *count += target.dials();
             }
+        }
+        if let Some(count) = counts.by_class.get_mut(DialClass::Candidate as usize) {
+            *count += dial_backs;
         }
         counts
     }

@@ -18,7 +18,7 @@ const SELF_REST: u32 = 1;
 /// The same where the peer asked us to stay away.
 const REMOVED_REST: u32 = 10;
 /// A dial that this node had no means for is made again after about so long.
-const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+pub(super) const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
 impl Roster {
     /// A peer has proven who it is on a dialled connection that has not joined its link yet.
@@ -37,8 +37,12 @@ impl Roster {
     }
 
     /// A dial has led to a peer, whose connection joined its link. False when nobody wants that peer any
-    /// longer.
+    /// longer; one that was dialled back need not be wanted.
     pub(crate) fn handle_dialled(&mut self, target: TargetId, slot: u8, peer: PeerId, now: Instant) -> bool {
+        if self.dial_backs.handle_joined(target, now) {
+            self.peers.entry(peer).or_default().view.good.insert(slot);
+            return true;
+        }
         let known_otherwise = self
             .targets
             .iter()
@@ -84,7 +88,9 @@ impl Roster {
         reason: &EndReason,
         now: Instant,
     ) -> Option<Duration> {
-        let index = self.targets.iter().position(|candidate| candidate.id == target)?;
+        let Some(index) = self.targets.iter().position(|candidate| candidate.id == target) else {
+            return self.dial_backs.handle_failed(target, reason, now, &mut self.rng);
+        };
         let target = self.targets.get_mut(index)?;
         target.last_error = Some(reason.clone());
         if reason.cause == EndCause::SelfConnection {
@@ -131,6 +137,7 @@ impl Roster {
                 self.settle_candidate(index, now);
             }
         }
+        self.update_dial_back(peer, &view, now);
     }
 
     /// A candidate that is not to be dialled at once makes room for others.

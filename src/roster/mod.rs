@@ -48,7 +48,7 @@
 //!
 //! # Who
 //! Wanted peers (configured, added) always; candidates when there are fewer peers than there should be:
-//! see [`candidates`].
+//! see [`candidates`]. Others only to replace a connection of theirs that does not answer: see [`dial_back`].
 //!
 //! # Invariants
 //! - No more dials at once than [`Config::max_dials`] says, shared as [`dials`] says.
@@ -66,6 +66,7 @@
 mod addresses;
 mod age;
 mod candidates;
+mod dial_back;
 mod dials;
 mod feedback;
 mod race;
@@ -91,6 +92,7 @@ use crate::id::PeerId;
 
 pub(crate) use addresses::rotated;
 pub(crate) use age::aged_at;
+use dial_back::DialBacks;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
 use feedback::announce_breaker;
@@ -119,6 +121,8 @@ pub(crate) enum Action {
         prefer: Option<SocketAddr>,
         /// It has only a part of the time to connect: others wait.
         short: bool,
+        /// The peer is no target: it is dialled at the address that it announced, and counts as one that dialled this node.
+        dial_back: bool,
         config: Box<PeerConfig>,
     },
     BreakerChanged {
@@ -158,6 +162,7 @@ pub(crate) struct Roster {
     targets: Vec<Target>,
     /// Everybody whose link serves, strangers that dialled us included.
     peers: BTreeMap<PeerId, Linked>,
+    dial_backs: DialBacks,
     replacement_limit: ReplacementLimit,
     swap: Option<candidates::Swap>,
     /// When the last swap ended.
@@ -197,6 +202,7 @@ impl Roster {
             },
             targets: Vec::new(),
             peers: BTreeMap::new(),
+            dial_backs: DialBacks::default(),
             replacement_limit: ReplacementLimit::new(config.max_replacements_per_minute),
             swap: None,
             last_swap: None,
@@ -249,6 +255,7 @@ impl Roster {
         self.targets.retain(|target| target.known() != Some(peer) || target.is_candidate());
         self.handle_removed(peer, now);
         self.peers.remove(&peer);
+        self.dial_backs.remove(peer);
     }
 
     /// This address is that of a wanted peer or of a candidate.
@@ -326,7 +333,7 @@ impl Roster {
 
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let busy = self.busy();
-        let counts = DialCounts::of(&self.targets);
+        let counts = self.dial_counts();
         // What waits for room is looked at when a dial has ended.
         let has_room = |target: &&Target| counts.room(DialClass::of(target), self.settings.max_dials) > 0;
         let dials = self.targets.iter().filter(has_room).flat_map(|target| {
@@ -335,13 +342,14 @@ impl Roster {
         });
         let dial = dials.min();
         let success = self.targets.iter().filter_map(Target::success_at).min();
-        dial.into_iter().chain(self.next_activation(now)).chain(success).min()
+        let dial_back = self.next_dial_back(&counts, now);
+        dial.into_iter().chain(self.next_activation(now)).chain(success).chain(dial_back).min()
     }
 
     /// Makes the dial that is due and matters most.
     fn dial_due(&mut self, now: Instant) -> Option<Action> {
         let busy = self.busy();
-        let counts = DialCounts::of(&self.targets);
+        let counts = self.dial_counts();
         let mut due = Vec::new();
         for (index, target) in self.targets.iter().enumerate() {
             let class = DialClass::of(target);
@@ -357,7 +365,9 @@ impl Roster {
         let rank = |(class, _, request): &(DialClass, usize, DialRequest)| {
             (*class, request.replaces.map(|trouble| trouble.reason), !request.probe, request.at)
         };
-        let (class, index, request) = due.iter().min_by_key(|request| rank(request)).copied()?;
+        let Some((class, index, request)) = due.iter().min_by_key(|request| rank(request)).copied() else {
+            return self.dial_back_due(&counts, now);
+        };
         let waiting = due.iter().filter(|(other, ..)| *other == class).count();
         let crowded = waiting > counts.room(class, self.settings.max_dials);
         let target = self.targets.get_mut(index)?;
@@ -373,19 +383,33 @@ impl Roster {
         if probe {
             target.breaker.handle_dial();
         }
+        let expected = target.config.id.or(target.peer.filter(|peer| self.peers.contains_key(peer)));
+        let mut config = target.config.clone();
+        // The peer is there: its own word is one more address, beside those of the entry.
+        let announced = replaces.and_then(|trouble| trouble.redial.filter(|addr| *addr != trouble.addr));
+        if let Some(address) = announced.filter(|_| expected.is_some()).map(|addr| addr.to_string())
+            && !config.addresses().any(|known| *known == address)
+        {
+            config.alternatives.push(address);
+        }
         let dial = Action::Dial {
             target: target.id,
             named,
             peer: target.known(),
-            expected: target.config.id.or(target.peer.filter(|peer| self.peers.contains_key(peer))),
+            expected,
             slot,
             replaces,
             prefer: target.preferred(slot),
             short,
-            config: Box::new(target.config.clone()),
+            dial_back: false,
+            config: Box::new(config),
         };
         announce_breaker(&mut self.announced, target, before);
         Some(dial)
+    }
+
+    fn dial_counts(&self) -> DialCounts {
+        DialCounts::of(&self.targets, self.dial_backs.under_way().count())
     }
 
     fn dial_requests(
@@ -412,6 +436,11 @@ impl Roster {
                 busy.slots = busy.slots.or(dialing.slots);
                 busy.probing |= dialing.probing;
             }
+        }
+        for (peer, slot, alone) in self.dial_backs.under_way() {
+            let busy = all.entry(peer).or_default();
+            busy.slots.insert(slot);
+            busy.probing |= alone;
         }
         all
     }

@@ -86,6 +86,7 @@ struct World {
     /// Dials so far, by host.
     dials: BTreeMap<usize, u32>,
     retired: Vec<(usize, usize)>,
+    dial_backs: u32,
     /// Who was linked once is dialled again at once after a loss, without being chosen anew.
     linked_once: BTreeSet<usize>,
     /// Trouble comes no more: what is to be reached is reached.
@@ -115,6 +116,7 @@ impl World {
             replacements: VecDeque::new(),
             dials: BTreeMap::new(),
             retired: Vec::new(),
+            dial_backs: 0,
             linked_once: BTreeSet::new(),
             calm: false,
         };
@@ -175,8 +177,14 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dial { target, slot, replaces, config, peer, .. } => {
+            Action::Dial { target, slot, replaces, config, peer, expected, dial_back, .. } => {
                 let host = self.addresses[&config.address];
+                if dial_back {
+                    let link = Some(self.hosts[host].peer);
+                    assert!(replaces.is_some() && expected == link && peer == link, "{}", self.story());
+                    assert!(!self.wanted.contains(&host), "{}: has an entry of its own", self.story());
+                    self.dial_backs += 1;
+                }
                 let twice = |(other, its_slot, its_host): &(TargetId, u8, usize)| {
                     *its_slot == slot && (*other == target || (peer.is_some() && *its_host == host))
                 };
@@ -234,10 +242,14 @@ impl World {
     fn tell(&mut self, host: usize) {
         let mut view = LinkView::default();
         let addr = ([10, 0, 0, 1], 1).into();
+        // All announce the address at which they are to be dialled.
+        let address =
+            self.addresses.iter().find(|(_, its_host)| **its_host == host).map(|(address, _)| address);
+        let redial = address.and_then(|address| address.parse().ok());
         for conn in self.links.get(&host).into_iter().flatten() {
             match conn.trouble {
                 None => view.good.insert(conn.slot),
-                Some(reason) => view.set_trouble(conn.slot, Trouble { conn: conn.id, addr, reason }),
+                Some(reason) => view.set_trouble(conn.slot, Trouble { conn: conn.id, addr, reason, redial }),
             }
         }
         self.links.retain(|_, conns| !conns.is_empty());
@@ -394,6 +406,7 @@ impl PopIfDue for BinaryHeap<Reverse<(Instant, u64, Happens)>> {
 
 #[test]
 fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
+    let mut dial_backs = 0;
     for seed in 0..300 {
         let pool = (seed % 3) as u8 + 1;
         let (wanted, target) = ((seed % 7) as usize, (seed % 11) as usize);
@@ -424,7 +437,9 @@ fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
             assert!(conns.iter().all(|conn| conn.slot < MAX_SLOTS));
         }
         assert!(world.links.len() >= target, "{story}: {} of {target}", world.links.len());
+        dial_backs += world.dial_backs;
     }
+    assert!(dial_backs > 100, "{dial_backs}");
 }
 
 #[test]

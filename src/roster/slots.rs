@@ -66,6 +66,9 @@ pub(crate) struct Trouble {
     /// The other side's address: the successor goes by another one, if there is one.
     pub(crate) addr: SocketAddr,
     pub(crate) reason: ReplaceReason,
+    /// Where the peer accepts connections, as far as this connection tells: the address to which this node dialled it, or
+    /// the port that the peer announced at the address that it came from.
+    pub(crate) redial: Option<SocketAddr>,
 }
 
 /// The connections of a link that serve, place by place.
@@ -120,8 +123,12 @@ mod tests {
 
     #[test]
     fn a_successor_ends_the_trouble() {
-        let trouble =
-            Trouble { conn: ConnId(1), addr: ([127, 0, 0, 1], 1).into(), reason: ReplaceReason::Suspect };
+        let trouble = Trouble {
+            conn: ConnId(1),
+            addr: ([127, 0, 0, 1], 1).into(),
+            reason: ReplaceReason::Suspect,
+            redial: None,
+        };
         let mut view = LinkView::default();
         view.set_trouble(1, trouble);
         assert_eq!(view.trouble(1), Some(trouble));

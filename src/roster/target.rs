@@ -394,7 +394,7 @@ impl Target {
 }
 
 /// Whether anything on the link answers: a connection that is old or poor does, a suspect one does not.
-fn answers(view: &LinkView) -> bool {
+pub(super) fn answers(view: &LinkView) -> bool {
     let answering = |trouble: &Trouble| trouble.reason != ReplaceReason::Suspect;
     !view.good.is_empty() || view.troubled.iter().flatten().any(answering)
 }

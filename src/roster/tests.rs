@@ -73,7 +73,7 @@ fn good(slots: &[u8]) -> LinkView {
 fn troubled(mut view: LinkView, slot: u8, reason: ReplaceReason) -> LinkView {
     view.set_trouble(
         slot,
-        Trouble { conn: ConnId(u64::from(slot)), addr: ([10, 0, 0, 1], 1).into(), reason },
+        Trouble { conn: ConnId(u64::from(slot)), addr: ([10, 0, 0, 1], 1).into(), reason, redial: None },
     );
     view
 }

@@ -63,6 +63,17 @@ impl Trials {
         trial.last.checked_add(wait).filter(|_| !wait.is_zero())
     }
 
+    /// No path has to be remembered any longer.
+    pub(super) fn are_over(&self, now: Instant) -> bool {
+        !self.paths.iter().any(|trial| self.counts(trial, now))
+    }
+
+    /// The next replacement on that path does not start afresh.
+    fn counts(&self, trial: &Trial, now: Instant) -> bool {
+        let afresh = self.first.saturating_mul(AFRESH_AFTER) + self.wait(trial.made) * 2;
+        now.saturating_duration_since(trial.last) < afresh
+    }
+
     /// A successor of this connection has joined.
     pub(super) fn handle_made(&mut self, trouble: &Trouble, now: Instant) {
         if !is_for_doing_badly(trouble) {
@@ -70,10 +81,7 @@ impl Trials {
         }
         let index = self.paths.iter().position(|trial| trial.addr == trouble.addr);
         let before = index.map(|index| self.paths.swap_remove(index));
-        let counts = |trial: &Trial| {
-            let afresh = self.first.saturating_mul(AFRESH_AFTER) + self.wait(trial.made) * 2;
-            now.saturating_duration_since(trial.last) < afresh
-        };
+        let counts = |trial: &Trial| self.counts(trial, now);
         let made = before.filter(counts).map_or(0, |trial| trial.made).saturating_add(1);
         if self.paths.len() >= MAX_PATHS
             && let Some(oldest) =
@@ -106,7 +114,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn trouble(host: u8, reason: ReplaceReason) -> Trouble {
-        Trouble { conn: ConnId(1), addr: ([10, 0, 0, host], 1).into(), reason }
+        Trouble { conn: ConnId(1), addr: ([10, 0, 0, host], 1).into(), reason, redial: None }
     }
 
     /// When replacements are made on a path where each successor is in trouble after `ill_after`, in seconds.

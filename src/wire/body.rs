@@ -96,7 +96,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, u32, u64);
+integers!(u8, u16, u32, u64);
 
 impl Value for LaneId {
     fn put(&self, out: &mut Vec<u8>) {

@@ -46,6 +46,8 @@ body! {
         /// How many messages of this session had been begun towards an earlier life of the receiver, which may have
         /// processed them.
         6 => repeats: Option<u32>;
+        /// Where the sender accepts connections: a port of the address that this connection comes from.
+        7 => port: Option<u16>;
     }
 }
 

@@ -15,7 +15,7 @@ impl World {
         }
         let again = self.now + 20 * MS + self.rng.u64(0..50 * MS);
         self.at(again, Event::Roster { side, life });
-        if self.plan.dials_by_hand || !self.plan.dials[side] {
+        if self.plan.dials_by_hand {
             return;
         }
         for slot in 0..self.plan.slots {
@@ -24,7 +24,8 @@ impl World {
             });
             let mut conns = self.sides[side].link.conns().iter().filter(|conn| conn.slot == slot);
             let serves = conns.clone().any(|conn| conn.is_serving());
-            if !dialling && !conns.any(|conn| conn.is_up() && !conn.poor) {
+            let may_dial = self.plan.dials[side] || self.plan.dials_back && serves;
+            if may_dial && !dialling && !conns.any(|conn| conn.is_up() && !conn.poor) {
                 self.dial(side, slot, serves);
             }
         }

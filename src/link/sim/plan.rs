@@ -31,6 +31,8 @@ pub(super) struct Plan {
     /// The mean time between two faults; 0: none.
     pub(super) fault_every: u64,
     pub(super) dials: [bool; 2],
+    /// A side that does not dial replaces connections that do not answer all the same.
+    pub(super) dials_back: bool,
     pub(super) slots: u8,
     pub(super) delay: u64,
     pub(super) jitter: u64,
@@ -121,6 +123,7 @@ impl Plan {
             notice: *rng.choice(&[0, 50 * MS, 2 * SECOND]).unwrap_or(&0),
             smaller: rng.usize(..2),
             byte_time: rng.u64(0..3),
+            dials_back: rng.bool(),
             script: None,
             dials_by_hand: false,
             cuts: Vec::new(),
@@ -159,6 +162,7 @@ impl Plan {
             chaos: 0,
             fault_every: 0,
             dials: [true, false],
+            dials_back: false,
             slots: 1,
             delay: MS,
             jitter: 1,

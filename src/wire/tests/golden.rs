@@ -63,6 +63,7 @@ fn hello() {
         features: 0x4847_4645_4443_4241,
         ack_delay_ms: Some(0x0403_0201),
         repeats: Some(0x1413_1211),
+        port: None,
     };
     pin(
         &Frame::Hello(hello),
@@ -84,6 +85,13 @@ fn hello() {
             &[6, 4, 0, 0x11, 0x12, 0x13, 0x14],                         // repeats
         ],
     );
+}
+
+#[test]
+fn hello_with_a_port() {
+    let hello = Hello { session_id: 1, token: 2, port: Some(0x0201), ..Hello::default() };
+    let session_and_token = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+    pin(&Frame::Hello(hello), &[&[1, 24, 0, 0], &session_and_token, &[0], &[0, 33], &[7, 2, 0, 1, 2]]);
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn hello(lanes: usize, name: &str) -> Hello {
         features: 1 << 63,
         ack_delay_ms: Some(25),
         repeats: None,
+        port: Some(4000),
     }
 }
 
@@ -126,7 +127,8 @@ fn any_hello() -> impl Strategy<Value = Frame> {
     );
     let lanes = prop::collection::vec(lane, 0..=64);
     let numbers = any::<[Option<u32>; 2]>();
-    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers).prop_map(
+    let port = any::<Option<u16>>();
+    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers, port).prop_map(
         |(
             [session_id, token, features],
             slot,
@@ -134,6 +136,7 @@ fn any_hello() -> impl Strategy<Value = Frame> {
             lanes,
             name,
             [ack_delay_ms, repeats],
+            port,
         )| {
             Frame::Hello(Hello {
                 session_id,
@@ -146,6 +149,7 @@ fn any_hello() -> impl Strategy<Value = Frame> {
                 features,
                 ack_delay_ms,
                 repeats,
+                port,
             })
         },
     )
