@@ -126,8 +126,8 @@ pub struct Config {
     /// 60 s.
     #[serde(with = "human")]
     pub request_timeout: Duration,
-    /// How many requests may be open at once, per link and direction. Default 1,024. Of a peer that
-    /// opens more, those are let go that it gave up, or that have least time left.
+    /// How many requests may be open at once, per link and direction. Default 1,024. When a
+    /// peer opens more, requests that it cancelled are dropped first, then those with the least time left.
     pub max_requests: usize,
     /// How long queues, offsets and receipts are kept after the last connection to a peer was lost.
     /// Default 1 h. Too small: messages to a peer that is away longer are dropped (their receipts say
@@ -158,7 +158,7 @@ pub struct Config {
     pub max_dials: usize,
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,
-    /// For how many peers that are not wanted and have no connection the link is remembered. Default 256.
+    /// How many disconnected peers that are not named to keep link state for. Default 256.
     /// Beyond it those that went away first are forgotten: what waits for them ends as dropped. So are they when what waits for them
     /// keeps configured peers from their part of [`Config::max_queued`]: a peer that comes back under new names was configured each time.
     pub max_absent_strangers: usize,
@@ -181,12 +181,12 @@ pub struct Config {
     /// strangers hold withholds no credit from them. All strangers together may have the other half; while they hold more, they get
     /// no credit and new strangers are refused.
     ///
-    /// Of their half strangers may have at most half (or one message of each lane, if that is more) in messages that are not
+    /// Strangers may have at most half of their half (or one message of each lane, if that is more) in messages that are not
     /// complete, which no application can take. Beyond it the one whose unfinished messages took the most memory for the longest
     /// time is forgotten, connected or not: its sender sees what it had begun end as
     /// [`DropReason::PeerForgot`](crate::DropReason::PeerForgot). Too small: strangers on slow paths lose large messages to each other.
     ///
-    /// What was given before may still arrive: the bound is this and the sum of the windows of all lanes,
+    /// Credit that was given before may still be used: the bound is this and the sum of the windows of all lanes,
     /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
     /// chunk that is not complete and 150 KiB for reading.
     #[serde(with = "size")]
@@ -198,7 +198,7 @@ pub struct Config {
     /// no other. More than 16 events about one peer are merged into what they amount to. Messages are never dropped so. Too
     /// small: an application that stops for a moment misses events. Too large: memory, and old news.
     pub max_events: usize,
-    /// Who may connect to this node, and how many.
+    /// Which peers may connect to this node, and how many.
     pub admission: AdmissionConfig,
     /// When a peer that misbehaves is banned.
     pub conduct: ConductConfig,
@@ -242,7 +242,7 @@ impl Default for Config {
     }
 }
 
-/// What protects connections.
+/// How connections are protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {

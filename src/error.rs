@@ -69,7 +69,7 @@ pub enum SendErrorKind {
     TooLarge {
         /// Its length in bytes.
         len: usize,
-        /// What the lane allows.
+        /// The largest that the lane allows, in bytes.
         max: usize,
     },
     /// So many requests are open already.
@@ -173,7 +173,7 @@ impl fmt::Display for ReplaceError {
 
 impl std::error::Error for ReplaceError {}
 
-/// Who ended a connection.
+/// The side that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initiator {
@@ -198,7 +198,7 @@ pub enum EndCause {
     Closed,
     /// A read or a write failed.
     Io {
-        /// What was being done: `resolve`, `make a socket`, `set options`, `connect`, `handshake`, `read`, `write`
+        /// The operation: `resolve`, `make a socket`, `set options`, `connect`, `handshake`, `read`, `write`
         /// or `start a thread`.
         doing: String,
         /// The kind of the error. [`io::ErrorKind::Other`] where the standard library has no stable name for it.
@@ -220,7 +220,7 @@ pub enum EndCause {
     HandshakeTimeout,
     /// The other side broke the protocol.
     Protocol(String),
-    /// A record did not authenticate: it was changed, left out or repeated on the way. Whoever is on the path can
+    /// A record did not authenticate: it was changed, left out or repeated on the way. Anybody on the path can
     /// do that.
     Tampered(String),
     /// The other side sent more than it had credit for.
@@ -233,9 +233,9 @@ pub enum EndCause {
     RefusedByPeer {
         /// Why, to match on.
         reason: RefusedReason,
-        /// What it adds for people to read. May be empty. At most 256 bytes; chosen by the peer.
+        /// An explanation for people to read. May be empty. At most 256 bytes; chosen by the peer.
         text: String,
-        /// For how many seconds it will refuse again, as far as it knows.
+        /// The time in seconds during which it will refuse again, as far as it knows.
         wait_secs: Option<u32>,
     },
     /// Another process with the other side's identity is connected to this node, and alive.
@@ -293,10 +293,10 @@ impl fmt::Display for EndCause {
     }
 }
 
-/// Who ended a connection, and why: the first cause that either of its threads met.
+/// The side that ended a connection, and why: the first cause that either of its threads met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndReason {
-    /// Who ended it.
+    /// The side that ended it.
     pub by: Initiator,
     /// Why.
     pub cause: EndCause,

@@ -1,4 +1,4 @@
-//! Who is who: the names of nodes and of their lives.
+//! Identities of nodes, and the incarnations of their processes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -180,7 +180,7 @@ impl Identity {
         Identity { secret: StaticSecret::from(bytes) }
     }
 
-    /// The secret key. Whoever knows it can pass for this node.
+    /// The secret key. Anybody who knows it can pass for this node.
     pub fn to_bytes(&self) -> [u8; 32] {
         self.secret.to_bytes()
     }

@@ -26,7 +26,7 @@ pub enum IdentityError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done: `read`, `create`.
+        /// The operation: `read`, `create`.
         doing: &'static str,
         /// The system's words. [`io::ErrorKind::NotFound`]: there is no such file.
         error: io::Error,
@@ -42,7 +42,7 @@ pub enum IdentityError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is there instead; nothing of the content.
+        /// A description of what is there instead; nothing of the content.
         found: &'static str,
     },
     /// The system has no random numbers.
@@ -157,7 +157,7 @@ fn random() -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Who may do what with the file; `None` where the system does not say.
+/// The permission bits of the file; `None` where the system does not say.
 fn mode(file: &File) -> io::Result<Option<u32>> {
     let metadata = file.metadata()?;
     #[cfg(unix)]

@@ -46,7 +46,7 @@ pub enum Priority {
     Weighted(u8),
 }
 
-/// What it takes for a message to count as *taken*, which ends its receipt and returns its credit.
+/// When a message counts as *taken*, which ends its receipt and returns its credit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckMode {
@@ -80,7 +80,7 @@ pub struct LaneConfig {
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.
     /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
-    /// What earlier lives of a peer left untaken counts against its window, with 128 bytes more for each
+    /// Messages of earlier lives of a peer that were not taken count against its window, with 128 bytes more for each
     /// message than its own.
     pub max_untaken: u32,
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
@@ -88,7 +88,7 @@ pub struct LaneConfig {
     /// caller chose.
     #[serde(serialize_with = "size::serialize")]
     pub queue: usize,
-    /// What ends a receipt. Default: the application took the message from the inbox.
+    /// When a receipt ends. Default: the application took the message from the inbox.
     pub ack_mode: AckMode,
     /// Which connection of a pool carries it: 0, 1 or 2. Default by priority: urgent lanes 0, of weight 1
     /// (bulk) 1, others 2. Where the pool has no such connection, or it is in trouble, another does: of the

@@ -48,7 +48,7 @@
 //! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
 //!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to
 //!   trust is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and when,
-//!   can be seen on the path. What an attacker can and cannot do: [`manual::threat_model`].
+//!   can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or

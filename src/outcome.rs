@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The peer's application has taken it (or is done with it, as that lane is set). Of a reply: it has arrived; it is
+    /// The peer's application has taken it (or is done with it, as that lane is set). A reply has arrived; it is
     /// thrown away if nobody waits for it any longer.
     Taken,
     /// Its deadline passed before its first byte was sent. The peer has seen nothing of it.

@@ -1,4 +1,4 @@
-//! What a send returns: a promise to say how the message ended.
+//! Receipts: how a message ended.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +27,7 @@ enum State<V> {
     Pending {
         /// The groups that it belongs to.
         groups: Vec<Arc<Changes>>,
-        /// What [`Promise::ready`] gives, if it was asked.
+        /// The channel of [`Promise::ready`], once it was asked for.
         ready: Option<(Sender<()>, Receiver<()>)>,
     },
     Set(Option<V>),
@@ -223,7 +223,7 @@ pub struct Progress {
 /// A quorum was not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumError {
-    /// What had been reached when the wait ended.
+    /// The state when the wait ended.
     pub progress: Progress,
     /// The sum of weights that was reached, and the sum that was wanted.
     pub reached: u64,

@@ -7,7 +7,7 @@ use crate::config::known::known_settings;
 use crate::config::{list, networks};
 use crate::id::PeerId;
 
-/// Who may connect to this node, and how many.
+/// Which peers may connect to this node, and how many.
 ///
 /// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands for its `/32` or
 /// `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.

@@ -1,4 +1,4 @@
-//! Who may connect, and who has to make room. Pure: time is an argument; it decides, others carry out.
+//! Which connections are accepted, and which have to make room. Pure: time is an argument; it decides, others carry out.
 //!
 //! ```text
 //!                  on_accept: address, rate,         enter: identity, hook,
@@ -27,8 +27,8 @@
 //!   An honest one takes two or three round trips, so those that stall make room for those that do not.
 //! - **Address or subnet full**: a further connection of a peer is worth less than the first one of another. So the
 //!   first connection of a newcomer takes the place of the youngest connection of the stranger that has the most from there, if
-//!   that has several. Who has one already is refused.
-//! - **Strangers full**: [`evict`] says who goes.
+//!   that has several. A peer that has one already is refused.
+//! - **Strangers full**: [`evict`] says which one goes.
 //!
 //! # Invariants
 //! - Memory is bounded: by the connections, and for the rates by [`rate::MAX_TRACKED`] addresses.
@@ -96,7 +96,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What the application says of an unknown peer.
+/// The application's decision about an unknown peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmitDecision {
     /// It may come in, if there is room.
@@ -109,7 +109,7 @@ pub enum AdmitDecision {
 /// [`Builder::admit`](crate::Builder::admit).
 pub(crate) type Hook = dyn Fn(&PeerId, SocketAddr) -> AdmitDecision + Send + Sync;
 
-/// What is to be done with a connection.
+/// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Decision {
@@ -386,12 +386,12 @@ fn contains(networks: &[IpNet], addr: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&addr))
 }
 
-/// What limits per address go by.
+/// The key of limits per address.
 fn address(addr: IpAddr) -> IpAddr {
     masked(addr, 32, 64)
 }
 
-/// What limits per subnet go by.
+/// The key of limits per subnet.
 fn subnet(addr: IpAddr) -> IpAddr {
     masked(addr, 24, 56)
 }

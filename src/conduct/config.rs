@@ -28,7 +28,7 @@ pub struct ConductConfig {
     /// Whether strikes ban wanted peers too. Default no: they are disconnected and redialled with
     /// backoff, because a bug in a new version must not take a validator set apart.
     pub ban_wanted: bool,
-    /// Of how many offenders the strikes are remembered. Default 4,096, about 100 bytes each.
+    /// For how many peers and addresses strikes are remembered. Default 4,096, about 100 bytes each.
     pub max_records: usize,
     /// How many bans there may be at once. Default 4,096, up to about 400 bytes each. Beyond it the one that ends first
     /// is lifted.

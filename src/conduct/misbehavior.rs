@@ -1,4 +1,4 @@
-//! What counts against a peer, and what never does.
+//! Misbehavior: what counts against a peer, and what never does.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ use crate::error::{EndCause, EndReason, Initiator};
 /// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two within five
 /// minutes do.
 ///
-/// What the network does to a connection (reset, silence, a torn stream, a write that timed out) and a
+/// Faults of the network (reset, silence, a torn stream, a write that timed out) and a
 /// restart are never misbehavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,7 +57,7 @@ impl Misbehavior {
         }
     }
 
-    /// What the end of a connection says against the other side. `joined`: whether the handshake was
+    /// Returns what the end of a connection says against the other side. `joined`: whether the handshake was
     /// complete.
     ///
     /// | cause | misbehavior | why |

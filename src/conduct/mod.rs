@@ -1,4 +1,4 @@
-//! Who has offended, and who is banned for it. Pure: time is an argument, nothing is carried out here.
+//! Strikes and bans. Pure: time is an argument, nothing is carried out here.
 //!
 //! ```text
 //!                 strikes below the threshold
@@ -43,13 +43,13 @@ use crate::id::PeerId;
 pub use config::ConductConfig;
 pub use misbehavior::Misbehavior;
 
-/// Who is struck or banned.
+/// A peer or an address that has strikes or is banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BanTarget {
     /// An identity, wherever it comes from.
     Peer(PeerId),
-    /// An address, whoever comes from there. Of IPv6 the /64 that it belongs to.
+    /// An address, and every peer that comes from there; for IPv6 the /64 that it belongs to.
     Address(IpAddr),
 }
 
@@ -115,7 +115,7 @@ impl Ban {
     }
 }
 
-/// What follows from a misbehavior.
+/// The consequence of a misbehavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Penalty {
     /// It is on record. So many strikes by now.
@@ -187,7 +187,7 @@ impl Conduct {
         Penalty::Banned(time)
     }
 
-    /// Bans for so long. Of a ban that exists already the later end counts.
+    /// Bans for so long. If the target is already banned, the later expiry wins.
     pub(crate) fn ban(&mut self, ban: &Ban, now: Instant) {
         let who = ban.who.normal();
         // An end that lies beyond what the clock can hold is none.
@@ -233,7 +233,7 @@ impl Conduct {
         record.map_or(0, |record| record.decayed(self.config.half_life, now) as u32)
     }
 
-    /// Forgets the bans that are over. Gives whose they were.
+    /// Forgets the bans that are over. Returns their targets.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<BanTarget> {
         self.bans.extract_if(|_, ban| !ban.holds(now)).map(|(who, _)| who).collect()
     }

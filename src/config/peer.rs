@@ -23,7 +23,7 @@ pub struct PeerConfig {
     /// begin with different ones, and the successor of a suspect connection with another than that
     /// connection's: so they go by different paths. Default none.
     pub alternatives: Vec<String>,
-    /// Who it must be. Default: whoever answers there.
+    /// The identity that the peer must prove. Default: any.
     pub id: Option<PeerId>,
     /// Marks a peer whose link matters most: it gets [`Config::important_connections`](crate::Config::important_connections). Shown in snapshots.
     pub important: bool,

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use super::decay::left;
 use super::liveness::Silences;
 
-/// Of the silence that was deadly.
+/// The new interval, as a part of the silence that was deadly.
 const SHRINK: f64 = 0.6;
 /// A silence as long as this part of another counts as the same.
 const SAME: f64 = 0.9;
@@ -70,7 +70,7 @@ impl LearnedInterval {
         LearnedInterval { interval, age: Duration::ZERO, lessons: 1 }
     }
 
-    /// What has become of it.
+    /// The interval now, grown back as far as its age says.
     fn grown(&self) -> Duration {
         let doubles_in = DOUBLES_IN
             .saturating_mul(2u32.saturating_pow(self.lessons.saturating_sub(1)))
@@ -128,7 +128,7 @@ impl Keepalive {
         keepalive
     }
 
-    /// What was learned, if it still makes a difference.
+    /// Returns what was learned, if it still makes a difference.
     pub(crate) fn save(&self, now: Instant) -> Option<LearnedInterval> {
         let (learned, at) = self.learned?;
         let age = learned.age.saturating_add(now.saturating_duration_since(at));

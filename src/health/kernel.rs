@@ -1,4 +1,4 @@
-//! What the kernel knows of a connection, and whether what is in flight gets there.
+//! The kernel's statistics of a connection, and whether data in flight arrives.
 //!
 //! The peer's *kernel* acknowledges what arrives even if its process is frozen or busy. So data in
 //! flight of which nothing is acknowledged, retransmission after retransmission, says that this
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 /// The kernel's view of a connection: TCP_INFO of tcp(7), as far as the kernel at hand has it.
 ///
-/// Counters count from the connection's beginning; times are in milliseconds. What came after Linux 4.0 is
-/// `None` on a kernel that lacks it.
+/// Counters count from the connection's beginning; times are in milliseconds. Fields that came after Linux 4.0 are
+/// `None` on a kernel that lacks them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KernelSample {

@@ -31,11 +31,11 @@ use serde::{Deserialize, Serialize};
 use super::decay::left;
 
 const HALF_LIFE: Duration = Duration::from_secs(60);
-/// What one good mark per half-life comes to: what a peer that does nothing wrong converges to.
+/// The sum that one good mark per half-life converges to: that of a peer that does nothing wrong.
 const STEADY: f64 = 2.0;
 const CURRENT_FLOOR: f64 = 0.5;
 
-/// What a peer's score is made of. Each part is 1 when all is well, and between 0 and 1 otherwise.
+/// The parts of a peer's score. Each part is 1 when all is well, and between 0 and 1 otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PeerScoreParts {

@@ -18,7 +18,7 @@
 //! | `writer` | share of the time that the writer stood blocked | 1 - 0.35 x share | 0.65 | 10 s |
 //! | `window` | share of the time that the peer's window was closed and data waited | 1 - 0.3 x share | 0.7 | 10 s |
 //!
-//! What is retransmitted while a queue on the way is full of this connection's own data is not counted: at least
+//! Retransmissions while a queue on the way is full of this connection's own data are not counted: at least
 //! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms), or it is above
 //! 2 least + 200 ms whatever is in flight. A narrow path that is
 //! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s).
@@ -67,7 +67,7 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 const LOSS_HALF_LIFE: Duration = Duration::from_millis(1500);
 const BASE_DOUBLES_IN: Duration = Duration::from_secs(600);
 
-/// What load leaves of the score at least.
+/// The least score under load alone.
 const LOAD_FLOOR: f64 = 0.65;
 const ROUND_TRIP_FLOOR: f64 = 0.7;
 const WRITER_FLOOR: f64 = LOAD_FLOOR;
@@ -77,7 +77,7 @@ const WINDOW_FLOOR: f64 = 0.7;
 const ANSWERS: f64 = 6.0;
 /// Round trips differ by so much, in seconds, for reasons that are nobody's fault: threads to be scheduled.
 const ROUND_TRIP_SLACK: f64 = 0.005;
-/// Of fewer segments nothing can be said.
+/// Fewer segments are too few to judge by.
 const FEWEST_SEGMENTS: f64 = 10.0;
 /// One loss among few segments is no share worth speaking of.
 const LEAST_SEGMENTS: f64 = 30.0;
@@ -91,7 +91,7 @@ const HALVING_LOSS: f64 = 0.057;
 /// Samples that lie further apart say nothing of the time between: nobody looked.
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 
-/// What a connection's score is made of. Each part is 1 when all is well, and between 0 and 1 otherwise.
+/// The parts of a connection's score. Each part is 1 when all is well, and between 0 and 1 otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScoreParts {
@@ -118,7 +118,7 @@ impl ScoreParts {
     }
 }
 
-/// What [`ConnScore::poll`] found to have changed.
+/// A change that [`ConnScore::poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Poor,
@@ -189,7 +189,7 @@ impl ConnScore {
         self.blocked.add(time.min(LONGEST_GAP).as_secs_f64(), now);
     }
 
-    /// What the kernel says, twice a second while there is traffic.
+    /// A sample of the kernel, twice a second while there is traffic.
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
         if let Some((last, at)) = self.last.replace((sample.clone(), now)) {

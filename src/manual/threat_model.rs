@@ -1,9 +1,9 @@
-//! Who may attack a node, what he can and cannot do, and what is left to the application. There is no code here.
+//! The attackers of a node, their capabilities, and what is left to the application. There is no code here.
 //!
 //! # What is to be protected
-//! - What is said between two nodes: that nobody else reads it, changes it, or says it again.
-//! - Who is there: that a [`PeerId`](crate::PeerId) is proven before anything else of it counts.
-//! - What is promised for each message, towards every honest peer, whatever other peers do.
+//! - The messages between two nodes: nobody else reads, changes or replays them.
+//! - Identity: a [`PeerId`](crate::PeerId) is proven before anything else of the peer counts.
+//! - The delivery guarantees towards every honest peer, whatever other peers do.
 //! - This process: its memory, threads, descriptors and processor.
 //!
 //! # Who attacks, and what he can do
@@ -18,7 +18,7 @@
 //! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)), also while the real one is connected: he learns its incarnation when he dials it, and passes for a further connection of it | read what that node has said before |
 //!
 //! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do everything, and anybody who can reach the node can
-//! speak as anybody else. What is left: the bounds on memory and work hold, and two processes that were given one name
+//! speak as anybody else. The bounds on memory and work still hold, and two processes that were given one name
 //! by mistake do not take turns (the one that is connected and answers stays).
 //!
 //! # What each hostile input leads to
@@ -115,14 +115,14 @@
 //! - **Its key.** Who can read the file is the node. Bans and records are kept where the application keeps them.
 //!
 //! # Limits, honestly
-//! - **Traffic analysis.** Nothing is padded or delayed. Who watches sees how much is said, and when: a vote is told from a block.
+//! - **Traffic analysis.** Nothing is padded or delayed. An observer sees sizes and times, and can tell a vote from a block.
 //! - **The protocol can be recognised,** and blocked: the preface is in the open, with the network's name.
 //! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger with many names meets. Who has
 //!   many subnets takes all places that are not reserved, and within one lane each of his links gets the same turns as an honest
 //!   one. Networks that cannot bear that have an allow list.
 //! - **Candidates can be poisoned.** The library remembers and chooses among what [`Node::learn`](crate::Node::learn) is given, from several subnets,
-//!   with those first that did well. Whoever fills that list decides whom a node can find; wanted peers are not touched by it.
-//! - **An address may be shared.** Who behaves badly in plaintext gets his address banned for 5 minutes, with all who dial from
+//!   with those first that did well. An attacker that fills that list decides which peers a node can find; wanted peers are not affected.
+//! - **An address may be shared.** A peer that misbehaves in plaintext gets its address banned for 5 minutes, with all others that dial from
 //!   there. This node still dials them. Encrypted, the library blames only names that were proven; failed handshakes are
 //!   bounded by the limits of addresses and subnets, and blame nobody, for whoever is on the path can spoil them.
 //! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a lane that moves sends them

@@ -299,7 +299,7 @@ impl Node {
     /// first that promise most; see [`Config::max_candidates`](crate::Config::max_candidates) for how many are
     /// remembered.
     ///
-    /// Gives how many of them are new and remembered: those that are malformed, known already, or this
+    /// Returns how many of them are new and remembered: those that are malformed, known already, or this
     /// node itself are not.
     pub fn learn<C: Into<PeerConfig>>(&self, candidates: impl IntoIterator<Item = C>) -> usize {
         let core = &self.handle.core;
@@ -319,7 +319,7 @@ impl Node {
         new
     }
 
-    /// What this node knows of peers, to be kept for its next life
+    /// Returns what this node knows of peers, to be kept for its next life
     /// ([`Builder::records`](crate::Builder::records)). Ask for it while the node runs.
     pub fn records(&self) -> Vec<PeerRecord> {
         let now = clock::now();
@@ -329,7 +329,7 @@ impl Node {
 
     /// Replaces the connections to a peer while they serve, without a gap: each gets a successor and is
     /// drained when that has taken over. For when the application knows that a path is about to change.
-    /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Gives how
+    /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Returns how
     /// many connections that are.
     ///
     /// # Errors
@@ -338,7 +338,7 @@ impl Node {
         self.handle.core.replace(peer)
     }
 
-    /// Gives a peer up: it is not dialled any longer, its connections are ended with a goodbye that asks it
+    /// Removes a peer: it is not dialled any longer, its connections are ended with a goodbye that asks it
     /// not to dial, and everything under way to it ends as dropped. False when it is not known.
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let core = &self.handle.core;
@@ -347,7 +347,7 @@ impl Node {
         core.remove(peer)
     }
 
-    /// Gives an address up that was configured or added, whether anybody ever answered there or not; with
+    /// Removes an address that was configured or added, whether anybody ever answered there or not; with
     /// it the peer behind it, if it is wanted by no other address. False when it is not known.
     pub fn remove_address(&self, address: &str) -> bool {
         let core = &self.handle.core;

@@ -1,4 +1,4 @@
-//! What the application hears of, besides messages.
+//! Events: what the library tells the application.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
-    /// The peer is a new process. What its application had not taken is sent to it again.
+    /// The peer is a new process. Messages that its application had not taken are sent again.
     PeerRestarted {
         /// The peer.
         peer: PeerId,
@@ -153,9 +153,9 @@ pub enum Event {
     },
     /// A candidate was linked, and this linked candidate is let go in its favour: its connections are drained.
     PeerRetired {
-        /// Who goes.
+        /// The peer that is disconnected.
         peer: PeerId,
-        /// Who came instead.
+        /// The peer that takes its place.
         successor: PeerId,
         /// Why.
         reason: RetireReason,
@@ -197,11 +197,11 @@ pub enum Event {
         why: RefusedReason,
     },
     /// A peer offended: see [`Misbehavior`] for what follows. When it led to a ban, [`Event::Banned`] comes
-    /// instead. Of an address only bans are told.
+    /// instead. For an address only bans are told.
     Offended {
         /// Who.
         who: BanTarget,
-        /// What it did.
+        /// The kind of misbehavior.
         misbehavior: Misbehavior,
         /// Its strikes by now. At the threshold a wanted peer was disconnected.
         strikes: u32,

@@ -41,12 +41,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// Who sent it.
+    /// The peer that sent it.
     pub fn peer(&self) -> PeerId {
         self.origin.peer()
     }
 
-    /// Which life of the peer sent it.
+    /// The incarnation of the peer that sent it.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }

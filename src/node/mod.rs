@@ -119,7 +119,7 @@ impl Builder {
         self
     }
 
-    /// Who this node is. Default: a new identity, drawn at start. A node that shall be known again
+    /// The identity of this node. Default: a new identity, drawn at start. A node that shall be known again
     /// after a restart needs to keep its identity.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
@@ -147,7 +147,7 @@ impl Builder {
         self
     }
 
-    /// What an earlier life of this node knew of peers ([`Node::records`]): candidates from the start, if
+    /// Records that an earlier life of this node kept ([`Node::records`]): candidates from the start, if
     /// [`Config::target_peers`] asks for any. A record says whom to prefer and nothing else.
     pub fn records(mut self, records: Vec<PeerRecord>) -> Self {
         self.records = records;
@@ -270,7 +270,7 @@ impl Node {
         &self.handle.local_addrs
     }
 
-    /// Stops the node. What was accepted goes out first, for at most `grace`; then it says goodbye to its
+    /// Stops the node. Messages that were accepted go out first, for at most `grace`; then it says goodbye to its
     /// peers, ends all connections, and joins all threads. Receipts that have not ended by then end
     /// as dropped. Returns at most about `grace` later, when no thread is left, except those that are just looking up a name:
     /// the system's resolver cannot be interrupted, so they end by themselves when it answers.

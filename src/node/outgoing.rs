@@ -97,7 +97,7 @@ impl<B: Into<Bytes>> From<(LaneId, B)> for Outgoing {
     }
 }
 
-/// What came first: room for a message, or something to receive. See [`Node::send_or_recv`](crate::Node::send_or_recv).
+/// The result of a send that receives while it waits: room for the message, or something to receive. See [`Node::send_or_recv`](crate::Node::send_or_recv).
 #[derive(Debug)]
 pub enum SendOrRecv {
     /// The message was accepted. The receipt tells how it ends.

@@ -45,7 +45,7 @@ pub struct PeerSnapshot {
     pub incarnation: Option<Incarnation>,
     /// How well it has done lately: 0 (never answers) to 1 (always does). The product of its parts.
     pub score: f64,
-    /// What the score is made of; all have a half-life of a minute.
+    /// The parts of the score; all have a half-life of a minute.
     pub score_parts: Option<PeerScoreParts>,
     /// The time between pings, in milliseconds: as configured, or less where the path has taught so.
     pub ping_interval_ms: Option<f64>,
@@ -158,11 +158,11 @@ pub struct ConnSnapshot {
     pub chunk: usize,
     /// How well it does: 0 to 1, the product of its parts. Below 0.4 for 1.5 s it is replaced.
     pub score: f64,
-    /// What the score is made of.
+    /// The parts of the score.
     pub score_parts: ScoreParts,
     /// Whether it is to be replaced for its score.
     pub poor: bool,
-    /// What the kernel said of it last. Looked at only while answers are awaited.
+    /// The kernel's last statistics of it. Sampled only while answers are awaited.
     pub kernel: Option<KernelSample>,
 }
 

@@ -1,4 +1,4 @@
-//! What is remembered of a peer, also from one life of the node to the next.
+//! Records of peers, kept from one life of the node to the next.
 //!
 //! A record prefers, and bars nobody; who it says answered last is not believed. The one thing that it demands is
 //! the identity that the application itself gave with the address ([`PeerRecord::id`]).
@@ -11,12 +11,12 @@ use crate::config::PeerConfig;
 use crate::health::keepalive::LearnedInterval;
 use crate::id::PeerId;
 
-/// What is thought of somebody of whom nothing is known.
+/// The score of a peer of which nothing is known.
 const UNKNOWN: f64 = 0.5;
 /// After so long half of what was known has no weight any more.
 const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// What a node knows of a peer: to be kept by the application and given to the node's next life
+/// Everything that a node remembers of a peer: to be kept by the application and given to the node's next life
 /// ([`Builder::records`](crate::Builder::records)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -24,10 +24,10 @@ const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub struct PeerRecord {
     /// Its addresses, as `host:port`; the first is what it is known by.
     pub addresses: Vec<String>,
-    /// Who must answer there, if the application said so (`id@host:port`, [`PeerConfig::id`](crate::PeerConfig::id)). It
+    /// The identity that must answer there, if the application said so (`id@host:port`, [`PeerConfig::id`](crate::PeerConfig::id)). It
     /// binds the next life too: a peer with another key is not linked.
     pub id: Option<PeerId>,
-    /// Who answered there last. Another peer may answer there the next time.
+    /// The peer that answered there last. Another peer may answer there the next time.
     pub peer: Option<PeerId>,
     /// How well it did, from 0 to 1, when it was linked last. `None` if it never was.
     pub score: Option<f64>,
