@@ -38,7 +38,7 @@ impl Encoder {
         self.per_chunk
     }
 
-    /// One chunk and one acknowledgement into the reused batch. Gives the length in bytes.
+    /// One chunk and one acknowledgement into the reused batch. Returns the length in bytes.
     pub fn encode(&mut self) -> usize {
         self.batch.clear();
         let chunk = self.batch.open_chunk();
@@ -61,7 +61,7 @@ impl Encoder {
     }
 }
 
-/// Reads frames and finds the messages in them. Gives the number of both.
+/// Reads frames and finds the messages in them. Returns the number of both.
 pub fn decode(bytes: &[u8]) -> (usize, usize) {
     let mut reader = FrameReader::new(bytes);
     let mut parser = Parser::new(MAX_CHUNK);
@@ -227,7 +227,7 @@ impl Side {
     }
 }
 
-/// Writes what one side has to say into the other, through the bytes on the wire. Gives the number of
+/// Writes what one side has to say into the other, through the bytes on the wire. Returns the number of
 /// chunks.
 fn carry(from: &mut Side, to: &mut Side, now: Instant) -> u64 {
     let mut chunks = 0;

@@ -34,7 +34,7 @@ impl Bucket {
         enough
     }
 
-    /// Gives something back, up to the brim.
+    /// Refunds tokens, up to the capacity.
     pub(crate) fn refund(&mut self, worth: f64) {
         self.level = (self.level + worth).min(self.most);
     }

@@ -1,4 +1,4 @@
-//! Who has to go when strangers have filled the node and another one comes.
+//! Which stranger is evicted when strangers have filled the node and another one comes.
 //!
 //! After the idea of Bitcoin Core's `SelectNodeToEvict`: whatever an attacker is good at protects a few of
 //! his connections, not all, and what he cannot be good at afterwards is having been there before.
@@ -7,12 +7,12 @@
 //! 2. A sixteenth of the candidates is protected by each of: the subnet (one of each of the subnets that come first by a
 //!    secret hash: nobody knows which those are), the round trip, the replies that it gave
 //!    to our requests, the messages that were taken from it.
-//! 3. Of the others the half that has been connected the longest is protected.
-//! 4. Of those that are left, the largest subnet (IPv4 /24, IPv6 /56; protected ones count) loses the
+//! 3. The half of the others that has been connected the longest is protected.
+//! 4. Among those that are left, the largest subnet (IPv4 /24, IPv6 /56; protected ones count) loses the
 //!    youngest.
 //! 5. The newcomer gets the place only if its own subnet has fewer strangers here than that one.
 //!
-//! Of the strangers that were here before an attack began, up to three eighths of the slots of strangers
+//! If strangers were here before an attack began, up to three eighths of the slots of strangers
 //! survive it, whatever the attacker's addresses, round trips and messages are; all that are
 //! alone in their subnet survive an attacker with fewer subnets than half the slots. The simulation in `sim` holds it to this.
 
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::id::ConnId;
 
-/// What a peer was good for, over the life of its link.
+/// How useful a peer was, over the life of its link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Merit {
     /// The operator has named it meanwhile.
@@ -44,7 +44,7 @@ pub(super) struct Candidate {
     pub(super) merit: Merit,
 }
 
-/// Who goes for a newcomer from this subnet. `None`: nobody, the newcomer is not let in.
+/// Returns the one to evict for a newcomer from this subnet. `None`: nobody, the newcomer is not let in.
 pub(super) fn choose(mut candidates: Vec<Candidate>, newcomer: IpAddr) -> Option<ConnId> {
     let mut sizes: HashMap<IpAddr, usize> = HashMap::new();
     candidates.iter().for_each(|candidate| *sizes.entry(candidate.subnet).or_default() += 1);

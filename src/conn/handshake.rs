@@ -40,7 +40,7 @@ pub(crate) trait Duplex: Read + Write {
     fn close_writing(&self) -> io::Result<()>;
 }
 
-/// Who we are, and how we want to speak.
+/// The identity and settings of this side.
 #[derive(Clone, Debug)]
 pub(crate) struct Card {
     pub(crate) versions: Versions,
@@ -112,7 +112,7 @@ impl From<snow::Error> for HandshakeError {
     }
 }
 
-/// Who the other side is, and with what to speak to it. Without keys: in plaintext, and who it is is only
+/// The identity of the other side, and the keys. Without keys: in plaintext, and who it is is only
 /// what it says.
 pub(crate) struct Introduced {
     pub(crate) peer: PeerId,

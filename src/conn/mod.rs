@@ -11,7 +11,7 @@
 //! - Exactly one thread writes to the socket at a time: the handshake, and after it the writer.
 //! - A write that fails or runs out of time ends the connection; the stream is never written to again.
 //! - The reader blocks on its socket and on nothing else, and runs no application code.
-//! - Whoever ends the connection says why; the first reason stays ([`ConnHandle::end`]).
+//! - The thread that ends the connection says why; the first reason stays ([`ConnHandle::end`]).
 //! - No thread needs to return from a system call for a deadline to hold: `shutdown(2)` by the monitor
 //!   wakes both.
 //! - One file descriptor per connection, closed when the last of its threads is done.
@@ -52,7 +52,7 @@ use write_watch::WriteWatch;
 /// A write that takes longer has met a full buffer.
 const LONG_WRITE: Duration = Duration::from_millis(1);
 
-/// What a connection needs of its link.
+/// The interface that a connection needs of its link.
 pub(crate) trait Port {
     /// Fills the batch with what is to be written next.
     fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit;
@@ -73,7 +73,7 @@ pub(crate) struct ConnHandle {
     pub(crate) dialled: bool,
     pub(crate) opened: Instant,
     pub(crate) socket: Socket,
-    /// Who is at the other end, once that is proven; in plaintext, claimed.
+    /// The peer at the other end, once that is proven; in plaintext, claimed.
     pub(crate) peer: OnceLock<PeerId>,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -82,7 +82,7 @@ pub(crate) struct ConnHandle {
     last_received: AtomicU64,
     frame_since: AtomicU64,
     write_since: AtomicU64,
-    /// Of the write that lasts.
+    /// The watch of the write that is under way.
     write: Ordered<Option<WriteWatch>, LEAF>,
     /// How long writes took that are over, in microseconds.
     blocked: AtomicU64,

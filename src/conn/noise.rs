@@ -252,7 +252,7 @@ impl Cipher for AesGcm {
         self.0 = Key::new(key);
     }
 
-    /// Gives 0 if there is no key, which makes the message too short to be accepted by anybody.
+    /// Returns 0 if there is no key, which makes the message too short to be accepted by anybody.
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let Some(key) = &self.0 else { return 0 };
         let Some((text, behind)) = out.split_at_mut_checked(plaintext.len()) else { return 0 };

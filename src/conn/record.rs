@@ -34,14 +34,14 @@ const LENGTH: usize = 2;
 const TAG: usize = 16;
 /// A record that is received is never longer, by the width of its length field.
 const MAX_RECORD: usize = u16::MAX as usize;
-/// What a record that is sent holds at most. The other side can use nothing of a record before all of it
+/// The most that a record holds which this side sends. The other side can use nothing of a record before all of it
 /// is there, so a vote should not wait in one with too much behind it; 16 KiB is the smallest chunk, and costs
 /// 0.1 % in lengths and tags.
 const FILL: usize = 16 * 1024;
 /// So much is sealed before it is written. Measured with `benches/encryption.rs` at 256 KiB a message, on a busy
 /// machine: half or the double of this is a fifth slower.
 const WRITE: usize = 2 * FILL;
-/// What reading takes at most: a record of any length, and several of those that are sent here.
+/// The most that one read takes: a record of any length, and several of those that are sent here.
 pub(crate) const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);
 const _: () = assert!(MAX_BUFFER >= LENGTH + MAX_RECORD);
 /// After so many records (at most 4 GiB) the key is replaced by one that cannot be turned back into it
@@ -194,7 +194,7 @@ impl Sealing {
         self.key.number = number;
     }
 
-    /// Seals the bytes of a batch from `from` on, as many as one write takes. Gives the records, and
+    /// Seals the bytes of a batch from `from` on, as many as one write takes. Returns the records, and
     /// where the next ones begin.
     pub(crate) fn seal(&mut self, batch: &Batch, from: usize) -> Result<(&[u8], usize), RecordError> {
         self.sealed.clear();
@@ -278,7 +278,7 @@ impl<R: Read> Source for Opener<R> {
 }
 
 impl<R: Read> Opening<R> {
-    /// Gives what is there already if there is anything, or else what one read of the socket brings; at
+    /// Returns what is there already if there is anything, or else what one read of the socket brings; at
     /// most `room` bytes.
     pub(crate) fn read(&mut self, room: usize, mut give: impl FnMut(&[u8])) -> Result<Got, ReadError> {
         let given = self.give(room, &mut give)?;

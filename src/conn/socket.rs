@@ -62,7 +62,7 @@ pub(crate) fn finish_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
-    // Of a socket that was shut down while it connected there is no error to take.
+    // A socket that was shut down while it connected has no error to take.
     socket.peer_addr()?;
     if to_std(socket.local_addr()?)? == addr {
         // Closed by a reset. After a FIN to itself the port would stay in TIME_WAIT for a minute, and its

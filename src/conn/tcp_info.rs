@@ -1,4 +1,4 @@
-//! What the kernel knows of a connection: TCP_INFO of tcp(7), by getsockopt(2).
+//! The kernel's statistics of a connection: TCP_INFO of tcp(7), by getsockopt(2).
 //!
 //! The one module with unsafe code: no crate that is kept well gives the fields that came late. Kernels
 //! differ in how much they know; each field is taken only if the kernel has filled it. Cheap enough for a

@@ -1,8 +1,8 @@
 //! Whether a write may go on. Pure.
 //!
 //! A write ends its connection when the peer's kernel has acknowledged nothing for `write_timeout`, and in any case
-//! after `longest`: a peer that takes one byte at a time makes progress too. What the kernel has acknowledged is asked
-//! for four times per `write_timeout`, never for a write that ends sooner.
+//! after `longest`: a peer that takes one byte at a time makes progress too. The count of acknowledged bytes is sampled
+//! four times per `write_timeout`, never for a write that ends sooner.
 //!
 //! ```text
 //!   0            1/4                        1 x write_timeout
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Retransmission timeouts in a row after which a path that acknowledges nothing counts as dead.
 const TRIES: u8 = 3;
 
-/// What the kernel knows of a write.
+/// A sample of the kernel's state of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     /// The bytes that the peer's kernel has acknowledged, if that is known.

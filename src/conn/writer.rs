@@ -89,7 +89,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Writes the whole batch. Sealed piece by piece, so that the other side opens one while the next is made.
-/// Gives how many bytes that were.
+/// Returns how many bytes that were.
 pub(crate) fn write_batch(
     to: &mut impl Write,
     sealer: &mut Sealer,

@@ -86,7 +86,7 @@ impl Side {
         Side { link: Link::new(settings, seed) }
     }
 
-    /// A message or a request of some size; its body begins with its number. Gives the id of a request, and the
+    /// A message or a request of some size; its body begins with its number. Returns the id of a request, and the
     /// number of its waiter.
     pub(super) fn send(
         &mut self,

@@ -54,7 +54,7 @@ pub(crate) struct Limits {
     pub(crate) dead_after: Duration,
 }
 
-/// What a timer of the state machine asks for.
+/// The action that a timer of the state machine asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LivenessEvent {
     /// Send a ping with this nonce.
@@ -111,7 +111,7 @@ struct PeerPings {
     every: Option<Duration>,
 }
 
-/// What a connection has shown about how long its path may stay silent. Asked for at its end.
+/// How long a connection has shown that its path may stay silent. Asked for at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Silences {
     /// The longest after which something still came through.
@@ -200,7 +200,7 @@ impl Liveness {
         self.active = self.active.map(|active| active.max(now));
     }
 
-    /// What the kernel says. To be followed by [`Liveness::poll`].
+    /// A sample of the kernel. To be followed by [`Liveness::poll`].
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
         self.delivery.handle_kernel(sample, self.asked_at(), now);
@@ -213,7 +213,7 @@ impl Liveness {
         self.unacked_since = outstanding.then_some(now);
     }
 
-    /// Gives the round trip; nothing for a pong that nobody asked for.
+    /// Returns the round trip; nothing for a pong that nobody asked for.
     pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> Option<Duration> {
         let Some((_, sent)) = self.ping.take_if(|(asked, _)| *asked == nonce) else {
             self.strikes += 1;
@@ -249,7 +249,7 @@ impl Liveness {
         self.next_ping = self.next_ping.min(now + interval);
     }
 
-    /// What its silences have shown, asked for when it has ended.
+    /// Returns what its silences have shown, asked for when it has ended.
     pub(crate) fn silences(&self, ending: Ending, now: Instant) -> Silences {
         let before_question = self.question.and_then(|question| question.idle);
         let deadly = self

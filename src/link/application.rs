@@ -33,7 +33,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Accepts a message for sending, or says why not; then nothing has changed, and the token and the
-    /// waiter are dropped without a word. Gives the id of a request.
+    /// waiter are dropped without a word. Returns the id of a request.
     pub(crate) fn send(
         &mut self,
         message: OutboundMessage,

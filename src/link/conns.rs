@@ -80,7 +80,7 @@ pub(crate) struct Conn {
     pub(super) goaway_heard: bool,
     /// This newcomer goes if one of these incumbents shows a sign of life after the instant.
     pub(super) contests: Vec<(ConnId, Instant)>,
-    /// What it takes the place of when it has proved itself.
+    /// The connection that it replaces when it has proved itself.
     pub(super) succeeds: Vec<ConnId>,
 }
 
@@ -209,7 +209,7 @@ impl Conn {
         if self.liveness.strikes() > MAX_STRIKES { Err(Violation::TooManyUnaskedPongs) } else { Ok(false) }
     }
 
-    /// Who opened it, in a form that both sides agree on.
+    /// The side that opened it, in a form that both sides agree on.
     pub(super) fn opener(&self, us: PeerId, peer: PeerId) -> PeerId {
         if self.dialled { us } else { peer }
     }

@@ -1,4 +1,4 @@
-//! What a peer's frames may cost beyond what they carry.
+//! Budgets for frames that cost more than they carry.
 //!
 //! Bytes pay for themselves: credit and the peer's own line bound them. A frame that brings next to nothing
 //! costs this side as much as one that brings 1 MiB, so each kind has a token bucket. **An honest sender
@@ -75,7 +75,7 @@ pub(crate) struct FloodGuard {
     pub(crate) hints: u64,
 }
 
-/// What a chunk brought.
+/// The contents of a chunk, as far as they count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameCosts {
     pub(crate) new_bytes: usize,

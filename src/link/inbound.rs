@@ -73,7 +73,7 @@ pub(crate) struct Inbound {
     /// free.
     stale_messages: u64,
 
-    /// What the peer was told last, as far as it is sure to know.
+    /// The state that the peer is sure to know.
     told: LaneAck,
     /// The highest limit that was ever put into a frame of this session.
     announced: u64,
@@ -144,7 +144,7 @@ impl Inbound {
     }
 
     /// Bytes of the stream from the peer. Whole messages go to `divert`, which takes replies for itself and returns everything
-    /// else for the inbox. What stands in front of a violation counts as received, and is the application's.
+    /// else for the inbox. Messages in front of a violation count as received, and belong to the application.
     pub(crate) fn handle_chunk(
         &mut self,
         offset: u64,
@@ -303,7 +303,7 @@ impl Inbound {
         state
     }
 
-    /// What was told may not have arrived.
+    /// The last announcement may not have arrived.
     pub(crate) fn resync(&mut self) {
         self.told = LaneAck::default();
     }
@@ -334,7 +334,7 @@ impl Inbound {
     }
 }
 
-/// What a chunk brought.
+/// The result of a chunk.
 pub(crate) struct Received {
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,

@@ -41,7 +41,7 @@
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
-//! is known of how they do: `path_stats`. What outlives them of a path: `paths`.
+//! is known of how they do: `path_stats`. The knowledge of a path that outlives them: `paths`.
 //!
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
@@ -126,7 +126,7 @@ pub(crate) struct Ticket {
     pub(crate) bytes: u64,
 }
 
-/// What a link needs to know from the configuration.
+/// The settings of a link.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) us: PeerId,
@@ -191,7 +191,7 @@ pub(crate) struct OutboundMessage {
     pub(crate) deadline: Option<Instant>,
 }
 
-/// What an accepted message is for, with the waiter for its reply if it is a request.
+/// The purpose of an accepted message, with the waiter for its reply if it is a request.
 pub(crate) enum Purpose<R> {
     Message,
     Request { wait: Duration, waiter: R },
@@ -227,7 +227,7 @@ pub(crate) struct Link<T, R> {
     /// When the last connection ended.
     down_since: Option<Instant>,
     closed: Option<DropReason>,
-    /// What the peer's frames may cost.
+    /// The budgets of the peer's frames.
     pub(crate) meter: flood_guard::FrameMeter,
     rng: fastrand::Rng,
     pub(crate) counters: Counters,

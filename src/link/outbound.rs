@@ -44,11 +44,11 @@ struct Queued<T> {
 /// Behind every cursor, so that the queue is sorted by `start`.
 const NOT_STARTED: u64 = u64::MAX;
 
-/// What a message costs in a queue beyond its bytes. Counted, so that a queue of empty messages is
+/// The cost of a message in a queue beyond its bytes. Counted, so that a queue of empty messages is
 /// bounded too.
 pub(super) const BOOKKEEPING: usize = 128;
 
-/// What a message with a payload of `len` bytes costs in a queue, at most.
+/// Returns the most that a message with a payload of `len` bytes costs in a queue.
 pub(crate) fn cost_of(len: usize) -> usize {
     len + MAX_HEADER + BOOKKEEPING
 }
@@ -67,7 +67,7 @@ impl<T> Queued<T> {
     }
 }
 
-/// What the peer accepts on this lane, from its HELLO.
+/// The limits of the peer on this lane, from its HELLO.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     max_message: usize,
@@ -97,7 +97,7 @@ pub(crate) struct Outbound<T> {
     pub(crate) resent: u64,
 }
 
-/// What became of messages: their tokens, how they ended, and what they were.
+/// Messages that have ended: their tokens, how they ended, and what they were.
 pub(crate) type Ended<T> = Vec<(T, Outcome, MessageKind)>;
 
 impl<T: ReceiptHandle> Outbound<T> {

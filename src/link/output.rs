@@ -1,4 +1,4 @@
-//! What an input to the link leads to, for the threads around it to carry out after the lock is
+//! The effects of an input to the link, for the threads around it to carry out after the lock is
 //! released.
 
 use std::time::Duration;

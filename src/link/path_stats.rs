@@ -16,7 +16,7 @@ use super::conns::Conn;
 use super::output::{Notice, Output};
 use super::{Link, ReceiptHandle};
 
-/// What was seen of a connection from outside.
+/// A sample of a connection, taken from outside.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConnSample {
     /// `None` where the system has no such statistics.

@@ -1,4 +1,4 @@
-//! What is known of a path belongs to the link and the peer's address, not to the connection that found it out: a
+//! The knowledge of a path belongs to the link and the peer's address, not to the connection that found it out: a
 //! newcomer begins with the round trip and the rate of those before it.
 //!
 //! # Segments that the path drops
@@ -38,7 +38,7 @@ const MAX_PATHS: usize = 8;
 /// section 3.7.1).
 pub(crate) const REDUCED_SEGMENT: u16 = 536;
 
-/// What a connection measured.
+/// The measurements of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
     rtt: Option<Duration>,

@@ -156,7 +156,7 @@ impl<R> Requests<R> {
         self.next_deadline
     }
 
-    /// Ends what is overdue. Gives our own requests that nobody answered.
+    /// Ends what is overdue. Returns our own requests that nobody answered.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<(u64, Pending<R>)> {
         if self.next_deadline.is_none_or(|at| at > now) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What can be asked of a link without changing it.
+//! Queries: they do not change the link.
 
 use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneId, NORMAL};
@@ -95,7 +95,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.session.peer_incarnation()
     }
 
-    /// What holds after every input, whatever the peer has said.
+    /// The invariants after every input, whatever the peer has sent.
     #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn check(&self) {
         for (lane, config) in self.lanes.iter().zip(self.settings.lanes.iter()) {

@@ -1,4 +1,4 @@
-//! What a connection's writer sends next: control frames before all data, then chunks by priority.
+//! The next batch of a connection's writer: control frames before all data, then chunks by priority.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::conns::Draining;
 use super::output::Output;
 use super::{Link, ReceiptHandle};
 
-/// What the writer is to do with the batch that it got.
+/// The next step of the writer, after the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transmit {
     /// Write it, if it is not empty, and ask again at the latest then. With an empty batch: sleep until
@@ -96,7 +96,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.lanes.iter().filter(|lane| lane.acks_by == Some(id)).filter_map(|lane| lane.ack_due).min()
     }
 
-    /// Appends the acknowledgements that are due by `by` on this connection. Gives the time of the next.
+    /// Appends the acknowledgements that are due by `by` on this connection. Returns the time of the next.
     fn push_acks(&mut self, id: ConnId, by: Instant, batch: &mut Batch) -> Option<Instant> {
         let mut lanes = Vec::new();
         for lane in self.lanes.iter_mut().filter(|lane| lane.acks_by == Some(id)) {

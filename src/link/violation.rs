@@ -1,4 +1,4 @@
-//! What a peer can do wrong in the conversation. Each ends the connection that it came by.
+//! Violations of the protocol. Each ends the connection that it came by.
 
 use std::fmt;
 

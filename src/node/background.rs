@@ -1,4 +1,4 @@
-//! What code of the application might hold up, on a thread of its own: destructors of message bodies
+//! A thread of its own for code that the application might block: destructors of message bodies
 //! (`Bytes::from_owner`), and the sink of the log.
 //!
 //! When the last reference to such a body is dropped, code of the application runs. It may take a lock that a sender holds
@@ -54,7 +54,7 @@ enum Task {
     Log { class: Class, level: Level, text: String },
 }
 
-/// What one class may write.
+/// The lines that one class may write.
 #[derive(Debug)]
 struct Lines {
     rate: Bucket,

@@ -10,7 +10,7 @@ use super::shares::{AccountId, Shares};
 use crate::id::PeerId;
 use crate::lock::{LEAF, Ordered};
 
-/// What a sender does when there is no room.
+/// How a sender waits when there is no room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
     /// It gives up at once.

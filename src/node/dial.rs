@@ -39,7 +39,7 @@ pub(crate) struct Dial {
     pub(crate) target: TargetId,
     /// Whether the operator named it.
     pub(crate) class: Class,
-    /// Who answered there last.
+    /// The peer that answered there last.
     pub(crate) peer: Option<PeerId>,
     /// Nobody else is to be connected to; `None`: whoever answers.
     pub(crate) expected: Option<PeerId>,

@@ -8,7 +8,7 @@
 //! - The events of one subject come out in the order in which they went in; so do those of one class, named or strangers'.
 //! - No more than `max` events wait. When there are more, the class that has more than half of them loses one. So neither class can
 //!   drive out the other's half, and either may use what the other leaves.
-//! - Of the class that loses one, the oldest goes that does not tell of a loss of messages; one that does goes only when
+//! - In the class that loses one, the oldest goes that does not tell of a loss of messages; one that does goes only when
 //!   nothing else is left.
 //! - No subject has more than [`MAX_PER_SUBJECT`] events. From [`MERGED_FROM`] on they are merged: what nobody has seen and what is
 //!   over goes, what it amounts to stays.
@@ -35,7 +35,7 @@ const MERGED_FROM: usize = 16;
 /// Whatever they are, no more of one subject wait.
 const MAX_PER_SUBJECT: usize = 32;
 
-/// Whom or what an event is about.
+/// The subject of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Peer(PeerId),
@@ -52,7 +52,7 @@ pub(crate) enum Class {
     Stranger,
 }
 
-/// What of two events of one subject makes the earlier one stale.
+/// Events of one topic make earlier ones of the same subject stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     Link,
@@ -195,7 +195,7 @@ impl Waiting {
     }
 }
 
-/// What waits of one subject.
+/// The events of one subject that wait.
 #[derive(Debug)]
 struct Pending {
     class: Class,
@@ -340,7 +340,7 @@ impl EventQueue {
     }
 }
 
-/// What the events of one subject amount to; see the table above.
+/// The events of one subject, merged; see the table above.
 fn merged(mut events: Vec<(u64, Event)>) -> Vec<(u64, Event)> {
     let of = |events: &[(u64, Event)], pick: fn(&Event) -> Option<ConnId>| -> Vec<ConnId> {
         events.iter().filter_map(|(_, event)| pick(event)).collect()

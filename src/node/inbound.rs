@@ -130,7 +130,7 @@ impl NodeInner {
         }
         let wanted = self.shared.named.contains(peer);
         // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
-        // would fill the memory of an application that is slow. Who has a link already is held to its windows.
+        // would fill the memory of an application that is slow. A peer that has a link already is held to its windows.
         if !wanted && self.shared.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
             return Err(refused(EndCause::NotAdmitted(Refusal::Full)));
         }
@@ -182,7 +182,7 @@ impl NodeInner {
             || by_address && conduct.is_banned(BanTarget::at(conn.addr.ip()), now)
     }
 
-    /// What each connection was good for.
+    /// How useful each connection was.
     fn merits(&self) -> HashMap<ConnId, Merit> {
         let of = |link: &Arc<LinkHandle>| {
             // It may have been named only after it came.
@@ -208,7 +208,7 @@ impl NodeInner {
         let names_are_proven = self.config.encryption != Encryption::Plaintext;
         match conn.peer.get() {
             Some(peer) if names_are_proven => self.report((*peer).into(), misbehavior),
-            // Whom we dialled we have chosen: the address says nothing.
+            // A peer that this node dialled was chosen: the address says nothing.
             _ if conn.dialled || self.inbound.admission.lock().is_exempt(conn.addr.ip()) => {}
             _ => self.report(BanTarget::at(conn.addr.ip()), misbehavior),
         }
@@ -222,7 +222,7 @@ impl NodeInner {
         self.shared.background.log(class, Level::Warn, format_args!("{who}: {misbehavior}, {sentence:?}"));
         let shared = &self.shared;
         match sentence {
-            // Of addresses there are so many that they would drive out other events.
+            // There are so many addresses that they would drive out other events.
             Penalty::Noted(_) if matches!(who, BanTarget::Address(_)) => {}
             Penalty::Noted(strikes) => shared.tell(Event::Offended { who, misbehavior, strikes }),
             Penalty::Disconnect => {
@@ -266,7 +266,7 @@ impl NodeInner {
         }
     }
 
-    /// Lifts the bans that are over. Gives when the next one is.
+    /// Lifts the bans that are over. Returns when the next one is.
     pub(crate) fn expire_bans(&self, now: Instant) -> Option<Instant> {
         let mut conduct = self.inbound.conduct.lock();
         let over = conduct.expire(now);
@@ -323,7 +323,7 @@ impl Node {
 
     /// Bans an identity, or an address, for `time`; `None`: until [`Node::unban`]. Its connections end. It holds for
     /// wanted peers too: they are still dialled, in vain, until [`Node::remove_peer`]. An address keeps out
-    /// whoever dials from there; peers behind it can still be dialled. Of a ban that exists the later
+    /// whoever dials from there; peers behind it can still be dialled. If a ban exists, the later
     /// end counts.
     pub fn ban(&self, who: impl Into<BanTarget>, time: Option<Duration>) {
         self.handle.core.ban(&Ban::new(who, time, "by the application"));
@@ -347,7 +347,7 @@ impl Node {
         known
     }
 
-    /// Who is banned, for how much longer, and why: to be kept, and given to [`Node::restore_bans`] in the
+    /// Returns the targets that are banned, for how much longer, and why: to be kept, and given to [`Node::restore_bans`] in the
     /// next life.
     pub fn bans(&self) -> Vec<Ban> {
         self.handle.core.inbound.bans()

@@ -1,4 +1,4 @@
-//! What all threads of a node share.
+//! The state that all threads of a node share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) struct NodeInner {
     links: Ordered<HashMap<PeerId, Arc<LinkHandle>>, LINKS>,
     /// Links that were given up and whose connections have not ended.
     leaving: Ordered<Vec<Arc<LinkHandle>>, LEAVING>,
-    /// Who may come in.
+    /// Admission of inbound connections.
     pub(crate) inbound: InboundControl,
     /// Protects the plan of whom to dial.
     pub(crate) roster: Ordered<Roster, ROSTER>,
@@ -213,7 +213,7 @@ impl NodeInner {
         }
     }
 
-    /// Gives a peer up. False when there is no link to it.
+    /// Removes a peer. False when there is no link to it.
     pub(crate) fn remove(&self, peer: PeerId) -> bool {
         let link = self.link(peer);
         link.iter().for_each(|link| self.end_link(link, DropReason::PeerRemoved, GoawayReason::Removed));
@@ -276,7 +276,7 @@ impl NodeInner {
     pub(crate) fn want(&self, peer: PeerConfig) {
         let id = peer.id;
         self.roster.lock().add(peer, clock::now());
-        // Who is known by name can be sent to before it was ever reached.
+        // A peer that is known by name can be sent to before it was ever reached.
         if let Some(id) = id.filter(|id| *id != self.card.peer) {
             let _ = self.link_for(id);
         }
@@ -384,7 +384,7 @@ impl NodeInner {
         self.end_pending(&panic);
         let links = self.all_links();
         links.iter().for_each(|link| link.end_all(&panic));
-        // Whoever waits for something of them would wait for ever: nobody looks at the clock any longer.
+        // A thread that waits for something of them would wait for ever: nobody looks at the clock any longer.
         links.iter().for_each(|link| link.close(DropReason::Shutdown));
     }
 

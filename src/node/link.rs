@@ -1,4 +1,4 @@
-//! A link with its lock, and what its effects mean for the threads around it. What the application does with it,
+//! A link with its lock, and what its effects mean for the threads around it. For what the application does with it,
 //! and what its connections do, are modules of their own.
 
 mod application;

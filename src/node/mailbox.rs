@@ -10,7 +10,7 @@
 //!   everybody's other ones.
 //! - Events about named peers come first, in turn with messages: between two of them there is a message, if one waits.
 //! - Events about strangers come last; one is given out when they were passed over for [`FAIRNESS_RUN`] messages and events.
-//! - What was told about a peer before its message arrived comes before that message. This belongs to the turn of that link:
+//! - An event about a peer that came before its message is given out before that message. This belongs to the turn of that link:
 //!   no more than [`EventQueue`] keeps for one subject.
 //!
 //! So events delay an urgent message by at most one other event, and those of the peers that it takes turns with.
@@ -52,7 +52,7 @@ impl Signal {
     }
 }
 
-/// What has messages on lanes: a link.
+/// A source of messages on lanes: a link.
 pub(crate) trait Source: std::fmt::Debug + Send + Sync {
     fn peer(&self) -> PeerId;
     /// Lanes (bit = index) that the mailbox has in its lists. The mailbox alone uses it.
@@ -111,7 +111,7 @@ struct Ready {
     told: u64,
 }
 
-/// What is given out next.
+/// The next thing to give out.
 enum Next {
     Event(Event),
     /// Up to so many messages of this lane of the link.
@@ -288,7 +288,7 @@ impl Mailbox {
         state.claimed |= bit;
         drop(state);
         if free && let Some(signal) = self.lanes.get(lane) {
-            signal.set(); // What waited before is its own now.
+            signal.set(); // Messages that waited before are its own now.
         }
         free
     }

@@ -13,7 +13,7 @@ use crate::link::Ticket;
 use crate::message::Payload;
 use crate::receipt::Receipt;
 
-/// What a message needs of the link by which it came.
+/// The interface that a message needs of the link by which it came.
 pub(crate) trait Origin: Send + Sync {
     fn peer(&self) -> PeerId;
     fn is_request_open(&self, request: u64, ticket: Ticket) -> bool;

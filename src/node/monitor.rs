@@ -90,7 +90,7 @@ fn forgive_pause(core: &NodeInner, planned: Option<Instant>, now: Instant) {
     }
 }
 
-/// Ends handshakes that take too long. Gives the next deadline.
+/// Ends handshakes that take too long. Returns the next deadline.
 fn check_pending(core: &NodeInner, now: Instant) -> Option<Instant> {
     let mut next = None;
     let mut late = Vec::new();

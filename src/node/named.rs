@@ -24,7 +24,7 @@ impl NamedPeers {
         self.peers.read().contains(&peer)
     }
 
-    /// Whose share an event, a message or a log line of this peer is counted in.
+    /// The class in whose share an event, a message or a log line of this peer is counted.
     pub(crate) fn class_of(&self, peer: PeerId) -> Class {
         if self.contains(peer) { Class::Named } else { Class::Stranger }
     }

@@ -11,7 +11,7 @@ use crate::roster::{LinkView, ReplaceReason, Trouble, aged_at};
 use super::inner::NodeInner;
 use super::link::{self, Life, LinkHandle};
 
-/// What the roster is to be told of a link.
+/// The feedback to the roster about a link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkFeedback {
     /// If it has changed.
@@ -20,7 +20,7 @@ pub(crate) struct LinkFeedback {
     proofs: Vec<u8>,
 }
 
-/// What is new on a link. It counts as told.
+/// Returns what is new on a link. It counts as told.
 pub(crate) fn feedback(state: &mut link::LinkInner) -> LinkFeedback {
     let view = view(state);
     let (conns, life) = (state.link.conns(), &mut state.life);
@@ -77,7 +77,7 @@ fn why_replaced(conn: &Conn, life: &Life) -> Option<ReplaceReason> {
     conn.poor.then_some(ReplaceReason::Poor).or(retiring)
 }
 
-/// Sees to the successors of connections that this node dialled and that are old. Gives when the next one is.
+/// Sees to the successors of connections that this node dialled and that are old. Returns when the next one is.
 pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<Instant> {
     let (aged, next) = link.inspect(|core| {
         let max_age = core.path.max_age?;
@@ -92,7 +92,7 @@ pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<
 }
 
 impl NodeInner {
-    /// Every connection of this link is to be replaced. Gives how many those are.
+    /// Every connection of this link is to be replaced. Returns how many those are.
     pub(crate) fn replace(&self, peer: PeerId) -> Result<usize, ReplaceError> {
         let link = self.link(peer).ok_or(ReplaceError::NotConnected)?;
         let serving = |core: &link::LinkInner| {

@@ -42,7 +42,7 @@ struct Account {
 }
 
 impl Account {
-    /// What counts in the strangers' part of unfinished messages.
+    /// The bytes that count in the strangers' part of unfinished messages.
     fn counts(&self) -> u64 {
         if self.class == Class::Stranger && !self.given_up { self.unfinished } else { 0 }
     }

@@ -71,7 +71,7 @@ impl NodeInner {
     }
 }
 
-/// What the other side is told. `None` if this cause refuses nobody.
+/// Returns what the other side is told. `None` if this cause refuses nobody.
 fn reason_of(cause: &EndCause) -> Option<RefusedReason> {
     Some(match cause {
         EndCause::NotAdmitted(refusal) => match refusal {

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - At most [`MAX_LOOKUPS`] threads; none while nothing is looked up.
-//! - Of one name, however many wait for it, one lookup is under way or waits for a thread. A lookup that nobody waits for
+//! - For one name, however many wait for it, one lookup is under way or waits for a thread. A lookup that nobody waits for
 //!   any longer gets no thread.
 //! - Names of peers that the operator named go first, and names of candidates have no more than half of the threads.
 
@@ -48,7 +48,7 @@ struct State {
     closed: bool,
 }
 
-/// What a thread looks up.
+/// A lookup for a thread.
 #[derive(Clone)]
 struct Job {
     name: String,

@@ -1,4 +1,4 @@
-//! What the links and the node share.
+//! The state that the links and the node share.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use super::named::NamedPeers;
 use super::received::Received;
 use super::shares::Shares;
 
-/// What the monitor is told.
+/// A report to the monitor.
 #[derive(Debug)]
 pub(crate) enum Report {
     Link(PeerId, Notice),
@@ -146,7 +146,7 @@ fn queue_shares(config: &Config) -> Shares {
     Shares::new(config.max_queued, largest, config.max_queued_per_peer)
 }
 
-/// What one link can hold of unfinished messages.
+/// The most bytes of unfinished messages that one link can hold.
 fn largest_unfinished(config: &Config) -> usize {
     config.lanes.iter().map(|lane| cost_of(lane.max_message)).sum()
 }

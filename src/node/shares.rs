@@ -52,11 +52,11 @@ pub(crate) struct Shares {
     accounts: HashMap<AccountId, Account>,
     next: u64,
     named: usize,
-    /// What all accounts hold.
+    /// The bytes of all accounts.
     used: usize,
-    /// What named accounts hold beyond their guarantees.
+    /// The bytes of named accounts beyond their guarantees.
     borrowed: usize,
-    /// What strangers hold.
+    /// The bytes of strangers.
     strangers: usize,
 }
 
@@ -106,7 +106,7 @@ impl Shares {
         self.borrowed = named.map(|account| account.used.saturating_sub(guarantee)).sum();
     }
 
-    /// What each named account always has.
+    /// The bytes that each named account always has.
     fn guarantee(&self) -> usize {
         let half = self.max.saturating_sub(self.largest) / 2;
         half.checked_div(self.named).unwrap_or(0).min(self.max_each)

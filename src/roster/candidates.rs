@@ -82,7 +82,7 @@ impl Roster {
         self.drop_the_worst(now);
     }
 
-    /// What is known of everybody that was ever dialled, learned or wanted.
+    /// Returns a record of each peer that was ever dialled, learned or wanted.
     pub(crate) fn records(&self, now: Instant) -> Vec<PeerRecord> {
         let record = |target: &Target| {
             let linked = target.known().and_then(|peer| self.peers.get(&peer));

@@ -178,7 +178,7 @@ impl DialBacks {
 }
 
 impl Roster {
-    /// What serves on the link to this peer has changed.
+    /// The connections that serve on the link to this peer have changed.
     pub(super) fn update_dial_back(&mut self, peer: PeerId, view: &LinkView, now: Instant) {
         let need = Need::of(view);
         self.dial_backs.0.retain(|other, entry| *other == peer || !entry.is_over(now));

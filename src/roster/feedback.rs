@@ -1,4 +1,4 @@
-//! What the roster is told: what became of dials, and what has changed on links.
+//! Feedback to the roster: the results of dials, and the changes of links.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -80,7 +80,7 @@ impl Roster {
         target.is_some_and(|target| !std::mem::replace(&mut target.conflict_told, true))
     }
 
-    /// A dial has failed. Gives the wait until the next one; `None` when it depends on something else.
+    /// A dial has failed. Returns the wait until the next one; `None` when it depends on something else.
     pub(crate) fn handle_dial_failed(
         &mut self,
         target: TargetId,
@@ -121,7 +121,7 @@ impl Roster {
         wait.filter(|_| self.targets.get(index).is_some_and(Target::is_kept))
     }
 
-    /// What serves on the link to this peer is another than before.
+    /// The connections that serve on the link to this peer have changed.
     pub(crate) fn handle_link(&mut self, peer: PeerId, view: LinkView, now: Instant) {
         let old = self.peers.get(&peer).map(|linked| linked.view).unwrap_or_default();
         let score = self.peers.get(&peer).and_then(|linked| linked.score);

@@ -1,4 +1,4 @@
-//! Whom to dial, and when. Pure: time is an argument, actions come out of [`Roster::poll`].
+//! Which peers to dial, and when. Pure: time is an argument, actions come out of [`Roster::poll`].
 //!
 //! # Places
 //! A link owns a pool of 1 to 3 connections. For each place of the pool of each peer that is to be linked:
@@ -54,7 +54,7 @@
 //! - No more dials at once than [`Config::max_dials`] says, shared as [`dials`] says.
 //! - One dial at a time for each place of a peer, by however many addresses it is known; one probe.
 //! - A wanted peer is dialled for ever and never retired.
-//! - What did not help is not repeated on the same path: see [`trials`].
+//! - A replacement that did not help is not repeated on the same path: see [`trials`].
 //! - In no minute more replacements of serving connections than the setting says, and for candidates no more than half of
 //!   that: the rest belongs to the peers that the operator named. A place that has to wait
 //!   for that is served later, suspect ones first; a dead connection does not wait for it.
@@ -104,7 +104,7 @@ pub(crate) use slots::{LinkView, Trouble};
 pub(crate) use target::TargetId;
 use target::{Busy, DialRequest, Dialing, Role, Target};
 
-/// What the node is to do.
+/// An action for the node.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// `replaces`: the connection that serves in this place and is to be relieved.
@@ -136,7 +136,7 @@ pub(crate) enum Action {
     },
 }
 
-/// What the roster needs to know from the configuration.
+/// The settings of the roster.
 #[derive(Clone, Debug)]
 struct Settings {
     us: PeerId,
@@ -172,7 +172,7 @@ pub(crate) struct Roster {
     announced: VecDeque<Action>,
 }
 
-/// What is known of an address that is dialled, for snapshots.
+/// The state of an address that is dialled, for snapshots.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetStats {
     pub(crate) config: PeerConfig,
@@ -242,7 +242,7 @@ impl Roster {
         self.targets.push(Target::new(id, config.clone(), role, path, now));
     }
 
-    /// Gives an address up. Returns the peers that are known by no other one; `None` if nothing has this address.
+    /// Removes an address. Returns the peers that are known by no other one; `None` if nothing has this address.
     pub(crate) fn remove_address(&mut self, address: &str) -> Option<Vec<PeerId>> {
         let removed: Vec<_> =
             self.targets.extract_if(.., |target| target.config.address == address).collect();
@@ -250,7 +250,7 @@ impl Roster {
         (!removed.is_empty()).then_some(peers)
     }
 
-    /// Gives a peer up. Candidates that lead to it stay known, so that to learn them again changes nothing.
+    /// Removes a peer. Candidates that lead to it stay known, so that to learn them again changes nothing.
     pub(crate) fn remove(&mut self, peer: PeerId, now: Instant) {
         self.targets.retain(|target| target.known() != Some(peer) || target.is_candidate());
         self.handle_removed(peer, now);
@@ -307,7 +307,7 @@ impl Roster {
         known.max_by_key(|target| target.is_wanted()).map(|target| &target.config)
     }
 
-    /// Who answered last at this address.
+    /// The peer that answered last at this address.
     pub(crate) fn peer_of(&self, target: TargetId) -> Option<PeerId> {
         self.targets.iter().find(|candidate| candidate.id == target)?.peer
     }
@@ -319,7 +319,7 @@ impl Roster {
 
     // --- what is to be done ---------------------------------------------------------------------
 
-    /// What is due now. To be called until it gives nothing.
+    /// Returns the next action that is due. To be called until it returns none.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
         self.check_swap(now);
         self.handle_ages(now);

@@ -35,7 +35,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
 /// A name may stand for any number of addresses; no more are attempted.
 const MAX_ADDRESSES: usize = 32;
 
-/// What is to be done now.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Connect(SocketAddr),
@@ -92,7 +92,7 @@ impl Race {
         }
     }
 
-    /// What is due now; to be called until it returns `None`. `complete`: no more addresses will be added. `room`: the
+    /// Returns the next step that is due; to be called until it returns `None`. `complete`: no more addresses will be added. `room`: the
     /// node has room for one more attempt beside those that are under way.
     pub(crate) fn poll(&mut self, now: Instant, complete: bool, room: bool) -> Option<Step> {
         let early = self.next_at.is_some_and(|at| at > now);

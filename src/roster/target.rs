@@ -41,7 +41,7 @@ pub(super) struct Target {
     pub(super) config: PeerConfig,
     pub(super) group: Group,
     pub(super) role: Role,
-    /// Who answered there last.
+    /// The peer that answered there last.
     pub(super) peer: Option<PeerId>,
     /// The application was told that somebody else than the bound peer answers there, too.
     pub(super) conflict_told: bool,
@@ -64,7 +64,7 @@ pub(super) struct Target {
     spent: bool,
 }
 
-/// What is planned for one place of the pool.
+/// The plan for one slot of the pool.
 #[derive(Debug)]
 pub(super) struct PoolSlot {
     pub(super) dialing: Option<Dialing>,
@@ -88,7 +88,7 @@ pub(super) struct Dialing {
     pub(super) replaces: Option<Trouble>,
 }
 
-/// What is under way to one peer, by whichever of its addresses.
+/// The dials under way to one peer, by any of its addresses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Busy {
     pub(super) slots: Slots,
@@ -158,7 +158,7 @@ impl Target {
         }
     }
 
-    /// Who is behind it, as far as anybody knows.
+    /// The peer behind it, as far as it is known.
     pub(super) fn known(&self) -> Option<PeerId> {
         self.peer.or(self.config.id)
     }
@@ -280,7 +280,7 @@ impl Target {
         }
     }
 
-    /// A dial to this place has failed. Gives the wait until the next one; `None` when none was under way.
+    /// A dial to this place has failed. Returns the wait until the next one; `None` when none was under way.
     pub(super) fn handle_failed(
         &mut self,
         slot: u8,
@@ -344,7 +344,7 @@ impl Target {
         }
     }
 
-    /// What went wrong before is forgiven.
+    /// Earlier failures are forgiven.
     pub(super) fn succeed(&mut self, slot: u8) {
         if let Some(place) = self.place_mut(slot) {
             (place.answered, place.spent) = (None, false);

@@ -99,7 +99,7 @@ impl Parser {
     }
 
     /// Takes the next bytes of the stream out of `data`, up to the end of one message or of `data`.
-    /// Gives the message if it is whole. An error is final: the same one comes back ever after.
+    /// Returns the message if it is whole. An error is final: the same one comes back ever after.
     pub(crate) fn next(&mut self, data: &mut Bytes) -> Result<Option<(MessageKind, Payload)>, StreamError> {
         if self.body.is_none() && !self.read_header(data)? {
             return Ok(None);

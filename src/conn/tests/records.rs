@@ -72,7 +72,7 @@ fn read_all(source: impl Read) -> (Vec<Frame>, ReadError) {
     }
 }
 
-/// Gives a few bytes at a time.
+/// Returns a few bytes at a time.
 struct Slow<'a, F>(&'a [u8], F);
 
 impl<F: FnMut() -> usize> Read for Slow<'_, F> {

@@ -54,7 +54,7 @@ fn pair_with(ack_delay: Duration, lanes: Vec<LaneConfig>) -> (Side, Side, Instan
     (a, b, now)
 }
 
-/// Everything that one side has to say goes over, a batch at a time. Gives the number of chunks.
+/// Everything that one side has to say goes over, a batch at a time. Returns the number of chunks.
 fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation> {
     let mut chunks = 0;
     loop {

@@ -149,7 +149,7 @@ impl Ledger {
         self.lives[side] += 1;
     }
 
-    /// The application of `side` has got a message. Gives its number.
+    /// The application of `side` has got a message. Returns its number.
     pub(super) fn got(&mut self, side: usize, lane: usize, request: Option<u64>, payload: Payload) -> usize {
         let (to, bytes) = (self.life(side), payload.into_bytes());
         let peer = 1 - side;

@@ -1,4 +1,4 @@
-//! What the connections of a link and the monitor do with it.
+//! The link as its connections and the monitor use it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -119,7 +119,7 @@ impl LinkHandle {
         self.shared.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof, useful });
     }
 
-    /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Gives when
+    /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Returns when
     /// to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
         let now = clock::now();
@@ -185,7 +185,7 @@ impl LinkHandle {
     }
 }
 
-/// What the end of a connection may tell about its path.
+/// The kind of an end, as far as it tells about the path.
 fn ending(reason: &EndReason) -> Ending {
     match (reason.by, &reason.cause) {
         (Initiator::Peer, EndCause::Closed) => Ending::Closed,

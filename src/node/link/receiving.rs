@@ -1,4 +1,4 @@
-//! What the mailbox and the messages that were taken from it need of their link.
+//! The link as the mailbox and the messages that were taken from it use it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
