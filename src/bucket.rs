@@ -19,7 +19,7 @@ impl Bucket {
         Bucket { per_second, burst, most: burst, level: burst, at: None }
     }
 
-    /// What is earned may be saved up to `most`, beyond what comes with time.
+    /// Earned tokens are kept up to `most`, in addition to those that come with time.
     pub(crate) fn saving(self, most: f64) -> Self {
         Bucket { most, ..self }
     }

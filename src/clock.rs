@@ -8,7 +8,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The instant after this time. What lies beyond a lifetime is never reached, and would overflow.
+/// The instant after this time. A time beyond a lifetime is never reached, and would overflow.
 pub(crate) fn after(time: Duration) -> Instant {
     const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     now() + time.min(LIFETIME)

@@ -54,7 +54,7 @@ pub(super) fn choose(mut candidates: Vec<Candidate>, newcomer: IpAddr) -> Option
     protect_subnets(&mut candidates, share);
     protect(&mut candidates, share, |one| (one.merit.rtt.unwrap_or(Duration::MAX), one.since, one.conn));
     for merit in [|one: &Candidate| one.merit.answers, |one: &Candidate| one.merit.messages] {
-        // Who has none of it is not protected for it.
+        // A peer that has none of it is not protected for it.
         let with = candidates.iter().filter(|one| merit(one) > 0).count();
         protect(&mut candidates, share.min(with), |one| (u64::MAX - merit(one), one.since, one.conn));
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::bucket::Bucket;
 
-/// Of how many addresses it is remembered how often they came. An attacker with more of them makes the
+/// How many addresses are remembered with their rates. An attacker with more of them makes the
 /// oldest ones forgotten: the limits in all hold him.
 pub(super) const MAX_TRACKED: usize = 4096;
 

@@ -19,7 +19,7 @@ struct World {
     rng: fastrand::Rng,
     now: Instant,
     next: u64,
-    /// Who is in: when it came, and of which kind it is.
+    /// The peers that are in: when each came, and its kind.
     inside: HashMap<ConnId, (Instant, Kind)>,
 }
 

@@ -63,7 +63,7 @@ impl Announce {
         }
     }
 
-    /// What is wrong with it on a node that listens there.
+    /// Returns the problem with it on a node that listens there, if there is one.
     pub(super) fn problem(self, listen: &[SocketAddr]) -> Option<String> {
         match self {
             Announce::Port(0) => Some("port 0 is none: 1 to 65,535, or \"nothing\", are allowed".into()),

@@ -174,7 +174,7 @@ fn prove_first(
     let theirs = read_preface(stream, true, preface)?;
     let (peer, payload) = noise.read_name(&read::<SECOND>(stream)?)?;
     let (incarnation, versions) = second_payload(payload);
-    // What was said in the open, now from who proved to have said it: nobody can talk two sides into an older version.
+    // The versions of the preface again, authenticated: nobody can talk two sides into an older version.
     if versions != theirs.versions {
         return Err(HandshakeError::Noise(snow::Error::Decrypt));
     }
@@ -251,7 +251,7 @@ fn refuse(stream: &mut impl Duplex, ours: &Preface, error: &PrefaceError) {
     }
 }
 
-/// What ends it changes nothing: the connection is refused already.
+/// The way in which it ends changes nothing: the connection is refused already.
 fn ignore_rest(stream: &mut impl Read) {
     let mut ignored = 0;
     while ignored < MAX_IGNORED {

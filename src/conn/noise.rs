@@ -29,7 +29,7 @@
 //! | `aws-lc-rs` AES-256-GCM | 980 / 7,900 / 23,700 |
 //!
 //! `aws-lc-rs` is faster still, but nothing here waits for the cipher any more, and `ring` is the much
-//! smaller build. What is left, by `benches/encryption.rs` on two cores over loopback with nothing beside: 71 to
+//! smaller build. The rest, by `benches/encryption.rs` on two cores over loopback with nothing beside: 71 to
 //! 75 % of the rate of plaintext at 256 KiB a message, 68 % at 1 KiB, 95 to 101 % at 64 B, and no difference there
 //! and back. On processors without AES instructions ChaCha20 would be the faster choice.
 //!
@@ -100,7 +100,7 @@ impl Noise {
         Ok((PeerId::from_bytes(key), payload))
     }
 
-    /// What came of it, after the third message.
+    /// The result, after the third message.
     pub(crate) fn finish(mut self) -> Result<Keys, Error> {
         if !self.0.is_handshake_finished() {
             return Err(Error::State(snow::error::StateProblem::HandshakeNotFinished));

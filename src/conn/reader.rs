@@ -26,7 +26,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
                 Ok(()) => continue,
                 Err(error) => return note(conn, port, error),
             },
-            // What came before a broken frame is still handed over.
+            // Frames before a broken one are still handed over.
             Ok(true) | Err(_) => {
                 // Frames were completed: what is unfinished now began with the last read at the earliest.
                 conn.frame_since.store(0, Relaxed);

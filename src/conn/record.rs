@@ -226,7 +226,7 @@ pub(crate) struct Opening<R> {
     source: R,
     key: Counted,
     buffer: ReadBuffer,
-    /// What was opened and not given out, if not empty: in the record at the front of the buffer.
+    /// The bytes that were opened and not given out, if not empty: in the record at the front of the buffer.
     open: Range<usize>,
     broken: Option<RecordError>,
 }
@@ -315,7 +315,7 @@ impl<R: Read> Opening<R> {
             }
             match self.open_next() {
                 Ok(true) => {}
-                // What came before a broken record is still given out.
+                // Bytes before a broken record are still given out.
                 Ok(false) | Err(_) if given > 0 => return Ok(given),
                 Ok(false) => return Ok(0),
                 Err(error) => return Err(error),

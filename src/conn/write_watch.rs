@@ -121,7 +121,7 @@ mod tests {
     fn a_write_without_progress_ends_after_the_timeout() {
         assert_eq!(lasts(|_| acked(7)), 4 * S);
         assert_eq!(lasts(|_| acked(None)), 4 * S);
-        // What was acknowledged before the first sample is not seen.
+        // Acknowledgements before the first sample are not seen.
         assert_eq!(lasts(|at| acked(u64::from(at >= S))), 4 * S);
         assert_eq!(lasts(|at| acked(u64::from(at >= 2 * S))), 6 * S);
     }

@@ -27,7 +27,7 @@ impl Decaying {
         self.sum * left(now.saturating_duration_since(self.at), self.half_life)
     }
 
-    /// What one unit a second would have come to since `start`. At least `least` seconds, so that the first
+    /// The sum that one unit a second would have reached since `start`. At least `least` seconds, so that the first
     /// moments do not count for all.
     pub(crate) fn whole(&self, start: Instant, least: f64, now: Instant) -> f64 {
         let gone = 1.0 - left(now.saturating_duration_since(start), self.half_life);

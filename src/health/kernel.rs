@@ -193,7 +193,7 @@ mod tests {
             delivery.handle_kernel(&queue(1000 * u64::from(second), 4000), Some(asked), now);
             assert_eq!(delivery.since(asked), now);
         }
-        // What moves now was written after it.
+        // Bytes that move now were written after it.
         delivery.handle_kernel(&queue(6000, 4000), Some(asked), asked + S * 6);
         assert_eq!(delivery.since(asked), asked + S * 5);
     }

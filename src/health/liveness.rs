@@ -194,7 +194,7 @@ impl Liveness {
         self.ask(now);
     }
 
-    /// Anything at all was sent. What sends data or a ping need not say so.
+    /// Anything at all was sent. Functions that send data or a ping imply it.
     pub(crate) fn handle_sent(&mut self, now: Instant) {
         // After a pause only a byte from there tells that the path is still there.
         self.active = self.active.map(|active| active.max(now));
@@ -229,7 +229,7 @@ impl Liveness {
     /// This process itself stood still for `gap` (stopped, or a machine asleep): nobody's answer is
     /// late for that reason.
     pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
-        // What arrived meanwhile may have been noted already: nothing is heard in the future.
+        // Arrivals meanwhile may have been noted already: nothing is heard in the future.
         self.last_received = (self.last_received + gap).min(now);
         self.unacked_since = self.unacked_since.map(|at| at + gap);
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
@@ -264,7 +264,7 @@ impl Liveness {
     /// The part of a silence of `idle` until `at` in which the peer had nothing to say: from then on its ping was lost.
     fn until_peer_asks(&self, at: Instant, idle: Duration) -> Duration {
         let Some(PeerPings { last, every }) = self.peer_pings else { return idle };
-        // Of a peer that pinged once nobody knows when it does so again.
+        // After one ping of a peer its interval is not known.
         let due = last + every.unwrap_or(self.limits.ping_interval);
         idle.saturating_sub(at.saturating_duration_since(due))
     }

@@ -11,7 +11,7 @@
 //! | 131 kB/s to 1.6 MB/s | 16 KiB |
 //! | below | 125 ms worth, at least 1 KiB: below that the headers cost too much |
 //!
-//! What the kernel accepts is no measure: it takes megabytes into its buffers before the path shows how slow it
+//! The bytes that the kernel accepts are no measure: it takes megabytes into its buffers before the path shows how slow it
 //! is. Until the rate is known the chunk is 2 KiB, or what an earlier connection by the same path had come to.
 
 use std::time::{Duration, Instant};

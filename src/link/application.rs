@@ -196,7 +196,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// Gives no new credit on lanes whose messages wait for the application, or gives it again.
+    /// Withholds new credit on lanes whose messages wait for the application, or grants it again.
     pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, output: &mut Output<T, R>) {
         for index in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(index) {

@@ -41,7 +41,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             Some(conn) if conn.has_heard_goaway() => return Err(Violation::AfterGoaway),
             Some(_) => {}
         }
-        // What the peer says of a conversation that is over here is not its fault.
+        // Frames of a conversation that is over here are not the peer's fault.
         if self.closed.is_some() && !matches!(frame, Frame::Goaway(_) | Frame::Ping { .. }) {
             return Ok(());
         }

@@ -119,7 +119,7 @@ impl Inbound {
 
     /// A new session begins at 0. Whole messages of the old one stay in the inbox; a partial one goes.
     pub(crate) fn restart(&mut self) {
-        // What the application still has to give back: messages in the inbox or in its hands.
+        // Credit that the application still has to return: messages in the inbox or in its hands.
         for message in self.untaken.iter().filter(|message| !message.done) {
             self.stale += message.bytes;
             self.stale_messages += 1;
@@ -133,7 +133,7 @@ impl Inbound {
         self.announced = 0;
     }
 
-    /// The link has ended: nothing more of an unfinished message will come. What was received is still acknowledged.
+    /// The link has ended: nothing more of an unfinished message will come. Bytes that were received are still acknowledged.
     pub(crate) fn discard_unfinished(&mut self) {
         self.parser = Parser::new(self.max_message);
         self.discarded = self.received - self.whole;

@@ -222,7 +222,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.find_cursor();
     }
 
-    /// The peer's memory is gone. What it had not taken becomes unsent again, from the start of each
+    /// The peer's memory is gone. Messages that it had not taken become unsent again, from the start of each
     /// message; `keep` says which messages. Returns how many of the kept had been started.
     pub(crate) fn restart(
         &mut self,
@@ -338,7 +338,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.cursor - self.peer.received
     }
 
-    /// Gives the next waiting message its place in the stream. Messages whose deadline has passed, or
+    /// Assigns the next waiting message its place in the stream. Messages whose deadline has passed, or
     /// that the peer would not accept, end here.
     fn start_next(&mut self, now: Instant, ended: &mut Ended<T>) {
         while self.can_start() {

@@ -91,7 +91,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.keepalive.interval(now)
     }
 
-    /// What the path has taught, to be kept.
+    /// The lesson of the path, to be kept.
     pub(crate) fn learned(&self, now: Instant) -> Option<LearnedInterval> {
         self.keepalive.save(now)
     }

@@ -33,7 +33,7 @@
 //! It follows that both sides may choose freely, without agreeing first.
 //!
 //! # Acknowledgements
-//! What arrives on a connection is acknowledged on it as long as it is up, else by the best there is. So
+//! Data that arrives on a connection is acknowledged on it as long as it is up, else by the best there is. So
 //! the missing acknowledgement of a black hole speaks of that hole, and no other connection becomes suspect
 //! for it. When the way of a lane's acknowledgements changes, its state is told again.
 
@@ -159,7 +159,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     ) {
         let drain_timeout = self.settings.drain_timeout;
         let Some(conn) = self.conn_mut(id) else { return };
-        // What stands in the queue of one that does not answer would only compete with its successor.
+        // Bytes in the queue of one that does not answer would only compete with its successor.
         let suspect = conn.liveness.is_suspect();
         let time = if suspect { drain_timeout.min(conn.liveness.patience()) } else { drain_timeout };
         let deadline = now + time;
@@ -213,7 +213,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         if self.conns.is_empty() {
             self.down_since = Some(now);
         }
-        // What it carried last may not have arrived.
+        // Its last bytes may not have arrived.
         self.resync(now, output);
         self.reassign(now, output);
         self.settle_contests(now, output);
@@ -235,7 +235,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.best_conn(0, None).or_else(speaking).map(|conn| conn.id)
     }
 
-    /// Gives every lane, and its acknowledgements, the best connection. A lane stays where it is as long as
+    /// Assigns every lane, and its acknowledgements, to the best connection. A lane stays where it is as long as
     /// nothing is better; when it moves it goes back to what the peer has acknowledged.
     pub(super) fn reassign(&mut self, now: Instant, output: &mut Output<T, R>) {
         for index in 0..self.lanes.len() {

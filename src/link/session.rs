@@ -145,7 +145,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         if dialer.slot >= MAX_SLOTS {
             return Err(AttachError::Violation(Violation::NoSuchSlot { slot: dialer.slot }));
         }
-        // What the peer says of its state is about a session of ours that is gone. It reads so in our HELLO,
+        // The states in the peer's HELLO are about a session of ours that is gone. It reads so in our HELLO,
         // forgets as well, and comes back; what began before would be lost with it.
         let speaks_of_another =
             new.theirs.peer_session_id.is_some_and(|session_id| session_id != new.ours.session_id);
@@ -202,7 +202,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
             lane.out.handle_hello(theirs, &mut output.ended)
         });
-        // What ended on the lanes in front of a bad one has ended.
+        // Messages that ended on the lanes in front of a bad one stay ended.
         self.end_unsent_requests(ended, output);
         output.space = true;
         agreed?;
@@ -266,7 +266,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// Whoever waited for the outcome of a probe has given up.
+    /// The thread that waited for the outcome of a probe has given up.
     pub(crate) fn stop_probing(&mut self) {
         self.session.probing_since = None;
     }
@@ -292,7 +292,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output.notices.push(Notice::PeerRestarted { incarnation: new.incarnation, resent });
     }
 
-    /// The peer's process lives but its memory of us is gone. What had been begun may have arrived.
+    /// The peer's process lives but its memory of us is gone. Messages that had been begun may have arrived.
     fn peer_forgot(&mut self, now: Instant, output: &mut Output<T, R>) {
         self.lose_begun(output);
         if self.down_since.is_none() {

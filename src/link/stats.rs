@@ -114,7 +114,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let (pending, open) = self.requests.counts();
         assert!(pending.max(open).max(self.cancels.len()) <= self.settings.max_requests);
         assert!(pending + open == 0 || self.requests.next_deadline().is_some(), "a request waits for ever");
-        // What waits without a connection is given up some day.
+        // Messages that wait without a connection are given up some day.
         let waits = self.conns.is_empty() && self.closed.is_none() && !self.is_flushed();
         assert!(!waits || self.down_since.is_some(), "what is queued waits for ever");
     }

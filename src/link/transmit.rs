@@ -74,7 +74,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 if let Some(conn) = self.conn_mut(id) {
                     conn.goaway_said();
                 }
-                // What it carried beside data goes by another one from now on.
+                // Frames other than data go by another connection from now on.
                 self.reassign(now, output);
                 return Transmit::Finish;
             }

@@ -213,8 +213,8 @@ impl Node {
     /// Waits for the next event: messages, the most urgent lane first and peers in turn, and what happened to links.
     ///
     /// Events about named peers come in turn with messages. Events about strangers come when nothing else waits, or when they
-    /// were passed over for 16 messages. So no number of events keeps an urgent message waiting. What was told
-    /// of a peer before its message arrived comes before that message.
+    /// were passed over for 16 messages. So no number of events keeps an urgent message waiting. An event about a peer
+    /// that came before its message is returned before that message.
     ///
     /// # Errors
     /// When the node shuts down.

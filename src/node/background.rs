@@ -67,7 +67,7 @@ impl Lines {
         Lines { rate: Bucket::new(per_second, burst), waiting: 0, left_out: 0 }
     }
 
-    /// Whether one more line may be written, and how many were left out before it. Whoever asked for debug lines gets them
+    /// Whether one more line may be written, and how many were left out before it. An operator that asked for debug lines gets them
     /// all.
     fn admit(&mut self, level: Level, now: Instant) -> Option<u64> {
         if self.waiting >= MAX_WAITING || level <= Level::Info && !self.rate.acquire(1.0, now) {

@@ -81,7 +81,7 @@ impl Budget {
         self.state.lock().shares.open(peer, named)
     }
 
-    /// Closes an account. What it holds is free again.
+    /// Closes an account. Its bytes are free again.
     pub(crate) fn close_account(&self, account: AccountId) {
         self.change(|shares| shares.close(account));
     }

@@ -135,7 +135,7 @@ struct Attempt {
 struct Attempts<'a> {
     core: &'a Arc<NodeInner>,
     path: &'a PathConfig,
-    /// Whose link knows the paths there.
+    /// The peer whose link knows the paths there.
     peer: Option<PeerId>,
     race: Race,
     slot: u8,

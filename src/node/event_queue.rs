@@ -290,7 +290,7 @@ impl EventQueue {
         }
     }
 
-    /// What waits of this subject waits in this class from now on.
+    /// Moves the events of this subject to this class.
     fn set_class(&mut self, subject: &Subject, class: Class) {
         let Some(pending) = self.subjects.get_mut(subject) else { return };
         let before = std::mem::replace(&mut pending.class, class);
@@ -439,7 +439,7 @@ mod tests {
             }
         }
         assert_eq!(told.0, 2_000, "no loss goes untold");
-        // Whoever keeps a list by these events has the right one at the end: 2,000 and nothing else.
+        // A program that keeps a list by these events has the right one at the end: 2,000 and nothing else.
         assert!(told.2.contains(&7) && told.1.contains(&2_000));
         assert!(told.1.iter().filter(|conn| !told.2.contains(conn)).eq([&2_000]));
     }

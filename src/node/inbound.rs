@@ -249,7 +249,7 @@ impl NodeInner {
         self.shared.alarm.now();
     }
 
-    /// Ends what this target has. Of an address only connections that came from there, and none of
+    /// Ends the connections of this target. For an address only connections that came from there, and none of
     /// a wanted peer.
     fn put_out(&self, who: BanTarget) {
         let reason = EndReason::new(Initiator::Library, EndCause::Banned);
@@ -281,7 +281,7 @@ fn refused(cause: EndCause) -> EndReason {
     EndReason::new(Initiator::Library, cause)
 }
 
-/// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. What this node sent does not count: a node that
+/// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. Messages that this node sent do not count: a node that
 /// broadcasts sends something to everybody. Connections of a pool that were one too many end otherwise.
 fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
     let left = matches!(

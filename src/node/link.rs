@@ -37,7 +37,7 @@ type LinkOutput = Output<PendingReceipt, Waiter>;
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) shared: Arc<Shared>,
-    /// What its queues hold of the node's budget, and its inboxes of theirs.
+    /// The account of its queues in the node's budget, and of its inboxes in theirs.
     account: AccountId,
     /// Protects the conversation and the list of its connections. Held for computations only, never
     /// across a system call.
@@ -63,7 +63,7 @@ pub(crate) struct LinkInner {
     probing: u32,
     /// How often something was heard while they waited.
     heard: u64,
-    /// What the node needs to remember of the link's life.
+    /// The history of the link.
     pub(crate) life: Life,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Life {
     pub(crate) since: Option<Instant>,
     pub(crate) joined: u64,
     pub(crate) last_end: Option<EndReason>,
-    /// What the roster was told.
+    /// The view that the roster has of it.
     pub(crate) announced_to_roster: Option<LinkView>,
     /// Connections of which the roster was told that they are proven.
     pub(crate) proofs: Vec<ConnId>,

@@ -280,7 +280,7 @@ impl Mailbox {
         }
     }
 
-    /// Gives a lane a receiver of its own. False when it has one.
+    /// Claims a lane for a receiver of its own. False when it has one.
     pub(crate) fn claim(&self, lane: usize) -> bool {
         let mut state = self.state.lock();
         let bit = 1 << lane;
@@ -298,7 +298,7 @@ impl Mailbox {
         self.main.set();
     }
 
-    /// Gives the events a receiver of their own. False when they have one.
+    /// Claims the events for a receiver of their own. False when they have one.
     pub(crate) fn claim_events(&self) -> bool {
         let free = !std::mem::replace(&mut self.state.lock().events_claimed, true);
         if free {

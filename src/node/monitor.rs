@@ -68,7 +68,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
         handle_reports(core, now);
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
-        // What is overdue is on its way to be settled by another thread: no reason to spin.
+        // Overdue timers are being settled by another thread: no reason to spin.
         planned = Some(core.shared.alarm.sleep(next, now + SHORTEST_SLEEP));
     }
 }
@@ -371,7 +371,7 @@ fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
         pool::notify_roster(core, peer, feedback, now);
     }
     let Some((previous, current, since, incarnation, last_end)) = changed else { return };
-    // Whoever waits for links counts them again.
+    // A thread that waits for links counts them again.
     core.shared.progress();
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {

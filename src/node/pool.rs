@@ -56,7 +56,7 @@ fn view(state: &link::LinkInner) -> LinkView {
     view
 }
 
-/// Where the peer accepts connections, as this connection tells. What a peer announces counts only at the address from which
+/// Where the peer accepts connections, as this connection tells. An announced port counts only at the address from which
 /// it has answered: its word makes this node dial nobody else.
 fn redial(conn: &Conn, addr: SocketAddr) -> Option<SocketAddr> {
     if conn.dialled {

@@ -70,7 +70,7 @@ struct Accounts {
     accounts: HashMap<AccountId, Account>,
     named: u64,
     strangers: u64,
-    /// Of strangers that were not given up.
+    /// The bytes of strangers that were not given up.
     unfinished: u64,
     /// From which classes credit is withheld.
     over: Over,

@@ -84,7 +84,7 @@ impl Shares {
         id
     }
 
-    /// Closes an account. What it holds is free again.
+    /// Closes an account. Its bytes are free again.
     pub(crate) fn close(&mut self, id: AccountId) {
         self.accounts.remove(&id);
         self.recount();

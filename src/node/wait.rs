@@ -104,7 +104,7 @@ impl Node {
         let targets = core.roster.lock().stats(clock::now());
         let failed = targets.into_iter().filter_map(|target| match target.peer {
             Some(peer) if !counts(peer) || linked.contains(&peer) => None,
-            // Who answers there is not known: it may be the one in question.
+            // The peer that answers there is not known: it may be the one in question.
             _ => Some(FailedDial { address: target.config.address, reason: target.last_error? }),
         });
         Err(WaitError::Timeout { linked: linked.len(), wanted, failed: failed.collect() })

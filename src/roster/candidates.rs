@@ -107,7 +107,7 @@ impl Roster {
         }
     }
 
-    /// What the paths to these peers have taught, to be told with their scores.
+    /// The lessons of the paths to these peers, to be told with their scores.
     pub(crate) fn handle_learned(
         &mut self,
         learned: &HashMap<PeerId, Option<LearnedInterval>>,
@@ -120,7 +120,7 @@ impl Roster {
         }
     }
 
-    /// What the path to a peer taught the last time.
+    /// The last lesson of the path to a peer.
     pub(crate) fn learned_of(&self, peer: PeerId, now: Instant) -> Option<LearnedInterval> {
         let known = self.targets.iter().filter(|target| target.known() == Some(peer));
         known.filter_map(|target| target.memory.learned(now)).min_by_key(|learned| learned.interval)
@@ -139,7 +139,7 @@ impl Roster {
         for target in &self.targets {
             *groups.entry(&target.group).or_insert(0) += 1;
         }
-        // Of equals the one that has most of its kind, then the newest: a flood does not displace who came
+        // Among equals the one that has most of its kind, then the newest: a flood does not displace who came
         // before it.
         let worth = |target: &Target| if target.blocked { -1.0 } else { target.memory.rank(now) };
         let worst = self.targets.iter().enumerate().filter(|(_, target)| self.is_idle(target)).min_by(

@@ -18,7 +18,7 @@
 //! The first attempt after a loss is made at once, then with exponential backoff and full jitter, for
 //! ever. Only a connection over which something of ours was answered, and that has lasted for a quarter of `dead_after` or
 //! carried something, resets the backoff and closes the breaker: a handshake is no proof of a path that works, and a
-//! peer that accepts and says goodbye in a loop is not dialled in a loop. What this node itself lacked for a dial
+//! peer that accepts and says goodbye in a loop is not dialled in a loop. A shortage of this node itself at a dial
 //! (descriptors, ports, threads) says nothing of the peer.
 //!
 //! # Two waits
@@ -334,7 +334,7 @@ impl Roster {
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let busy = self.busy();
         let counts = self.dial_counts();
-        // What waits for room is looked at when a dial has ended.
+        // Dials that wait for room are considered when a dial has ended.
         let has_room = |target: &&Target| counts.room(DialClass::of(target), self.settings.max_dials) > 0;
         let dials = self.targets.iter().filter(has_room).flat_map(|target| {
             let free_at = self.replacement_limit.free_at(target.is_wanted(), now);
@@ -426,7 +426,7 @@ impl Roster {
         target.dial_requests(view, busy, self.connections(&target.config))
     }
 
-    /// What is under way to peers that are known, by all of their addresses.
+    /// Dials under way to peers that are known, by all of their addresses.
     fn busy(&self) -> BTreeMap<PeerId, Busy> {
         let mut all: BTreeMap<PeerId, Busy> = BTreeMap::new();
         for target in &self.targets {

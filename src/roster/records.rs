@@ -61,7 +61,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn restored(record: &PeerRecord, now: Instant) -> Self {
         Memory {
-            // What comes out of a file may be anything, not a number included.
+            // A value from a file may be anything, NaN included.
             score: record.score.filter(|score| score.is_finite()).map(|score| score.clamp(0.0, 1.0)),
             failures: record.failures,
             learned: record.learned.map(|learned| (learned, now)),

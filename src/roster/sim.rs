@@ -87,7 +87,7 @@ struct World {
     dials: BTreeMap<usize, u32>,
     retired: Vec<(usize, usize)>,
     dial_backs: u32,
-    /// Who was linked once is dialled again at once after a loss, without being chosen anew.
+    /// A peer that was linked once is dialled again at once after a loss, without being chosen anew.
     linked_once: BTreeSet<usize>,
     /// Trouble comes no more: what is to be reached is reached.
     calm: bool,

@@ -1,4 +1,4 @@
-//! What replacements on a path have brought, so that what did not help is not repeated.
+//! The results of replacements on a path, so that those that did not help are not repeated.
 //!
 //! To replace a connection that is suspect or poor is an experiment: it may be the connection that is ill, or the path. If
 //! the successor, or the next one, is in trouble on the same path again, the replacement did not help, and the next one

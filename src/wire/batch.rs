@@ -1,4 +1,4 @@
-//! What one write takes: many frames in one list of pieces, small ones copied together, large
+//! The batch of one write: many frames in one list of pieces, small ones copied together, large
 //! payloads shared with whoever owns them.
 
 use std::io::IoSlice;

@@ -23,14 +23,14 @@ pub(crate) trait Field: Sized {
 
 /// An entry of a list. A later version may make entries longer: their length stands before them.
 pub(crate) trait Entry: Value {
-    /// What this version knows of an entry, in bytes.
+    /// The length of an entry in this version, in bytes.
     const LEN: u8;
 }
 
 /// The id and the length before a field.
 pub(crate) const FIELD_HEAD_LEN: usize = 3;
 
-/// What is left of a body, or of one field of it.
+/// The rest of a body, or of one field of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     kind: Kind,
@@ -119,7 +119,7 @@ impl<A: Value, B: Value> Value for (A, B) {
     }
 }
 
-/// The number of entries, the length of each, the entries. What is longer than known is skipped.
+/// The number of entries, the length of each, the entries. Bytes beyond the known length are skipped.
 impl<E: Entry> Value for Vec<E> {
     fn put(&self, out: &mut Vec<u8>) {
         // Longer ones are refused by their bound.
@@ -192,7 +192,7 @@ impl Field for u64 {
     }
 }
 
-/// What a later version may put behind the known fields of a body, and behind each entry of a list: nothing, except in the
+/// The bytes that a later version may put behind the known fields of a body, and behind each entry of a list: nothing, except in the
 /// build that tests that this version skips it.
 pub(crate) const LATER_FIELDS: &[u8] =
     if cfg!(unbroken_next_version) { &[200, 2, 0, 0xAA, 0xBB] } else { &[] };
@@ -251,7 +251,7 @@ macro_rules! body {
 
             pub(crate) fn decode(body: &[u8]) -> Result<Self, WireError> {
                 let mut rest = Cursor::new($kind, body);
-                #[allow(unused_mut)] // Of a body without fields.
+                #[allow(unused_mut)] // For a body without fields.
                 let mut body = $name {
                     $( $value: rest.value(stringify!($value))?, )*
                     $( $field: Default::default(), )*
@@ -262,7 +262,7 @@ macro_rules! body {
                         $( $id => {
                             body.$field = $crate::wire::body::Field::take(_value.named(stringify!($field)))?;
                         } )*
-                        // Of a later version.
+                        // A field of a later version.
                         _ => {}
                     }
                 }

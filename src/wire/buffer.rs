@@ -1,6 +1,6 @@
-//! What was read from a source and not used yet.
+//! Bytes that were read from a source and not used yet.
 
-/// What a connection starts with.
+/// The size that a connection starts with.
 const MIN: usize = 4 * 1024;
 
 /// A buffer that is filled at one end and used up at the other. A read that has filled it makes it four

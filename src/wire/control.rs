@@ -28,7 +28,7 @@ body! {
         token: u64;
         /// Which of the link's connections this one is, from 0; the dialer's word counts.
         slot: u8;
-        /// What the sender accepts, lane by lane.
+        /// The limits of the sender, lane by lane.
         lanes: Vec<HelloLane>, at most MAX_LANES;
     }
     fields {
@@ -39,7 +39,7 @@ body! {
         2 => replaces: Option<u64>;
         /// The application's name; for logs only.
         3 => name: String, at most MAX_NAME;
-        /// What the sender can do beyond this version, a bit each; see [`crate::manual::protocol`].
+        /// Abilities of the sender beyond this version, a bit each; see [`crate::manual::protocol`].
         4 => features: u64;
         /// The longest that the sender waits with an acknowledgement, in milliseconds.
         5 => ack_delay_ms: Option<u32>;
@@ -58,7 +58,7 @@ pub(crate) struct HelloLane {
     pub(crate) max_message: u32,
     /// How many messages may be begun that are not taken.
     pub(crate) max_untaken: u32,
-    /// What the sender has of this lane's stream; 0 when it knows nothing of this session.
+    /// The sender's state of this lane's stream; 0 when it knows nothing of this session.
     pub(crate) state: LaneAck,
 }
 
@@ -84,7 +84,7 @@ impl Entry for HelloLane {
     const LEN: u8 = 33;
 }
 
-/// What the receiver of a lane says of it. Each number only ever grows within a session, so of two
+/// The state of a lane at its receiver. Each number only ever grows within a session, so of two
 /// states one is the newer in all three numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LaneAck {
@@ -119,7 +119,7 @@ body! {
     fields {}
 }
 
-/// Why a connection is drained. What the other side does about it is in the second column.
+/// Why a connection is drained. The reaction of the other side is in the second column.
 ///
 /// | reason | the other side |
 /// |---|---|
@@ -171,7 +171,7 @@ impl GoawayReason {
         known.unwrap_or(GoawayReason::Other(code))
     }
 
-    /// What this version does about it: a reason that it knows.
+    /// The reason that this version takes it for.
     pub(crate) fn meaning(self) -> Self {
         match self {
             GoawayReason::Other(128..) => GoawayReason::Removed,
@@ -195,7 +195,7 @@ body! {
     /// The sender's last frame on this connection.
     Goaway is Kind::Goaway {
         reason: GoawayReason;
-        /// What the sender has of each lane, over all connections: nobody need wait for it elsewhere.
+        /// The sender's state of each lane, over all connections: nobody need wait for it elsewhere.
         lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
     }
     fields {}

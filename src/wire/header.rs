@@ -57,7 +57,7 @@ impl Kind {
     }
 }
 
-/// What a frame header announces. Its length is already checked against the kind's bound.
+/// The announcement of a frame header. Its length is already checked against the kind's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Announced {
     Frame(Kind, usize),

@@ -8,7 +8,7 @@ use crate::id::{Incarnation, PeerId};
 pub(crate) const OPENING_LEN: usize = 12;
 /// The opening and the network.
 pub(crate) const PREFACE_LEN: usize = OPENING_LEN + MAX_NETWORK;
-/// What follows in plaintext: who the sender says it is.
+/// The claim that follows in plaintext: the unproven identity of the sender.
 pub(crate) const CLAIM_LEN: usize = PeerId::LEN + 8;
 /// The longest name of a network, in bytes.
 pub(crate) const MAX_NETWORK: usize = 32;
@@ -69,7 +69,7 @@ enum Answer {
     OtherNetwork = 3,
 }
 
-/// What a side says first. Mode and network must be the same on both sides.
+/// The first bytes of a side. Mode and network must be the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Preface {
     pub(crate) versions: Versions,
@@ -77,7 +77,7 @@ pub(crate) struct Preface {
     pub(crate) network: NetworkName,
 }
 
-/// Who speaks, unproven: all that plaintext has to offer.
+/// The unproven identity of the sender: all that plaintext has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) peer: PeerId,
@@ -182,7 +182,7 @@ impl Preface {
         concat(&[&self.opening(Answer::GoesOn), &self.network.0])
     }
 
-    /// What a listener answers instead of its preface; nothing to another protocol.
+    /// The answer of a listener instead of its preface; nothing to another protocol.
     pub(crate) fn refusal(&self, error: &PrefaceError) -> Option<[u8; OPENING_LEN]> {
         error.answer().map(|answer| self.opening(answer))
     }

@@ -25,7 +25,7 @@ pub(crate) enum ReadError {
     /// The stream ended inside a frame.
     Torn,
     Io(io::Error),
-    /// What protects the stream does not hold.
+    /// The protection of the stream failed.
     Record(String),
     Wire(WireError),
 }
@@ -54,7 +54,7 @@ pub(crate) trait Source {
     }
 }
 
-/// What one read brought. Nothing of either: the end.
+/// The result of one read. Nothing of either: the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Got {
     /// Bytes of frames.
@@ -99,7 +99,7 @@ impl<S: Source> FrameReader<S> {
         FrameReader { source, buffer: ReadBuffer::new(MAX_BUFFER), partial: None }
     }
 
-    /// What the next frame will be, once its header is there.
+    /// The kind of the next frame, once its header is there.
     pub(crate) fn kind_ahead(&self) -> Option<Kind> {
         let header = self.buffer.waiting().first_chunk::<HEADER_LEN>()?;
         match header::decode_header(*header) {

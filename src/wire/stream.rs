@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::message::Payload;
 
-/// What a message in the stream is for.
+/// The purpose of a message in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageKind {
     Message,

@@ -13,7 +13,7 @@ use crate::outcome::DropReason;
 use crate::receipt::{PendingReceipt, Promise, Receipt};
 
 impl LinkHandle {
-    /// Accepts a message. What no wait could change comes out at once. Senders of one lane are served in the order in which
+    /// Accepts a message. Errors that no wait could change are returned at once. Senders of one lane are served in the order in which
     /// they came; only the first of them waits for room.
     pub(crate) fn send(
         self: &Arc<Self>,

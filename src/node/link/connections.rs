@@ -198,7 +198,7 @@ impl Port for Arc<LinkHandle> {
     fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit {
         let (transmit, timeout) = self.with(|core, now, output| {
             let transmit = core.link.poll_transmit(conn, now, batch, output);
-            // What is sent is to be answered in time.
+            // Frames that are sent are to be answered in time.
             let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
             (transmit, timeout)
         });
