@@ -18,6 +18,8 @@ struct Case {
     pool: u8,
     block: usize,
     time: Duration,
+    /// So many connections may be replaced.
+    replaced: usize,
 }
 
 /// What became of the votes and blocks.
@@ -81,19 +83,21 @@ fn run(net: Net, case: Case) -> Result<SlowRow, String> {
     println!("{}", row.line(&format!("{kbit} kbit/s, pool of {}", case.pool)));
     // A packet of each, and the machine, which may be busy with other tests.
     let packets = millis(1500 * 8 * 2 / kbit) + SECOND / 2;
-    assert_eq!(row.ours.connections, usize::from(case.pool), "slow is not dead");
+    let made = usize::from(case.pool)..=usize::from(case.pool) + case.replaced;
+    assert!(made.contains(&row.ours.connections), "slow is not dead");
     assert!(row.ours.blocks >= row.plain.blocks.saturating_sub(1), "fewer blocks than by plain TCP");
     assert!(row.ours.late <= row.plain.late * 3 / 2 + packets, "votes wait for too long");
     Ok(row)
 }
 
-/// Half a minute is enough for the default patience of 1, 5 and 20 s to run out.
+/// Half a minute is enough for the default patience of 1, 5 and 20 s to run out. Once in nine runs there was a replacement: a
+/// packet of a short queue is lost again and again until the connection is suspect or scores low.
 fn short(net: Net, kbit: u32, pool: u8) -> Result<SlowRow, String> {
-    run(net, Case { kbit, pool, block: kbit as usize * 512, time: SECOND * 30 })
+    run(net, Case { kbit, pool, block: kbit as usize * 512, time: SECOND * 30, replaced: 1 })
 }
 
 fn long(net: Net, kbit: u32, pool: u8) -> Result<SlowRow, String> {
-    run(net, Case { kbit, pool, block: kbit as usize * 1024, time: SECOND * 180 })
+    run(net, Case { kbit, pool, block: kbit as usize * 1024, time: SECOND * 180, replaced: 0 })
 }
 
 pub(crate) fn short_512(net: Net) -> Result<SlowRow, String> {
