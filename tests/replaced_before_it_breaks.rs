@@ -259,7 +259,9 @@ fn a_successor_that_joins_and_answers_nothing_takes_nothing_over() {
             _ => None,
         })
     });
-    assert_eq!(end, (newcomer, EndCause::Dead));
+    // It is given up because it is dead, or because the old one answers and it does not: then it is drained, in vain.
+    assert_eq!(end.0, newcomer);
+    assert!(matches!(end.1, EndCause::Dead | EndCause::DrainTimeout), "{end:?}");
     // All the while the old one serves.
     all_taken(&[a.send(who.id(), (URGENT, message(1, 0, 64))).unwrap()]);
     assert!(!link_was_down(&a, mark));

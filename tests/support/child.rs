@@ -41,6 +41,8 @@ const SECRET: &str = "UNBROKEN_TEST_SECRET";
 pub struct ChildNode {
     pub child: Child,
     pub addr: SocketAddr,
+    /// So many of the lines that were skipped were looked through for messages.
+    passed: usize,
 }
 
 impl ChildNode {
@@ -59,7 +61,7 @@ impl ChildNode {
         let line = child.wait_line(TIMEOUT, |line| line.contains("@listen "));
         let line = line.expect("the child listens");
         let addr = line.split("@listen ").nth(1).and_then(|addr| addr.parse().ok());
-        ChildNode { child, addr: addr.expect("an address") }
+        ChildNode { child, addr: addr.expect("an address"), passed: 0 }
     }
 
     /// Takes `n` messages, one after the other, and keeps those of lanes that wait for `done`.
@@ -98,7 +100,19 @@ impl ChildNode {
 
     /// The next message that the child has taken.
     pub fn next(&mut self) -> Taken {
-        let line = self.line("@took ");
+        // Another command may have passed over it while it waited for its own answer.
+        let mut passed = self.child.skipped().iter().enumerate().skip(self.passed);
+        let found = passed.find(|(_, line)| line.contains("@took "));
+        let line = match found.map(|(at, line)| (at, line.clone())) {
+            Some((at, line)) => {
+                self.passed = at + 1;
+                line
+            }
+            None => {
+                self.passed = self.child.skipped().len();
+                self.line("@took ")
+            }
+        };
         let mut words = line.split("@took ").nth(1).unwrap_or_default().split(' ');
         let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
         Taken { lane: LaneId(number() as u8), stream: number(), seq: number() }

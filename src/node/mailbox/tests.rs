@@ -114,7 +114,7 @@ fn event(number: u8) -> Event {
     Event::LinkDegraded { peer: PeerId::from_bytes([number; 32]) }
 }
 
-/// What is taken one by one: `u` an urgent message, `n` a normal one, `e` an event.
+/// Takes one by one: `u` is an urgent message, `n` a normal one, `e` an event.
 fn order(mailbox: &Mailbox, reader: Reader) -> String {
     let one = || mailbox.take(reader, 1).unwrap().pop();
     std::iter::from_fn(one)
