@@ -9,6 +9,7 @@ use crate::outcome::{DropReason, Outcome, RequestError};
 use crate::wire::stream::MessageKind;
 
 use super::inbound::Arrived;
+use super::lane::Lane;
 use super::outbound::cost_of;
 use super::output::Output;
 use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requests};
@@ -16,7 +17,7 @@ use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requ
 impl<T: ReceiptHandle, R> Link<T, R> {
     /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
     pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
-        let index = self.check_lane(lane, len)?;
+        let index = self.check_lane(lane, len)?.index;
         if asks && !self.requests.has_room() {
             return Err(Refused::TooManyRequests { max: self.settings.max_requests });
         }
@@ -29,7 +30,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             return Err(Refused::NoSuchRequest);
         }
         let lane = self.requests.lane_of(request).ok_or(Refused::NoSuchRequest)?;
-        self.check_lane(lane, len)
+        self.check_lane(lane, len).map(|lane| lane.index)
     }
 
     /// Accepts a message for sending, or says why not; then nothing has changed, and the token and the
@@ -45,12 +46,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let OutboundMessage { lane, body, deadline } = message;
         let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
         self.check_room(index, body.len())?;
+        let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
         let (kind, id) = match purpose {
             Purpose::Message => (MessageKind::Message, 0),
             Purpose::Request { wait, waiter } => {
                 let wait = wait.min(requests::MAX_WAIT);
                 let id = self.requests.next_id();
-                self.requests.ask(id, lane, now + wait, waiter);
+                self.requests.ask(id, lane.id, now + wait, waiter);
                 self.meter.handle_asked();
                 (MessageKind::Request { id, wait_ms: wait.as_millis() as u32 }, id)
             }
@@ -59,7 +61,10 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             // Never connected, or forgotten while away: from here on there is something to give up.
             self.down_since.get_or_insert(now);
         }
-        self.enqueue(index, kind, body, deadline, token, output);
+        let ended = output.ended.len();
+        lane.enqueue(kind, body, deadline, token, &mut self.conns, output);
+        self.counters.messages_sent += 1;
+        self.end_unsent_requests(ended, output);
         Ok(id)
     }
 
@@ -74,21 +79,22 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     ) -> Result<(), Refused> {
         let index = self.check_reply(request, ticket, body.len())?;
         self.check_room(index, body.len())?;
+        let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
         self.requests.answer(request);
-        self.enqueue(index, MessageKind::Reply { id: request }, body, None, token, output);
+        lane.enqueue(MessageKind::Reply { id: request }, body, None, token, &mut self.conns, output);
+        self.counters.messages_sent += 1;
         Ok(())
     }
 
-    fn check_lane(&self, lane: LaneId, len: usize) -> Result<usize, Refused> {
+    fn check_lane(&self, lane: LaneId, len: usize) -> Result<&Lane<T>, Refused> {
         if let Some(reason) = self.closed {
             return Err(Refused::Closed(reason));
         }
-        let index = self.lane_index(lane).ok_or(Refused::NoLane)?;
-        let lane = self.lanes.get(index).ok_or(Refused::NoLane)?;
+        let lane = self.lanes.iter().find(|candidate| candidate.id == lane).ok_or(Refused::NoLane)?;
         if len > lane.max_message {
             return Err(Refused::TooLarge { max: lane.max_message });
         }
-        Ok(index)
+        Ok(lane)
     }
 
     /// Whether the queues of the lane and of the peer have room for a message.
@@ -97,28 +103,6 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let fits = self.lanes.get(index).is_some_and(|lane| lane.out.has_room(len))
             && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
         if fits { Ok(()) } else { Err(Refused::Full) }
-    }
-
-    fn enqueue(
-        &mut self,
-        index: usize,
-        kind: MessageKind,
-        body: Bytes,
-        deadline: Option<Instant>,
-        token: T,
-        output: &mut Output<T, R>,
-    ) {
-        if let Some(lane) = self.lanes.get_mut(index) {
-            lane.out.push(kind, body, deadline, token);
-            self.counters.messages_sent += 1;
-            let ended = output.ended.len();
-            lane.out.refuse_if_unknown(&mut output.ended);
-            let conn = lane.conn;
-            self.end_unsent_requests(ended, output);
-            if let Some(conn) = conn {
-                self.wake(conn, output);
-            }
-        }
     }
 
     /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
@@ -140,8 +124,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// The application takes the next message of a lane.
     pub(crate) fn take(&mut self, index: usize, now: Instant, output: &mut Output<T, R>) -> Option<Arrived> {
-        let (arrived, urgency) = self.lanes.get_mut(index)?.inb.take()?;
-        self.schedule_ack(index, urgency, now, output);
+        let lane = self.lanes.get_mut(index)?;
+        let (arrived, urgency) = lane.inb.take()?;
+        lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
         Some(arrived)
     }
 
@@ -149,7 +134,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, output: &mut Output<T, R>) {
         if let Some(lane) = self.lanes.get_mut(index) {
             let urgency = lane.inb.done(ticket);
-            self.schedule_ack(index, urgency, now, output);
+            lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
         }
     }
 
@@ -167,8 +152,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output: &mut Output<T, R>,
     ) {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
-        let Some(lane) = self.lane_index(lane).and_then(|index| self.lanes.get_mut(index)) else { return };
-        match lane.out.withdraw(is_request) {
+        match Lane::find(&mut self.lanes, lane).and_then(|lane| lane.out.withdraw(is_request)) {
             Some((token, kind)) => {
                 output.ended.push((token, outcome, kind));
                 output.space = true;
@@ -179,7 +163,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 if self.cancels.len() > self.settings.max_requests {
                     self.cancels.remove(0);
                 }
-                self.wake_control(output);
+                self.conns.control().into_iter().for_each(|conn| self.conns.wake(conn, output));
             }
         }
     }
@@ -198,11 +182,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// Withholds new credit on lanes whose messages wait for the application, or grants it again.
     pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, output: &mut Output<T, R>) {
-        for index in 0..self.lanes.len() {
-            if let Some(lane) = self.lanes.get_mut(index) {
-                let urgency = lane.inb.set_withheld(withheld);
-                self.schedule_ack(index, urgency, now, output);
-            }
+        for lane in &mut self.lanes {
+            let urgency = lane.inb.set_withheld(withheld);
+            lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
         }
     }
 

@@ -1,7 +1,9 @@
 //! One connection as the link sees it.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use crate::health::liveness::Liveness;
@@ -10,6 +12,8 @@ use crate::health::score::ConnScore;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::wire::control::{GoawayReason, Hello};
 
+use super::output::Output;
+use super::pool::preference;
 use super::scheduler::Scheduler;
 use super::{Link, Violation};
 
@@ -215,12 +219,55 @@ impl Conn {
     }
 }
 
+/// The connections of a link, in the order in which they joined.
+#[derive(Debug, Default)]
+pub(super) struct Conns(Vec<Conn>);
+
+impl Deref for Conns {
+    type Target = Vec<Conn>;
+
+    fn deref(&self) -> &Vec<Conn> {
+        &self.0
+    }
+}
+
+impl DerefMut for Conns {
+    fn deref_mut(&mut self) -> &mut Vec<Conn> {
+        &mut self.0
+    }
+}
+
+impl Conns {
+    pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.iter_mut().find(|conn| conn.id == id)
+    }
+
+    /// The connection that serves lanes of that home best, the current one among equals.
+    pub(super) fn best(&self, home: u8, current: Option<ConnId>) -> Option<&Conn> {
+        self.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
+            (conn.rank(), preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
+        })
+    }
+
+    /// The connection that carries cancellations, and acknowledgements that have no better way: the best
+    /// there is, and if there is no other, one that drains and has not sent its GOAWAY.
+    pub(super) fn control(&self) -> Option<ConnId> {
+        let speaking = || self.iter().filter(|conn| conn.speaks()).min_by_key(|conn| conn.id);
+        self.best(0, None).or_else(speaking).map(|conn| conn.id)
+    }
+
+    /// Wakes the writer of this connection if it sleeps.
+    pub(super) fn wake<T, R>(&mut self, id: ConnId, output: &mut Output<T, R>) {
+        if let Some(conn) = self.by_id(id)
+            && std::mem::take(&mut conn.idle)
+        {
+            output.wake.push(id);
+        }
+    }
+}
+
 impl<T, R> Link<T, R> {
     pub(crate) fn conns(&self) -> &[Conn] {
         &self.conns
-    }
-
-    pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns.iter_mut().find(|conn| conn.id == id)
     }
 }

@@ -11,14 +11,14 @@ use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
 use super::flood_guard::FrameCosts;
-use super::inbound::Urgency;
+use super::lane::Lane;
 use super::output::Output;
 use super::{Link, ReceiptHandle, Violation};
 
 impl<T: ReceiptHandle, R> Link<T, R> {
     /// Bytes arrived on this connection, whatever they mean.
     pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, output: &mut Output<T, R>) {
-        if let Some(conn) = self.conn_mut(conn) {
+        if let Some(conn) = self.conns.by_id(conn) {
             conn.liveness.handle_received(at);
             if conn.liveness.is_suspect() {
                 self.handle_timeout(at, output);
@@ -36,7 +36,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output: &mut Output<T, R>,
     ) -> Result<(), Violation> {
         // A connection that is not, or no longer, part of the link has no say in it.
-        match self.conn_mut(conn) {
+        match self.conns.by_id(conn) {
             None => return Ok(()),
             Some(conn) if conn.has_heard_goaway() => return Err(Violation::AfterGoaway),
             Some(_) => {}
@@ -53,16 +53,16 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, output),
             Frame::Ping { nonce, padding } => {
                 self.meter.handle_ping(now)?;
-                if let Some(state) = self.conn_mut(conn) {
+                if let Some(state) = self.conns.by_id(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
                     state.pong = Some((nonce, padding));
                     state.liveness.handle_ping(now);
                 }
-                self.wake(conn, output);
+                self.conns.wake(conn, output);
                 Ok(())
             }
             Frame::Pong(nonce) => {
-                if let Some(state) = self.conn_mut(conn)
+                if let Some(state) = self.conns.by_id(conn)
                     && state.handle_pong(nonce, now)?
                 {
                     self.handle_proven(conn, now, output);
@@ -95,8 +95,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         now: Instant,
         output: &mut Output<T, R>,
     ) -> Result<(), Violation> {
-        let index = self.lane_index(lane).ok_or(Violation::UnknownLane(lane))?;
-        let Some(state) = self.lanes.get_mut(index) else { return Ok(()) };
+        let state = Lane::find(&mut self.lanes, lane).ok_or(Violation::UnknownLane(lane))?;
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
         let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
         let mut refused = None;
@@ -133,13 +132,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let brought = FrameCosts { new_bytes: len - old_bytes, old_bytes, messages };
         let flood = meter.handle_chunk(brought, self.settings.max_chunk, now).err();
         if received.arrived > 0 {
-            output.arrived |= 1 << index;
+            output.arrived |= 1 << state.index;
         }
         if state.from != Some(conn) {
             state.from = Some(conn);
-            self.route_acks(index, now, output);
+            state.route_acks(&mut self.conns, now, output);
         }
-        self.schedule_ack(index, received.urgency, now, output);
+        state.schedule_ack(received.urgency, &self.settings, &mut self.conns, now, output);
         received.violation.or(refused).or(flood).map_or(Ok(()), Err)
     }
 
@@ -154,8 +153,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             self.meter.handle_ack(0, now)?;
         }
         for (id, state) in acks {
-            let index = self.lane_index(*id).ok_or(Violation::UnknownLane(*id))?;
-            let Some(lane) = self.lanes.get_mut(index) else { continue };
+            let lane = Lane::find(&mut self.lanes, *id).ok_or(Violation::UnknownLane(*id))?;
             let (before, ended) = (lane.out.acked(), output.ended.len());
             let progress = lane.out.handle_ack(*state, &mut output.ended)?;
             output.space |= output.ended.len() > ended;
@@ -165,42 +163,21 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             if progress {
                 let outstanding =
                     self.lanes.iter().any(|lane| lane.conn == Some(conn) && lane.out.outstanding() > 0);
-                if let Some(conn) = self.conn_mut(conn) {
+                if let Some(conn) = self.conns.by_id(conn) {
                     conn.liveness.handle_progress(now, outstanding);
                     conn.pace.handle_acked(acked, now);
                     conn.score.handle_answer(now);
                 }
                 // By another one it may speak of what that one carried before.
-                let on_trial = self.conn_mut(conn).is_some_and(|conn| conn.is_on_trial());
+                let on_trial = self.conns.by_id(conn).is_some_and(|conn| conn.is_on_trial());
                 if conn == by && !on_trial {
                     self.handle_proven(conn, now, output);
                 }
             }
             if ready {
-                self.wake(conn, output); // New credit, or room under `max_untaken`.
+                self.conns.wake(conn, output); // New credit, or room under `max_untaken`.
             }
         }
         Ok(())
-    }
-
-    /// Sees to it that the peer hears of what changed on this lane, now or within the acknowledgement delay.
-    pub(super) fn schedule_ack(
-        &mut self,
-        index: usize,
-        urgency: Urgency,
-        now: Instant,
-        output: &mut Output<T, R>,
-    ) {
-        let due = match urgency {
-            Urgency::Nothing => return,
-            Urgency::Soon => now + self.settings.ack_delay,
-            Urgency::Now => now,
-        };
-        let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.ack_due.is_none_or(|at| due < at))
-        else {
-            return;
-        };
-        lane.ack_due = Some(due);
-        lane.acks_by.into_iter().for_each(|conn| self.wake(conn, output));
     }
 }

@@ -55,6 +55,7 @@ pub(crate) mod conns;
 pub(crate) mod flood_guard;
 mod frames;
 pub(crate) mod inbound;
+mod lane;
 pub(crate) mod outbound;
 pub(crate) mod output;
 mod path_stats;
@@ -79,15 +80,14 @@ use bytes::Bytes;
 use crate::config::{Config, PathConfig};
 use crate::health::keepalive::Keepalive;
 use crate::health::liveness;
-use crate::id::{ConnId, PeerId};
+use crate::id::PeerId;
 use crate::lane::{LaneConfig, LaneId};
 use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 
-use conns::Conn;
+use conns::Conns;
 pub(crate) use conns::{Draining, NewConn};
-use inbound::Inbound;
-use outbound::Outbound;
+use lane::Lane;
 pub(crate) use outbound::cost_of;
 pub(crate) use output::{CloseReason, Notice, Output};
 pub(crate) use path_stats::ConnSample;
@@ -197,28 +197,29 @@ pub(crate) enum Purpose<R> {
     Request { wait: Duration, waiter: R },
 }
 
-struct Lane<T> {
-    id: LaneId,
-    max_message: usize,
-    out: Outbound<T>,
-    inb: Inbound,
-    /// The slot of the pool that is its own.
-    home: u8,
-    /// The connection that carries what we send.
-    conn: Option<ConnId>,
-    /// The connection that brought something last.
-    from: Option<ConnId>,
-    /// The connection that carries our acknowledgements.
-    acks_by: Option<ConnId>,
-    /// When the next acknowledgement is due, if there is something to acknowledge.
-    ack_due: Option<Instant>,
-}
-
+/// One side of the conversation: a state machine without I/O. The caller performs all input and output:
+///
+/// 1. *Queries* take `&self` and change nothing: [`Link::conns`], [`Link::check_send`], [`Link::lane_stats`],
+///    [`Link::next_timeout`] and the like. They can be called at any time.
+/// 2. *Inputs* are named `handle_*` and report what happened outside: [`Link::handle_received`] when bytes arrive, then
+///    [`Link::handle_frame`] for each frame in them; [`Link::handle_timeout`], [`Link::handle_sample`],
+///    [`Link::handle_pause`], and [`Link::handle_conn_ended`] when the threads of a connection are done.
+/// 3. *Commands* are verbs and carry out what the application or the node asks for: [`Link::send`], [`Link::reply`],
+///    [`Link::take`], [`Link::done`], [`Link::cancel`], [`Link::drain`], [`Link::close`], [`Link::set_withheld`]. A
+///    connection starts with [`Link::hello`] and joins with [`Link::attach`]; frames count only after that.
+/// 4. The *output* that is pulled is [`Link::poll_transmit`]: the next batch of a connection's writer.
+///
+/// Inputs, commands and `poll_transmit` append what follows from them to an [`Output`]. The caller must carry it out after
+/// every call (or every few calls made in one go): wake the writers in `wake`, which then call `poll_transmit`
+/// until the batch is empty, close connections that a [`Notice::Close`] names, and take the samples in `samples`. Then
+/// it asks [`Link::next_timeout`] again, because any of these calls can change it. Instants must not go back.
 pub(crate) struct Link<T, R> {
     settings: Settings,
+    /// A lane is looked up where input enters; from there on functions take the lane itself, next to the other parts of
+    /// the link that they need.
     lanes: Vec<Lane<T>>,
     requests: Requests<R>,
-    conns: Vec<Conn>,
+    conns: Conns,
     keepalive: Keepalive,
     paths: paths::Paths,
     session: session::Session,
@@ -236,21 +237,11 @@ pub(crate) struct Link<T, R> {
 impl<T: ReceiptHandle, R> Link<T, R> {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let lanes = settings.lanes.iter().map(|config| Lane {
-            id: config.id,
-            max_message: config.max_message,
-            out: Outbound::new(config),
-            inb: Inbound::new(config),
-            home: config.home(),
-            conn: None,
-            from: None,
-            acks_by: None,
-            ack_due: None,
-        });
+        let lanes = settings.lanes.iter().enumerate().map(|(index, config)| Lane::new(index, config));
         Link {
             lanes: lanes.collect(),
             requests: Requests::new(settings.max_requests, rng.u64(..)),
-            conns: Vec::new(),
+            conns: Conns::default(),
             keepalive: Keepalive::new(settings.liveness.ping_interval, settings.min_ping_interval),
             paths: paths::Paths::default(),
             session: session::Session::new(&mut rng),

@@ -42,7 +42,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         now: Instant,
         output: &mut Output<T, R>,
     ) {
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return };
         conn.score.handle_write_blocked(look.blocked, now);
         if let Some(kernel) = &look.kernel {
             conn.liveness.handle_kernel(kernel, now);
@@ -66,7 +66,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// A connection has ended: how long was its path silent before?
     pub(super) fn learn_from(&mut self, id: ConnId, ending: Ending, now: Instant, output: &mut Output<T, R>) {
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return };
         let since = conn.liveness.unanswered_since().unwrap_or(now);
         let silences = conn.liveness.silences(ending, now);
         self.keepalive.handle_ended(silences);

@@ -80,7 +80,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let others = self.conns.iter().filter(|conn| conn.address == Some(address));
         let serving = others.max_by_key(|conn| conn.id).map(Measured::of);
         let measured = serving.or_else(|| self.paths.of(address));
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return };
         (conn.address, conn.segment) = (Some(address), segment);
         if let Some(Measured { rtt, chunk, .. }) = measured {
             rtt.into_iter().for_each(|rtt| conn.liveness.inherit(rtt));

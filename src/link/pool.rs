@@ -37,20 +37,19 @@
 //! the missing acknowledgement of a black hole speaks of that hole, and no other connection becomes suspect
 //! for it. When the way of a lane's acknowledgements changes, its state is told again.
 
-use std::cmp::Reverse;
 use std::time::Instant;
 
 use crate::health::liveness::Ending;
 use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
-use super::conns::{Conn, Draining};
+use super::conns::Draining;
 use super::output::{Notice, Output};
 use super::{Link, ReceiptHandle};
 
 /// Where a lane goes whose home is slot `home`, best first. Urgent lanes (home 0) would rather be with the
 /// normal ones (2) than with bulk (1); those two would rather be with each other.
-fn preference(home: u8, slot: u8) -> u8 {
+pub(super) fn preference(home: u8, slot: u8) -> u8 {
     match (home, slot) {
         (home, slot) if home == slot => 2,
         (0, 2) | (1, 2) | (2, 1) => 1,
@@ -70,7 +69,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output: &mut Output<T, R>,
     ) {
         let (us, peer) = (self.settings.us, self.settings.peer);
-        let Some(newcomer) = self.conn_mut(id) else { return };
+        let Some(newcomer) = self.conns.by_id(id) else { return };
         let (slot, opener) = (newcomer.slot, newcomer.opener(us, peer));
         let (mut drained, mut succeeds, mut contests) = (Vec::new(), Vec::new(), Vec::new());
         for conn in
@@ -88,7 +87,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 contests.push((conn.id, now));
             }
         }
-        if let Some(newcomer) = self.conn_mut(id) {
+        if let Some(newcomer) = self.conns.by_id(id) {
             newcomer.contests = contests;
             newcomer.succeeds = succeeds;
         }
@@ -99,7 +98,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// Something of ours was answered on this connection.
     pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, output: &mut Output<T, R>) {
-        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.proven) else { return };
+        let Some(conn) = self.conns.by_id(id).filter(|conn| !conn.proven) else { return };
         conn.proven = true;
         let slot = conn.slot;
         for old in std::mem::take(&mut conn.succeeds) {
@@ -142,7 +141,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// Its score has fallen below, or risen above, what is worth keeping.
     pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, output: &mut Output<T, R>) {
-        if let Some(conn) = self.conn_mut(id)
+        if let Some(conn) = self.conns.by_id(id)
             && std::mem::replace(&mut conn.poor, poor) != poor
         {
             self.reassign(now, output);
@@ -158,14 +157,14 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output: &mut Output<T, R>,
     ) {
         let drain_timeout = self.settings.drain_timeout;
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return };
         // Bytes in the queue of one that does not answer would only compete with its successor.
         let suspect = conn.liveness.is_suspect();
         let time = if suspect { drain_timeout.min(conn.liveness.patience()) } else { drain_timeout };
         let deadline = now + time;
         if conn.start_draining(Draining::ByUs { reason, said: false }, deadline) {
             self.reassign(now, output);
-            self.wake(id, output);
+            self.conns.wake(id, output);
         }
     }
 
@@ -177,7 +176,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output: &mut Output<T, R>,
     ) {
         let deadline = now + self.settings.drain_timeout;
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return };
         conn.goaway_heard = true;
         // When both say it at once, ours is on its way already and the end is the same.
         conn.start_draining(Draining::ByPeer(reason), deadline);
@@ -192,7 +191,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             self.handle_proven(new, now, output);
         }
         self.reassign(now, output);
-        self.wake(id, output);
+        self.conns.wake(id, output);
     }
 
     /// A connection has ended, for whatever reason.
@@ -221,36 +220,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     // --- which carries what ---------------------------------------------------------------------
 
-    /// The connection that serves lanes of that home best, the current one among equals.
-    fn best_conn(&self, home: u8, current: Option<ConnId>) -> Option<&Conn> {
-        self.conns.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
-            (conn.rank(), preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
-        })
-    }
-
-    /// The connection that carries cancellations, and acknowledgements that have no better way: the best
-    /// there is, and if there is no other, one that drains and has not said its last word.
-    pub(super) fn control_conn(&self) -> Option<ConnId> {
-        let speaking = || self.conns.iter().filter(|conn| conn.speaks()).min_by_key(|conn| conn.id);
-        self.best_conn(0, None).or_else(speaking).map(|conn| conn.id)
-    }
-
-    /// Assigns every lane, and its acknowledgements, to the best connection. A lane stays where it is as long as
-    /// nothing is better; when it moves it goes back to what the peer has acknowledged.
+    /// Assigns every lane, and its acknowledgements, to the best connection.
     pub(super) fn reassign(&mut self, now: Instant, output: &mut Output<T, R>) {
-        for index in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get(index) else { break };
-            let best = self.best_conn(lane.home, lane.conn).map(|conn| conn.id);
-            if best != lane.conn
-                && let Some(lane) = self.lanes.get_mut(index)
-            {
-                lane.conn = best;
-                lane.out.rewind();
-                best.into_iter().for_each(|conn| self.wake(conn, output));
-            }
-            self.route_acks(index, now, output);
+        for lane in &mut self.lanes {
+            lane.reassign(&mut self.conns, output);
+            lane.route_acks(&mut self.conns, now, output);
         }
-        for conn in &mut self.conns {
+        for conn in self.conns.iter_mut() {
             let carries =
                 self.lanes.iter().any(|lane| lane.conn == Some(conn.id) && lane.out.outstanding() > 0);
             if !carries {
@@ -259,45 +235,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// Chooses the connection for a lane's acknowledgements: where its chunks arrive if that is up. When it
-    /// changes, all is told again there.
-    pub(super) fn route_acks(&mut self, index: usize, now: Instant, output: &mut Output<T, R>) {
-        let Some(lane) = self.lanes.get(index) else { return };
-        let from = self.conns.iter().find(|conn| Some(conn.id) == lane.from && conn.is_up());
-        let route = from.map(|conn| conn.id).or_else(|| self.control_conn());
-        if route != lane.acks_by
-            && let Some(lane) = self.lanes.get_mut(index)
-        {
-            lane.acks_by = route;
-            lane.inb.resync();
-            lane.ack_due = Some(now);
-            route.into_iter().for_each(|conn| self.wake(conn, output));
-        }
-    }
-
-    /// Nothing that was told to the peer may be relied upon: tell it all again.
+    /// Nothing that was announced to the peer may be relied upon: announces everything again.
     pub(super) fn resync(&mut self, now: Instant, output: &mut Output<T, R>) {
-        for lane in &mut self.lanes {
-            lane.inb.resync();
-            lane.ack_due = Some(now);
-        }
-        for index in 0..self.lanes.len() {
-            let route = self.lanes.get(index).and_then(|lane| lane.acks_by);
-            route.into_iter().for_each(|conn| self.wake(conn, output));
-        }
-    }
-
-    pub(super) fn wake(&mut self, id: ConnId, output: &mut Output<T, R>) {
-        if let Some(conn) = self.conn_mut(id)
-            && std::mem::take(&mut conn.idle)
-        {
-            output.wake.push(id);
-        }
-    }
-
-    pub(super) fn wake_control(&mut self, output: &mut Output<T, R>) {
-        if let Some(conn) = self.control_conn() {
-            self.wake(conn, output);
-        }
+        self.lanes.iter_mut().for_each(|lane| lane.resync(&mut self.conns, now, output));
     }
 }

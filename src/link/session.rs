@@ -272,7 +272,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     fn peer_restarted(&mut self, new: &NewConn, session_id: u64, output: &mut Output<T, R>) {
-        for conn in std::mem::take(&mut self.conns) {
+        for conn in self.conns.drain(..) {
             output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
         }
         self.keepalive.handle_peer_restarted();
@@ -303,7 +303,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// The streams begin anew for a peer that forgot. Its connections that are left carry the old ones.
     fn lose_begun(&mut self, output: &mut Output<T, R>) {
-        for conn in std::mem::take(&mut self.conns) {
+        for conn in self.conns.drain(..) {
             output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
         }
         let before = output.ended.len();

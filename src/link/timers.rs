@@ -73,12 +73,12 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
         self.settle_contests(now, output);
         self.request_samples(now, output);
-        pinged.into_iter().for_each(|conn| self.wake(conn, output));
+        pinged.into_iter().for_each(|conn| self.conns.wake(conn, output));
     }
 
     /// This process stood still for `gap`: what seems overdue is not.
     pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
-        for conn in &mut self.conns {
+        for conn in self.conns.iter_mut() {
             conn.liveness.handle_pause(gap, now);
             conn.score.handle_pause(gap);
         }

@@ -31,8 +31,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         batch: &mut Batch,
         output: &mut Output<T, R>,
     ) -> Transmit {
-        let is_control = self.control_conn() == Some(id);
-        let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return Transmit::Finish };
+        let is_control = self.conns.control() == Some(id);
+        let Some(conn) = self.conns.by_id(id) else { return Transmit::Finish };
         conn.idle = false;
         let draining = conn.draining();
         if matches!(draining, Some(Draining::ByUs { said: true, .. })) {
@@ -71,7 +71,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 let agreed = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed());
                 let lanes = agreed.map(|lane| (lane.id, lane.inb.grant())).collect();
                 push_control(batch, |out| Goaway { reason, lanes }.encode(out));
-                if let Some(conn) = self.conn_mut(id) {
+                if let Some(conn) = self.conns.by_id(id) {
                     conn.goaway_said();
                 }
                 // Frames other than data go by another connection from now on.
@@ -80,7 +80,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             }
             _ => {}
         }
-        if let Some(conn) = self.conn_mut(id) {
+        if let Some(conn) = self.conns.by_id(id) {
             if batch.is_empty() {
                 conn.idle = true;
                 conn.pace.handle_idle();
@@ -127,12 +127,12 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     ) {
         let mut left = chunk;
         let ended = output.ended.len();
+        let Some(conn) = self.conns.by_id(id) else { return };
         while left > 0 && batch.has_room() {
             let lanes = &self.lanes;
             let ready = |index: usize| {
                 lanes.get(index).is_some_and(|lane| lane.conn == Some(id) && lane.out.is_ready())
             };
-            let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { break };
             let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
             let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut output.ended);

@@ -1,0 +1,118 @@
+//! A lane: both halves of its stream, and the connections that carry them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::id::ConnId;
+use crate::lane::{LaneConfig, LaneId};
+use crate::wire::stream::MessageKind;
+
+use super::conns::Conns;
+use super::inbound::{Inbound, Urgency};
+use super::outbound::Outbound;
+use super::output::Output;
+use super::{ReceiptHandle, Settings};
+
+pub(super) struct Lane<T> {
+    pub(super) id: LaneId,
+    /// Its position among the lanes: its bit in sets of lanes, and its place in each scheduler.
+    pub(super) index: usize,
+    pub(super) max_message: usize,
+    pub(super) out: Outbound<T>,
+    pub(super) inb: Inbound,
+    /// The slot of the pool that is its own.
+    pub(super) home: u8,
+    /// The connection that carries what we send.
+    pub(super) conn: Option<ConnId>,
+    /// The connection that brought something last.
+    pub(super) from: Option<ConnId>,
+    /// The connection that carries our acknowledgements.
+    pub(super) acks_by: Option<ConnId>,
+    /// When the next acknowledgement is due, if there is something to acknowledge.
+    pub(super) ack_due: Option<Instant>,
+}
+
+impl<T: ReceiptHandle> Lane<T> {
+    pub(super) fn new(index: usize, config: &LaneConfig) -> Self {
+        Lane {
+            id: config.id,
+            index,
+            max_message: config.max_message,
+            out: Outbound::new(config),
+            inb: Inbound::new(config),
+            home: config.home(),
+            conn: None,
+            from: None,
+            acks_by: None,
+            ack_due: None,
+        }
+    }
+
+    pub(super) fn find(lanes: &mut [Self], id: LaneId) -> Option<&mut Self> {
+        lanes.iter_mut().find(|lane| lane.id == id)
+    }
+
+    pub(super) fn enqueue<R>(
+        &mut self,
+        kind: MessageKind,
+        body: Bytes,
+        deadline: Option<Instant>,
+        token: T,
+        conns: &mut Conns,
+        output: &mut Output<T, R>,
+    ) {
+        self.out.push(kind, body, deadline, token);
+        self.out.refuse_if_unknown(&mut output.ended);
+        self.conn.into_iter().for_each(|conn| conns.wake(conn, output));
+    }
+
+    /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it moves it goes
+    /// back to what the peer has acknowledged.
+    pub(super) fn reassign<R>(&mut self, conns: &mut Conns, output: &mut Output<T, R>) {
+        let best = conns.best(self.home, self.conn).map(|conn| conn.id);
+        if best != self.conn {
+            self.conn = best;
+            self.out.rewind();
+            best.into_iter().for_each(|conn| conns.wake(conn, output));
+        }
+    }
+
+    /// Chooses the connection for the lane's acknowledgements: where its chunks arrive if that is up. When it
+    /// changes, everything is announced again there.
+    pub(super) fn route_acks<R>(&mut self, conns: &mut Conns, now: Instant, output: &mut Output<T, R>) {
+        let from = conns.iter().find(|conn| Some(conn.id) == self.from && conn.is_up());
+        let route = from.map(|conn| conn.id).or_else(|| conns.control());
+        if route != self.acks_by {
+            self.acks_by = route;
+            self.resync(conns, now, output);
+        }
+    }
+
+    /// The peer may have missed any earlier announcement: announces everything again.
+    pub(super) fn resync<R>(&mut self, conns: &mut Conns, now: Instant, output: &mut Output<T, R>) {
+        self.inb.resync();
+        self.ack_due = Some(now);
+        self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
+    }
+
+    /// Schedules the acknowledgement of a change on this lane, now or within the acknowledgement delay.
+    pub(super) fn schedule_ack<R>(
+        &mut self,
+        urgency: Urgency,
+        settings: &Settings,
+        conns: &mut Conns,
+        now: Instant,
+        output: &mut Output<T, R>,
+    ) {
+        let due = match urgency {
+            Urgency::Nothing => return,
+            Urgency::Soon => now + settings.ack_delay,
+            Urgency::Now => now,
+        };
+        if self.ack_due.is_none_or(|at| due < at) {
+            self.ack_due = Some(due);
+            self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
+        }
+    }
+}
