@@ -12,10 +12,10 @@ use crate::health::score::ConnScore;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::wire::control::{GoawayReason, Hello};
 
+use super::Violation;
 use super::output::Output;
 use super::pool::preference;
 use super::scheduler::Scheduler;
-use super::{Link, Violation};
 
 /// Pongs that nobody asked for before the connection ends.
 const MAX_STRIKES: u32 = 16;
@@ -79,7 +79,7 @@ pub(crate) struct Conn {
     pub(crate) poor: bool,
     draining: Option<(Draining, Instant)>,
     /// The link has asked for its end, and will not ask again.
-    closing: bool,
+    pub(super) closing: bool,
     /// The peer has said its last word.
     pub(super) goaway_heard: bool,
     /// This newcomer goes if one of these incumbents shows a sign of life after the instant.
@@ -128,10 +128,6 @@ impl Conn {
         self.draining.map(|(draining, _)| draining)
     }
 
-    pub(super) fn has_heard_goaway(&self) -> bool {
-        self.goaway_heard
-    }
-
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
         self.draining.map(|(_, deadline)| deadline)
     }
@@ -151,10 +147,6 @@ impl Conn {
     /// Whether the kernel's view of it can tell anything new.
     pub(super) fn is_watched(&self) -> bool {
         self.is_serving() && (self.poor || self.liveness.expects_answer())
-    }
-
-    pub(super) fn is_given_up(&self) -> bool {
-        self.closing
     }
 
     pub(crate) fn goaway_said(&mut self) {
@@ -263,11 +255,5 @@ impl Conns {
         {
             output.wake.push(id);
         }
-    }
-}
-
-impl<T, R> Link<T, R> {
-    pub(crate) fn conns(&self) -> &[Conn] {
-        &self.conns
     }
 }

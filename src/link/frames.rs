@@ -38,7 +38,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         // A connection that is not, or no longer, part of the link has no say in it.
         match self.conns.by_id(conn) {
             None => return Ok(()),
-            Some(conn) if conn.has_heard_goaway() => return Err(Violation::AfterGoaway),
+            Some(conn) if conn.goaway_heard => return Err(Violation::AfterGoaway),
             Some(_) => {}
         }
         // Frames of a conversation that is over here are not the peer's fault.

@@ -3,6 +3,7 @@
 use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneId, NORMAL};
 
+use super::conns::Conn;
 use super::{Link, ReceiptHandle};
 
 /// Messages since the link began.
@@ -27,6 +28,10 @@ pub(crate) struct LaneStats {
 }
 
 impl<T: ReceiptHandle, R> Link<T, R> {
+    pub(crate) fn conns(&self) -> &[Conn] {
+        &self.conns
+    }
+
     /// True when nothing waits to be taken by the peer.
     pub(crate) fn is_flushed(&self) -> bool {
         self.lanes.iter().all(|lane| lane.out.is_empty())

@@ -33,7 +33,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let (mut pinged, mut failed) = (Vec::new(), Vec::new());
         // It grows back slowly.
         let ping_interval = self.keepalive.interval(now);
-        for conn in self.conns.iter_mut().filter(|conn| !conn.is_given_up()) {
+        for conn in self.conns.iter_mut().filter(|conn| !conn.closing) {
             if conn.drain_deadline().is_some_and(|deadline| now >= deadline) {
                 output.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
                 conn.give_up();
@@ -61,7 +61,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                     }
                 }
                 changed |= !matches!(verdict, LivenessEvent::Ping(_));
-                if conn.is_given_up() {
+                if conn.closing {
                     break;
                 }
             }

@@ -195,7 +195,7 @@ impl World {
         for id in ids {
             let gone = |side: &Side| !side.link.conns().iter().any(|conn| conn.id == id);
             let drained =
-                |side: &Side| side.link.conns().iter().any(|conn| conn.id == id && conn.has_heard_goaway());
+                |side: &Side| side.link.conns().iter().any(|conn| conn.id == id && conn.goaway_heard);
             if self.sides.iter().any(|side| gone(side) || drained(side)) {
                 for side in &mut self.sides {
                     let ending = crate::health::liveness::Ending::Deliberate;

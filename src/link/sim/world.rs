@@ -499,12 +499,8 @@ impl World {
         let orderly = self.conns[conn].ends[1 - side].write_done;
         assert!(!orderly || matches!(error, ReadError::Eof), "a drained connection ended inside a frame");
         let id = self.conns[conn].ends[side].id;
-        let draining = self.sides[side]
-            .link
-            .conns()
-            .iter()
-            .find(|conn| conn.id == id)
-            .is_some_and(|conn| conn.draining().is_some());
+        let mut conns = self.sides[side].link.conns().iter();
+        let draining = conns.any(|conn| conn.id == id && conn.draining().is_some());
         self.conns[conn].ends[side].read_done = true;
         if !draining || self.conns[conn].ends[side].write_done {
             self.end(side, conn);
