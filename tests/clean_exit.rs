@@ -32,16 +32,23 @@ use unbroken::{
 const SLACK: Duration = Duration::from_secs(4);
 
 /// Threads and descriptors are counted for the whole process: one test at a time.
+///
+/// A test that ended without [`back_to`] may have left threads that are about to end.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock()
+    let lock = LOCK.lock();
+    no_threads();
+    lock
 }
 
-/// Waits until the counts are what they were. A joined thread is in the list for some microseconds more.
-fn back_to(threads: usize, fds: usize) {
-    eventually(&format!("{threads} threads, not {}", process::library_threads().unwrap()), || {
-        process::library_threads().unwrap() == threads
-    });
+/// A joined thread is in the list for some microseconds more.
+fn no_threads() {
+    eventually("no thread of the library is left", || process::library_threads().unwrap() == 0);
+}
+
+/// Waits until no thread of the library is left and the count of descriptors is what it was.
+fn back_to(fds: usize) {
+    no_threads();
     eventually(&format!("{fds} descriptors, not {}", process::fds().unwrap()), || {
         process::fds().unwrap() == fds
     });
@@ -71,7 +78,7 @@ fn shutdown_flushes_and_says_goodbye() {
     b.shutdown(Duration::ZERO);
     assert!(before >= 2, "{before}: those of b");
     drop(pair);
-    back_to(0, fds);
+    back_to(fds);
 }
 
 #[test]
@@ -91,7 +98,7 @@ fn shutdown_keeps_to_its_grace() {
         let dropped = Some(Outcome::Dropped(DropReason::Shutdown));
         assert!(receipts.iter().all(|receipt| receipt.poll() == dropped));
     }
-    back_to(0, fds);
+    back_to(fds);
 }
 
 #[test]
@@ -166,7 +173,7 @@ fn shutdown_while_everything_is_busy() {
         drop(stalled);
         b.resume();
     }
-    back_to(0, fds);
+    back_to(fds);
 }
 
 #[test]
@@ -198,7 +205,7 @@ fn the_last_handle_can_be_dropped_in_its_own_event_loop() {
     assert!(matches!(outcome, Outcome::Taken | Outcome::Dropped(DropReason::Shutdown)), "{outcome}");
     assert_ne!(receipt.poll(), Some(Outcome::Expired));
     drop(b);
-    back_to(0, fds);
+    back_to(fds);
 }
 
 #[test]
@@ -212,13 +219,13 @@ fn a_node_can_be_started_again_on_its_port_at_once() {
         let a = Peer::start(builder(|_| ()).peer(addr.to_string()));
         a.wait_up(b.id());
     }
-    back_to(0, fds);
+    back_to(fds);
 }
 
 /// A message each way over every connection, then a reset.
 fn storm(reconnects: u64) {
     let _alone = alone();
-    let (threads_before, fds_before) = (process::library_threads().unwrap(), process::fds().unwrap());
+    let fds_before = process::fds().unwrap();
     let pair = Pair::start(|config| {
         config.path.backoff_max = Duration::from_millis(50);
         config.path.breaker_threshold = 1_000_000;
@@ -274,7 +281,7 @@ fn storm(reconnects: u64) {
     b.check(2 * sent);
     a.check(sent);
     drop(pair);
-    back_to(threads_before, fds_before);
+    back_to(fds_before);
 }
 
 #[test]
@@ -311,7 +318,7 @@ fn nothing_panics_when_connections_break_at_shutdown() {
         pair.proxy.reset_all();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
-    back_to(0, fds);
+    back_to(fds);
 }
 
 #[test]

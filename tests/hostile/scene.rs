@@ -57,6 +57,8 @@ impl Scene {
     pub(crate) fn set(tune: impl Fn(&mut Config)) -> Scene {
         let alone = alone();
         listen_to_the_log();
+        // They are counted: see `row`.
+        eventually("no thread of an earlier scene is left", || process::library_threads().unwrap() == 0);
         let config = |config: &mut Config| {
             config.path = path();
             config.drain_timeout = Duration::from_secs(1);
