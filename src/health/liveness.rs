@@ -14,8 +14,9 @@
 //! anything else has arrived for max(`suspect_after`, 8 x RTT) since it was first expected: any byte
 //! received is a sign of life, so a pong that is late behind a large block makes nobody suspect.
 //! While the question stands in the own send queue and the peer's kernel acknowledges what stands before it, the time
-//! does not run: a slow link needs seconds for what was written before. RTT is the larger one of the pings' and
-//! the kernel's.
+//! does not run: a slow link needs seconds for what was written before. RTT is the largest one of the pings', the
+//! kernel's, and the kernel's of the other connections by the same path: a packet waits in one queue with theirs, and
+//! is lost with theirs where that queue is full.
 //! TCP itself would notice much later (an established connection with data in flight into a silent
 //! black hole failed after 938 s with keepalive alone; measured on Linux 6.18).
 //!
@@ -78,6 +79,8 @@ pub(crate) struct Liveness {
     inherited: bool,
     /// The kernel's round trip: data queues on the way that no ping has met yet.
     kernel_rtt: Duration,
+    /// The longest that the kernel measures on any connection by the same path: they wait in the same queue.
+    path_rtt: Duration,
     delivery: Delivery,
     /// An answer is overdue.
     silent: bool,
@@ -147,6 +150,7 @@ impl Liveness {
             rtt: None,
             inherited: false,
             kernel_rtt: Duration::ZERO,
+            path_rtt: Duration::ZERO,
             delivery: Delivery::default(),
             silent: false,
             heard: false,
@@ -346,7 +350,18 @@ impl Liveness {
 
     /// How long an answer may take.
     pub(crate) fn patience(&self) -> Duration {
-        self.limits.suspect_after.max(self.rtt.unwrap_or_default().max(self.kernel_rtt) * 8)
+        let rtt = self.rtt.unwrap_or_default().max(self.kernel_rtt).max(self.path_rtt);
+        self.limits.suspect_after.max(rtt * 8)
+    }
+
+    /// The kernel's round trip at the last sample.
+    pub(crate) fn kernel_rtt(&self) -> Duration {
+        self.kernel_rtt
+    }
+
+    /// The longest round trip that the kernel measures on connections by the same path.
+    pub(crate) fn set_path_rtt(&mut self, rtt: Duration) {
+        self.path_rtt = rtt;
     }
 
     /// The round trip, with what queues on the way, if this connection has measured it.

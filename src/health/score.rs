@@ -21,7 +21,10 @@
 //! Retransmissions while a queue on the way is full of this connection's own data are not counted: at least
 //! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms), or it is above
 //! 2 least + 200 ms whatever is in flight. A narrow path that is
-//! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s).
+//! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s). Losses are found out a
+//! timeout later, and hit every connection by that path: neither they nor timeouts count for 2 s after a look at which
+//! this connection or another one by the same path filled the queue, and data moved through it; the own
+//! timeouts are excused by another connection only.
 //!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
 //! loses a few segments after a pause stays below the least number of segments.
@@ -88,6 +91,8 @@ const FULL_FLIGHT: u32 = 10;
 const LONGEST_DELAYED_ACK_MS: f64 = 200.0;
 /// The share of retransmitted segments that halves the score.
 const HALVING_LOSS: f64 = 0.057;
+/// A lost segment of a full queue is found out so much later.
+const FULL_LASTS: Duration = Duration::from_secs(2);
 /// Samples that lie further apart say nothing of the time between: nobody looked.
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 
@@ -140,6 +145,10 @@ pub(crate) struct ConnScore {
     blocked: Decaying,
     closed: Decaying,
     last: Option<(KernelSample, Instant)>,
+    /// When this connection last filled a queue on the way, through which its data moved.
+    filled: Option<Instant>,
+    /// Another connection by the same path fills the queue.
+    crowded: bool,
     low_since: Option<Instant>,
     poor: bool,
 }
@@ -158,6 +167,8 @@ impl ConnScore {
             blocked: Decaying::new(HALF_LIFE, now),
             closed: Decaying::new(HALF_LIFE, now),
             last: None,
+            filled: None,
+            crowded: false,
             low_since: None,
             poor: false,
         }
@@ -189,14 +200,28 @@ impl ConnScore {
         self.blocked.add(time.min(LONGEST_GAP).as_secs_f64(), now);
     }
 
+    /// Whether another connection by the same path fills a queue there. To be set before each sample.
+    pub(crate) fn set_crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
+    }
+
+    /// Whether this connection filled a queue on the way of late.
+    pub(crate) fn filled_of_late(&self, now: Instant) -> bool {
+        self.filled.is_some_and(|at| now.saturating_duration_since(at) < FULL_LASTS)
+    }
+
     /// A sample of the kernel, twice a second while there is traffic.
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
         if let Some((last, at)) = self.last.replace((sample.clone(), now)) {
+            let fills = fills_a_queue(&last, sample);
+            if fills && sample.bytes_acked > last.bytes_acked {
+                self.filled = Some(now);
+            }
             if let (Some(sent), Some(before)) = (sample.data_segs_out, last.data_segs_out) {
                 let again = sample.total_retrans.saturating_sub(last.total_retrans);
                 let sent = sent.saturating_sub(before);
-                let (sent, again) = if fills_a_queue(&last, sample) {
+                let (sent, again) = if fills || self.crowded || self.filled_of_late(now) {
                     (sent.saturating_sub(again), 0)
                 } else {
                     (sent, again)
@@ -223,7 +248,7 @@ impl ConnScore {
         ScoreParts {
             answers: (1.0 + good) / (1.0 + good + bad),
             retransmission: self.retransmission(now),
-            path: 1.0 / (1.0 + (f64::from(self.stall.timeouts()) / 2.0).powi(2)),
+            path: 1.0 / (1.0 + (f64::from(self.timeouts()) / 2.0).powi(2)),
             round_trip: self.round_trip(now),
             writer: 1.0 - (1.0 - WRITER_FLOOR) * share(&self.blocked),
             window: 1.0 - (1.0 - WINDOW_FLOOR) * share(&self.closed),
@@ -252,6 +277,10 @@ impl ConnScore {
         let becomes = !self.poor && now.saturating_duration_since(since) >= POOR_AFTER;
         self.poor |= becomes;
         becomes.then_some(Change::Poor)
+    }
+
+    fn timeouts(&self) -> u8 {
+        if self.crowded { 0 } else { self.stall.timeouts() }
     }
 
     fn keep_few_answers(&mut self, now: Instant) {
@@ -508,6 +537,29 @@ mod tests {
         assert!(!poor_by_losses(24, 46.0));
         assert!(poor_by_losses(24, 9.0), "no queue");
         assert!(poor_by_losses(6, 46.0), "too little in flight for a queue");
+    }
+
+    #[test]
+    fn a_loss_is_found_out_after_the_queue_was_full() {
+        let lost_after = |pause: Duration| {
+            let (mut score, now) = healthy();
+            let full = |sent, again| KernelSample {
+                unacked: 24,
+                rtt_ms: 400.0,
+                min_rtt_ms: Some(20.0),
+                ..sample(sent, again, u64::from(sent))
+            };
+            score.handle_kernel(&full(100, 0), now);
+            score.handle_kernel(&full(200, 0), now + S / 2);
+            let found = now + S / 2 + pause;
+            let short = KernelSample { unacked: 2, rtt_ms: 30.0, ..full(260, 30) };
+            // The look between them: the queue is gone.
+            score.handle_kernel(&KernelSample { rtt_ms: 30.0, ..full(201, 0) }, found - S / 4);
+            score.handle_kernel(&short, found);
+            score.parts(found).retransmission
+        };
+        assert!(lost_after(S) > 0.99);
+        assert!(lost_after(3 * S) < 0.5);
     }
 
     /// As measured on a saturated path of 8 Mbit/s: the burst at the start, seen once when all was sent.

@@ -42,9 +42,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         now: Instant,
         output: &mut Output<T, R>,
     ) {
+        let crowded = self.others_by_path(id).any(|conn| conn.score.filled_of_late(now));
+        let rtt = self.others_by_path(id).map(|conn| conn.liveness.kernel_rtt()).max().unwrap_or_default();
         let Some(conn) = self.conns.by_id(id) else { return };
         conn.score.handle_write_blocked(look.blocked, now);
         if let Some(kernel) = &look.kernel {
+            conn.score.set_crowded(crowded);
+            conn.liveness.set_path_rtt(rtt);
             conn.liveness.handle_kernel(kernel, now);
             conn.score.handle_kernel(kernel, now);
         }
@@ -55,6 +59,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             self.set_poor(id, poor, now, output);
         }
         self.handle_timeout(now, output);
+    }
+
+    /// The other connections to the same address.
+    fn others_by_path(&self, id: ConnId) -> impl Iterator<Item = &Conn> {
+        let address = self.conns.iter().find(|conn| conn.id == id).and_then(|conn| conn.address);
+        let same = move |conn: &&Conn| address.is_some() && conn.address == address && conn.id != id;
+        self.conns.iter().filter(same)
     }
 
     /// The settings for connections that join from now on.

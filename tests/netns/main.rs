@@ -113,8 +113,12 @@ fn mtu_holes() {
     run(MTU);
 }
 
-const SLOW: &[Case<slow::SlowRow>] =
-    &[("512 kbit/s", slow::short_512), ("64 kbit/s", slow::short_64), ("16 kbit/s", slow::short_16)];
+const SLOW: &[Case<slow::SlowRow>] = &[
+    ("512 kbit/s", slow::short_512),
+    ("64 kbit/s", slow::short_64),
+    ("64 kbit/s, pool of two", slow::short_64_pool),
+    ("16 kbit/s", slow::short_16),
+];
 
 #[test]
 fn slow_links() {

@@ -60,19 +60,19 @@ impl World {
         };
         let sides = [side(a, b, 1), side(b, a, 2)];
         let mut world = World { now: Instant::now(), sides, wires: Vec::new(), made: 0, hole: None, heals };
-        world.dial(false);
+        world.dial(0, false);
         world
     }
 
     /// a dials b.
-    fn dial(&mut self, replaces: bool) {
+    fn dial(&mut self, slot: u8, replaces: bool) {
         self.made += 1;
         let (id, address) = (ConnId(self.made), IpAddr::from([10, 0, 0, 1]));
         let now = self.now;
         let [a, b] = &mut self.sides;
         let segment = a.link.segment_limit(address).unwrap_or(FULL);
-        let hello_a = a.link.hello(Incarnation(2), 0, replaces);
-        let hello_b = b.link.hello(Incarnation(1), 0, false);
+        let hello_a = a.link.hello(Incarnation(2), slot, replaces);
+        let hello_b = b.link.hello(Incarnation(1), slot, false);
         for (side, dialled) in [(a, true), (b, false)] {
             let (ours, theirs) = if dialled { (&hello_a, &hello_b) } else { (&hello_b, &hello_a) };
             let incarnation = Incarnation(if dialled { 2 } else { 1 });
@@ -113,7 +113,7 @@ impl World {
             let conns = self.sides[0].link.conns();
             if !conns.iter().any(Conn::is_up) && self.now >= last_dial + Duration::from_millis(250) {
                 last_dial = self.now;
-                self.dial(true);
+                self.dial(0, true);
             }
         }
     }
@@ -264,7 +264,7 @@ fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
     while world.made < 2 {
         world.step();
         if !world.sides[0].link.conns().iter().any(Conn::is_up) {
-            world.dial(true);
+            world.dial(0, true);
         }
     }
     // The kernel of the successor never heals it.
@@ -274,4 +274,56 @@ fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
     (0..300).for_each(|_| world.step());
     assert_eq!((world.made, world.up()), (2, vec![ConnId(1)]));
     assert_eq!(world.sides[0].link.segment_limit([10, 0, 0, 1].into()), Some(REDUCED_SEGMENT));
+}
+
+/// The notices about the second of two connections in six seconds in which it sends a little, loses half of it, and has
+/// timeouts in a row. The first one sends a block by the same path.
+fn of_the_second_connection(queue: bool) -> Vec<Notice> {
+    let mut world = World::new(None);
+    world.dial(1, false);
+    let mut now = world.now;
+    let Side { link, output, .. } = &mut world.sides[0];
+    let mut notices = Vec::new();
+    for tick in 1..=60_u32 {
+        now += STEP * 10;
+        // Its block moves. Without a queue the round trip stays short.
+        let rtt = if queue { 2_000.0 } else { 30.0 };
+        let block = KernelSample {
+            unacked: 20,
+            rtt_ms: rtt,
+            min_rtt_ms: Some(25.0),
+            bytes_acked: Some(u64::from(tick) * 1_000),
+            data_segs_out: Some(tick * 2),
+            ..KernelSample::default()
+        };
+        let little = KernelSample {
+            unacked: 2,
+            retransmits: 3,
+            total_retrans: tick * 2,
+            rtt_ms: 25.0,
+            min_rtt_ms: Some(25.0),
+            bytes_acked: Some(100),
+            data_segs_out: Some(tick * 4),
+            ..KernelSample::default()
+        };
+        link.handle_received(ConnId(1), now, output);
+        for (id, kernel) in [(1, block), (2, little)] {
+            let sample = ConnSample { kernel: Some(kernel), blocked: Duration::ZERO };
+            link.handle_sample(ConnId(id), &sample, now, output);
+        }
+        let mut batch = Batch::default();
+        link.poll_transmit(ConnId(2), now, &mut batch, output);
+        notices.append(&mut output.notices);
+    }
+    let of_second =
+        |notice: &Notice| matches!(notice, Notice::Suspect(ConnId(2)) | Notice::ConnDegraded(ConnId(2)));
+    notices.into_iter().filter(of_second).collect()
+}
+
+#[test]
+fn a_queue_that_another_connection_fills_makes_nobody_suspect_or_poor() {
+    assert_eq!(of_the_second_connection(true), []);
+    let notices = of_the_second_connection(false);
+    assert!(notices.contains(&Notice::Suspect(ConnId(2))), "{notices:?}");
+    assert!(notices.contains(&Notice::ConnDegraded(ConnId(2))), "{notices:?}");
 }
