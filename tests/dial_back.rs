@@ -107,7 +107,27 @@ fn the_dialling_side_dials_again_as_before() {
     assert!(took >= Duration::from_millis(900), "{took:?}: was there a black hole at all?");
 }
 
-/// As behind a NAT: the port that is announced leads to nobody, and the dialer's next ping has to notice.
+/// As behind a NAT: the port that is announced leads to nobody, and the dialer has to notice that the votes have stopped.
+#[test]
+fn the_dialling_side_asks_when_regular_votes_stop() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let Some(pair) = Pair::start(Announce::Port(nobody)) else { return };
+    let every = crossbeam_channel::tick(Duration::from_millis(300));
+    let vote_every = |text| {
+        every.recv().unwrap();
+        pair.to_dialer(text)
+    };
+    for _ in 0..12 {
+        vote_every("regular");
+    }
+    assert!(pair.proxy.black_hole());
+    let took = vote_every("into the hole");
+    println!("after regular votes, with a port that leads to nobody: delivered after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(dialled(&pair.acceptor, pair.dialer.id()), 0);
+}
+
+/// As above, without regular votes: the dialer's next ping has to notice.
 #[test]
 fn a_port_where_nobody_listens_does_no_harm() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -30,7 +30,8 @@ pub struct PathConfig {
     /// longer: a slow link is not dead. Too small: a pause of the path ends connections.
     #[serde(with = "human")]
     pub write_timeout: Duration,
-    /// Time between pings. Default 10 s, a third of the strictest NAT timeout.
+    /// Time between pings. Default 10 s, a third of the strictest NAT timeout. The side that dialled also pings once when data
+    /// that came regularly stops: after twice the longest of the last eight gaps, 500 ms at least.
     #[serde(with = "human")]
     pub ping_interval: Duration,
     /// Where a path forgets flows, or closes them, so soon that connections die of silence the interval is learned

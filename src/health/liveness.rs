@@ -43,6 +43,7 @@
 use std::time::{Duration, Instant};
 
 use super::kernel::{Delivery, KernelSample, Stall};
+use super::rhythm::Rhythm;
 
 /// One timeout may be fired in vain, by a round trip that grew faster than the kernel's timer (RFC 5682).
 const TIMEOUTS_OF_A_HOLE: u8 = 2;
@@ -95,6 +96,7 @@ pub(crate) struct Liveness {
     question: Option<Question>,
     outlived: Option<Duration>,
     peer_pings: Option<PeerPings>,
+    rhythm: Rhythm,
     /// Pongs that were not asked for.
     strikes: u32,
 }
@@ -161,6 +163,7 @@ impl Liveness {
             question: None,
             outlived: None,
             peer_pings: None,
+            rhythm: Rhythm::default(),
             strikes: 0,
         }
     }
@@ -186,6 +189,12 @@ impl Liveness {
         let gap = self.peer_pings.map(|pings| at.saturating_duration_since(pings.last));
         let every = self.peer_pings.and_then(|pings| pings.every);
         self.peer_pings = Some(PeerPings { last: at, every: every.max(gap) });
+    }
+
+    /// The peer's data came on a connection that this side dialled. When such data comes regularly and stops, the next ping
+    /// goes at once ([`super::rhythm`]).
+    pub(crate) fn handle_data_received(&mut self, at: Instant) {
+        self.rhythm.handle_data(at);
     }
 
     /// How long nothing has gone either way, if that is known.
@@ -239,6 +248,7 @@ impl Liveness {
         self.ping = self.ping.map(|(nonce, at)| (nonce, at + gap));
         self.stall.handle_pause(gap);
         self.delivery.handle_pause(gap);
+        self.rhythm.handle_pause();
         // How long the path was silent meanwhile is not known: it teaches nothing.
         self.active = None;
         self.peer_pings = None;
@@ -306,6 +316,10 @@ impl Liveness {
             }
             return Some(if suspect { LivenessEvent::Suspect } else { LivenessEvent::Recovered });
         }
+        if self.rhythm.stopped_at().is_some_and(|at| now >= at) {
+            self.rhythm.handle_asked();
+            self.probe(now);
+        }
         if self.ping.is_none() && now >= self.next_ping {
             self.next_ping = now + self.limits.ping_interval;
             self.next_nonce = self.next_nonce.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -320,7 +334,7 @@ impl Liveness {
         let dead = self.last_received + self.limits.dead_after;
         let overdue = self.overdue_at().filter(|_| !self.silent).unwrap_or(dead);
         let ping = if self.ping.is_none() { self.next_ping } else { dead };
-        dead.min(overdue).min(ping)
+        dead.min(overdue).min(ping).min(self.rhythm.stopped_at().unwrap_or(dead))
     }
 
     fn ask(&mut self, now: Instant) {
@@ -421,6 +435,25 @@ mod tests {
         assert_eq!(liveness.poll(now + S), Some(LivenessEvent::Suspect));
         assert_eq!(liveness.poll(now + 19 * S), None);
         assert_eq!(liveness.poll(now + 20 * S), Some(LivenessEvent::Dead));
+    }
+
+    #[test]
+    fn a_ping_goes_soon_after_regular_data_stops() {
+        let (mut liveness, mut now) = start();
+        let nonce = ping(&mut liveness, now);
+        liveness.handle_received(now);
+        liveness.handle_pong(nonce, now);
+        for _ in 0..9 {
+            now += S / 2;
+            liveness.handle_received(now);
+            liveness.handle_data_received(now);
+            assert_eq!(liveness.poll(now), None);
+        }
+        assert_eq!(liveness.next_timeout(), now + S);
+        assert_eq!(liveness.poll(now + S * 99 / 100), None);
+        ping(&mut liveness, now + S);
+        assert_eq!(liveness.poll(now + S * 199 / 100), None);
+        assert_eq!(liveness.poll(now + S * 2), Some(LivenessEvent::Suspect));
     }
 
     #[test]

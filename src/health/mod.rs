@@ -8,4 +8,5 @@ pub(crate) mod kernel;
 pub(crate) mod liveness;
 pub(crate) mod pace;
 pub(crate) mod peer_score;
+mod rhythm;
 pub(crate) mod score;

@@ -48,6 +48,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         match frame {
             Frame::Hello(_) | Frame::Refused(_) => Err(Violation::UnexpectedHello),
             Frame::Chunk { lane, flags, offset, data } => {
+                let dialled = self.conns.by_id(conn).filter(|conn| conn.dialled);
+                dialled.into_iter().for_each(|conn| conn.liveness.handle_data_received(now));
                 self.handle_chunk(conn, lane, flags, offset, data, now, output)
             }
             Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, output),
