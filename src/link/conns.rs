@@ -14,7 +14,6 @@ use crate::wire::control::{GoawayReason, Hello};
 
 use super::Violation;
 use super::output::Output;
-use super::pool::preference;
 use super::scheduler::Scheduler;
 
 /// Pongs that nobody asked for before the connection ends.
@@ -86,6 +85,16 @@ pub(crate) struct Conn {
     pub(super) contests: Vec<(ConnId, Instant)>,
     /// The connection that it replaces when it has proved itself.
     pub(super) succeeds: Vec<ConnId>,
+}
+
+/// Where a lane goes whose home is slot `home`, best first. Urgent lanes (home 0) would rather be with the
+/// normal ones (2) than with bulk (1); those two would rather be with each other.
+pub(super) fn preference(home: u8, slot: u8) -> u8 {
+    match (home, slot) {
+        (home, slot) if home == slot => 2,
+        (0, 2) | (1, 2) | (2, 1) => 1,
+        _ => 0,
+    }
 }
 
 impl Conn {

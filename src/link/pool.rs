@@ -17,7 +17,7 @@
 //! [`super::paths`]). If it never does, the incumbent stays as long as it lives.
 //!
 //! # Which connection carries a lane
-//! The best by rank, and among equals the one of the lane's home slot ([`preference`]):
+//! The best by rank, and among equals the one of the lane's home slot ([`preference`](super::conns::preference)):
 //!
 //! | rank | connection |
 //! |---|---|
@@ -46,16 +46,6 @@ use crate::wire::control::GoawayReason;
 use super::conns::Draining;
 use super::output::{Notice, Output};
 use super::{Link, ReceiptHandle};
-
-/// Where a lane goes whose home is slot `home`, best first. Urgent lanes (home 0) would rather be with the
-/// normal ones (2) than with bulk (1); those two would rather be with each other.
-pub(super) fn preference(home: u8, slot: u8) -> u8 {
-    match (home, slot) {
-        (home, slot) if home == slot => 2,
-        (0, 2) | (1, 2) | (2, 1) => 1,
-        _ => 0,
-    }
-}
 
 impl<T: ReceiptHandle, R> Link<T, R> {
     // --- which stay ----------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 //! The thread that accepts connections on one address. It never waits for a handshake.
 
 use std::io;
-use std::net::Shutdown;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,9 +12,8 @@ use crate::config::Listening;
 use crate::conn::socket::to_std;
 use log::Level;
 
-use super::connect;
 use super::event_queue::Class;
-use super::inner::NodeInner;
+use super::shared::Shared;
 
 /// How long accepting pauses when the system has no descriptors or memory: `accept` would fail
 /// at once, millions of times a second (measured).
@@ -44,23 +42,29 @@ impl Acceptor {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    pub(crate) fn run(&self, core: &Arc<NodeInner>) {
+    /// Passes each connection to `accepted`, until `is_closing` and a call of [`Acceptor::stop`].
+    pub(crate) fn run(
+        &self,
+        shared: &Shared,
+        is_closing: impl Fn() -> bool,
+        accepted: impl Fn(Socket, SocketAddr),
+    ) {
         let mut pause = FIRST_PAUSE;
-        while !core.is_closing() {
+        while !is_closing() {
             match self.socket.accept() {
                 Ok((socket, addr)) => {
                     pause = FIRST_PAUSE;
                     // A client that was reset before it was accepted has no address: its own trouble.
                     match to_std(addr) {
-                        Ok(addr) => connect::accept(core, socket, addr),
+                        Ok(addr) => accepted(socket, addr),
                         Err(error) => log::debug!("accepted without an address: {error}"),
                     }
                 }
-                Err(_) if core.is_closing() => return,
+                Err(_) if is_closing() => return,
                 Err(error) if is_of_one_client(&error) => log::debug!("accept: {error}"),
                 Err(error) => {
                     let line = format_args!("accept: {error}; pausing for {pause:?}");
-                    core.shared.background.log(Class::Named, Level::Error, line);
+                    shared.background.log(Class::Named, Level::Error, line);
                     if self.stopped.recv_deadline(clock::now() + pause).is_ok() {
                         return;
                     }

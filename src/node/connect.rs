@@ -14,13 +14,13 @@ use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::ConnId;
+use crate::id::{ConnId, PeerId};
 use crate::link::NewConn;
+use crate::roster::TargetId;
 use crate::wire::control::{Hello, Refused};
 use crate::wire::reader::FrameReader;
 use log::Level;
 
-use super::dial::Dial;
 use super::event_queue::Class;
 use super::inner::NodeInner;
 use super::link::LinkHandle;
@@ -84,6 +84,20 @@ fn run_accepted(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, pending: Pending)
     Ok(())
 }
 
+/// The part of a dial that its handshake needs.
+pub(super) struct Dialled<'a> {
+    pub(super) target: TargetId,
+    pub(super) address: &'a str,
+    /// The only peer that may answer; `None`: any.
+    pub(super) expected: Option<PeerId>,
+    /// The place of the connection in the pool.
+    pub(super) slot: u8,
+    /// It is to replace another connection.
+    pub(super) replaces: bool,
+    /// The peer dialled this node and is dialled back.
+    pub(super) dial_back: bool,
+}
+
 /// A connection that belongs to a link.
 pub(super) struct Joined<'a> {
     pub(super) link: Arc<LinkHandle>,
@@ -94,7 +108,7 @@ pub(super) struct Joined<'a> {
 pub(super) fn shake_hands<'a>(
     core: &Arc<NodeInner>,
     conn: &'a Arc<ConnHandle>,
-    dial: Option<&Dial>,
+    dial: Option<&Dialled<'_>>,
     path: &PathConfig,
     pending: &Pending,
 ) -> Result<Joined<'a>, EndReason> {
@@ -103,7 +117,7 @@ pub(super) fn shake_hands<'a>(
     let expected = dial.and_then(|dial| dial.expected);
     let failed = |error: HandshakeError| {
         if let (HandshakeError::WrongPeer { expected, found }, Some(dial)) = (&error, dial) {
-            let (target, address) = (dial.target, dial.config.address.clone());
+            let (target, address) = (dial.target, dial.address.to_owned());
             core.shared.report(Report::WrongPeer { target, address, expected: *expected, found: *found });
         }
         end_reason(error)
@@ -126,7 +140,7 @@ pub(super) fn shake_hands<'a>(
     if conn.dialled {
         link.set_path(path);
     }
-    let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces.is_some()));
+    let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces));
     let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
     let (id, dialled) = (conn.id, conn.dialled);
     if dialled {

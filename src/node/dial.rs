@@ -21,7 +21,7 @@ use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::roster::{Race, SHORT, Step, TargetId, Trouble, rotated};
 
-use super::connect::{Pending, Permit, serve, shake_hands};
+use super::connect::{Dialled, Pending, Permit, serve, shake_hands};
 use super::event_queue::Class;
 use super::inner::NodeInner;
 use super::resolver::Lookup;
@@ -111,11 +111,13 @@ fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt)
     drop(room);
     // Otherwise strangers could have more connections than admission allows, by not answering on those that it counts.
     let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr)).transpose()?;
-    match shake_hands(core, &conn, Some(dial), path, &pending) {
+    let Dial { target, expected, slot, dial_back, .. } = *dial;
+    let (address, replaces) = (&*dial.config.address, dial.replaces.is_some());
+    let dialled = Dialled { target, address, expected, slot, replaces, dial_back };
+    match shake_hands(core, &conn, Some(&dialled), path, &pending) {
         Ok(joined) => {
             drop(pending);
-            let (target, slot, peer) = (dial.target, dial.slot, joined.link.peer);
-            let address = dial.config.address.clone();
+            let (peer, address) = (joined.link.peer, address.to_owned());
             core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr });
             serve(core, &conn, joined);
             Ok(())

@@ -1,91 +1,33 @@
-//! Admission and conduct in the node: what is decided there is carried out here.
-//!
-//! Both have a lock of their own, held for computations only and never together with another one.
+//! Admission and conduct in the node: the decisions of [`InboundControl`](super::inbound_control::InboundControl) are carried
+//! out here.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use log::Level;
 
 use crate::admission::evict::Merit;
-use crate::admission::{Admission, AdmitDecision, Decision, Hook, Refusal};
-use crate::bucket::Bucket;
+use crate::admission::{AdmitDecision, Decision, Refusal};
 use crate::clock;
-use crate::conduct::{Ban, BanTarget, Conduct, Misbehavior, Penalty};
-use crate::config::{Config, Encryption};
+use crate::conduct::{Ban, BanTarget, Misbehavior, Penalty};
+use crate::config::Encryption;
 use crate::conn::ConnHandle;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::lock::{LEAF, Ordered};
 use crate::wire::control::GoawayReason;
 
 use super::Node;
 use super::event::Event;
 use super::event_queue::Class;
+use super::inbound_control::AdmitHook;
 use super::inner::NodeInner;
 use super::link::LinkHandle;
 
 /// A peer that leaves this soon and sent no message counts as a wasted connection.
 const WASTED_CONNECTION: Duration = Duration::from_secs(1);
-
-/// The application's hook, if there is one.
-#[derive(Clone, Default)]
-pub(crate) struct AdmitHook(pub(crate) Option<Arc<Hook>>);
-
-impl fmt::Debug for AdmitHook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "AdmitHook(set)" } else { "AdmitHook(none)" })
-    }
-}
-
-pub(crate) struct InboundControl {
-    admit_hook: AdmitHook,
-    /// Protects who is in.
-    admission: Ordered<Admission, LEAF>,
-    /// Protects records and bans.
-    conduct: Ordered<Conduct, LEAF>,
-    /// Connections that were not let in, and those that had to go for others.
-    pub(crate) refused: AtomicU64,
-    pub(crate) evicted: AtomicU64,
-    /// Protects how many more refusals of strangers the application is told of: of peers that said who they are, and of
-    /// connections that did not come so far. A flood of the latter costs next to nothing, and hides none of the former.
-    told: [Ordered<Bucket, LEAF>; 2],
-}
-
-impl InboundControl {
-    pub(crate) fn new(config: &Config, admit_hook: AdmitHook, secret: u64) -> Self {
-        let admission = Admission::new(
-            config.admission.clone(),
-            config.max_connections,
-            config.max_handshakes,
-            config.path.handshake_timeout,
-            secret,
-        );
-        InboundControl {
-            admit_hook,
-            admission: Ordered::new(admission),
-            conduct: Ordered::new(Conduct::new(config.conduct.clone())),
-            refused: AtomicU64::new(0),
-            evicted: AtomicU64::new(0),
-            told: [(); 2].map(|()| Ordered::new(Bucket::new(1.0, 20.0))),
-        }
-    }
-
-    /// Whether the application is told of one more refusal of a stranger.
-    pub(crate) fn tells_of_stranger(&self, is_known: bool) -> bool {
-        let [known, unknown] = &self.told;
-        let bucket = if is_known { known } else { unknown };
-        bucket.lock().acquire(1.0, clock::now())
-    }
-
-    pub(crate) fn bans(&self) -> Vec<Ban> {
-        self.conduct.lock().bans(clock::now())
-    }
-}
 
 /// The permit of an accepted connection, from its acceptance to its end.
 pub(crate) struct InboundPermit {
@@ -367,7 +309,7 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
-    use crate::config::PeerConfig;
+    use crate::config::{Config, PeerConfig};
     use crate::conn::handshake::Card;
     use crate::conn::threads;
     use crate::id::{Identity, Incarnation};

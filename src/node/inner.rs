@@ -21,7 +21,7 @@ use crate::wire::control::GoawayReason;
 use super::acceptor::Acceptor;
 use super::event::Event;
 use super::event_queue::Class;
-use super::inbound::{AdmitHook, InboundControl};
+use super::inbound_control::{AdmitHook, InboundControl};
 use super::link::{self, LinkHandle};
 use super::resolver::Resolver;
 use super::shared::Shared;

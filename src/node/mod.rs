@@ -21,6 +21,7 @@ mod dial;
 mod event;
 mod event_queue;
 mod inbound;
+mod inbound_control;
 mod inner;
 mod lane_receiver;
 mod link;
@@ -95,7 +96,7 @@ pub struct Builder {
     config: Config,
     identity: Option<Identity>,
     records: Vec<PeerRecord>,
-    admit_hook: inbound::AdmitHook,
+    admit_hook: inbound_control::AdmitHook,
     /// The method that changed a setting first, if any did.
     changed_by: Option<&'static str>,
     /// The same, if all settings were replaced after that.
@@ -239,7 +240,11 @@ impl Node {
             let after = given_up(core);
             let core = Arc::clone(core);
             let threads = Arc::clone(&core.threads);
-            let run = move || core.acceptors.get(index).into_iter().for_each(|acceptor| acceptor.run(&core));
+            let run = move || {
+                let Some(acceptor) = core.acceptors.get(index) else { return };
+                let accepted = |socket, addr| connect::accept(&core, socket, addr);
+                acceptor.run(&core.shared, || core.is_closing(), accepted);
+            };
             threads.spawn("ub-accept", run, after)?;
         }
         Ok(())
