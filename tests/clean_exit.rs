@@ -55,6 +55,24 @@ fn back_to(fds: usize) {
 }
 
 #[test]
+fn threads_are_named_by_node_and_role() {
+    let _alone = alone();
+    let pair = Pair::start(|config| config.path = calm_path());
+    pair.wait_up();
+    let of = |node: &Peer, role| format!("ub-{}-{role}", &node.id().to_string()[..4]);
+    let roles = ["log", "monitor", "reader", "writer"];
+    let mut expected: Vec<_> =
+        [&pair.a, &pair.b].iter().flat_map(|node| roles.map(|role| of(node, role))).collect();
+    expected.push(of(&pair.b, "accept"));
+    expected.sort();
+    eventually("each thread has the name of its node and role", || {
+        let mut names = process::library_thread_names().unwrap();
+        names.sort();
+        names == expected
+    });
+}
+
+#[test]
 fn shutdown_flushes_and_says_goodbye() {
     let _alone = alone();
     let fds = process::fds().unwrap();

@@ -1,5 +1,21 @@
 //! The one place where threads are made: each has a name, a small stack, a guard that turns a panic
 //! into a value, and is joined.
+//!
+//! # Names
+//! `ub-`, four characters of the node's id, and the thread's role: 15 characters at most, which is what Linux keeps
+//! (pthread_setname_np(3)). `ps -L -o comm` and `top -H` show them.
+//!
+//! | role | threads | does |
+//! |---|---|---|
+//! | `monitor` | one | deadlines, pings, dials |
+//! | `log` | one | writes log lines and drops message bodies |
+//! | `accept` | one for each listened address | accepts |
+//! | `dial` | one for each dial under way | connects and shakes hands, then becomes the `reader` (on Linux its name changes) |
+//! | `reader` | one for each connection | shakes hands if the peer dialled, then reads |
+//! | `writer` | one for each connection | writes |
+//! | `stop` | none or one | a shutdown that was asked for on a thread of a node |
+//!
+//! The threads that look up names may outlive their node, and are all called `ub-resolver`.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -8,11 +24,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 
+use crate::id::PeerId;
 use crate::lock::{LEAF, Ordered};
 
 /// A thread touches about 10 KiB of its stack, whatever its size (measured); the rest is only
 /// address space.
 const STACK: usize = 256 * 1024;
+
+/// The longest role has seven.
+const NODE_CHARS: usize = 4;
 
 thread_local! {
     static OF_A_NODE: Cell<bool> = const { Cell::new(false) };
@@ -24,24 +44,45 @@ pub(crate) fn is_of_a_node() -> bool {
 }
 
 /// The threads of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Threads {
+    /// The part of the threads' names that tells nodes apart.
+    node: String,
     /// Protects the handles of all threads that were not joined.
     live: Ordered<HashMap<ThreadId, JoinHandle<()>>, LEAF>,
 }
 
 impl Threads {
+    pub(crate) fn new(node: PeerId) -> Self {
+        let mut node = node.short();
+        node.truncate(NODE_CHARS);
+        Threads { node, live: Ordered::default() }
+    }
+
+    /// The name of a thread of this node.
+    pub(crate) fn name(&self, role: &str) -> String {
+        format!("ub-{}-{role}", self.node)
+    }
+
+    /// Gives the calling thread another role. Outside Linux it keeps its name.
+    pub(crate) fn change_role(&self, role: &str) {
+        if cfg!(target_os = "linux") {
+            // proc_pid_comm(5). Without /proc it keeps its name, which harms nobody.
+            let _ = std::fs::write("/proc/thread-self/comm", self.name(role));
+        }
+    }
+
     /// Starts a thread. When `run` panics, `after` still runs and is told.
     pub(crate) fn spawn(
         self: &Arc<Self>,
-        name: &str,
+        role: &str,
         run: impl FnOnce() + Send + 'static,
         after: impl FnOnce(Panicked) + Send + 'static,
     ) -> io::Result<()> {
         self.reap();
         // Held while the thread starts, so that it is in the list before it can end.
         let mut live = self.live.lock();
-        let handle = spawn(name, move || {
+        let handle = spawn(&self.name(role), move || {
             OF_A_NODE.set(true);
             let panicked = guarded(run);
             // A panic in the end handler must not pass for a live thread either.
@@ -113,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_value_and_the_thread_is_joined() {
-        let threads = Arc::new(Threads::default());
+        let threads = Arc::new(Threads::new(PeerId::from_bytes([1; 32])));
         let (sender, receiver) = bounded(2);
         let panics = sender.clone();
         threads

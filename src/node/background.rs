@@ -94,10 +94,10 @@ impl Default for Background {
 
 impl Background {
     /// Starts the thread.
-    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+    pub(crate) fn start(self: &Arc<Self>, name: &str) -> io::Result<()> {
         let this = Arc::clone(self);
         let on_panic = || log::error!("the thread that writes the log ended: a bug in unbroken");
-        let thread = threads::spawn_guarded("ub-log", move || this.run(), on_panic)?;
+        let thread = threads::spawn_guarded(name, move || this.run(), on_panic)?;
         self.state.lock().thread = Some(thread);
         Ok(())
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_caller_waits_for_no_destructor_and_a_panic_in_one_costs_no_other() {
         let (background, dropped) = (Arc::<Background>::default(), Arc::new(Mutex::new(0)));
-        background.start().unwrap();
+        background.start("log").unwrap();
         let held = dropped.lock();
         let bodies = || (0..3).map(|_| Bytes::from_owner(Owner(Arc::clone(&dropped)))).collect();
         background.drop_all(bodies());

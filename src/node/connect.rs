@@ -45,7 +45,7 @@ pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
     let deadline = clock::now() + core.config.path.handshake_timeout;
     let pending = Pending::new(core, &conn, deadline);
     let started = core.threads.spawn(
-        "ub-reader",
+        "reader",
         move || {
             let (_permit, _place) = (permit, place);
             if let Err(reason) = run_accepted(&inner, &conn, pending) {
@@ -189,7 +189,7 @@ pub(super) fn serve(core: &NodeInner, conn: &Arc<ConnHandle>, joined: Joined<'_>
     let (its_conn, its_link, limits) = (Arc::clone(conn), Arc::clone(&link), link.path().write_limits());
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
-        "ub-writer",
+        &core.threads.name("writer"),
         move || writer::run(&its_conn, &its_link, &mut sealer, limits),
         move || of_panic.end(EndReason::new(Initiator::Library, EndCause::Panic)),
     );

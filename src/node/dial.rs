@@ -71,7 +71,7 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
     let (inner, after) = (Arc::clone(core), Arc::clone(core));
     let (ours, theirs) = (dial.clone(), dial.clone());
     let started = core.threads.spawn(
-        "ub-dial",
+        "dial",
         move || {
             let _permit = permit;
             if let Err(reason) = run(&inner, &ours) {
@@ -119,6 +119,7 @@ fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt)
             drop(pending);
             let (peer, address) = (joined.link.peer, address.to_owned());
             core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr });
+            core.threads.change_role("reader");
             serve(core, &conn, joined);
             Ok(())
         }

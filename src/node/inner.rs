@@ -78,7 +78,7 @@ impl NodeInner {
         let mut rng = fastrand::Rng::with_seed(seed);
         NodeInner {
             shared,
-            threads: Arc::default(),
+            threads: Arc::new(Threads::new(card.peer)),
             acceptors,
             links: Ordered::default(),
             leaving: Ordered::default(),
@@ -334,7 +334,7 @@ impl NodeInner {
         if threads::is_of_a_node() {
             // The application's hook runs here: who is to be joined cannot wait for that.
             let core = Arc::clone(self);
-            if let Err(error) = threads::spawn("ub-shutdown", move || core.shutdown(grace)) {
+            if let Err(error) = threads::spawn(&self.threads.name("stop"), move || core.shutdown(grace)) {
                 log::error!("this node does not shut down, no thread: {error}");
             }
             return;

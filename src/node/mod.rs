@@ -7,8 +7,7 @@
 //!                 monitor thread: deadlines, pings, dials      acceptor thread per address
 //! ```
 //!
-//! Threads: one monitor, one that drops message bodies, one acceptor per listened address, one per dial or handshake, two per connection.
-//! They share [`inner::NodeInner`]; the application's handle is not part of it, so dropping the last
+//! The threads and their names: [`crate::conn::threads`]. They share [`inner::NodeInner`]; the application's handle is not part of it, so dropping the last
 //! handle ends everything. The order in which they take locks: [`crate::lock`].
 
 mod acceptor;
@@ -234,8 +233,8 @@ impl Node {
         let now = clock::now();
         records.iter().for_each(|record| core.roster.lock().restore(record, now));
         let monitor = Arc::clone(core);
-        core.shared.background.start()?;
-        core.threads.spawn("ub-monitor", move || monitor::run(&monitor), given_up(core))?;
+        core.shared.background.start(&core.threads.name("log"))?;
+        core.threads.spawn("monitor", move || monitor::run(&monitor), given_up(core))?;
         for index in 0..core.acceptors.len() {
             let after = given_up(core);
             let core = Arc::clone(core);
@@ -245,7 +244,7 @@ impl Node {
                 let accepted = |socket, addr| connect::accept(&core, socket, addr);
                 acceptor.run(&core.shared, || core.is_closing(), accepted);
             };
-            threads.spawn("ub-accept", run, after)?;
+            threads.spawn("accept", run, after)?;
         }
         Ok(())
     }

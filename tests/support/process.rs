@@ -224,16 +224,26 @@ pub fn threads() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Threads of the library in this process, which it names `ub-...`: those of the test harness come and go on their own.
+/// The names of the library's threads in this process, which all begin with `ub-`. Those of the test harness come and go on
+/// their own.
+///
+/// # Errors
+///
+/// Those of reading /proc.
+pub fn library_thread_names() -> io::Result<Vec<String>> {
+    let tasks = fs::read_dir("/proc/self/task")?;
+    // A thread that has ended meanwhile has no name.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    Ok(names.filter(|name| name.starts_with("ub-")).map(|name| name.trim_end().to_owned()).collect())
+}
+
+/// How many threads of the library there are in this process.
 ///
 /// # Errors
 ///
 /// Those of reading /proc.
 pub fn library_threads() -> io::Result<usize> {
-    let tasks = fs::read_dir("/proc/self/task")?;
-    // A thread that has ended meanwhile has no name.
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    Ok(names.filter(|name| name.starts_with("ub-")).count())
+    Ok(library_thread_names()?.len())
 }
 
 /// Open descriptors of this process.
