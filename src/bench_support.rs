@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, ReceiptHandle, Settings};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, ReceiptHandle};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
@@ -222,7 +222,7 @@ impl std::fmt::Debug for Pair {
 impl Side {
     fn new(us: PeerId, peer: PeerId, seed: u64) -> Self {
         let config = Config::default();
-        let settings = Settings::new(&config, &config.path, us, peer);
+        let settings = config.link_settings(&config.path, us, peer);
         Side { link: Link::new(settings, seed), batch: Batch::default(), output: Output::default() }
     }
 }

@@ -2,16 +2,10 @@
 
 pub(crate) mod address;
 mod announce;
-pub(crate) mod human;
-mod human_option;
-pub(crate) mod known;
 mod lanes;
-pub(crate) mod list;
 mod listen;
-pub(crate) mod networks;
 mod path;
 mod peer;
-pub(crate) mod size;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -23,7 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::AdmissionConfig;
 use crate::conduct::ConductConfig;
+use crate::id::PeerId;
 use crate::lane::LaneConfig;
+use crate::link;
+use crate::serde_util::{human, list, size};
 use crate::wire::preface::Mode;
 
 pub use announce::Announce;
@@ -204,7 +201,7 @@ pub struct Config {
     pub conduct: ConductConfig,
 }
 
-known::known_settings!(Config);
+crate::serde_util::known::known_settings!(Config);
 
 impl Default for Config {
     fn default() -> Self {
@@ -272,5 +269,23 @@ impl Config {
         let takes_v4 =
             |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port() && addr.port() != 0;
         self.listen_only_v6 || self.listen.iter().any(takes_v4)
+    }
+
+    /// The settings of the link to `peer`, of which `path` may be its own.
+    pub(crate) fn link_settings(&self, path: &PathConfig, us: PeerId, peer: PeerId) -> link::Settings {
+        link::Settings {
+            us,
+            peer,
+            name: self.name.clone(),
+            lanes: self.lanes.clone().into(),
+            liveness: path.into(),
+            min_ping_interval: path.min_ping_interval,
+            ack_delay: self.ack_delay,
+            resumption: self.resumption,
+            drain_timeout: self.drain_timeout,
+            max_requests: self.max_requests,
+            max_queued: self.max_queued_per_peer,
+            max_chunk: path.max_chunk,
+        }
     }
 }

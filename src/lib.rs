@@ -68,6 +68,10 @@
 //! wire    bytes <-> frames                            pure
 //! ```
 
+// No module uses one that stands below it here, and none the node but the node itself:
+// id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error | conduct, link |
+// conn, receipt | config | roster | node
+
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 #[path = "bench_support.rs"]
@@ -96,12 +100,13 @@ mod node;
 mod outcome;
 mod receipt;
 mod roster;
+mod serde_util;
 mod wire;
 
 pub use admission::{AdmissionConfig, AdmitDecision, Refusal};
 pub use conduct::{Ban, BanTarget, ConductConfig, Misbehavior};
 pub use config::{Announce, Config, ConfigError, Encryption, PathConfig, PeerConfig};
-pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind, StartError};
+pub use error::{EndCause, EndReason, Initiator, ReplaceError, SendError, SendErrorKind};
 pub use health::breaker::BreakerState;
 pub use health::keepalive::LearnedInterval;
 pub use health::kernel::KernelSample;
@@ -114,7 +119,7 @@ pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
-    SendOrRecv, WaitError,
+    SendOrRecv, StartError, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

@@ -3,9 +3,9 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::known::known_settings;
-use crate::config::{list, networks};
 use crate::id::PeerId;
+use crate::serde_util::known::known_settings;
+use crate::serde_util::{list, networks};
 
 /// Which peers may connect to this node, and how many.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::known::known_settings;
+use crate::serde_util::known::known_settings;
 
 /// When a peer that misbehaves is banned, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,14 +16,14 @@ pub struct ConductConfig {
     pub threshold: u32,
     /// How long until a strike counts half. Default 10 min. Too small: who offends slowly is never
     /// banned. Too large: honest mistakes of a whole day add up.
-    #[serde(with = "crate::config::human")]
+    #[serde(with = "crate::serde_util::human")]
     pub half_life: Duration,
     /// How long a proven identity stays banned. Default 1 h. Identities cost nothing, so a longer time deters no
     /// attacker; it is long enough to be repaired in.
-    #[serde(with = "crate::config::human")]
+    #[serde(with = "crate::serde_util::human")]
     pub ban_time: Duration,
     /// How long an address stays banned. Default 5 min: honest peers may share it behind a NAT.
-    #[serde(with = "crate::config::human")]
+    #[serde(with = "crate::serde_util::human")]
     pub address_ban_time: Duration,
     /// Whether strikes ban wanted peers too. Default no: they are disconnected and redialled with
     /// backoff, because a bug in a new version must not take a validator set apart.

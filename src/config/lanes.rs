@@ -4,10 +4,10 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
 
-use super::known::known_names;
-use super::list;
-use super::size::Size;
 use crate::lane::{AckMode, LaneConfig, LaneId, Priority};
+use crate::serde_util::known::known_names;
+use crate::serde_util::list;
+use crate::serde_util::size::Size;
 
 pub(super) fn serialize<S: Serializer>(lanes: &[LaneConfig], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(serde::Serialize)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserializer, Serializer};
 
 use super::address::literal;
-use super::list::{self, text_entry};
+use crate::serde_util::list::{self, text_entry};
 
 const EXPECTED: &str =
     "an address to listen on such as \"0.0.0.0:4000\", \"[::]:4000\" or \"[fe80::1%eth0]:4000\"";

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::known::known_settings;
-use super::{KIB, human, human_option, size};
+use super::KIB;
+use crate::conn::socket::SocketOptions;
+use crate::serde_util::known::known_settings;
+use crate::serde_util::{human, human_option, size};
 
 /// How connections to a peer are kept alive, watched and replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +125,16 @@ impl From<&PathConfig> for crate::health::liveness::Limits {
 }
 
 impl PathConfig {
+    pub(crate) fn socket_options(&self) -> SocketOptions {
+        SocketOptions {
+            keepalive_time: self.keepalive_time,
+            keepalive_interval: self.keepalive_interval,
+            keepalive_probes: self.keepalive_probes,
+            user_timeout: self.user_timeout,
+            write_timeout: self.write_timeout,
+        }
+    }
+
     pub(crate) fn write_limits(&self) -> crate::conn::WriteLimits {
         crate::conn::WriteLimits { write_timeout: self.write_timeout, longest: self.dead_after }
     }

@@ -6,9 +6,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::known::known_names;
-use super::{PathConfig, list};
+use super::PathConfig;
 use crate::id::PeerId;
+use crate::serde_util::known::known_names;
+use crate::serde_util::list;
 
 /// A peer to keep a link to.
 ///

@@ -7,7 +7,6 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::handshake::Duplex;
-use crate::config::PathConfig;
 use crate::health::pace::FIRST_CHUNK;
 
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
@@ -73,16 +72,26 @@ pub(crate) fn finish_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()
     socket.set_nonblocking(false)
 }
 
-/// Sets the options of [`PathConfig`] on a connected socket.
-pub(crate) fn configure(socket: &Socket, path: &PathConfig) -> io::Result<()> {
+/// The options of a connected socket; see [`PathConfig`](crate::PathConfig).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketOptions {
+    pub(crate) keepalive_time: Duration,
+    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_probes: u32,
+    pub(crate) user_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+}
+
+/// Sets the options of a connected socket.
+pub(crate) fn configure(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
-        .with_time(path.keepalive_time)
-        .with_interval(path.keepalive_interval)
-        .with_retries(path.keepalive_probes);
+        .with_time(options.keepalive_time)
+        .with_interval(options.keepalive_interval)
+        .with_retries(options.keepalive_probes);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(path.user_timeout))?;
-    socket.set_write_timeout(Some(path.write_timeout))?;
+    socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    socket.set_write_timeout(Some(options.write_timeout))?;
     set_backlog(socket, FIRST_CHUNK)
 }
 

@@ -77,7 +77,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{Config, PathConfig};
 use crate::health::keepalive::Keepalive;
 use crate::health::liveness;
 use crate::id::PeerId;
@@ -144,25 +143,6 @@ pub(crate) struct Settings {
     /// Bytes in the queues of all lanes together.
     pub(crate) max_queued: usize,
     pub(crate) max_chunk: usize,
-}
-
-impl Settings {
-    pub(crate) fn new(config: &Config, path: &PathConfig, us: PeerId, peer: PeerId) -> Self {
-        Settings {
-            us,
-            peer,
-            name: config.name.clone(),
-            lanes: config.lanes.clone().into(),
-            liveness: path.into(),
-            min_ping_interval: path.min_ping_interval,
-            ack_delay: config.ack_delay,
-            resumption: config.resumption,
-            drain_timeout: config.drain_timeout,
-            max_requests: config.max_requests,
-            max_queued: config.max_queued_per_peer,
-            max_chunk: path.max_chunk,
-        }
-    }
 }
 
 /// Why a message was not accepted. It goes back to the caller.

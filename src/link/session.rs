@@ -384,14 +384,14 @@ mod tests {
     use crate::config::Config;
     use crate::id::{ConnId, PeerId};
     use crate::lane::NORMAL;
-    use crate::link::{OutboundMessage, Purpose, Settings};
+    use crate::link::{OutboundMessage, Purpose};
     use crate::outcome::Outcome;
     use crate::wire::batch::Batch;
 
     fn link() -> Link<bool, ()> {
         let config = Config::default();
         let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        Link::new(Settings::new(&config, &config.path, us, peer), 1)
+        Link::new(config.link_settings(&config.path, us, peer), 1)
     }
 
     /// A connection on which the peer says that it has so much of every lane.

@@ -171,7 +171,7 @@ mod tests {
     use crate::config::Config;
     use crate::id::{Incarnation, PeerId};
     use crate::lane::{LaneConfig, LaneId, Priority};
-    use crate::link::{Link, NewConn, OutboundMessage, Purpose, Settings};
+    use crate::link::{Link, NewConn, OutboundMessage, Purpose};
     use crate::wire::control::{Hello, HelloLane, LaneAck};
     use crate::wire::frame::Frame;
     use crate::wire::reader::FrameReader;
@@ -213,7 +213,7 @@ mod tests {
         ];
         let config = Config { lanes, ..Config::default() };
         let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        let mut link: Link<bool, ()> = Link::new(Settings::new(&config, &config.path, us, peer), 1);
+        let mut link: Link<bool, ()> = Link::new(config.link_settings(&config.path, us, peer), 1);
         let (now, mut output, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
         for slot in 0..3 {
             let ours = link.hello(Incarnation(1), slot, false);

@@ -77,7 +77,7 @@ fn run_accepted(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, pending: Pending)
     let joined = shake_hands(core, conn, None, &core.config.path, &pending)?;
     drop(pending);
     // Only now is it known who this is and what was configured for it.
-    if let Err(error) = socket::configure(&conn.socket, &joined.link.path()) {
+    if let Err(error) = socket::configure(&conn.socket, &joined.link.path().socket_options()) {
         conn.end(EndReason::io("set options", &error));
     }
     serve(core, conn, joined);
@@ -112,7 +112,8 @@ pub(super) fn shake_hands<'a>(
     path: &PathConfig,
     pending: &Pending,
 ) -> Result<Joined<'a>, EndReason> {
-    socket::configure(&conn.socket, path).map_err(|error| EndReason::io("set options", &error))?;
+    socket::configure(&conn.socket, &path.socket_options())
+        .map_err(|error| EndReason::io("set options", &error))?;
     let mut stream = socket::Stream(&conn.socket);
     let expected = dial.and_then(|dial| dial.expected);
     let failed = |error: HandshakeError| {

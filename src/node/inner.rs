@@ -12,7 +12,6 @@ use crate::conn::handshake::Card;
 use crate::conn::threads::{self, Threads};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::Settings;
 use crate::lock::{LEAF, LEAVING, LINKS, Ordered, ROSTER, SHUTDOWN};
 use crate::outcome::DropReason;
 use crate::roster::Roster;
@@ -242,7 +241,7 @@ impl NodeInner {
             return Ok(link);
         }
         let path = self.path_for(peer);
-        let settings = Settings::new(&self.config, &path, self.card.peer, peer);
+        let settings = self.config.link_settings(&path, self.card.peer, peer);
         let seed = self.rng.lock().u64(..);
         let now = clock::now();
         let learned = self.roster.lock().learned_of(peer, now);

@@ -36,6 +36,7 @@ mod resolver;
 mod shared;
 mod shares;
 mod snapshot;
+mod start_error;
 mod wait;
 
 use std::net::SocketAddr;
@@ -47,7 +48,6 @@ use crate::config::{Config, ConfigError, Encryption, Listening, PeerConfig};
 use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
-use crate::error::StartError;
 use crate::id::{Identity, Incarnation, PeerId};
 use crate::roster::PeerRecord;
 use crate::wire::preface::{NetworkName, Versions};
@@ -61,6 +61,7 @@ pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply, SendOrRecv};
 use resolver::Resolver;
 pub use snapshot::{ConnSnapshot, ConnState, FloodSnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
+pub use start_error::StartError;
 pub use wait::{FailedDial, WaitError};
 
 /// A running node. Cheap to clone; all clones are the same node.

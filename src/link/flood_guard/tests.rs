@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Settings};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Hello, LaneAck};
@@ -31,7 +31,7 @@ fn side(us: u8, ack_delay: Duration, lanes: Vec<LaneConfig>) -> Side {
     let config = Config { lanes, ack_delay, ..Config::default() };
     let seed = u64::from(us);
     let (us, peer) = (PeerId::from_bytes([us; 32]), PeerId::from_bytes([3 - us; 32]));
-    let settings = Settings::new(&config, &config.path, us, peer);
+    let settings = config.link_settings(&config.path, us, peer);
     Side { link: Link::new(settings, seed), output: Fx::default() }
 }
 

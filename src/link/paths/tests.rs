@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::health::kernel::KernelSample;
 use crate::id::{Incarnation, PeerId};
 use crate::lane::{LaneId, URGENT};
-use crate::link::{ConnSample, NewConn, Notice, OutboundMessage, Purpose, Settings};
+use crate::link::{ConnSample, NewConn, Notice, OutboundMessage, Purpose};
 use crate::wire::batch::Batch;
 use crate::wire::reader::FrameReader;
 
@@ -53,7 +53,7 @@ impl World {
         let (a, b) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
         let config = Config::default();
         let side = |us, peer, seed| Side {
-            link: Link::new(Settings::new(&config, &config.path, us, peer), seed),
+            link: Link::new(config.link_settings(&config.path, us, peer), seed),
             output: Output::default(),
             votes: Vec::new(),
             worst: Duration::ZERO,

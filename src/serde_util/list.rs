@@ -78,4 +78,4 @@ macro_rules! text_entry {
         }
     };
 }
-pub(super) use text_entry;
+pub(crate) use text_entry;

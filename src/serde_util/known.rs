@@ -111,7 +111,7 @@ macro_rules! known_names {
     ($($settings:ident),+) => {
         $(impl<'de> serde::Deserialize<'de> for $settings {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $settings::deserialize($crate::config::known::Known(deserializer))
+                $settings::deserialize($crate::serde_util::known::Known(deserializer))
             }
         })+
     };
@@ -121,7 +121,7 @@ pub(crate) use known_names;
 /// The same for those that also derive `Serialize`.
 macro_rules! known_settings {
     ($settings:ident) => {
-        $crate::config::known::known_names!($settings);
+        $crate::serde_util::known::known_names!($settings);
 
         impl serde::Serialize for $settings {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
