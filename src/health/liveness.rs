@@ -89,8 +89,8 @@ pub(crate) struct Liveness {
     heard: bool,
     stall: Stall,
     hole: bool,
-    /// Silent, or a hole, and said so.
-    suspect: bool,
+    /// Since when it is silent, or has a hole, and said so.
+    suspect_since: Option<Instant>,
     /// When anything was last sent or received. `None`: this process stood still, and nobody knows.
     active: Option<Instant>,
     question: Option<Question>,
@@ -158,7 +158,7 @@ impl Liveness {
             heard: false,
             stall: Stall::default(),
             hole: false,
-            suspect: false,
+            suspect_since: None,
             active: Some(now),
             question: None,
             outlived: None,
@@ -308,8 +308,8 @@ impl Liveness {
             self.silent = false;
         }
         let suspect = self.silent || self.hole;
-        if suspect != self.suspect {
-            self.suspect = suspect;
+        if suspect != self.is_suspect() {
+            self.suspect_since = suspect.then_some(now);
             if suspect {
                 // Its data moves elsewhere: without a question nobody would learn that it is well again.
                 self.probe(now);
@@ -403,7 +403,11 @@ impl Liveness {
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect
+        self.suspect_since.is_some()
+    }
+
+    pub(crate) fn suspect_since(&self) -> Option<Instant> {
+        self.suspect_since
     }
 }
 

@@ -61,6 +61,16 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.handle_timeout(now, output);
     }
 
+    /// Whether a successor of this suspect connection would only wait in the same queue, and lengthen it: another connection
+    /// by the same path fills that queue, and its data moves. For half of `dead_after` at most.
+    pub(crate) fn is_queued_out(&self, id: ConnId, now: Instant) -> bool {
+        let conn = self.conns.iter().find(|conn| conn.id == id);
+        let longest = self.settings.liveness.dead_after / 2;
+        let recently = |since| now.saturating_duration_since(since) < longest;
+        conn.and_then(|conn| conn.liveness.suspect_since()).is_some_and(recently)
+            && self.others_by_path(id).any(|conn| conn.is_up() && conn.score.filled_of_late(now))
+    }
+
     /// The other connections to the same address.
     fn others_by_path(&self, id: ConnId) -> impl Iterator<Item = &Conn> {
         let address = self.conns.iter().find(|conn| conn.id == id).and_then(|conn| conn.address);

@@ -357,7 +357,7 @@ fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
         } else {
             LinkState::Connecting
         };
-        let feedback = pool::feedback(state);
+        let feedback = pool::feedback(state, now);
         let previous = std::mem::replace(&mut state.life.announced, current);
         let changed = (previous != current).then(|| {
             let since = state.life.since.replace(now);

@@ -21,8 +21,8 @@ pub(crate) struct LinkFeedback {
 }
 
 /// Returns what is new on a link. It counts as told.
-pub(crate) fn feedback(state: &mut link::LinkInner) -> LinkFeedback {
-    let view = view(state);
+pub(crate) fn feedback(state: &mut link::LinkInner, now: Instant) -> LinkFeedback {
+    let view = view(state, now);
     let (conns, life) = (state.link.conns(), &mut state.life);
     let new = |conn: &&Conn| conn.proven && !life.proofs.contains(&conn.id);
     let new: Vec<_> = conns.iter().filter(new).map(|conn| (conn.id, conn.slot)).collect();
@@ -37,7 +37,7 @@ pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedba
     feedback.view.into_iter().for_each(|view| roster.handle_link(peer, view, now));
 }
 
-fn view(state: &link::LinkInner) -> LinkView {
+fn view(state: &link::LinkInner, now: Instant) -> LinkView {
     let mut view = LinkView::default();
     for handle in &state.conns {
         let conns = state.link.conns();
@@ -45,7 +45,9 @@ fn view(state: &link::LinkInner) -> LinkView {
             continue;
         };
         view.addr = view.addr.or(Some(handle.addr));
-        match why_replaced(conn, &state.life) {
+        let reason = why_replaced(conn, &state.life);
+        let waits = reason == Some(ReplaceReason::Suspect) && state.link.is_queued_out(conn.id, now);
+        match reason.filter(|_| !waits) {
             None => view.good.insert(conn.slot),
             Some(reason) => {
                 let redial = redial(conn, handle.addr);

@@ -276,18 +276,17 @@ fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
     assert_eq!(world.sides[0].link.segment_limit([10, 0, 0, 1].into()), Some(REDUCED_SEGMENT));
 }
 
-/// The notices about the second of two connections in six seconds in which it sends a little, loses half of it, and has
-/// timeouts in a row. The first one sends a block by the same path.
-fn of_the_second_connection(queue: bool) -> Vec<Notice> {
+/// The notices about the second of two connections in `tenths` of a second in which it sends a little, loses half of it, and
+/// has timeouts in a row. The first one sends a block by the same path, whose least round trip is 25 ms; with the queue
+/// it is `rtt`. Returns also whether no successor of the second one is needed.
+fn of_the_second_connection(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
     let mut world = World::new(None);
     world.dial(1, false);
     let mut now = world.now;
     let Side { link, output, .. } = &mut world.sides[0];
     let mut notices = Vec::new();
-    for tick in 1..=60_u32 {
+    for tick in 1..=tenths {
         now += STEP * 10;
-        // Its block moves. Without a queue the round trip stays short.
-        let rtt = if queue { 2_000.0 } else { 30.0 };
         let block = KernelSample {
             unacked: 20,
             rtt_ms: rtt,
@@ -317,13 +316,22 @@ fn of_the_second_connection(queue: bool) -> Vec<Notice> {
     }
     let of_second =
         |notice: &Notice| matches!(notice, Notice::Suspect(ConnId(2)) | Notice::ConnDegraded(ConnId(2)));
-    notices.into_iter().filter(of_second).collect()
+    (notices.into_iter().filter(of_second).collect(), link.is_queued_out(ConnId(2), now))
 }
 
 #[test]
 fn a_queue_that_another_connection_fills_makes_nobody_suspect_or_poor() {
-    assert_eq!(of_the_second_connection(true), []);
-    let notices = of_the_second_connection(false);
+    assert_eq!(of_the_second_connection(2_000.0, 60), (vec![], false));
+    let (notices, _) = of_the_second_connection(30.0, 60);
     assert!(notices.contains(&Notice::Suspect(ConnId(2))), "{notices:?}");
     assert!(notices.contains(&Notice::ConnDegraded(ConnId(2))), "{notices:?}");
+}
+
+#[test]
+fn a_connection_that_a_full_queue_keeps_out_gets_no_successor_at_first() {
+    let suspect = vec![Notice::Suspect(ConnId(2))];
+    assert_eq!(of_the_second_connection(100.0, 60), (suspect.clone(), true));
+    // It has been suspect for half of `dead_after`.
+    assert_eq!(of_the_second_connection(100.0, 130), (suspect, false));
+    assert!(!of_the_second_connection(30.0, 60).1, "no queue");
 }
