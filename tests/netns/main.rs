@@ -113,6 +113,23 @@ fn mtu_holes() {
     run(MTU);
 }
 
+#[test]
+#[ignore = "three minutes on paths that drop large packets, under each congestion control"]
+fn mtu_holes_for_three_minutes() {
+    run_under(
+        CONTROLS,
+        &[
+            ("packets above 1300 lost", mtu::long_1300),
+            ("packets above 1300 lost, probing", mtu::long_1300_probing),
+            ("packets above 600 lost, pool of two", mtu::pool_600),
+            ("packets above 1300 lost, pool of two", mtu::pool_1300),
+            ("packets above 1300 lost, b to a, pool of two", mtu::pool_1300_to_a),
+            ("packets above 600 lost, pool of two, probing", mtu::pool_600_probing),
+            ("packets above 1300 lost, pool of two, probing", mtu::pool_1300_probing),
+        ],
+    );
+}
+
 const SLOW: &[Case<slow::SlowRow>] = &[
     ("512 kbit/s", slow::short_512),
     ("64 kbit/s", slow::short_64),
