@@ -50,7 +50,8 @@
 //! # Poor
 //! Below 0.4 for 1.5 s it is *poor*, above 0.6 it is well again. 1.5 s, because the burst of losses that ends
 //! the slow start of a healthy connection is over sooner (a test computes it), and because a loss that
-//! rises from 0 to 30 % in 20 s is found before it reaches 15 %. [`ConnScore::poll`] is to be called after each
+//! rises from 0 to 30 % in 20 s is found before it reaches 15 %. The first 3 s of a connection do not count: its first
+//! segments go out before anything is known of the path's rate. [`ConnScore::poll`] is to be called after each
 //! kernel sample, twice a second while data flows.
 
 use std::time::{Duration, Instant};
@@ -65,6 +66,9 @@ pub(crate) const POOR: f64 = 0.4;
 /// Above this it is well again.
 pub(crate) const WELL: f64 = 0.6;
 const POOR_AFTER: Duration = Duration::from_millis(1500);
+/// A connection begins with ten segments at once (RFC 6928), which nobody has measured the path for. On a path of 16 kbit/s most
+/// of them are lost, and the score is low for up to 2.5 s (measured).
+const START: Duration = Duration::from_secs(3);
 
 const HALF_LIFE: Duration = Duration::from_secs(10);
 const LOSS_HALF_LIFE: Duration = Duration::from_millis(1500);
@@ -273,7 +277,7 @@ impl ConnScore {
             self.poor &= !well;
             return well.then_some(Change::Well);
         }
-        let since = *self.low_since.get_or_insert(now);
+        let since = *self.low_since.get_or_insert(now.max(self.opened + START));
         let becomes = !self.poor && now.saturating_duration_since(since) >= POOR_AFTER;
         self.poor |= becomes;
         becomes.then_some(Change::Poor)
@@ -537,6 +541,23 @@ mod tests {
         assert!(!poor_by_losses(24, 46.0));
         assert!(poor_by_losses(24, 9.0), "no queue");
         assert!(poor_by_losses(6, 46.0), "too little in flight for a queue");
+    }
+
+    /// As measured at 16 kbit/s: the burst of the first ten segments.
+    #[test]
+    fn the_first_segments_are_forgiven() {
+        let poor_after = |age: Duration| {
+            let opened = Instant::now();
+            let (mut score, begin) = (ConnScore::new(opened), opened + age);
+            score.handle_kernel(&sample(0, 0, 0), begin);
+            (1..=5).any(|half| {
+                let now = begin + S / 2 * half;
+                score.handle_kernel(&sample(20 + half * 4, 10 + half * 2, u64::from(half)), now);
+                score.poll(now) == Some(Change::Poor)
+            })
+        };
+        assert!(!poor_after(Duration::ZERO));
+        assert!(poor_after(10 * S));
     }
 
     #[test]
