@@ -261,6 +261,15 @@ impl fmt::Display for EndCause {
     }
 }
 
+/// The system's numbers of what [`EndReason::is_local_shortage`] is about.
+#[cfg(unix)]
+const SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+#[cfg(windows)]
+const SHORTAGES: [i32; 3] = {
+    use windows_sys::Win32::Networking::WinSock::{WSA_NOT_ENOUGH_MEMORY, WSAEMFILE, WSAENOBUFS};
+    [WSAEMFILE, WSAENOBUFS, WSA_NOT_ENOUGH_MEMORY]
+};
+
 /// The side that ended a connection, and why: the first cause that either of its threads met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndReason {
@@ -282,9 +291,8 @@ impl EndReason {
             EndCause::Full => self.by == Initiator::Library,
             EndCause::Io { doing, .. } if doing == "start a thread" => true,
             EndCause::Io { doing, kind, os_error, .. } if doing != "read" && doing != "write" => {
-                let lacking = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
                 *kind == io::ErrorKind::AddrNotAvailable
-                    || os_error.is_some_and(|number| lacking.contains(&number))
+                    || os_error.is_some_and(|number| SHORTAGES.contains(&number))
             }
             _ => false,
         }

@@ -159,11 +159,11 @@ fn random() -> io::Result<u64> {
 
 /// The permission bits of the file; `None` where the system does not say.
 fn mode(file: &File) -> io::Result<Option<u32>> {
-    let metadata = file.metadata()?;
     #[cfg(unix)]
-    return Ok(Some(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777));
+    let mode = Some(std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions()) & 0o7777);
     #[cfg(not(unix))]
-    return Ok(None);
+    let mode = file.metadata().map(|_| None)?;
+    Ok(mode)
 }
 
 fn to_hex(identity: &Identity) -> Zeroizing<Vec<u8>> {

@@ -68,6 +68,9 @@
 //! wire    bytes <-> frames                            pure
 //! ```
 
+#[cfg(not(any(unix, windows)))]
+compile_error!("unbroken supports Unix and Windows: this system has neither poll(2) nor WSAPoll");
+
 // No module uses one that stands below it here, and none the node but the node itself:
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error | conduct, link |
 // conn, receipt | config | roster | node

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -20,8 +21,11 @@ pub(crate) fn listen(
     segment: Option<u16>,
 ) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted node gets its port back although old connections linger in TIME_WAIT.
-    socket.set_reuse_address(true)?;
+    // A restarted node gets its port back although old connections linger in TIME_WAIT. On Windows it does without, and the
+    // option would let another process take the port.
+    if cfg!(unix) {
+        socket.set_reuse_address(true)?;
+    }
     if addr.is_ipv6() {
         // Set either way: the system's default can be either (ipv6(7), `net.ipv6.bindv6only`).
         socket.set_only_v6(only_v6)?;
@@ -41,18 +45,32 @@ pub(crate) fn for_dialing(addr: SocketAddr, segment: Option<u16>) -> io::Result<
 }
 
 /// TCP_MAXSEG (tcp(7)), which counts if it is set before the connection is made: this side sends no larger segments, and
-/// asks the other side for none.
+/// asks the other side for none. Windows has no such option.
 fn limit_segment(socket: &Socket, segment: Option<u16>) -> io::Result<()> {
-    segment.map_or(Ok(()), |segment| socket.set_tcp_mss(segment.into()))
+    #[cfg(unix)]
+    segment.map_or(Ok(()), |segment| socket.set_tcp_mss(segment.into()))?;
+    #[cfg(not(unix))]
+    let _ = (socket, segment);
+    Ok(())
 }
 
 /// Begins to connect; [`poll`](super::poll) tells when that has ended, and [`finish_connect`] how.
 pub(crate) fn begin_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::from(addr)) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Err(error) if !is_in_progress(&error) => Err(error),
         _ => Ok(()),
     }
+}
+
+#[cfg(unix)]
+fn is_in_progress(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS)
+}
+
+#[cfg(windows)]
+fn is_in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// How connecting has ended. Refuses a connection to itself: dialling a dead port in the ephemeral range over and over, the
@@ -85,20 +103,80 @@ pub(crate) struct SocketOptions {
 /// Sets the options of a connected socket.
 pub(crate) fn configure(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(options.keepalive_time)
-        .with_interval(options.keepalive_interval)
-        .with_retries(options.keepalive_probes);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    let keepalive =
+        TcpKeepalive::new().with_time(options.keepalive_time).with_interval(options.keepalive_interval);
+    // Windows has TCP_KEEPCNT from version 10.0.15063 on.
+    let counted = keepalive.clone().with_retries(options.keepalive_probes);
+    if !is_had("TCP_KEEPCNT", socket.set_tcp_keepalive(&counted))? {
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    set_user_timeout(socket, options.user_timeout)?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
     socket.set_write_timeout(Some(options.write_timeout))?;
     set_backlog(socket, FIRST_CHUNK)
 }
 
+/// How long data may go unacknowledged: TCP_USER_TIMEOUT (tcp(7)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_user_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+/// How long data may go unacknowledged: TCP_MAXRT, in whole seconds.
+#[cfg(windows)]
+#[allow(unsafe_code)]
+fn set_user_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    use std::os::windows::io::AsRawSocket;
+    use windows_sys::Win32::Networking::WinSock::{IPPROTO_TCP, TCP_MAXRT, setsockopt};
+
+    let seconds = u32::try_from(timeout.as_secs().max(1)).unwrap_or(u32::MAX).to_ne_bytes();
+    let length = i32::try_from(seconds.len()).unwrap_or_default();
+    let (socket, option) = (socket.as_raw_socket() as usize, TCP_MAXRT as i32);
+    // SAFETY: the socket is open for as long as it is borrowed, and `length` bytes are read from `seconds`.
+    let failed = unsafe { setsockopt(socket, IPPROTO_TCP, option, seconds.as_ptr(), length) };
+    let set = if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    is_had("TCP_MAXRT", set).map(drop)
+}
+
+/// Other systems have no such option that socket2 knows: pings find what has died.
+#[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
+fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether the system has an option, as setting it shows. The first one that is missing is logged.
+fn is_had(option: &str, set: io::Result<()>) -> io::Result<bool> {
+    static LOGGED: AtomicBool = AtomicBool::new(false);
+    match set {
+        Err(error) if is_no_such_option(&error) => {
+            if !LOGGED.swap(true, Relaxed) {
+                log::warn!("this system has no {option}: {error}; going on without it");
+            }
+            Ok(false)
+        }
+        set => set.map(|()| true),
+    }
+}
+
+#[cfg(unix)]
+fn is_no_such_option(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOPROTOOPT)
+}
+
+#[cfg(windows)]
+fn is_no_such_option(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(windows_sys::Win32::Networking::WinSock::WSAENOPROTOOPT)
+}
+
 /// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). What is
-/// in flight is not counted, so throughput does not suffer.
+/// in flight is not counted, so throughput does not suffer. Elsewhere than on Linux the kernel's send buffer is the limit.
 pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
-    socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (socket, bytes);
+    Ok(())
 }
 
 /// When the last handle of the socket is closed, what its queue holds is thrown away and the connection reset
@@ -109,9 +187,13 @@ pub(crate) fn discard_on_close(socket: &Socket) {
     let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
-/// `MSG_NOSIGNAL` (send(2)), the same on every Linux: a write to a connection that was reset is an error
-/// here, and not SIGPIPE, which ends a process that has not chosen to ignore it.
-const MSG_NOSIGNAL: i32 = 0x4000;
+/// A write to a connection that was reset is an error here, and not SIGPIPE, which ends a process that has not chosen to
+/// ignore it (`MSG_NOSIGNAL`, send(2)). Apple's systems have a socket option for that, SO_NOSIGPIPE, and Windows has no
+/// signals.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+const SEND_FLAGS: i32 = 0;
 
 /// A socket as a stream that never raises SIGPIPE.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +207,11 @@ impl Read for Stream<'_> {
 
 impl Write for Stream<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.0.send_with_flags(from, MSG_NOSIGNAL)
+        self.0.send_with_flags(from, SEND_FLAGS)
     }
 
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send_vectored_with_flags(from, MSG_NOSIGNAL)
+        self.0.send_vectored_with_flags(from, SEND_FLAGS)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The thread that accepts connections on one address. It never waits for a handshake.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -19,6 +19,8 @@ use super::shared::Shared;
 /// at once, millions of times a second (measured).
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A connection within this machine is made at once, or the listener's queue is full and its thread is awake.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A listening socket, and how to stop the thread that accepts on it.
 #[derive(Debug)]
@@ -39,7 +41,11 @@ impl Acceptor {
     /// Wakes the thread out of `accept` or a pause, for good.
     pub(crate) fn stop(&self) {
         let _ = self.stop.try_send(());
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let woken = self.socket.shutdown(Shutdown::Both).is_ok();
+        // Only Linux lets shutdown(2) of a listening socket end accept(2); elsewhere a connection does.
+        if !(woken && cfg!(target_os = "linux")) {
+            let _ = TcpStream::connect_timeout(&reachable(self.listening.addr), WAKE_TIMEOUT);
+        }
     }
 
     /// Passes each connection to `accepted`, until `is_closing` and a call of [`Acceptor::stop`].
@@ -73,6 +79,16 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// The address by which a process of this machine reaches a listener.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
 }
 
 /// Errors that accept(2) reports for a connection that broke before it was accepted.

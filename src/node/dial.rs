@@ -263,13 +263,18 @@ impl<'a> Attempts<'a> {
             return Ok(None);
         }
         let mut wait = self.race.next_timeout().map_or(LOOKUP_POLL, |at| at.saturating_duration_since(now));
-        if !self.lookups.is_empty() {
+        // Only on Linux does the shutdown of a socket that connects end the wait for it.
+        if !self.lookups.is_empty() || cfg!(not(target_os = "linux")) {
             wait = wait.min(LOOKUP_POLL);
         }
         let sockets: Vec<_> = self.connecting.iter().map(|attempt| &attempt.conn.socket).collect();
         let ended = poll::connected(&sockets, wait).map_err(|error| EndReason::io("poll", &error))?;
         let mut ended = ended.into_iter();
-        let ended: Vec<_> = self.connecting.extract_if(.., |_| ended.next() == Some(true)).collect();
+        let has_ended = |attempt: &mut Attempt| {
+            let is_ready = ended.next() == Some(true);
+            is_ready || attempt.conn.reason().is_some()
+        };
+        let ended: Vec<_> = self.connecting.extract_if(.., has_ended).collect();
         for attempt in ended {
             let addr = attempt.conn.addr;
             match socket::finish_connect(&attempt.conn.socket, addr) {
