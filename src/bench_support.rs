@@ -1,4 +1,4 @@
-//! What the benches need of the inside. **Not part of the API**: it exists only with the feature
+//! Internals for the benches. **Not part of the API**: it exists only with the feature
 //! `bench-internals` and changes without notice.
 
 use std::time::Instant;
@@ -55,7 +55,7 @@ impl Encoder {
         self.batch.len()
     }
 
-    /// What [`Encoder::encode`] made, as the bytes on the wire.
+    /// The output of [`Encoder::encode`], as the bytes on the wire.
     pub fn bytes(&self) -> Vec<u8> {
         flat(&self.batch)
     }
@@ -122,7 +122,7 @@ struct Side {
     output: Fx,
 }
 
-/// What went over in one call.
+/// The bytes and messages that one call moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moved {
     /// Chunk frames.

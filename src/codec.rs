@@ -177,7 +177,7 @@ mod bincode {
         }
 
         #[test]
-        fn what_the_decoder_would_refuse_is_not_encoded() {
+        fn a_value_that_the_decoder_would_refuse_is_not_encoded() {
             assert!(encode_limited::<8, _>(&7u64).is_ok());
             let error = encode_limited::<8, _>(&(7u64, 1u8)).unwrap_err().to_string();
             assert!(error.contains("9 bytes, at most 8"), "{error}");

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_generate_at_once_all_get_the_same() {
+    fn concurrent_generators_get_the_same_identity() {
         let directory = Directory::new();
         let path = directory.0.join("key");
         let ids = std::thread::scope(|scope| {

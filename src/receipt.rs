@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_selects_in_a_loop_gets_the_same_channel_and_everybody_wakes_up() {
+    fn selecting_in_a_loop_uses_one_channel_and_wakes_every_waiter() {
         let (token, receipt) = PendingReceipt::new(None);
         let waiting = [receipt.ready(), receipt.ready()];
         assert!(waiting[0].same_channel(&waiting[1]));

@@ -200,7 +200,7 @@ fn loopback_is_exempt_unless_it_is_said_otherwise() {
 }
 
 #[test]
-fn who_is_denied_stays_out() {
+fn a_denied_peer_stays_out() {
     let denied = RawIdentity::new(7, CREDIT).id();
     let node = node(|config| {
         config.admission.deny_addresses = vec!["127.0.4.0/24".parse().unwrap()];
@@ -226,7 +226,7 @@ fn only_who_is_allowed_or_wanted_comes_in() {
 }
 
 #[test]
-fn who_is_gossiped_about_is_not_wanted_for_it() {
+fn gossip_about_a_peer_does_not_make_it_wanted() {
     let id = |seed| RawIdentity::new(seed, CREDIT).id();
     let node = node(|config| config.admission.allow_peers = vec![id(1)]);
     assert_eq!(node.learn([PeerConfig { id: Some(id(2)), ..PeerConfig::new("127.0.0.1:1") }]), 1);
@@ -235,7 +235,7 @@ fn who_is_gossiped_about_is_not_wanted_for_it() {
 }
 
 #[test]
-fn of_absent_strangers_the_one_that_was_lost_first_is_forgotten_and_its_messages_are_told() {
+fn the_first_lost_stranger_is_forgotten_and_its_messages_are_reported() {
     let node = node(|config| config.max_absent_strangers = 1);
     let visit = |seed: u8| {
         let visitor = come(&node, 1, 1, seed).unwrap();
@@ -503,7 +503,7 @@ fn a_flood_ends_the_connection_and_in_the_end_bans() {
 }
 
 #[test]
-fn who_comes_and_goes_in_a_loop_is_banned_for_a_time() {
+fn a_peer_that_connects_and_leaves_in_a_loop_is_banned_for_a_time() {
     let node = node(|config| {
         config.conduct.threshold = 9;
         config.conduct.ban_time = Duration::from_secs(2);

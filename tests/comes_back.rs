@@ -195,7 +195,7 @@ fn a_hole_costs_one_dial_at_a_time_each_within_its_timeout() {
 }
 
 #[test]
-fn what_waited_is_delivered_when_the_peer_is_back_unless_its_time_is_over() {
+fn waiting_messages_are_delivered_when_the_peer_is_back_unless_expired() {
     let identity = Identity::generate().unwrap();
     let peer = identity.peer_id();
     let b = Peer::start(builder(calm).identity(identity.clone()).listen(any_addr()));

@@ -116,7 +116,7 @@ fn a_peer_that_is_named_twice_counts_once_for_a_quorum() {
 }
 
 #[test]
-fn what_a_peer_does_not_want_costs_nothing_of_the_budget() {
+fn unwanted_messages_cost_nothing_of_the_budget() {
     // The listener has no bulk lane: what is sent there ends at once, and its room comes back.
     let lanes = vec![LaneConfig::urgent(), LaneConfig::normal()];
     let listener = Node::builder()

@@ -150,7 +150,7 @@ fn a_message_that_had_begun_does_not_expire() {
 }
 
 #[test]
-fn what_is_left_at_shutdown_says_so_and_what_comes_later_comes_back() {
+fn messages_left_at_shutdown_end_as_dropped_and_later_ones_are_returned() {
     let pair = Pair::start(unloaded);
     let peer = pair.b.id();
     cut_off(&pair);
@@ -209,7 +209,7 @@ fn a_removed_peer_and_a_forgotten_one() {
 }
 
 #[test]
-fn what_nobody_can_take_is_refused_here_or_there() {
+fn messages_that_cannot_be_taken_are_refused_on_either_side() {
     let lane = |id: u8, max: usize| LaneConfig {
         id: LaneId(id),
         max_message: max,
@@ -506,7 +506,7 @@ fn a_request_that_was_never_sent_is_withdrawn() {
 // --- waiting for room -----------------------------------------------------------------------------
 
 #[test]
-fn what_no_wait_can_change_comes_out_at_once() {
+fn errors_that_no_wait_can_change_are_returned_at_once() {
     const MIB: usize = 1024 * KIB;
     let pair = Pair::start(|config| {
         unloaded(config);

@@ -135,7 +135,7 @@ fn votes_are_accepted(node: &Node, peer: PeerId) {
 }
 
 #[test]
-fn what_waits_for_absent_peers_takes_nothing_from_others() {
+fn messages_for_absent_peers_take_nothing_from_others() {
     let honest = Peer::start(builder(small).listen(any_addr()));
     let address = first_addr(&honest).to_string();
     let (node, absent, _nobody) = lonely(16, |config| {

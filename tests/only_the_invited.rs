@@ -158,7 +158,7 @@ fn a_flipped_bit_anywhere_ends_one_connection_and_no_message_is_harmed() {
 }
 
 #[test]
-fn who_is_in_the_middle_understands_nothing() {
+fn an_attacker_on_the_path_understands_nothing() {
     let secret = "the launch code is 00000000";
     for encryption in [Encryption::Noise, Encryption::Plaintext] {
         let tune = |config: &mut Config| {

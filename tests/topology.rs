@@ -81,7 +81,7 @@ fn as_many_peers_as_there_should_be_are_kept_while_peers_stop() {
 }
 
 #[test]
-fn what_dialled_us_counts_and_the_rest_comes_from_several_networks() {
+fn inbound_peers_count_and_the_rest_come_from_several_networks() {
     let crowd: Vec<Peer> = (0..4).map(|_| listener(50)).collect();
     let (far, wanted, inbound) = (listener(51), listener(52), listener(53));
     let node = Peer::start(calm(|config| config.target_peers = 4).listen(any_addr()));
@@ -156,7 +156,7 @@ fn a_poor_candidate_gives_way_and_a_poor_wanted_peer_does_not() {
 }
 
 #[test]
-fn what_was_learned_is_restored_and_preferred() {
+fn learned_peers_are_restored_and_preferred() {
     let (good, gone) = (listener(1), listener(2));
     let node = Peer::start(calm(|config| config.target_peers = 2));
     let dead_end = FaultProxy::start(first_addr(&gone)).unwrap();
@@ -349,7 +349,7 @@ fn a_peer_known_by_name_that_dialled_us_is_not_dialled() {
 }
 
 #[test]
-fn who_had_to_answer_at_an_address_has_to_in_the_next_life() {
+fn an_expected_identity_is_expected_in_the_next_life() {
     let impostor = listener(1);
     let expected = Identity::generate().unwrap().peer_id();
     let at = address(&impostor);

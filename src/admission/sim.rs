@@ -52,7 +52,7 @@ impl World {
             Decision::Admit => {}
         }
         let (inside, now) = (&self.inside, self.now);
-        // What it is good for grows with its time here, and is drawn from its name.
+        // Its merit grows with its time here, and is drawn from its name.
         let merit = |conn: ConnId| {
             let (since, kind) = inside[&conn];
             let seconds = (now - since).as_secs();
@@ -120,7 +120,7 @@ impl World {
 }
 
 #[test]
-fn of_those_who_were_here_three_eighths_of_the_slots_survive_any_attacker() {
+fn earlier_peers_keep_three_eighths_of_the_slots_under_any_attack() {
     // From one subnet to more subnets than there are slots.
     for (seed, subnets) in [1, 10, 100, 1000, 20_000].into_iter().enumerate() {
         for honest in [30, 48, 100] {

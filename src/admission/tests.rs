@@ -95,14 +95,14 @@ fn a_handshake_that_stalls_makes_room_for_a_new_one() {
     let later = now + Duration::from_secs(1);
     assert_eq!(admission.on_accept(ConnId(1000), newcomer, later), Decision::Replace(ConnId(0)));
     assert_eq!(admission.on_accept(ConnId(1001), newcomer, later), Decision::Replace(ConnId(1)));
-    // What lost its place cannot come in after all.
+    // A connection that lost its place is not admitted after all.
     let entered = admission.enter(ConnId(0), peer(1), true, no_merit, later);
     assert_eq!(entered, Decision::Refuse(Refusal::Handshakes));
     assert_eq!(admission.enter(ConnId(1000), peer(1), false, no_merit, later), Decision::Admit);
 }
 
 #[test]
-fn who_connects_too_often_waits_and_the_table_stays_small() {
+fn an_address_that_connects_too_often_waits_and_the_table_stays_small() {
     let (mut admission, now) = admission(|config| config.connects_at_once = 3);
     let mut tries = |addr: IpAddr, at: Instant| {
         let on_accept = |number| {

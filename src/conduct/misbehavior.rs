@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_caught_counts_and_what_the_peer_says_of_us_does_not() {
+    fn violations_that_the_library_found_count_and_claims_of_the_peer_do_not() {
         let text = || "x".to_owned();
         let guilty = [
             (EndCause::Protocol(text()), true, Misbehavior::Protocol),

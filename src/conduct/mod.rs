@@ -98,10 +98,10 @@ impl fmt::Display for BanTarget {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Ban {
-    /// Who.
+    /// The peer or address that is banned.
     pub who: BanTarget,
-    /// How much longer, in milliseconds; `None`: until it is lifted. It does not run down while it lies in a
-    /// file: who wants that subtracts the time.
+    /// How much longer, in milliseconds; `None`: until it is lifted. The number does not run down while it lies in a
+    /// file: subtract the time that has passed if it should.
     pub remaining_ms: Option<u64>,
     /// Why.
     pub why: String,

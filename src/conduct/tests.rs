@@ -39,7 +39,7 @@ fn strikes_add_up_fade_and_ban() {
 }
 
 #[test]
-fn who_offends_seldom_is_never_banned() {
+fn a_peer_that_offends_seldom_is_never_banned() {
     let (mut conduct, mut now) = conduct();
     for _ in 0..1000 {
         assert!(matches!(conduct.report(peer(1), Misbehavior::Protocol, false, now), Penalty::Noted(_)));
@@ -74,7 +74,7 @@ fn an_address_is_banned_for_a_short_time_and_ipv6_by_its_64() {
     );
     assert!(conduct.is_banned(at("2001:db8:1:2:ffff::9"), now));
     assert!(!conduct.is_banned(at("2001:db8:1:3::1"), now));
-    // What an application makes by hand is brought into the same form.
+    // A target that an application makes by hand is brought into the same form.
     let raw = BanTarget::Address("::ffff:192.0.2.1".parse().unwrap());
     conduct.ban(&Ban::new(raw, None, ""), now);
     assert!(conduct.is_banned(at("192.0.2.1"), now) && !conduct.is_banned(at("192.0.2.2"), now));
@@ -99,7 +99,7 @@ fn bans_survive_a_restart_with_what_was_left() {
 }
 
 #[test]
-fn of_two_bans_the_later_end_counts_and_a_strange_file_does_no_harm() {
+fn the_later_of_two_bans_counts_and_a_strange_file_does_no_harm() {
     let (mut conduct, now) = conduct();
     let id = PeerId::from_bytes([1; 32]);
     conduct.ban(&Ban::new(id, Some(10 * MINUTE), "long"), now);

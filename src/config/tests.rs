@@ -333,7 +333,7 @@ fn a_default_lane_is_removed_by_saying_so() {
     let config: Config = toml::from_str(text).unwrap();
     config.validate().unwrap();
     assert_eq!(config.lanes, [LaneConfig::normal()]);
-    // What is missing is still missing after it was written and read.
+    // A setting that is missing is still missing after it was written and read.
     assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
     let mut config = Config { lanes: vec![LaneConfig::bulk(), LaneConfig::urgent()], ..Config::default() };
     config.lanes[0].slot = Some(2);

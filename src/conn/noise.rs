@@ -34,7 +34,7 @@
 //! and back. On processors without AES instructions ChaCha20 would be the faster choice.
 //!
 //! # What is wiped
-//! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. What the compiler leaves on the
+//! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. Copies that the compiler leaves on the
 //! stack when it moves them, and `snow`'s intermediate values, are not. The keys of a connection live
 //! in `ring`, which does not wipe them; each is good for 65,536 records of one direction of one connection.
 

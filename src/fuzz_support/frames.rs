@@ -99,7 +99,7 @@ pub(super) fn assert_said(again: &[u8], came: &[u8]) {
     assert!(again.len() < came.len() || again == came, "something else than was said");
 }
 
-/// Appends the frame as it is sent. Of a frame that this version does not know it has to see what came.
+/// Appends the frame as it is sent. For a frame that this version does not know it appends the bytes that came.
 fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
     let mut encoded = Ok(());
     match frame {

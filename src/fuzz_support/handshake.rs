@@ -156,7 +156,7 @@ fn hello(script: &mut Script<'_>) -> Hello {
     }
 }
 
-/// What the other side says, with some bytes changed, and an early end perhaps.
+/// The messages of the other side, with some bytes changed, and an early end perhaps.
 struct Meddler {
     other: Other,
     changes: Vec<(usize, u8)>,
@@ -238,7 +238,7 @@ impl Other {
         assert!(encoded.is_ok() && sealer.append(&batch, &mut self.says).is_ok());
     }
 
-    /// Answers when the next message is there. What it cannot read it does not answer.
+    /// Answers when the next message is there, if it can be read.
     fn handle(&mut self, bytes: &[u8]) {
         self.heard.extend_from_slice(bytes);
         let prologue =

@@ -53,7 +53,7 @@ struct Liar {
     hellos: Vec<(Hello, Incarnation, bool)>,
     /// The link's memory as it was said last.
     session_id: u64,
-    /// What the link has told of each lane, and how far it has sent.
+    /// The announcements of the link for each lane, and how far it has sent.
     told: [LaneAck; LANES],
     sent: [u64; LANES],
     /// How far the peer has sent.
@@ -361,7 +361,7 @@ impl Liar {
         }
     }
 
-    /// What the peer claims to have of a lane that the link sends on.
+    /// The part that the peer claims to have of a lane that the link sends on.
     fn state(&mut self, script: &mut Script<'_>, lane: usize) -> LaneAck {
         let sent = self.sent.get(lane).copied().unwrap_or(0);
         match script.byte() {

@@ -1,4 +1,4 @@
-//! What the fuzz targets need of the inside: one function for each. **Not part of the API**: it exists only with
+//! Internals for the fuzz targets: one function for each. **Not part of the API**: it exists only with
 //! the feature `fuzz-internals` and changes without notice.
 //!
 //! A function takes whatever the fuzzer came up with and panics if something does not hold that

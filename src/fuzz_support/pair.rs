@@ -62,7 +62,7 @@ struct End {
     theirs: Option<Hello>,
     /// The life of the peer to which the hand was given.
     peer: Incarnation,
-    /// What is on its way here. The last one says that no more will come.
+    /// The messages on their way here. The last one says that no more will come.
     comes: VecDeque<Option<Frame>>,
     /// The link wants it closed.
     condemned: bool,
@@ -89,7 +89,7 @@ struct Pair {
     conns: Vec<Conn>,
     next_conn: u64,
     lives: u64,
-    /// What an application of either side has taken, in any life.
+    /// The messages that an application of either side has taken, in any life.
     taken: HashSet<(usize, u64)>,
 }
 
@@ -332,7 +332,7 @@ impl Pair {
         self.put(number, side, [Some(Frame::Hello(hello))]);
     }
 
-    /// What a side writes comes to the other, if anything does.
+    /// The bytes that a side writes come to the other, if any do.
     fn put(&mut self, conn: usize, from: usize, frames: impl IntoIterator<Item = Option<Frame>>) {
         let conn = &mut self.conns[conn];
         let end = &mut conn.ends[1 - from];

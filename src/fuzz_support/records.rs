@@ -6,7 +6,7 @@ use crate::conn::record::{Key, MAX_BUFFER, Opener, REKEY_AFTER, Sealer};
 use crate::wire::batch::Batch;
 use crate::wire::reader::{Got, ReadError, Source};
 
-/// What is given out is what was sealed, up to the first record that was changed, left out, repeated or moved; then
+/// The opener returns what was sealed, up to the first record that was changed, left out, repeated or moved; then
 /// nothing more, ever.
 pub fn records(data: &[u8]) {
     let mut script = Script::new(data);
@@ -74,7 +74,7 @@ fn seal(script: &mut Script<'_>, number: u64) -> (Vec<u8>, Vec<u8>, Vec<Record>)
     (text, sealed, records)
 }
 
-/// What somebody on the path makes of it.
+/// The changes that an attacker on the path makes.
 fn change(script: &mut Script<'_>, sealed: &[u8], records: &[Record]) -> Vec<u8> {
     let mut came = sealed.to_vec();
     for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! What the fuzzer's bytes mean: a list of small decisions. Bytes that are not there are zero, so every
+//! The meaning of the fuzzer's bytes: a list of small decisions. Bytes that are not there are zero, so every
 //! input is a script, and a shorter one does less.
 
 pub(super) struct Script<'a>(&'a [u8]);

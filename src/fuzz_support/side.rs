@@ -115,7 +115,7 @@ impl Side {
         sent.ok().map(|id| (id, number))
     }
 
-    /// What the writer of a connection gets to write: the frames, and their bytes.
+    /// The output for the writer of a connection: the frames, and their bytes.
     pub(super) fn transmit(
         &mut self,
         conn: ConnId,
@@ -148,7 +148,7 @@ impl Side {
     }
 }
 
-/// What was accepted, and how it ended.
+/// The messages that were accepted, and how they ended.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// The number that was given last.
@@ -188,7 +188,7 @@ impl Ledger {
     /// Everything ends once, and nothing ends that was not accepted.
     pub(super) fn note(&mut self, output: Fx) {
         for (token, outcome, kind) in output.ended {
-            // What is sent on a lane that the peer refuses ends before `send` returns.
+            // A message on a lane that the peer refuses ends before `send` returns.
             let ended = self.messages.insert(token.number, true);
             assert_eq!(ended, Some(false), "message {} ended as {outcome}", token.number);
             if outcome == Outcome::Taken && !matches!(kind, MessageKind::Reply { .. }) {

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_for_some_time_is_tried_again_within_three_times_that() {
+    fn a_peer_that_was_away_is_dialled_again_within_three_times_that() {
         let first = Duration::from_millis(500);
         for seed in 0..1000 {
             let mut rng = fastrand::Rng::with_seed(seed);

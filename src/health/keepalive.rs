@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_again_ever_more_seldom() {
+    fn an_interval_that_failed_is_tried_ever_more_seldom() {
         let mut world = World::new(10 * S, Some(5 * S));
         let mut hours = Vec::new();
         for _ in 0..48 {

@@ -701,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_last_ends_the_silence_too() {
+    fn sending_ends_the_silence_too() {
         let (mut liveness, start) = proven();
         liveness.handle_sent(start + 6 * S);
         liveness.handle_data_sent(start + 7 * S);

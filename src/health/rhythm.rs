@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What comes within this time is one burst.
+/// Data that comes within this time is one burst.
 const BURST: Duration = Duration::from_millis(250);
 /// So many gaps in a row are regular.
 const GAPS: usize = 8;

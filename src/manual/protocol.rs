@@ -214,8 +214,8 @@
 //! |---|---|---|---|
 //! | 1 | padding | bytes | mean nothing, zero when sent; a PONG has as many as the PING that it answers |
 //!
-//! A receiver answers at once, before any chunk that it has not begun to write. Of several unanswered PINGs it need answer
-//! only the latest.
+//! A receiver answers at once, before any chunk that it has not begun to write. If several PINGs are unanswered, answering
+//! the latest is enough.
 //!
 //! # GOAWAY: the sender's last frame on this connection
 //!
@@ -285,7 +285,7 @@
 //! | 2..10 | offset | `u64`: where in the lane's stream this piece begins |
 //! | 10.. | data | 1 byte to 1 MiB of the stream |
 //!
-//! There is no length field: the data extends to the end of the body. Of the other flags bits 1 to 3 must be known to
+//! There is no length field: the data extends to the end of the body. The flags in bits 1 to 3 must be known to
 //! understand the chunk: one that is set and not known is a protocol error. Bits 4 to 7 are ignored if they are not known.
 //!
 //! # Lanes
@@ -364,8 +364,8 @@
 //! - After GOAWAY its sender sends no further frame on that connection.
 //!
 //! # Time
-//! What a peer of this implementation must do in time, with the defaults of the settings; later is no protocol error and
-//! costs no strikes:
+//! A peer of this implementation must do the following in time. The times are those of the default settings; to be later is
+//! no protocol error and costs no strikes:
 //!
 //! | what | within | otherwise |
 //! |---|---|---|
@@ -411,7 +411,7 @@
 //!
 //! # Compatibility
 //! A release that changes the meaning of bytes that an older one understands raises the highest version of the preface, and
-//! speaks the one before it as well for at least one minor release (before 1.0) or one major release (from 1.0 on). What an
-//! older receiver skips (fields, longer entries, hints, feature bits, flags 4 to 7, reasons) may be added without a new
+//! speaks the one before it as well for at least one minor release (before 1.0) or one major release (from 1.0 on). Additions
+//! that an older receiver skips (fields, longer entries, extensions, feature bits, flags 4 to 7, reasons) need no new
 //! version. A lower bound is raised only in a release that semantic versioning calls breaking, and the changelog says so. The bytes
 //! of version 1 are pinned by tests.

@@ -117,8 +117,8 @@
 //! # Limits, honestly
 //! - **Traffic analysis.** Nothing is padded or delayed. An observer sees sizes and times, and can tell a vote from a block.
 //! - **The protocol can be recognised,** and blocked: the preface is in the open, with the network's name.
-//! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger with many names meets. Who has
-//!   many subnets takes all places that are not reserved, and within one lane each of his links gets the same turns as an honest
+//! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger with many names meets. An attacker
+//!   with many subnets takes all places that are not reserved, and within one lane each of his links gets the same turns as an honest
 //!   one. Networks that cannot bear that have an allow list.
 //! - **Candidates can be poisoned.** The library remembers and chooses among what [`Node::learn`](crate::Node::learn) is given, from several subnets,
 //!   with those first that did well. An attacker that fills that list decides which peers a node can find; wanted peers are not affected.

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_released_goes_to_the_first_that_may_have_it_and_one_that_gives_up_returns_it() {
+    fn released_bytes_go_to_the_first_waiter_that_may_have_them() {
         let budget = Budget::new(Shares::new(1000, 10, 1000));
         let (hog, other) =
             (budget.open(PeerId::from_bytes([1; 32]), true), budget.open(PeerId::from_bytes([2; 32]), true));

@@ -199,7 +199,7 @@ pub enum Event {
     /// A peer offended: see [`Misbehavior`] for what follows. When it led to a ban, [`Event::Banned`] comes
     /// instead. For an address only bans are told.
     Offended {
-        /// Who.
+        /// The peer or address that offended.
         who: BanTarget,
         /// The kind of misbehavior.
         misbehavior: Misbehavior,
@@ -208,12 +208,12 @@ pub enum Event {
     },
     /// A ban began, or was made longer.
     Banned {
-        /// Who, how long, and why.
+        /// Its target, its time and its reason.
         ban: Ban,
     },
     /// A ban is over, or was lifted.
     Unbanned {
-        /// Who.
+        /// The peer or address that was banned.
         who: BanTarget,
     },
     /// A breaker changed its state.

@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_of_a_loss_is_dropped_last() {
+    fn events_of_losses_are_dropped_last() {
         let mut queue = EventQueue::new(8);
         queue.push(lost(1, 5), Class::Stranger);
         (0..100).for_each(|name| queue.push(up(name), Class::Stranger));

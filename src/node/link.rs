@@ -167,8 +167,8 @@ impl LinkHandle {
         }
     }
 
-    /// Does something under the lock and carries out what follows from it after the lock is released. What was reserved of
-    /// the node's budget and is not in the queues afterwards goes back.
+    /// Does something under the lock and carries out what follows from it after the lock is released. Bytes that were reserved of
+    /// the node's budget and are not in the queues afterwards are released.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
         let now = clock::now();
         let mut output = LinkOutput::default();

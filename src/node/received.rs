@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strangers_hold_withholds_no_credit_from_named_peers() {
+    fn bytes_held_for_strangers_withhold_no_credit_from_named_peers() {
         let mut scene = scene(3);
         let hold = |scene: &mut Scene, number: usize, held| {
             scene.accounts.update(scene.ids[number], held, 0, scene.now);

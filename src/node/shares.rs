@@ -164,8 +164,8 @@ impl Shares {
         free >= self.largest && (first || beyond <= left / STRANGERS)
     }
 
-    /// What strangers hold beyond their part keeps a named account from its guarantee. Nothing that was reserved does: it comes of a
-    /// change of classes or parts. Absent strangers are forgotten then ([`NodeInner::forget_strangers`]).
+    /// Whether strangers hold so much beyond their part that a named account does not get its guarantee. No reservation leads
+    /// to that, only a change of classes or parts. Absent strangers are forgotten then ([`NodeInner::forget_strangers`]).
     ///
     /// [`NodeInner::forget_strangers`]: super::inner::NodeInner::forget_strangers
     pub(crate) fn is_overdrawn(&self) -> bool {
@@ -278,7 +278,7 @@ mod tests {
     /// A peer that comes back with a new key at the same address, again and again: the old names hold what they had when they were
     /// named.
     #[test]
-    fn what_names_that_are_gone_hold_is_overdrawn_when_it_is_in_the_way() {
+    fn accounts_of_forgotten_names_are_overdrawn_when_they_are_in_the_way() {
         let mut shares = Shares::new(MAX, LARGEST, MAX / 8);
         let healthy = shares.open(peer(0), true);
         for life in 1..20 {

@@ -60,8 +60,8 @@ impl Roster {
         self.targets.iter().any(|target| target.id == id)
     }
 
-    /// What an earlier life of this node knew. Whom it does not know yet is a candidate, who must be who it had to be
-    /// then.
+    /// Restores a record of an earlier life of this node. A peer that is not known yet becomes a candidate, and is expected
+    /// to have the identity that was expected then.
     pub(crate) fn restore(&mut self, record: &PeerRecord, now: Instant) {
         let Some((first, others)) = record.addresses.split_first() else { return };
         let config = PeerConfig::new(first.as_str());
@@ -73,7 +73,7 @@ impl Roster {
         self.learn(config, now);
         if let Some(target) = self.targets.iter_mut().find(|target| target.config.address == address) {
             target.memory = Memory::restored(record, now);
-            // What the operator configured counts; of a candidate that was learned before, the stricter word.
+            // The configuration takes precedence; a candidate that was learned before keeps the expected identity of either.
             if target.is_candidate() {
                 target.config.id = target.config.id.or(id);
             }
@@ -191,7 +191,7 @@ impl Roster {
         } else if self.swap.is_none() {
             let due = self.poor_peers().map(|(_, since, _)| since + self.patience()).min()?;
             let after = self.last_swap.map_or(due, |last| due.max(last + self.patience()));
-            // What is due and was not done lacks a better candidate: the next chance is another score.
+            // A swap that is due and was not made lacks a better candidate: the next score may bring one.
             Some(after.max(ready)).filter(|at| *at > now)
         } else {
             None

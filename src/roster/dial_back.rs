@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_help_is_repeated_ever_more_seldom_from_whatever_port_it_comes() {
+    fn dials_back_that_did_not_help_become_rarer_from_whatever_port() {
         let (mut roster, start) = roster();
         let (mut now, mut made) = (start, Vec::new());
         for conn in 1.. {

@@ -443,7 +443,7 @@ fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
 }
 
 #[test]
-fn who_fails_is_left_alone_more_and_more_and_never_given_up() {
+fn a_failing_address_is_dialled_ever_more_seldom_and_never_given_up() {
     for seed in 0..100 {
         for mood in [Mood::Dead, Mood::Refuses, Mood::Leaves, Mood::OnlyOne] {
             let pool = (seed % 3) as u8 + 1;

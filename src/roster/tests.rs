@@ -1,4 +1,4 @@
-//! What the roster does in small stories, told step by step.
+//! The roster in small scenarios, step by step.
 
 #![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 
@@ -232,7 +232,7 @@ fn connections_that_die_young_are_dialled_ever_more_rarely() {
 }
 
 #[test]
-fn what_this_node_lacks_opens_no_breaker() {
+fn a_local_shortage_opens_no_breaker() {
     let (mut roster, mut now) = roster();
     for errno in [libc::EMFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS].repeat(10) {
         let (target, slot) = dial(&mut roster, now).unwrap();
@@ -315,7 +315,7 @@ fn an_entry_with_an_id_is_never_dialled_for_another_peer() {
 }
 
 #[test]
-fn who_answers_late_does_not_take_the_entry_of_a_peer_that_is_linked() {
+fn a_late_answer_does_not_take_the_entry_of_a_linked_peer() {
     let (mut roster, mut now) = roster_with(|_| {});
     roster.add(PeerConfig::new("a:1"), now);
     let (target, slot, _) = expected(&mut roster, now);
@@ -443,7 +443,7 @@ fn a_replacement_that_fails_is_backed_off_and_the_breaker_of_an_answering_peer_s
 }
 
 #[test]
-fn what_the_application_asks_for_is_replaced_beyond_our_own_part_of_the_pool() {
+fn a_requested_replacement_is_made_beyond_our_own_part_of_the_pool() {
     for (reason, expected) in [(ReplaceReason::Asked, true), (ReplaceReason::Suspect, false)] {
         let (mut roster, now) = roster();
         let (target, _) = dial(&mut roster, now).unwrap();
@@ -495,7 +495,7 @@ fn a_storm_is_limited_loses_nobody_and_lets_the_suspect_and_the_dead_go_first() 
 }
 
 #[test]
-fn what_does_not_help_is_not_repeated_and_another_reason_does_not_wait() {
+fn a_replacement_that_did_not_help_waits_and_another_reason_does_not() {
     for slots in [1, 2] {
         let (mut roster, start) = roster_with(|config| config.connections = slots);
         roster.add(PeerConfig::new("a:1"), start);
@@ -678,7 +678,7 @@ fn records_prefer_and_survive() {
         roster.restore(&record, now);
     }
     let (target, slot) = dial(&mut roster, now).unwrap();
-    // Who answers is another than the record says: that bars nobody.
+    // The peer that answers is another than the record says: that blocks nobody.
     assert!(roster.handle_dialled(target, slot, PEER, now));
     roster.handle_score(PEER, 0.8, now);
     let records = roster.records(now + S);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_help_is_repeated_ever_more_seldom() {
+    fn replacements_that_did_not_help_become_rarer() {
         let poor = ReplaceReason::Poor;
         assert_eq!(made(poor, false, 3 * S, 180 * S), [0, 5, 15, 35, 75, 155]);
         assert!(made(poor, false, 3 * S, 24 * 3600 * S).len() < 24 * 6 + 10);

@@ -172,7 +172,7 @@ fn the_largest_messages_pass_through_tiny_buffers_both_ways() {
 }
 
 #[test]
-fn who_reads_nothing_is_ended_by_the_deadline_of_writes() {
+fn a_peer_that_reads_nothing_is_ended_by_the_write_deadline() {
     let scene = Scene::set(|config| config.path.write_timeout = Duration::from_secs(1));
     scene.row("answers pings, never drains its data", || {
         let mut who = scene.stranger();

@@ -170,7 +170,7 @@ fn messages_of(node: &Node, who: &RawIdentity) -> u64 {
 }
 
 #[test]
-fn who_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
+fn restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
     let _alone = alone();
     let node = Peer::start(
         builder(|config| {

@@ -208,7 +208,7 @@ fn ten_minutes_behind_a_nat() {
 const CONTROLS: &[&str] = &["reno", "bbr", "cubic"];
 
 #[test]
-fn what_tells_most_under_reno() {
+fn the_most_telling_paths_under_reno() {
     run_under(
         &["reno"],
         &[

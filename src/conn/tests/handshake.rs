@@ -1,4 +1,4 @@
-//! What may come of a handshake when somebody is between the two sides, or one of them lies.
+//! Handshakes with an attacker between the two sides, or with a side that lies.
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::Shutdown;
@@ -34,7 +34,7 @@ fn noise(seed: u8) -> Card {
     card(seed, Mode::Noise)
 }
 
-/// What happens to the bytes of one side on their way.
+/// The change that is made to the bytes of one side on their way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Safe,
@@ -45,7 +45,7 @@ enum Fate {
 struct Ends {
     dialer: Result<Introduced, HandshakeError>,
     listener: Result<Introduced, HandshakeError>,
-    /// What each side wrote.
+    /// The bytes that each side wrote.
     from_dialer: Vec<u8>,
     from_listener: Vec<u8>,
 }
@@ -298,7 +298,7 @@ fn two_releases_speak_what_both_know_and_nobody_can_change_the_range() {
     }
 }
 
-/// What was said in the open is what both sides heard, even if each finds it in order.
+/// A change of the plaintext prefaces makes the handshake fail, even if each side finds what it received in order.
 #[test]
 fn the_prologue_is_bound() {
     let mut ours = Noise::new(&identity(1), b"another", true).unwrap();

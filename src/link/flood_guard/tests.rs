@@ -213,7 +213,7 @@ fn replies_to_nobody_and_requests_beyond_the_bound_end_the_connection() {
 }
 
 #[test]
-fn what_ends_a_flood_fills_with_time_only() {
+fn the_budget_of_a_flood_fills_with_time_only() {
     let (_, mut b, now) = pair(Duration::from_millis(25));
     let ping = |b: &mut Side, at| b.link.handle_frame(CONN, Frame::ping(1), at, &mut b.output).is_ok();
     while ping(&mut b, now) {}

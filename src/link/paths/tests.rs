@@ -23,7 +23,7 @@ struct Side {
     worst: Duration,
 }
 
-/// What one side has sent on one connection.
+/// The bytes that one side has sent on one connection.
 #[derive(Default)]
 struct Stream {
     waits: Vec<u8>,
@@ -33,7 +33,7 @@ struct Stream {
 struct Wire {
     id: ConnId,
     segment: u16,
-    /// Of a, then of b.
+    /// The stream of a, then that of b.
     streams: [Stream; 2],
 }
 
@@ -190,7 +190,7 @@ impl World {
                 }
             }
         }
-        // What one side has let go of ends for both.
+        // A connection that one side has let go of ends for both.
         let ids: Vec<_> = self.wires.iter().map(|wire| wire.id).collect();
         for id in ids {
             let gone = |side: &Side| !side.link.conns().iter().any(|conn| conn.id == id);
@@ -279,7 +279,7 @@ fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
 /// The notices about the second of two connections in `tenths` of a second in which it sends a little, loses half of it, and
 /// has timeouts in a row. The first one sends a block by the same path, whose least round trip is 25 ms; with the queue
 /// it is `rtt`. Returns also whether no successor of the second one is needed.
-fn of_the_second_connection(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
+fn notices_about_the_second(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
     let mut world = World::new(None);
     world.dial(1, false);
     let mut now = world.now;
@@ -321,8 +321,8 @@ fn of_the_second_connection(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
 
 #[test]
 fn a_queue_that_another_connection_fills_makes_nobody_suspect_or_poor() {
-    assert_eq!(of_the_second_connection(2_000.0, 60), (vec![], false));
-    let (notices, _) = of_the_second_connection(30.0, 60);
+    assert_eq!(notices_about_the_second(2_000.0, 60), (vec![], false));
+    let (notices, _) = notices_about_the_second(30.0, 60);
     assert!(notices.contains(&Notice::Suspect(ConnId(2))), "{notices:?}");
     assert!(notices.contains(&Notice::ConnDegraded(ConnId(2))), "{notices:?}");
 }
@@ -330,8 +330,8 @@ fn a_queue_that_another_connection_fills_makes_nobody_suspect_or_poor() {
 #[test]
 fn a_connection_that_a_full_queue_keeps_out_gets_no_successor_at_first() {
     let suspect = vec![Notice::Suspect(ConnId(2))];
-    assert_eq!(of_the_second_connection(100.0, 60), (suspect.clone(), true));
+    assert_eq!(notices_about_the_second(100.0, 60), (suspect.clone(), true));
     // It has been suspect for half of `dead_after`.
-    assert_eq!(of_the_second_connection(100.0, 130), (suspect, false));
-    assert!(!of_the_second_connection(30.0, 60).1, "no queue");
+    assert_eq!(notices_about_the_second(100.0, 130), (suspect, false));
+    assert!(!notices_about_the_second(30.0, 60).1, "no queue");
 }

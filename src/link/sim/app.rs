@@ -14,7 +14,7 @@ pub(super) struct App {
     /// Messages that it will still send.
     pub(super) left: usize,
     script: Vec<(usize, usize, bool)>,
-    /// What was refused because the queue was full: (lane, length, is a request).
+    /// The message that was refused because the queue was full: (lane, length, is a request).
     blocked: Option<(usize, usize, bool)>,
     /// Lanes that were said to have messages.
     pub(super) arrived: u64,

@@ -49,7 +49,7 @@ fn cut_twice() {
     }
 }
 
-/// What happens on a connection until both sides have joined it: (says HELLO, or joins; side).
+/// The steps on a connection until both sides have joined it: (says HELLO, or joins; side).
 type Step = (bool, usize);
 
 const ORDERS: [[Step; 4]; 4] = [

@@ -1,4 +1,4 @@
-//! What goes wrong: cuts, black holes, lags, drains, partitions and restarts.
+//! Faults: cuts, black holes, lags, drains, partitions and restarts.
 
 use crate::id::Incarnation;
 use crate::link::Link;
@@ -31,7 +31,7 @@ impl World {
             }
             4 if self.plan.pings => self.conns[conn].pipes[side].hole = true,
             5 if self.plan.pings => self.conns[conn].pipes.iter_mut().for_each(|pipe| pipe.hole = true),
-            // What was sent on a lagging connection arrives long after its lanes moved on.
+            // Data that was sent on a lagging connection arrives long after its lanes moved on.
             6 => self.conns[conn].pipes[side].delay = self.rng.u64(100 * MS..4 * SECOND),
             7 => {
                 let (id, now, mut output) = (self.conns[conn].ends[side].id, self.instant(), Fx::default());
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// Cuts a connection. What is under way is lost; each side notices so long after.
+    /// Cuts a connection. Data under way is lost; each side notices so long after.
     pub(super) fn sever(&mut self, conn: usize, notice: [u64; 2]) {
         self.conns[conn].pipes.iter_mut().for_each(|pipe| pipe.severed = true);
         for (side, notice) in notice.into_iter().enumerate() {

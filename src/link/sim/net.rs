@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// What has arrived at one end and was not read yet.
+/// The bytes that have arrived at one end and were not read yet.
 #[derive(Default)]
 pub(super) struct Arrivals {
     pub(super) bytes: VecDeque<u8>,

@@ -1,4 +1,4 @@
-//! What one run does. Everything is drawn from the seed, so a seed names a run.
+//! The plan of one run. Everything is drawn from the seed, so a seed names a run.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What must hold after every step, in every batch, and at the end.
+//! The invariants after every step, in every batch, and at the end.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::wire::header::{HEADER_LEN, Kind};
 
 use super::world::{State, World};
 
-/// Who waited on which connection of which side.
+/// The waits on each connection of each side.
 #[derive(Default)]
 pub(super) struct Watch(HashMap<(usize, ConnId), Waits>);
 
@@ -20,7 +20,7 @@ struct Waits {
     urgent_run: u32,
 }
 
-/// What a connection could send before it was asked.
+/// The data that a connection could send before it was asked.
 pub(super) struct Before {
     chunk: usize,
     urgent: bool,
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// What keeps a successor from replacing: it must have proved itself, and be of the same slot.
+    /// Checks that a successor that replaces has proved itself and is of the same slot.
     pub(super) fn check_replaced(&self, side: usize, old: ConnId, new: ConnId) {
         let of = |id| self.sides[side].link.conns().iter().find(|conn| conn.id == id);
         if let (Some(old), Some(new)) = (of(old), of(new)) {
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// What the two sides have not agreed on yet: one connection for each slot, the lanes on their own.
+    /// Returns what the two sides have not agreed on yet: one connection for each slot, the lanes on their own.
     pub(super) fn quarrel(&self) -> Option<String> {
         if self.plan.dials_by_hand {
             return None;

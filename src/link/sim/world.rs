@@ -211,8 +211,7 @@ impl World {
         }
     }
 
-    /// What a peer's earlier life sent is no open promise any longer, and waits for the application all
-    /// the same.
+    /// Messages of a peer's earlier life are no open promise any longer, but they wait for the application all the same.
     fn inboxes_are_empty(&self) -> bool {
         self.sides.iter().flat_map(|side| &side.link.lanes).all(|lane| lane.inb.inbox_len() == 0)
     }

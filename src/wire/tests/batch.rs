@@ -1,4 +1,4 @@
-//! What the writer gets is what was pushed, whatever part of it was written before.
+//! The writer gets what was pushed, whatever part of it was written before.
 
 use std::io::IoSlice;
 
@@ -85,7 +85,7 @@ fn more_pieces_than_one_write_takes_are_written_in_turns() {
 /// Fills a batch while it has room, as a writer does: with the first message cut anywhere, chunks that
 /// hold any number of messages, and control frames before, between and behind.
 #[test]
-fn what_has_room_fits_one_write() {
+fn a_batch_within_its_room_fits_one_write() {
     let source = noise(2048);
     for per_chunk in [1, 2, 3, 1000] {
         for first in [0, 100, 2048] {

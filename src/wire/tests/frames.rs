@@ -181,7 +181,7 @@ fn counts_within_a_body_are_bounded() {
 /// A later version adds fields behind those of this one, bytes behind the values of fields, and bytes behind
 /// the entries of lists.
 #[test]
-fn what_a_later_version_adds_is_skipped() {
+fn additions_of_a_later_version_are_skipped() {
     for frame in small_frames() {
         if matches!(frame, Frame::Chunk { .. } | Frame::Extension) {
             continue;
@@ -245,7 +245,7 @@ fn counts_that_lie_are_errors() {
 }
 
 #[test]
-fn what_the_other_side_would_refuse_is_not_encoded() {
+fn a_frame_that_the_other_side_would_refuse_is_not_encoded() {
     let mut out = vec![1, 2, 3];
     assert!(hello(1, &"n".repeat(9000)).encode(&mut out).is_err());
     assert!(ack(65).encode(&mut out).is_err());
@@ -312,7 +312,7 @@ fn two_sides_speak_the_highest_version_that_both_know() {
 }
 
 #[test]
-fn what_is_wrong_with_a_mode_is_said_with_both_names() {
+fn a_wrong_mode_is_reported_with_both_names() {
     let error = |theirs, ours| PrefaceError::Mode { theirs, ours }.to_string();
     let texts = [error(0, Mode::Noise), error(1, Mode::Plaintext), error(7, Mode::Noise)];
     let [noise, plaintext] = ["encryption by Noise (mode 1)", "plaintext (mode 0)"];

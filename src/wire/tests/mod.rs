@@ -184,7 +184,7 @@ fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// What one call of `read` does.
+/// The action of one call of `read`.
 enum Step {
     Give(Vec<u8>),
     Fail(io::ErrorKind),
