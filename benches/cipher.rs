@@ -1,6 +1,6 @@
 //! The ciphers, alone on one core: what one record of 64 B, 1 KiB and 64 KiB costs to seal and to open. What
-//! records use first, then what else there is. `ring` works in place; the pure Rust ciphers are those of `snow`,
-//! which copy.
+//! records use first, then what else there is. `ring` works in place; the pure Rust ciphers are those of
+//! `snow`, which copy.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run shall say so and stop")]
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]

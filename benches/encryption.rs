@@ -1,6 +1,6 @@
-//! What encryption costs: the same rounds encrypted and in plaintext by turns, so that whatever else the machine does
-//! meets both alike. Prints the medians and their ratio. Wanted on loopback: at 256 KiB at least 60 % of the rate in
-//! plaintext, at 64 B at least 80 %, there and back at most 1.25 times the time.
+//! What encryption costs: the same rounds encrypted and in plaintext by turns, so that whatever else the
+//! machine does meets both alike. Prints the medians and their ratio. Wanted on loopback: at 256 KiB at least
+//! 60 % of the rate in plaintext, at 64 B at least 80 %, there and back at most 1.25 times the time.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 use unbroken::{BULK, Encryption, Event, LaneId, NORMAL, Outcome, URGENT};
 
-/// How fast a pair of nodes is depends on where the kernel happens to put its threads and buffers: many pairs.
+/// How fast a pair of nodes is depends on where the kernel happens to put its threads and buffers: many
+/// pairs.
 const PAIRS: usize = 10;
 const ROUNDS: usize = 10;
 

@@ -1,5 +1,6 @@
 //! There and back with 64 B, one at a time: a request and its reply, a vote and its receipt, and beside
-//! them a ping-pong over plain sockets. Encrypted as by default, and in plaintext. Most of each is the cost of waking sleeping threads.
+//! them a ping-pong over plain sockets. Encrypted as by default, and in plaintext. Most of each is the cost
+//! of waking sleeping threads.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
 //! One way, as fast as it goes: two nodes over loopback, and beside each size a pair of plain sockets
 //! with large batched writes. The ratio of the two is what counts: absolute figures drift by a third
-//! from run to run on a virtual machine. Encrypted as by default, and in plaintext. Messages per second are criterion's `elem/s`.
+//! from run to run on a virtual machine. Encrypted as by default, and in plaintext. Messages per second are
+//! criterion's `elem/s`.
 
 #![allow(
     clippy::unwrap_used,

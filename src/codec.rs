@@ -40,11 +40,11 @@ pub use bincode::{Bincode, decode, encode};
 
 /// Turns messages of type `M` into bytes and back.
 ///
-/// It needs no serde: a codec may be written for one type, or for all types of another framework (Borsh, SCALE,
-/// Protocol Buffers). Both ends must use the same one; the wire does not tell.
+/// It needs no serde: a codec may be written for one type, or for all types of another framework (Borsh,
+/// SCALE, Protocol Buffers). Both ends must use the same one; the wire does not tell.
 ///
-/// **What is decoded comes from a peer**: an implementation must return an error for whatever is not a message,
-/// and must not reserve memory on the word of a length that it has only read.
+/// **What is decoded comes from a peer**: an implementation must return an error for whatever is not a
+/// message, and must not reserve memory on the word of a length that it has only read.
 pub trait Codec<M> {
     /// The bytes of a message.
     ///
@@ -98,9 +98,10 @@ mod bincode {
 
     use super::{Codec, CodecError};
 
-    /// Any serde type in the format of bincode 2: integers little-endian and of fixed width, a sequence or text as
-    /// its length (`u64`) followed by its items, an `Option` as one byte 0 or 1 followed by the value, a
-    /// struct as its fields in order, an enum as its variant's index (`u32`) followed by the variant's fields.
+    /// Any serde type in the format of bincode 2: integers little-endian and of fixed width, a sequence or
+    /// text as its length (`u64`) followed by its items, an `Option` as one byte 0 or 1 followed by the
+    /// value, a struct as its fields in order, an enum as its variant's index (`u32`) followed by the
+    /// variant's fields.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct Bincode;
 

@@ -37,8 +37,8 @@ const MIB: usize = 1024 * KIB;
 /// In a file of a format that describes itself (TOML, JSON):
 ///
 /// - Durations are text: `"15s"`, `"1m 30s"`, `"250ms"`.
-/// - Sizes are numbers of bytes, or text: `"64KiB"`, `"4MiB"` (powers of 1,024) or `"64kB"`, `"4MB"` (powers of 1,000). They are
-///   written as text with the largest unit of the first kind that divides them.
+/// - Sizes are numbers of bytes, or text: `"64KiB"`, `"4MiB"` (powers of 1,024) or `"64kB"`, `"4MB"` (powers
+///   of 1,000). They are written as text with the largest unit of the first kind that divides them.
 /// - The only entry of a list may stand alone: `listen = "0.0.0.0:4000"`.
 /// - A setting that is left out has its default; a name that does not exist is an error.
 ///
@@ -77,15 +77,15 @@ pub struct Config {
     /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
     /// only dials.
     ///
-    /// `[::]:port` accepts IPv4 as well, as other software does by default. Not if `0.0.0.0` with the same port is
-    /// listed too, or with [`listen_only_v6`](Self::listen_only_v6).
+    /// `[::]:port` accepts IPv4 as well, as other software does by default. Not if `0.0.0.0` with the same
+    /// port is listed too, or with [`listen_only_v6`](Self::listen_only_v6).
     ///
-    /// A link-local address needs its interface: in a file `"[fe80::1%eth0]:port"`, where the interface must exist when the
-    /// file is read. It is written with the interface's number.
+    /// A link-local address needs its interface: in a file `"[fe80::1%eth0]:port"`, where the interface must
+    /// exist when the file is read. It is written with the interface's number.
     #[serde(with = "listen")]
     pub listen: Vec<SocketAddr>,
-    /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where another program
-    /// accepts IPv4 on the same port.
+    /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where
+    /// another program accepts IPv4 on the same port.
     pub listen_only_v6: bool,
     /// Where peers may dial this node back when a connection that it dialled does not answer. Default
     /// [`Announce::ListenPort`].
@@ -96,8 +96,9 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// The lanes. Default: [`LaneConfig::defaults`].
     ///
-    /// In a file an entry changes the lane with its `id`, or adds one. The default lanes that the file does not mention stay as
-    /// they are, behind those that it does; `{ id = 2, remove = true }` removes the default lane 2.
+    /// In a file an entry changes the lane with its `id`, or adds one. The default lanes that the file does
+    /// not mention stay as they are, behind those that it does; `{ id = 2, remove = true }` removes the
+    /// default lane 2.
     #[serde(with = "lanes")]
     pub lanes: Vec<LaneConfig>,
     /// The behaviour towards a peer, unless [`PeerConfig::path`] says otherwise.
@@ -108,10 +109,10 @@ pub struct Config {
     /// The same for peers that are marked as important. Default 2.
     pub important_connections: u8,
     /// How many connections that still serve may be replaced in any minute, over all peers. Default 60.
-    /// Half of them are for named peers alone, and strangers have no more than the other half (of a limit of 1, what is
-    /// left). Beyond it the others wait their turn, the suspect ones first. Dead connections are dialled again
-    /// without regard to it. Too small: suspect connections are kept until they are dead. Too large: what
-    /// slows all paths down at once makes the node dial everybody at once.
+    /// Half of them are for named peers alone, and strangers have no more than the other half (of a limit of
+    /// 1, what is left). Beyond it the others wait their turn, the suspect ones first. Dead connections
+    /// are dialled again without regard to it. Too small: suspect connections are kept until they are
+    /// dead. Too large: what slows all paths down at once makes the node dial everybody at once.
     pub max_replacements_per_minute: u32,
     /// How many peers to be linked with: those configured or added, those that dialled this node, and as
     /// many of the candidates ([`Node::learn`](crate::Node::learn)) as it takes. Default 0: candidates are
@@ -128,8 +129,9 @@ pub struct Config {
     pub max_requests: usize,
     /// How long queues, offsets and receipts are kept after the last connection to a peer was lost.
     /// Default 1 h. Too small: messages to a peer that is away longer are dropped (their receipts say
-    /// so). Too large: their memory is kept longer; it is bounded by the queues all the same. A stranger is forgotten earlier
-    /// where others need the room: see [`Config::max_absent_strangers`] and [`Config::max_inbox`].
+    /// so). Too large: their memory is kept longer; it is bounded by the queues all the same. A stranger is
+    /// forgotten earlier where others need the room: see [`Config::max_absent_strangers`] and
+    /// [`Config::max_inbox`].
     #[serde(with = "human")]
     pub resumption: Duration,
     /// How long an acknowledgement waits for company when nobody is known to wait for it. Default
@@ -143,57 +145,63 @@ pub struct Config {
     /// The most connections at once, those in handshake included. Default 4,000, each with two
     /// threads of about 26 KiB resident (measured). Beyond it newcomers are refused.
     pub max_connections: usize,
-    /// How many dials may be under way at once, from the first attempt to connect to the end of the handshake. Default 256, at
-    /// least 8: each takes a thread and a descriptor, of which a process often has 1,024. Half as many sockets again serve
-    /// to attempt several addresses of an entry at once.
+    /// How many dials may be under way at once, from the first attempt to connect to the end of the
+    /// handshake. Default 256, at least 8: each takes a thread and a descriptor, of which a process
+    /// often has 1,024. Half as many sockets again serve to attempt several addresses of an entry at
+    /// once.
     ///
-    /// Peers that were configured or added and were linked before, in this life or by their record, go first and have at most
-    /// 7/8; those that never were have at most 3/4, and candidates 1/8. A dial that has to wait has not failed. While more
-    /// wait than there is room for, the first dial to a peer that was never linked has a fifth of `connect_timeout`. Too
-    /// small: many absent peers delay the first dial to one that is there, by that time for each so many of them. Too large:
-    /// absent peers use up the descriptors.
+    /// Peers that were configured or added and were linked before, in this life or by their record, go first
+    /// and have at most 7/8; those that never were have at most 3/4, and candidates 1/8. A dial that has
+    /// to wait has not failed. While more wait than there is room for, the first dial to a peer that was
+    /// never linked has a fifth of `connect_timeout`. Too small: many absent peers delay the first dial
+    /// to one that is there, by that time for each so many of them. Too large: absent peers use up the
+    /// descriptors.
     pub max_dials: usize,
     /// How many accepted connections may be in handshake at once. Default 256.
     pub max_handshakes: usize,
     /// How many disconnected peers that are not named to keep link state for. Default 256.
-    /// Beyond it those that went away first are forgotten: what waits for them ends as dropped. So are they when what waits for them
-    /// keeps configured peers from their part of [`Config::max_queued`]: a peer that comes back under new names was configured each time.
+    /// Beyond it those that went away first are forgotten: what waits for them ends as dropped. So are they
+    /// when what waits for them keeps configured peers from their part of [`Config::max_queued`]: a peer
+    /// that comes back under new names was configured each time.
     pub max_absent_strangers: usize,
     /// Bytes of outgoing messages per peer that were not taken yet, over all lanes. Default 128 MiB.
     /// A message counts with 144 bytes more than its own.
     #[serde(with = "size")]
     pub max_queued_per_peer: usize,
-    /// The same for the whole node. Default 1 GiB, at least three times the largest message of any lane and 1 KiB. A payload
-    /// that goes to many peers counts once for each.
+    /// The same for the whole node. Default 1 GiB, at least three times the largest message of any lane and
+    /// 1 KiB. A payload that goes to many peers counts once for each.
     ///
-    /// Half of it, less one largest message, is guaranteed to the peers that were configured or added, in equal parts of at
-    /// most `max_queued_per_peer`: what waits for absent ones takes nothing from the others. The rest is common. In it each
-    /// of them may have as much as stays free for others. All strangers together may have half of it, and each a sixteenth of
-    /// what stays free of that, or one message of at most half of it. Too small: large messages to peers whose parts are
-    /// smaller than that wait for each other.
+    /// Half of it, less one largest message, is guaranteed to the peers that were configured or added, in
+    /// equal parts of at most `max_queued_per_peer`: what waits for absent ones takes nothing from the
+    /// others. The rest is common. In it each of them may have as much as stays free for others. All
+    /// strangers together may have half of it, and each a sixteenth of what stays free of that, or one
+    /// message of at most half of it. Too small: large messages to peers whose parts are smaller than
+    /// that wait for each other.
     #[serde(with = "size")]
     pub max_queued: usize,
     /// Bytes of received messages that the application has not taken, over all peers, from which on no new
-    /// credit is given to peers whose messages wait. Default 1 GiB. Half of it is for the peers that were configured or added: what
-    /// strangers hold withholds no credit from them. All strangers together may have the other half; while they hold more, they get
-    /// no credit and new strangers are refused.
+    /// credit is given to peers whose messages wait. Default 1 GiB. Half of it is for the peers that were
+    /// configured or added: what strangers hold withholds no credit from them. All strangers together
+    /// may have the other half; while they hold more, they get no credit and new strangers are refused.
     ///
-    /// Strangers may have at most half of their half (or one message of each lane, if that is more) in messages that are not
-    /// complete, which no application can take. Beyond it the one whose unfinished messages took the most memory for the longest
-    /// time is forgotten, connected or not: its sender sees what it had begun end as
-    /// [`DropReason::PeerForgot`](crate::DropReason::PeerForgot). Too small: strangers on slow paths lose large messages to each other.
+    /// Strangers may have at most half of their half (or one message of each lane, if that is more) in
+    /// messages that are not complete, which no application can take. Beyond it the one whose unfinished
+    /// messages took the most memory for the longest time is forgotten, connected or not: its sender
+    /// sees what it had begun end as [`DropReason::PeerForgot`](crate::DropReason::PeerForgot). Too
+    /// small: strangers on slow paths lose large messages to each other.
     ///
-    /// Credit that was given before may still be used: the bound is this and the sum of the windows of all lanes,
-    /// per peer that is known by then (46 MiB by default). The memory is at most twice that, and per connection 1 MiB for a
-    /// chunk that is not complete and 150 KiB for reading.
+    /// Credit that was given before may still be used: the bound is this and the sum of the windows of all
+    /// lanes, per peer that is known by then (46 MiB by default). The memory is at most twice that, and
+    /// per connection 1 MiB for a chunk that is not complete and 150 KiB for reading.
     #[serde(with = "size")]
     pub max_inbox: usize,
-    /// How many events (links up and down, and so on) wait for the application. Default 4,096, up to about 500 bytes each.
-    /// Half belongs to events about named peers, half to those about strangers, and each class may use what the other leaves.
-    /// Beyond it the oldest of the class that has more than its half is dropped and counted
-    /// ([`NodeSnapshot::events_lost`](crate::NodeSnapshot::events_lost)); one that tells of lost messages only if there is
-    /// no other. More than 16 events about one peer are merged into what they amount to. Messages are never dropped so. Too
-    /// small: an application that stops for a moment misses events. Too large: memory, and old news.
+    /// How many events (links up and down, and so on) wait for the application. Default 4,096, up to about
+    /// 500 bytes each. Half belongs to events about named peers, half to those about strangers, and each
+    /// class may use what the other leaves. Beyond it the oldest of the class that has more than its
+    /// half is dropped and counted ([`NodeSnapshot::events_lost`](crate::NodeSnapshot::events_lost));
+    /// one that tells of lost messages only if there is no other. More than 16 events about one peer are
+    /// merged into what they amount to. Messages are never dropped so. Too small: an application that
+    /// stops for a moment misses events. Too large: memory, and old news.
     pub max_events: usize,
     /// Which peers may connect to this node, and how many.
     pub admission: AdmissionConfig,
@@ -244,8 +252,8 @@ impl Default for Config {
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
     /// `Noise_XX_25519_AESGCM_SHA256` (<https://noiseprotocol.org/noise.html>): each side proves that it holds the
-    /// secret of its [`PeerId`](crate::PeerId), with keys drawn anew for every connection. The setting in files:
-    /// `"noise"`.
+    /// secret of its [`PeerId`](crate::PeerId), with keys drawn anew for every connection. The setting in
+    /// files: `"noise"`.
     #[default]
     Noise,
     /// Nothing: everybody on the path can read and change what is said, and a peer is who it says it is. For

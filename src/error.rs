@@ -1,8 +1,8 @@
 //! Errors, sorted by who is to blame: the configuration, the caller, the peer, the network.
 //!
 //! `Display` of every error in this crate is complete: it includes the text of whatever caused the error. So
-//! `Error::source` returns `None`, and a report that prints the chain of sources says nothing twice. Causes to
-//! match on are public fields.
+//! `Error::source` returns `None`, and a report that prints the chain of sources says nothing twice. Causes
+//! to match on are public fields.
 
 mod io_kind;
 
@@ -25,11 +25,13 @@ use crate::wire::refused::RefusedReason;
 pub enum SendErrorKind {
     /// The lane's queue, the peer's or the node's is full. `send` would have waited.
     Full,
-    /// The queue stayed full for the whole timeout: the peer is away, or its application took nothing. Both applications take
-    /// nothing if each waits to send on the thread that receives; see [`Node::send`](crate::Node::send).
+    /// The queue stayed full for the whole timeout: the peer is away, or its application took nothing. Both
+    /// applications take nothing if each waits to send on the thread that receives; see
+    /// [`Node::send`](crate::Node::send).
     Timeout,
     /// No link to this peer was ever made, or the peer was removed, or it is a stranger that was forgotten
-    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers), [`Config::max_inbox`](crate::Config::max_inbox)).
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers),
+    /// [`Config::max_inbox`](crate::Config::max_inbox)).
     UnknownPeer(PeerId),
     /// This node has no such lane.
     UnknownLane(LaneId),
@@ -169,16 +171,18 @@ pub enum EndCause {
         /// The operation: `resolve`, `make a socket`, `set options`, `connect`, `handshake`, `read`, `write`
         /// or `start a thread`.
         doing: String,
-        /// The kind of the error. [`io::ErrorKind::Other`] where the standard library has no stable name for it.
+        /// The kind of the error. [`io::ErrorKind::Other`] where the standard library has no stable name for
+        /// it.
         #[serde(with = "io_kind")]
         kind: io::ErrorKind,
-        /// The system's error number (`errno`). `None` if the error does not come from a system call, as for a name
-        /// that cannot be resolved.
+        /// The system's error number (`errno`). `None` if the error does not come from a system call, as for
+        /// a name that cannot be resolved.
         os_error: Option<i32>,
         /// The system's description.
         error: String,
     },
-    /// A write did not complete: the peer's kernel acknowledged nothing for `write_timeout`, or it lasted for `dead_after`.
+    /// A write did not complete: the peer's kernel acknowledged nothing for `write_timeout`, or it lasted for
+    /// `dead_after`.
     WriteTimeout,
     /// Nothing was received for `dead_after`, or a frame took longer than that.
     Dead,
@@ -188,8 +192,8 @@ pub enum EndCause {
     HandshakeTimeout,
     /// The other side broke the protocol.
     Protocol(String),
-    /// A record did not authenticate: it was changed, left out or repeated on the way. Anybody on the path can
-    /// do that.
+    /// A record did not authenticate: it was changed, left out or repeated on the way. Anybody on the path
+    /// can do that.
     Tampered(String),
     /// The other side sent more than it had credit for.
     CreditOverrun(String),
@@ -284,8 +288,8 @@ impl EndReason {
         EndReason { by, cause }
     }
 
-    /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports. That says nothing of
-    /// the peer.
+    /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports. That
+    /// says nothing of the peer.
     pub(crate) fn is_local_shortage(&self) -> bool {
         match &self.cause {
             EndCause::Full => self.by == Initiator::Library,

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 /// The name of a node: its X25519 public key.
 ///
-/// Prints as 56 characters, letters and the digits 2 to 7: the key and a check of three bytes in the base32 of
-/// RFC 4648, in lower case. One that was copied wrongly is refused, but for one in 16 million. `{:?}`
+/// Prints as 56 characters, letters and the digits 2 to 7: the key and a check of three bytes in the base32
+/// of RFC 4648, in lower case. One that was copied wrongly is refused, but for one in 16 million. `{:?}`
 /// prints the first eight only, enough to tell peers apart in a log.
 ///
 /// The check is the beginning of the SHA-256 of `unbroken peer id` and the key.

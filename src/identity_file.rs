@@ -71,8 +71,8 @@ impl Identity {
     /// Reads the identity from a file.
     ///
     /// # Errors
-    /// When there is none, when others than its owner can read or write it (on Unix), or when it holds anything
-    /// but 64 hexadecimal digits.
+    /// When there is none, when others than its owner can read or write it (on Unix), or when it holds
+    /// anything but 64 hexadecimal digits.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         let path = path.as_ref();
         let io = |error| IdentityError::Io { path: path.into(), doing: "read", error };
@@ -90,8 +90,8 @@ impl Identity {
     /// Writes the identity to a new file, with mode 0600.
     ///
     /// # Errors
-    /// When there is a file already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written. Then there is none
-    /// by this name that was not there before.
+    /// When there is a file already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written. Then there
+    /// is none by this name that was not there before.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), IdentityError> {
         let path = path.as_ref();
         create(path, self).map_err(|error| IdentityError::Io { path: path.into(), doing: "create", error })

@@ -61,8 +61,8 @@ pub enum AckMode {
 /// The settings of one lane. Both sides of a link need a lane with the same id; limits may differ,
 /// and the receiver's bind the sender.
 ///
-/// In a file only `id` must be given; the other settings default to those of the default lane with that id, if there is one
-/// ([`LaneConfig::defaults`]).
+/// In a file only `id` must be given; the other settings default to those of the default lane with that id,
+/// if there is one ([`LaneConfig::defaults`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LaneConfig {
     /// The lane's number on the wire.
@@ -80,8 +80,8 @@ pub struct LaneConfig {
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.
     /// Bounds the memory that very small messages cost beyond their bytes (about 120 bytes each).
-    /// Messages of earlier lives of a peer that were not taken count against its window, with 128 bytes more for each
-    /// message than its own.
+    /// Messages of earlier lives of a peer that were not taken count against its window, with 128 bytes more
+    /// for each message than its own.
     pub max_untaken: u32,
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
     /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the

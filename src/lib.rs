@@ -27,36 +27,36 @@
 //! # Words
 //! - A **node** ([`Node`]) is this process: its [`Identity`], its listeners, its links.
 //! - A **peer** is another node, named by its [`PeerId`].
-//! - A **link** is the conversation with one peer. It outlives connections, of which it has none, or
-//!   up to three, and for a while their successors.
-//! - A **lane** ([`LaneConfig`]) is an ordered stream of messages within a link, with its own priority, queue and
-//!   credit: [`URGENT`], [`NORMAL`], [`BULK`], or your own. A lane that is full stops no other.
+//! - A **link** is the conversation with one peer. It outlives connections, of which it has none, or up to
+//!   three, and for a while their successors.
+//! - A **lane** ([`LaneConfig`]) is an ordered stream of messages within a link, with its own priority, queue
+//!   and credit: [`URGENT`], [`NORMAL`], [`BULK`], or your own. A lane that is full stops no other.
 //! - A **receipt** ([`Receipt`]) is what a send returns; a [`Broadcast`] holds many, to wait on for a quorum.
 //! - An **incarnation** ([`Incarnation`]) is one life of a node: it tells a restart from a reconnect.
 //!
 //! # What is guaranteed, and what is not
-//! - While both processes live, every accepted message arrives exactly once, in order on its lane.
-//!   Between lanes there is no order: that is what lanes are for.
-//! - If the receiving process restarts, what its application had not taken is sent again to its new
-//!   life, from the start of each message ([`Event::PeerRestarted`]). So across a restart of the receiver a message
+//! - While both processes live, every accepted message arrives exactly once, in order on its lane. Between
+//!   lanes there is no order: that is what lanes are for.
+//! - If the receiving process restarts, what its application had not taken is sent again to its new life,
+//!   from the start of each message ([`Event::PeerRestarted`]). So across a restart of the receiver a message
 //!   can be seen by two lives. If the sending process dies, what it had queued dies with it: nothing is
 //!   written to disk.
-//! - Every accepted message has a receipt that ends in exactly one way ([`Outcome`]). A refused one comes back
-//!   ([`SendError::into_message`]).
-//! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped
-//!   and [`Event::Lost`] tells.
+//! - Every accepted message has a receipt that ends in exactly one way ([`Outcome`]). A refused one comes
+//!   back ([`SendError::into_message`]).
+//! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped and
+//!   [`Event::Lost`] tells.
 //! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
-//!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to
-//!   trust is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and when,
-//!   can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
+//!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to trust
+//!   is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and
+//!   when, can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
 //! went; debug: a connection; trace: nothing yet.
 //!
 //! # Architecture
-//! [`manual::protocol`] describes the bytes and the rules between two nodes. The protocol's code is pure and simulated (`src/link` has its
-//! state machine); threads are a thin layer around it.
+//! [`manual::protocol`] describes the bytes and the rules between two nodes. The protocol's code is pure and
+//! simulated (`src/link` has its state machine); threads are a thin layer around it.
 //!
 //! ```text
 //! node    the handle, monitor, acceptors, dials       threads and locks
@@ -72,8 +72,8 @@
 compile_error!("unbroken supports Unix and Windows: this system has neither poll(2) nor WSAPoll");
 
 // No module uses one that stands below it here, and none the node but the node itself:
-// id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error | conduct, link |
-// conn, receipt | config | roster | node
+// id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
+// conduct, link | conn, receipt | config | roster | node
 
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]

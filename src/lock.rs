@@ -1,7 +1,8 @@
 //! Mutexes with a place in the order of locks.
 //!
-//! A thread takes locks in the order of this table, from the top down, and never two of one row. Then no two threads can wait for
-//! each other. Debug builds, and so the tests, check it at each lock, whether or not another thread is there.
+//! A thread takes locks in the order of this table, from the top down, and never two of one row. Then no two
+//! threads can wait for each other. Debug builds, and so the tests, check it at each lock, whether or not
+//! another thread is there.
 //!
 //! | rank | lock | protects | held while |
 //! |---|---|---|---|
@@ -13,8 +14,8 @@
 //! | [`MAILBOX`] | `Mailbox::state` | what waits for the application | it computes |
 //! | [`LEAF`] | all others | counters, lists and budgets | they compute; no other lock is taken |
 //!
-//! Except for that of the shutdown, no lock is held across a system call, while code of the application runs, or while a thread
-//! waits for anything but that lock's own condition.
+//! Except for that of the shutdown, no lock is held across a system call, while code of the application runs,
+//! or while a thread waits for anything but that lock's own condition.
 
 use std::cell::Cell;
 use std::fmt;

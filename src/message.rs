@@ -8,9 +8,10 @@ use bytes::{Buf, Bytes, BytesMut};
 /// The content of a received message.
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
-/// network (very small ones are joined): [`Payload::pieces`] reads them without a copy, [`Payload::into_bytes`] joins them (one
-/// copy, unless there is only one piece). A message of 4 KiB or more shares memory with what came beside it in the same
-/// chunk, up to 1 MiB: who keeps many for long copies them.
+/// network (very small ones are joined): [`Payload::pieces`] reads them without a copy,
+/// [`Payload::into_bytes`] joins them (one copy, unless there is only one piece). A message of 4 KiB or more
+/// shares memory with what came beside it in the same chunk, up to 1 MiB: who keeps many for long copies
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     first: Bytes,

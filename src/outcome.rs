@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The peer's application has taken it (or is done with it, as that lane is set). A reply has arrived; it is
-    /// thrown away if nobody waits for it any longer.
+    /// The peer's application has taken it (or is done with it, as that lane is set). A reply has arrived; it
+    /// is thrown away if nobody waits for it any longer.
     Taken,
     /// Its deadline passed before its first byte was sent. The peer has seen nothing of it.
     Expired,
@@ -28,11 +28,13 @@ pub enum DropReason {
     PeerRemoved,
     /// The peer could not be reached for the whole resumption time
     /// ([`Config::resumption`](crate::Config::resumption)), or was one absent stranger too many
-    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)), or a stranger whose unfinished messages took too much
-    /// memory ([`Config::max_inbox`](crate::Config::max_inbox)). It may have received the message.
+    /// ([`Config::max_absent_strangers`](crate::Config::max_absent_strangers)), or a stranger whose
+    /// unfinished messages took too much memory ([`Config::max_inbox`](crate::Config::max_inbox)). It may
+    /// have received the message.
     ResumptionExpired,
-    /// The peer's process still runs but has given up its memory of this link: after being out of reach, or because this
-    /// node is a stranger to it and what it had sent in part took too much memory there. It may or may not have taken the message.
+    /// The peer's process still runs but has given up its memory of this link: after being out of reach, or
+    /// because this node is a stranger to it and what it had sent in part took too much memory there. It
+    /// may or may not have taken the message.
     PeerForgot,
     /// The peer restarted and the message was a reply to a request of its earlier life.
     PeerRestarted,
@@ -74,7 +76,8 @@ impl fmt::Display for DropReason {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No reply came within the request's own deadline ([`Config::request_timeout`](crate::Config::request_timeout)).
+    /// No reply came within the request's own deadline
+    /// ([`Config::request_timeout`](crate::Config::request_timeout)).
     Timeout,
     /// The request message expired before its first byte was sent.
     Expired,

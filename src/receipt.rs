@@ -110,8 +110,8 @@ impl<V> Promise<V> {
         group.tell();
     }
 
-    /// A channel for `select!`, the same for all who ask before the value is set: then it gets one token and is
-    /// disconnected, and both make a `select!` ready.
+    /// A channel for `select!`, the same for all who ask before the value is set: then it gets one token and
+    /// is disconnected, and both make a `select!` ready.
     pub(crate) fn ready(&self) -> Receiver<()> {
         match &mut *self.state.lock() {
             State::Pending { ready, .. } => ready.get_or_insert_with(|| bounded(1)).1.clone(),
@@ -128,8 +128,8 @@ impl<V> Promise<V> {
 #[derive(Debug)]
 pub(crate) struct PendingReceipt {
     cell: Option<Arc<Promise<Outcome>>>,
-    /// The message's body, if code of the application runs when it is dropped: the last reference, so that this does not
-    /// happen where the link forgets the message, under its lock.
+    /// The message's body, if code of the application runs when it is dropped: the last reference, so that
+    /// this does not happen where the link forgets the message, under its lock.
     kept: Option<Bytes>,
 }
 
@@ -193,8 +193,8 @@ impl Receipt {
         self.cell.poll(|outcome| *outcome).flatten()
     }
 
-    /// A channel for `crossbeam_channel::select!`: when the message has ended it gets one token and is disconnected,
-    /// so everybody who selects on it wakes up, with a token or an error.
+    /// A channel for `crossbeam_channel::select!`: when the message has ended it gets one token and is
+    /// disconnected, so everybody who selects on it wakes up, with a token or an error.
     pub fn ready(&self) -> Receiver<()> {
         self.cell.ready()
     }
@@ -279,9 +279,10 @@ impl Broadcast {
         &self.refused
     }
 
-    /// The addresses of peers that were configured or added without an id and had not answered yet, so that the message
-    /// could not be addressed to them: they have no receipt. Empty for [`Node::broadcast_to`](crate::Node::broadcast_to).
-    /// With `id@host:port` messages wait for a peer from the start; otherwise wait for the links first
+    /// The addresses of peers that were configured or added without an id and had not answered yet, so that
+    /// the message could not be addressed to them: they have no receipt. Empty for
+    /// [`Node::broadcast_to`](crate::Node::broadcast_to). With `id@host:port` messages wait for a peer
+    /// from the start; otherwise wait for the links first
     /// ([`Node::wait_for_links`](crate::Node::wait_for_links)).
     pub fn unidentified(&self) -> &[String] {
         &self.unidentified

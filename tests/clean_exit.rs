@@ -1,5 +1,5 @@
-//! Promise 11: shutdown flushes within a grace period, says goodbye, and joins every thread; after any number of
-//! reconnects threads, descriptors and memory are where they were.
+//! Promise 11: shutdown flushes within a grace period, says goodbye, and joins every thread; after any number
+//! of reconnects threads, descriptors and memory are where they were.
 
 #![allow(
     clippy::unwrap_used,
@@ -124,7 +124,8 @@ fn shutdown_while_everything_is_busy() {
     let _alone = alone();
     let fds = process::fds().unwrap();
     {
-        // A port that accepts in the kernel only, one where nobody listens, and one that hangs in the handshake.
+        // A port that accepts in the kernel only, one where nobody listens, and one that hangs in the
+        // handshake.
         let hole = TcpListener::bind(any_addr()).unwrap();
         let nobody = FaultProxy::start(any_addr()).unwrap();
         nobody.update(|faults| faults.refuse = true);
@@ -277,7 +278,8 @@ fn storm(reconnects: u64) {
         eventually("all is flushed", || a.snapshot().queued_bytes + b.snapshot().queued_bytes == 0);
         let one = |node: &Peer| node.snapshot().connections == 1;
         eventually("one connection is left", || one(a) && one(b));
-        // Two for each end of the connection; each node has one that watches and one that drops bodies, b an acceptor.
+        // Two for each end of the connection; each node has one that watches and one that drops bodies, b an
+        // acceptor.
         eventually("no thread of an ended connection is left", || {
             process::library_threads().unwrap() == 2 * 2 + 2 * 2 + 1
         });
@@ -345,7 +347,8 @@ fn a_child_of_fork_that_drops_the_node_leaves_the_parents_listener_alone() {
     let _alone = alone();
     let node = Peer::start(builder(|_| ()).listen(any_addr()));
     let handle = node.node.clone();
-    // SAFETY: the child calls nothing of this process but the shutdown, which returns at once, and ends without destructors.
+    // SAFETY: the child calls nothing of this process but the shutdown, which returns at once, and ends
+    // without destructors.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: ends this process should it wait for a thread that it does not have.

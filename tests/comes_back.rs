@@ -1,5 +1,6 @@
-//! Promise 7: a lost connection to a wanted peer is redialled at once, then with exponential backoff and jitter,
-//! for ever; a breaker stops hammering a peer that fails; what was waiting is sent when the link is back.
+//! Promise 7: a lost connection to a wanted peer is redialled at once, then with exponential backoff and
+//! jitter, for ever; a breaker stops hammering a peer that fails; what was waiting is sent when the link is
+//! back.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,8 +56,9 @@ fn nth_failure(peer: &Peer, mark: usize, n: usize) -> (Instant, (EndReason, Opti
     })
 }
 
-/// Sends both ways until both have acknowledged. The connection then counts as a success however soon it ends: each side
-/// had an answer over it, and the dialer received more than 16 KiB. Otherwise its end is one more failure, with a backoff.
+/// Sends both ways until both have acknowledged. The connection then counts as a success however soon it
+/// ends: each side had an answer over it, and the dialer received more than 16 KiB. Otherwise its end is one
+/// more failure, with a backoff.
 fn prove(dialer: &Peer, listener: &Peer, seq: u64) {
     all_taken(&[
         dialer.send(listener.id(), (URGENT, message(1, seq, 64))).unwrap(),

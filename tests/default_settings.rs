@@ -1,5 +1,5 @@
-//! What the default settings promise, with the default settings: nothing is scaled down here. Only the mode is as in
-//! all tests.
+//! What the default settings promise, with the default settings: nothing is scaled down here. Only the mode
+//! is as in all tests.
 
 #![allow(
     clippy::unwrap_used,

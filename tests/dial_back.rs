@@ -1,4 +1,5 @@
-//! A message of the side that accepted the connection, into a path that has died in silence: with the default settings.
+//! A message of the side that accepted the connection, into a path that has died in silence: with the default
+//! settings.
 
 #![allow(
     clippy::unwrap_used,
@@ -107,7 +108,8 @@ fn the_dialling_side_dials_again_as_before() {
     assert!(took >= Duration::from_millis(900), "{took:?}: was there a black hole at all?");
 }
 
-/// As behind a NAT: the port that is announced leads to nobody, and the dialer has to notice that the votes have stopped.
+/// As behind a NAT: the port that is announced leads to nobody, and the dialer has to notice that the votes
+/// have stopped.
 #[test]
 fn the_dialling_side_asks_when_regular_votes_stop() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

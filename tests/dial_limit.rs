@@ -1,5 +1,6 @@
-//! Peers that are absent use up neither the descriptors nor the threads of the process, and one that was linked before is
-//! dialled at once. A file of its own, with one test: it limits and counts what the whole process has.
+//! Peers that are absent use up neither the descriptors nor the threads of the process, and one that was
+//! linked before is dialled at once. A file of its own, with one test: it limits and counts what the whole
+//! process has.
 
 #![allow(
     unsafe_code,

@@ -1,5 +1,5 @@
-//! The handshake vector of the page on the protocol: computed here by another implementation of Noise than the library's
-//! own code, and compared with what the page says.
+//! The handshake vector of the page on the protocol: computed here by another implementation of Noise than
+//! the library's own code, and compared with what the page says.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: it fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Promise 3: a send never says Ok for something it dropped. Every accepted message has a receipt that ends in
-//! exactly one way; a refused one comes back; a full queue blocks, times out or refuses.
+//! Promise 3: a send never says Ok for something it dropped. Every accepted message has a receipt that ends
+//! in exactly one way; a refused one comes back; a full queue blocks, times out or refuses.
 
 #![allow(
     clippy::unwrap_used,

@@ -304,7 +304,8 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
         eventually("every window is full", || b.snapshot().inbox_bytes > count * (WINDOW - 16_000));
     };
     full(3);
-    // A stranger that comes when it is too much already is not let in: names cost nothing, and each has a window.
+    // A stranger that comes when it is too much already is not let in: names cost nothing, and each has a
+    // window.
     let late = Peer::start(builder(small).peer(first_addr(&b).to_string()));
     late.wait_event("its refusal", 0, |event| matches!(event, Event::DialFailed { .. }).then_some(()));
     assert_eq!(b.peers().len(), 3);

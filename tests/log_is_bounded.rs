@@ -77,7 +77,8 @@ fn strangers_fill_no_log() {
         thread::spawn(move || {
             for visit in 0..VISITS / 3 {
                 let mut raw = Raw::dial(addr, &RawIdentity::new(1 + thread * 1000 + visit, 1 << 20)).unwrap();
-                // No frame has this kind: the end is a line, the strikes for it another one, and so is the link's state.
+                // No frame has this kind: the end is a line, the strikes for it another one, and so is the
+                // link's state.
                 let _ = raw.send(99, &[]);
                 while raw.read_frame().is_ok() {}
             }

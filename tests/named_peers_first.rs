@@ -1,5 +1,5 @@
-//! Promise 13: whatever strangers use up, the peers that the operator named still have their share of it. The shares of the
-//! queues are in `known_cost.rs` too, for small budgets.
+//! Promise 13: whatever strangers use up, the peers that the operator named still have their share of it. The
+//! shares of the queues are in `known_cost.rs` too, for small budgets.
 
 #![allow(
     clippy::unwrap_used,
@@ -103,7 +103,8 @@ fn events_have_a_receiver_of_their_own() {
 
 const MIB: usize = 1 << 20;
 
-/// So many bytes of the stream of the bulk lane, from `offset`: a message of `len` bytes, of which the last one is left out.
+/// So many bytes of the stream of the bulk lane, from `offset`: a message of `len` bytes, of which the last
+/// one is left out.
 fn begin_message(raw: &mut Raw, len: usize) {
     let stream = [&(len as u32).to_le_bytes()[..], &vec![7; len - 1]].concat();
     send_stream(raw, 0, &stream);
@@ -303,7 +304,8 @@ fn names_that_are_gone_take_no_vote_from_a_healthy_peer() {
         life = builder(|_| {}).listen(addr).start().unwrap();
     }
     node.wait_up(life.id());
-    // What waits for the last names is more than strangers may have, unless the first ones were forgotten for it.
+    // What waits for the last names is more than strangers may have, unless the first ones were forgotten for
+    // it.
     let queued = node.snapshot().queued_bytes;
     println!("{} MiB wait for names that are gone", queued / MIB);
     assert!(queued > 256 * MIB, "{queued} bytes: the budget was never short");

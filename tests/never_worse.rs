@@ -29,7 +29,8 @@ fn tune(config: &mut Config) {
     config.path.handshake_timeout = Duration::from_secs(10);
 }
 
-/// The whole path stands still again and again, and goes on by itself: a successor is as ill as what it replaces.
+/// The whole path stands still again and again, and goes on by itself: a successor is as ill as what it
+/// replaces.
 #[test]
 fn a_path_that_stands_still_again_and_again_is_not_met_with_a_connection_each_time() {
     const STALLS: usize = 24;

@@ -1,5 +1,5 @@
-//! Two releases in one network: what the page on the protocol says that a receiver skips is skipped, and a node of the next
-//! version works with one of this version.
+//! Two releases in one network: what the page on the protocol says that a receiver skips is skipped, and a
+//! node of the next version works with one of this version.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +46,8 @@ fn later_ack(states: &[raw::State]) -> Vec<u8> {
     body
 }
 
-/// A vote from the later peer, one to it, and a ping, with everything a receiver skips. `offset`: what went before.
+/// A vote from the later peer, one to it, and a ping, with everything a receiver skips. `offset`: what went
+/// before.
 fn talk(later: &mut Raw, node: &Node, peer: PeerId, offset: u64) {
     later.send(200, b"a hint that only the next version knows").unwrap();
     let vote = [&4_u32.to_le_bytes()[..], b"vote"].concat();

@@ -180,7 +180,8 @@ fn a_connection_that_is_cut_moves_its_lanes_in_the_middle_of_a_message() {
     pooled.wait_full(2);
 }
 
-/// Both dial at once, with a pool, again and again: one connection for each slot stays, the same on both sides.
+/// Both dial at once, with a pool, again and again: one connection for each slot stays, the same on both
+/// sides.
 #[test]
 fn two_hundred_simultaneous_dials() {
     const ROUNDS: u64 = 200;

@@ -259,7 +259,8 @@ fn a_successor_that_joins_and_answers_nothing_takes_nothing_over() {
             _ => None,
         })
     });
-    // It is given up because it is dead, or because the old one answers and it does not: then it is drained, in vain.
+    // It is given up because it is dead, or because the old one answers and it does not: then it is drained,
+    // in vain.
     assert_eq!(end.0, newcomer);
     assert!(matches!(end.1, EndCause::Dead | EndCause::DrainTimeout), "{end:?}");
     // All the while the old one serves.

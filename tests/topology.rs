@@ -1,5 +1,5 @@
-//! Which peers a node is linked with, and by how many connections: candidates fill up to `target_peers`, a poor
-//! one is exchanged, a pool is kept and replaced, and what was learned outlives the node.
+//! Which peers a node is linked with, and by how many connections: candidates fill up to `target_peers`, a
+//! poor one is exchanged, a pool is kept and replaced, and what was learned outlives the node.
 
 #![allow(
     clippy::unwrap_used,

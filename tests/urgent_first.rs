@@ -1,5 +1,5 @@
-//! Promise 4: an urgent message waits for at most one chunk of bulk data plus what the kernel already holds; a
-//! lane that is full, or whose consumer is slow, stops itself and no other.
+//! Promise 4: an urgent message waits for at most one chunk of bulk data plus what the kernel already holds;
+//! a lane that is full, or whose consumer is slow, stops itself and no other.
 
 #![allow(
     clippy::unwrap_used,

@@ -159,8 +159,8 @@ impl Run<'_> {
             let ordered = now_us();
             let all_new = |cluster: &Cluster| cluster.pools_are_new(ordered);
             let mut done = false;
-            // A connection that was in its handshake when the order came had nothing to be replaced yet: it is
-            // ordered again.
+            // A connection that was in its handshake when the order came had nothing to be replaced yet: it
+            // is ordered again.
             for _ in 0..ORDERS {
                 self.cluster.tell_all(&Command::Replace)?;
                 let until = Instant::now() + self.scaled(Duration::from_secs(15));
@@ -304,8 +304,8 @@ impl Run<'_> {
         stats.map(|stats| stats.forgotten + stats.timed_out).sum()
     }
 
-    /// Connections die of silence between two pings, until it has been learned how often to ping. `announced`:
-    /// they are closed, and not just forgotten.
+    /// Connections die of silence between two pings, until it has been learned how often to ping.
+    /// `announced`: they are closed, and not just forgotten.
     fn short_memory(&mut self, victim: usize, announced: bool) -> Result<Shown, Failure> {
         self.fall_silent()?;
         let memory = self.scaled(SHORT_MEMORY);
@@ -489,8 +489,8 @@ impl Run<'_> {
         Ok(Shown { note, ..shown })
     }
 
-    /// The second address of the victim leads to another node. Its pools go by the first, and the second is tried no more
-    /// than now and then.
+    /// The second address of the victim leads to another node. Its pools go by the first, and the second is
+    /// tried no more than now and then.
     fn two_nodes_one_name(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.spread()?;
         let addr_of = |node: usize| self.cluster.members.get(node).and_then(|member| member.addr);

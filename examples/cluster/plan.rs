@@ -11,8 +11,8 @@ pub(crate) const NAT_MEMORY: Duration = Duration::from_secs(30);
 pub(crate) const NAT_SILENCE: Duration = Duration::from_secs(51);
 /// How long nothing is said into a black hole: the bound within which it must be noticed.
 pub(crate) const HOLE_SILENCE: Duration = Duration::from_secs(25);
-/// How long the NAT with the short memory, or the proxy with the idle timeout, keeps a silent flow: less than the time between pings, and less than
-/// what the first lesson makes of it.
+/// How long the NAT with the short memory, or the proxy with the idle timeout, keeps a silent flow: less than
+/// the time between pings, and less than what the first lesson makes of it.
 pub(crate) const SHORT_MEMORY: Duration = Duration::from_millis(4500);
 /// How long the lessons may take: each a ping interval, and the time until the connection is dead.
 pub(crate) const LESSONS: Duration = Duration::from_secs(75);
@@ -44,8 +44,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// The NAT with the short memory comes before what else teaches that pings must come more often, and after
-    /// the one through which the usual pings are enough.
+    /// The NAT with the short memory comes before what else teaches that pings must come more often, and
+    /// after the one through which the usual pings are enough.
     pub(crate) const ALL: [Fault; 16] = [
         Fault::PlannedReplacement,
         Fault::UrgentPathHole,

@@ -1,5 +1,5 @@
-//! A crowd that takes what a node gives to anybody: links that grant no credit, messages that never end, visits, and
-//! handshakes that stop half-way. Each stranger is a thread that speaks the protocol by hand.
+//! A crowd that takes what a node gives to anybody: links that grant no credit, messages that never end,
+//! visits, and handshakes that stop half-way. Each stranger is a thread that speaks the protocol by hand.
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,8 +9,8 @@ use crate::serde_util::{list, networks};
 
 /// Which peers may connect to this node, and how many.
 ///
-/// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands for its `/32` or
-/// `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.
+/// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands
+/// for its `/32` or `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, remote = "Self")]
 pub struct AdmissionConfig {
@@ -20,8 +20,8 @@ pub struct AdmissionConfig {
     /// These identities may not connect, wanted or not. Goes before `allow_peers`. Default empty.
     #[serde(deserialize_with = "list::deserialize")]
     pub deny_peers: Vec<PeerId>,
-    /// Connections are accepted from these networks only. Default empty: from everywhere. It holds for wanted peers too,
-    /// because who comes is not known before the handshake.
+    /// Connections are accepted from these networks only. Default empty: from everywhere. It holds for
+    /// wanted peers too, because who comes is not known before the handshake.
     #[serde(with = "networks")]
     pub allow_addresses: Vec<IpNet>,
     /// No connection is accepted from these networks. Goes before `allow_addresses`. Default empty.
@@ -47,24 +47,26 @@ pub struct AdmissionConfig {
     /// How many of one identity. Default 6: a full pool of three and the successor of each.
     pub max_inbound_per_peer: usize,
     /// Slots of `max_inbound` that strangers never get: they are for peers that this node wants
-    /// ([`Config::peers`]). Default 64; at most a quarter of all. Too small: when strangers have filled the node, peers that it
-    /// needs cannot reach it (it can still dial them).
+    /// ([`Config::peers`]). Default 64; at most a quarter of all. Too small: when strangers have filled the
+    /// node, peers that it needs cannot reach it (it can still dial them).
     ///
     /// [`Config::peers`]: crate::Config::peers
     pub reserved: usize,
-    /// How many connections one address (IPv6: one /64) may open at once. Default 128, twice `max_inbound_per_address`: raise both
-    /// together, or the peers behind that address come back one by one at `connects_per_minute` when this node was away. The
-    /// connections of wanted peers do not count once they are let in.
+    /// How many connections one address (IPv6: one /64) may open at once. Default 128, twice
+    /// `max_inbound_per_address`: raise both together, or the peers behind that address come back one by
+    /// one at `connects_per_minute` when this node was away. The connections of wanted peers do not
+    /// count once they are let in.
     pub connects_at_once: u32,
-    /// How many it may open in a minute in the long run. Default 120. A peer that behaves as this library does dials
-    /// less than once a minute in the long run.
+    /// How many it may open in a minute in the long run. Default 120. A peer that behaves as this library
+    /// does dials less than once a minute in the long run.
     pub connects_per_minute: u32,
-    /// Whether a stranger that is refused after it has proved its identity is told why. Default true: a peer that is
-    /// missing on a list, or banned, is otherwise only disconnected, and its operator cannot know why. False: it learns nothing.
-    /// Peers that the operator named are always told.
+    /// Whether a stranger that is refused after it has proved its identity is told why. Default true: a peer
+    /// that is missing on a list, or banned, is otherwise only disconnected, and its operator cannot
+    /// know why. False: it learns nothing. Peers that the operator named are always told.
     pub tell_strangers: bool,
-    /// For these networks there is no limit per address or per subnet, no limit of the rate, and no ban of an
-    /// address. Default loopback: everything on this machine has the same address. A cluster on a private network may add it.
+    /// For these networks there is no limit per address or per subnet, no limit of the rate, and no ban of
+    /// an address. Default loopback: everything on this machine has the same address. A cluster on a
+    /// private network may add it.
     #[serde(with = "networks")]
     pub exempt: Vec<IpNet>,
 }

@@ -4,9 +4,9 @@
 //! his connections, not all, and what he cannot be good at afterwards is having been there before.
 //!
 //! 1. Wanted peers are no candidates.
-//! 2. A sixteenth of the candidates is protected by each of: the subnet (one of each of the subnets that come first by a
-//!    secret hash: nobody knows which those are), the round trip, the replies that it gave
-//!    to our requests, the messages that were taken from it.
+//! 2. A sixteenth of the candidates is protected by each of: the subnet (one of each of the subnets that come
+//!    first by a secret hash: nobody knows which those are), the round trip, the replies that it gave to our
+//!    requests, the messages that were taken from it.
 //! 3. The half of the others that has been connected the longest is protected.
 //! 4. Among those that are left, the largest subnet (IPv4 /24, IPv6 /56; protected ones count) loses the
 //!    youngest.
@@ -14,7 +14,8 @@
 //!
 //! If strangers were here before an attack began, up to three eighths of the slots of strangers
 //! survive it, whatever the attacker's addresses, round trips and messages are; all that are
-//! alone in their subnet survive an attacker with fewer subnets than half the slots. The simulation in `sim` holds it to this.
+//! alone in their subnet survive an attacker with fewer subnets than half the slots. The simulation in `sim`
+//! holds it to this.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
-//! Which connections are accepted, and which have to make room. Pure: time is an argument; it decides, others carry out.
+//! Which connections are accepted, and which have to make room. Pure: time is an argument; it decides, others
+//! carry out.
 //!
 //! ```text
 //!                  on_accept: address, rate,         enter: identity, hook,
@@ -17,17 +18,19 @@
 //! | enter | identities that are denied, not allowed or banned; who the application's hook refuses | open connections in all, per address, per subnet, per identity |
 //!
 //! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
-//! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per address and per subnet
-//!   once they have proven who they are.
-//! - **Rate**: a wanted peer that is let in gives back what its connection took of the rate of its address. So any number of them
-//!   behind one address come back at once, and an attacker, who is not wanted, gains nothing.
-//! - **Reserved slots**: strangers never get the last ones, so a wanted peer finds room; if there
-//!   is none a stranger goes for it.
-//! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its deadline.
-//!   An honest one takes two or three round trips, so those that stall make room for those that do not.
-//! - **Address or subnet full**: a further connection of a peer is worth less than the first one of another. So the
-//!   first connection of a newcomer takes the place of the youngest connection of the stranger that has the most from there, if
-//!   that has several. A peer that has one already is refused.
+//! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per
+//!   address and per subnet once they have proven who they are.
+//! - **Rate**: a wanted peer that is let in gives back what its connection took of the rate of its address.
+//!   So any number of them behind one address come back at once, and an attacker, who is not wanted, gains
+//!   nothing.
+//! - **Reserved slots**: strangers never get the last ones, so a wanted peer finds room; if there is none a
+//!   stranger goes for it.
+//! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its
+//!   deadline. An honest one takes two or three round trips, so those that stall make room for those that do
+//!   not.
+//! - **Address or subnet full**: a further connection of a peer is worth less than the first one of another.
+//!   So the first connection of a newcomer takes the place of the youngest connection of the stranger that
+//!   has the most from there, if that has several. A peer that has one already is refused.
 //! - **Strangers full**: [`evict`] says which one goes.
 //!
 //! # Invariants
@@ -74,8 +77,8 @@ pub enum Refusal {
     Subnet,
     /// It has too many connections itself.
     Peer,
-    /// The node is full: of connections, or, for who was never here, of messages that its application has not taken
-    /// ([`Config::max_inbox`](crate::Config::max_inbox)).
+    /// The node is full: of connections, or, for who was never here, of messages that its application has not
+    /// taken ([`Config::max_inbox`](crate::Config::max_inbox)).
     Full,
     /// The application did not want it.
     Application,
@@ -334,8 +337,8 @@ impl Admission {
         self.let_in(conn, inbound);
     }
 
-    /// The connection that goes for the first one of `newcomer`: the youngest of the stranger that has the most from there, if it
-    /// has more than one. `None` if the newcomer has a connection.
+    /// The connection that goes for the first one of `newcomer`: the youngest of the stranger that has the
+    /// most from there, if it has more than one. `None` if the newcomer has a connection.
     fn spare(&self, newcomer: PeerId, from_there: impl Fn(IpAddr) -> bool) -> Option<ConnId> {
         if self.inbound.values().any(|inbound| inbound.peer == newcomer) {
             return None;

@@ -18,8 +18,8 @@ pub struct ConductConfig {
     /// banned. Too large: honest mistakes of a whole day add up.
     #[serde(with = "crate::serde_util::human")]
     pub half_life: Duration,
-    /// How long a proven identity stays banned. Default 1 h. Identities cost nothing, so a longer time deters no
-    /// attacker; it is long enough to be repaired in.
+    /// How long a proven identity stays banned. Default 1 h. Identities cost nothing, so a longer time
+    /// deters no attacker; it is long enough to be repaired in.
     #[serde(with = "crate::serde_util::human")]
     pub ban_time: Duration,
     /// How long an address stays banned. Default 5 min: honest peers may share it behind a NAT.
@@ -30,8 +30,8 @@ pub struct ConductConfig {
     pub ban_wanted: bool,
     /// For how many peers and addresses strikes are remembered. Default 4,096, about 100 bytes each.
     pub max_records: usize,
-    /// How many bans there may be at once. Default 4,096, up to about 400 bytes each. Beyond it the one that ends first
-    /// is lifted.
+    /// How many bans there may be at once. Default 4,096, up to about 400 bytes each. Beyond it the one that
+    /// ends first is lifted.
     pub max_bans: usize,
 }
 

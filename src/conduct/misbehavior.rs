@@ -19,8 +19,8 @@ use crate::error::{EndCause, EndReason, Initiator};
 /// | [`Application`](Misbehavior::Application) | what it says | the application |
 ///
 /// At 100 strikes (by default) the peer is banned for a while. Strikes lose half of their weight every ten
-/// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two within five
-/// minutes do.
+/// minutes (by default), so one protocol error, which may be a bug in a new version, bans nobody, and two
+/// within five minutes do.
 ///
 /// Faults of the network (reset, silence, a torn stream, a write that timed out) and a
 /// restart are never misbehavior.
@@ -36,8 +36,8 @@ pub enum Misbehavior {
     Flood,
     /// It broke the protocol before it had joined.
     BadHandshake,
-    /// It dialled, joined, and left in order within a second, without a message on that visit. Earlier visits do not excuse
-    /// it, nor does what this node sent to it. Once is nothing, in a loop it is a nuisance.
+    /// It dialled, joined, and left in order within a second, without a message on that visit. Earlier visits
+    /// do not excuse it, nor does what this node sent to it. Once is nothing, in a loop it is a nuisance.
     WastedEffort,
     /// The application found invalid what it sent: a block that does not check, a wrong signature.
     InvalidData,

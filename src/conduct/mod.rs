@@ -11,20 +11,22 @@
 //!
 //! # Who is meant
 //! An identity that was **proven** by the handshake is struck and banned by its name, wherever it comes from.
-//! That begins with the proof, before HELLO. In plaintext nothing is proven, and whoever breaks the protocol is struck
-//! by its address, IPv6 by its /64. Many share an address behind a NAT, so such a ban is short; it keeps out
-//! whoever dials from there, and a wanted peer behind it can still be dialled. Exempt addresses (loopback) get no
-//! strikes. A name that is only claimed is never struck by the library: anybody could get anybody banned.
+//! That begins with the proof, before HELLO. In plaintext nothing is proven, and whoever breaks the protocol
+//! is struck by its address, IPv6 by its /64. Many share an address behind a NAT, so such a ban is short; it
+//! keeps out whoever dials from there, and a wanted peer behind it can still be dialled. Exempt addresses
+//! (loopback) get no strikes. A name that is only claimed is never struck by the library: anybody could get
+//! anybody banned.
 //!
 //! # Wanted peers
 //! A wanted peer is one that the operator named: to ban it silently would turn one bug in a validator's new
 //! version into a partition, which harms more than the peer can. So by default it gets its
-//! strikes, is disconnected at the threshold, and redialled with backoff. [`ConductConfig::ban_wanted`] says otherwise,
-//! and [`Node::ban`](crate::Node::ban) bans anybody.
+//! strikes, is disconnected at the threshold, and redialled with backoff. [`ConductConfig::ban_wanted`] says
+//! otherwise, and [`Node::ban`](crate::Node::ban) bans anybody.
 //!
 //! # Invariants
-//! - Both tables are bounded. The record with the fewest strikes goes first, and the ban that ends first; one without an
-//!   end goes last. So offenders with many names drive out each other's records before those of worse ones.
+//! - Both tables are bounded. The record with the fewest strikes goes first, and the ban that ends first; one
+//!   without an end goes last. So offenders with many names drive out each other's records before those of
+//!   worse ones.
 //! - A ban that ended is not given out, even if nobody has asked since.
 
 mod config;
@@ -54,8 +56,8 @@ pub enum BanTarget {
 }
 
 impl BanTarget {
-    /// The target at this address: IPv4 as it is, also as an IPv4-mapped IPv6 address; IPv6 by its /64, which is what one
-    /// customer has at least (RFC 6177).
+    /// The target at this address: IPv4 as it is, also as an IPv4-mapped IPv6 address; IPv6 by its /64, which
+    /// is what one customer has at least (RFC 6177).
     pub fn at(addr: IpAddr) -> Self {
         BanTarget::Address(match addr.to_canonical() {
             IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64)),
@@ -100,8 +102,8 @@ impl fmt::Display for BanTarget {
 pub struct Ban {
     /// The peer or address that is banned.
     pub who: BanTarget,
-    /// How much longer, in milliseconds; `None`: until it is lifted. The number does not run down while it lies in a
-    /// file: subtract the time that has passed if it should.
+    /// How much longer, in milliseconds; `None`: until it is lifted. The number does not run down while it
+    /// lies in a file: subtract the time that has passed if it should.
     pub remaining_ms: Option<u64>,
     /// Why.
     pub why: String,

@@ -10,8 +10,9 @@ pub(crate) fn split(address: &str) -> Option<(&str, u16)> {
     Some((bare, port.parse().ok()?)).filter(|_| !bare.is_empty())
 }
 
-/// The address, if it is a literal one, which needs no resolver; `None` if the host is a name. An IPv6 address may name its
-/// interface (RFC 4007, section 11: `[fe80::1%eth0]:port`, or by its number) and may stand without brackets.
+/// The address, if it is a literal one, which needs no resolver; `None` if the host is a name. An IPv6
+/// address may name its interface (RFC 4007, section 11: `[fe80::1%eth0]:port`, or by its number) and may
+/// stand without brackets.
 ///
 /// # Errors
 /// There is no such interface at the moment.

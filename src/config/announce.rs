@@ -6,24 +6,26 @@ use serde::{Deserialize, Serialize};
 
 /// Whether HELLO tells peers at which port this node accepts connections.
 ///
-/// A node that accepted a connection can replace it only if it knows where to dial. When the connection no longer answers,
-/// such a node dials the address that the connection came from, at the announced port. So messages of the accepting side
-/// leave a dead path after about [`PathConfig::suspect_after`](crate::PathConfig::suspect_after), and need not wait until
-/// the dialling side has noticed, which takes up to [`PathConfig::ping_interval`](crate::PathConfig::ping_interval).
+/// A node that accepted a connection can replace it only if it knows where to dial. When the connection no
+/// longer answers, such a node dials the address that the connection came from, at the announced port. So
+/// messages of the accepting side leave a dead path after about
+/// [`PathConfig::suspect_after`](crate::PathConfig::suspect_after), and need not wait until the dialling side
+/// has noticed, which takes up to [`PathConfig::ping_interval`](crate::PathConfig::ping_interval).
 ///
 /// In files: `"listen_port"`, `"nothing"`, or `{ port = 4000 }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Announce {
-    /// The port of the listener that accepts connections at the local address of the connection. Nothing if there is none,
-    /// as on a node that does not listen.
+    /// The port of the listener that accepts connections at the local address of the connection. Nothing if
+    /// there is none, as on a node that does not listen.
     #[default]
     ListenPort,
-    /// Nothing: peers do not dial back. For nodes whose listeners cannot be reached at the address that their own
-    /// connections come from, as behind a NAT: peers would dial in vain, three times for each connection that does not
-    /// answer.
+    /// Nothing: peers do not dial back. For nodes whose listeners cannot be reached at the address that their
+    /// own connections come from, as behind a NAT: peers would dial in vain, three times for each
+    /// connection that does not answer.
     Nothing,
-    /// This port, 1 to 65,535, on every connection: where a NAT, or another program, forwards it to a listener of this node.
+    /// This port, 1 to 65,535, on every connection: where a NAT, or another program, forwards it to a
+    /// listener of this node.
     Port(u16),
 }
 

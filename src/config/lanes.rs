@@ -1,5 +1,5 @@
-//! Lanes in files. An entry of `lanes` changes the lane with its id, or adds one; the default lanes that the file does not
-//! mention stay as they are, behind the others.
+//! Lanes in files. An entry of `lanes` changes the lane with its id, or adds one; the default lanes that the
+//! file does not mention stay as they are, behind the others.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;

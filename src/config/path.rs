@@ -27,22 +27,25 @@ pub struct PathConfig {
     /// a connection to a live peer whose receive window stays closed that long.
     #[serde(with = "human")]
     pub user_timeout: Duration,
-    /// How long one write may take while the peer's kernel acknowledges nothing (SO_SNDTIMEO). Default 5 s. As long
-    /// as it acknowledges more, or has retransmitted fewer than three times in a row, it may take `dead_after`, if that is
-    /// longer: a slow link is not dead. Too small: a pause of the path ends connections.
+    /// How long one write may take while the peer's kernel acknowledges nothing (SO_SNDTIMEO). Default 5 s.
+    /// As long as it acknowledges more, or has retransmitted fewer than three times in a row, it may
+    /// take `dead_after`, if that is longer: a slow link is not dead. Too small: a pause of the path
+    /// ends connections.
     #[serde(with = "human")]
     pub write_timeout: Duration,
-    /// Time between pings. Default 10 s, a third of the strictest NAT timeout. The side that dialled also pings once when data
-    /// that came regularly stops: after twice the longest of the last eight gaps, 500 ms at least.
+    /// Time between pings. Default 10 s, a third of the strictest NAT timeout. The side that dialled also
+    /// pings once when data that came regularly stops: after twice the longest of the last eight gaps,
+    /// 500 ms at least.
     #[serde(with = "human")]
     pub ping_interval: Duration,
-    /// Where a path forgets flows, or closes them, so soon that connections die of silence the interval is learned
-    /// and becomes shorter, but never shorter than this. Default 1 s.
+    /// Where a path forgets flows, or closes them, so soon that connections die of silence the interval is
+    /// learned and becomes shorter, but never shorter than this. Default 1 s.
     #[serde(with = "human")]
     pub min_ping_interval: Duration,
     /// How long a pong or an acknowledgement may be overdue, with nothing else received, before a
-    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. The time begins when the peer's
-    /// kernel has what is to be answered, as far as the kernel here tells (Linux 4.6). Nothing is closed for it.
+    /// second connection is dialled; 8 round trips if that is longer. Default 1 s. The time begins when the
+    /// peer's kernel has what is to be answered, as far as the kernel here tells (Linux 4.6). Nothing is
+    /// closed for it.
     #[serde(with = "human")]
     pub suspect_after: Duration,
     /// How long nothing at all may be received before the connection is closed; also how long a
@@ -55,10 +58,11 @@ pub struct PathConfig {
     /// time, and `max_replacements_per_minute` is used up.
     #[serde(with = "human_option", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// How long a dial may take to connect, over all addresses of a peer together. They are attempted 250 ms apart (RFC 8305),
-    /// closer if there are more than ten, the one that worked last first; a literal address waits for no name. Default
-    /// 5 s. (The system's own would be 134 s for each, measured.) Too small: distant peers are not reached, and of many
-    /// addresses the last ones have little time. Too large: peers that are absent use up `max_dials` for longer.
+    /// How long a dial may take to connect, over all addresses of a peer together. They are attempted 250 ms
+    /// apart (RFC 8305), closer if there are more than ten, the one that worked last first; a literal
+    /// address waits for no name. Default 5 s. (The system's own would be 134 s for each, measured.) Too
+    /// small: distant peers are not reached, and of many addresses the last ones have little time. Too
+    /// large: peers that are absent use up `max_dials` for longer.
     #[serde(with = "human")]
     pub connect_timeout: Duration,
     /// From the first byte to the last of the handshake, however slowly it comes. Default 10 s.
@@ -76,14 +80,15 @@ pub struct PathConfig {
     pub breaker_threshold: u32,
     /// The largest chunk, and the largest unsent backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes.
     /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 2 KiB, or at what earlier connections
-    /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125 ms worth
-    /// on a slow one, 1 KiB at least.
+    /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125
+    /// ms worth on a slow one, 1 KiB at least.
     #[serde(with = "size")]
     pub max_chunk: usize,
-    /// The largest segment of connections that this node makes, in bytes of data (TCP_MAXSEG, tcp(7)); that of the node's
-    /// own settings also holds for those it accepts. Default none: what the interfaces and the path allow. 536 to
-    /// 32,767. For paths that drop full packets and do not say so: where a successor's full segments do not pass, the later
-    /// connections to that address have 536 without this setting. Too small: more headers and more work, 7 % at 536.
+    /// The largest segment of connections that this node makes, in bytes of data (TCP_MAXSEG, tcp(7)); that
+    /// of the node's own settings also holds for those it accepts. Default none: what the interfaces and
+    /// the path allow. 536 to 32,767. For paths that drop full packets and do not say so: where a
+    /// successor's full segments do not pass, the later connections to that address have 536 without
+    /// this setting. Too small: more headers and more work, 7 % at 536.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_segment: Option<u16>,
 }

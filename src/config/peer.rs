@@ -13,20 +13,23 @@ use crate::serde_util::list;
 
 /// A peer to keep a link to.
 ///
-/// In a file an address may stand alone: `peers = ["host:4000", { address = "other:4000", important = true }]`.
+/// In a file an address may stand alone: `peers = ["host:4000", { address = "other:4000", important = true
+/// }]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeerConfig {
-    /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address that it stands
-    /// for is attempted. A link-local address needs its interface, as in `[fe80::1%eth0]:port`.
+    /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address
+    /// that it stands for is attempted. A link-local address needs its interface, as in
+    /// `[fe80::1%eth0]:port`.
     pub address: String,
-    /// Further addresses of the same peer, attempted in this order after `address`, 250 ms apart (RFC 8305) and IPv4 and IPv6
-    /// in turn; but first the one that worked last. The connections of a pool
+    /// Further addresses of the same peer, attempted in this order after `address`, 250 ms apart (RFC 8305)
+    /// and IPv4 and IPv6 in turn; but first the one that worked last. The connections of a pool
     /// begin with different ones, and the successor of a suspect connection with another than that
     /// connection's: so they go by different paths. Default none.
     pub alternatives: Vec<String>,
     /// The identity that the peer must prove. Default: any.
     pub id: Option<PeerId>,
-    /// Marks a peer whose link matters most: it gets [`Config::important_connections`](crate::Config::important_connections). Shown in snapshots.
+    /// Marks a peer whose link matters most: it gets
+    /// [`Config::important_connections`](crate::Config::important_connections). Shown in snapshots.
     pub important: bool,
     /// How many connections its link owns, 1 to 3. Default: what the node's settings say.
     pub connections: Option<u8>,

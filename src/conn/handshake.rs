@@ -31,8 +31,8 @@ use crate::wire::preface::{
 };
 use crate::wire::reader::{FrameReader, ReadError, Source};
 
-/// A side that was refused is listened to for at most so much longer: closing a socket with unread data resets
-/// the connection and destroys the answer (RFC 1122 section 4.2.2.13).
+/// A side that was refused is listened to for at most so much longer: closing a socket with unread data
+/// resets the connection and destroys the answer (RFC 1122 section 4.2.2.13).
 const MAX_IGNORED: usize = 16 * 1024;
 
 /// A connection of which one side can be closed.
@@ -241,8 +241,8 @@ fn read_preface(stream: &mut impl Duplex, dialled: bool, ours: &Preface) -> Resu
     checked.map(|()| theirs)
 }
 
-/// Tells the dialer what the two sides disagree on, and waits until it has closed: at most until the handshake's
-/// deadline, when the monitor ends the socket.
+/// Tells the dialer what the two sides disagree on, and waits until it has closed: at most until the
+/// handshake's deadline, when the monitor ends the socket.
 fn refuse(stream: &mut impl Duplex, ours: &Preface, error: &PrefaceError) {
     let Some(answer) = ours.refusal(error) else { return };
     // It may not have said what we read: then it waits for more, which does not come.

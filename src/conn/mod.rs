@@ -12,8 +12,8 @@
 //! - A write that fails or runs out of time ends the connection; the stream is never written to again.
 //! - The reader blocks on its socket and on nothing else, and runs no application code.
 //! - The thread that ends the connection says why; the first reason stays ([`ConnHandle::end`]).
-//! - No thread needs to return from a system call for a deadline to hold: `shutdown(2)` by the monitor
-//!   wakes both.
+//! - No thread needs to return from a system call for a deadline to hold: `shutdown(2)` by the monitor wakes
+//!   both.
 //! - One file descriptor per connection, closed when the last of its threads is done.
 
 pub(crate) mod handshake;

@@ -12,9 +12,10 @@
 //! mode in the preface. Every message has one length only, so none announces any.
 //!
 //! # Why XX and not IK
-//! IK would save one round trip where the dialer knows the listener's key beforehand. It saves it once in the life
-//! of a connection, which is days, and costs: a first message that can be replayed, the dialer's
-//! name under a key that is never renewed, and a second pattern to fall back to whenever a peer has a new key.
+//! IK would save one round trip where the dialer knows the listener's key beforehand. It saves it once in the
+//! life of a connection, which is days, and costs: a first message that can be replayed, the dialer's
+//! name under a key that is never renewed, and a second pattern to fall back to whenever a peer has a new
+//! key.
 //!
 //! # Why AES-GCM of `ring`
 //! Measured on one core of an x86-64 machine with VAES (AMD EPYC), records of 64 B / 1 KiB / 64 KiB
@@ -30,13 +31,14 @@
 //!
 //! `aws-lc-rs` is faster still, but nothing here waits for the cipher any more, and `ring` is the much
 //! smaller build. The rest, by `benches/encryption.rs` on two cores over loopback with nothing beside: 71 to
-//! 75 % of the rate of plaintext at 256 KiB a message, 68 % at 1 KiB, 95 to 101 % at 64 B, and no difference there
-//! and back. On processors without AES instructions ChaCha20 would be the faster choice.
+//! 75 % of the rate of plaintext at 256 KiB a message, 68 % at 1 KiB, 95 to 101 % at 64 B, and no difference
+//! there and back. On processors without AES instructions ChaCha20 would be the faster choice.
 //!
 //! # What is wiped
-//! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. Copies that the compiler leaves on the
-//! stack when it moves them, and `snow`'s intermediate values, are not. The keys of a connection live
-//! in `ring`, which does not wipe them; each is good for 65,536 records of one direction of one connection.
+//! The node's secret, its copies here, and the ephemeral secrets, when they are dropped. Copies that the
+//! compiler leaves on the stack when it moves them, and `snow`'s intermediate values, are not. The keys of a
+//! connection live in `ring`, which does not wipe them; each is good for 65,536 records of one direction of
+//! one connection.
 
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;

@@ -1,4 +1,5 @@
-//! Waiting for several sockets at once: poll(2), or WSAPoll on Windows. No crate that is used here offers either.
+//! Waiting for several sockets at once: poll(2), or WSAPoll on Windows. No crate that is used here offers
+//! either.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,8 +12,8 @@ use windows_sys::Win32::Networking::WinSock::{POLLOUT, WSAPOLLFD as PollFd};
 #[cfg(unix)]
 use {libc::POLLOUT, libc::pollfd as PollFd};
 
-/// Waits until connecting has ended, well or badly, on any of these sockets, and returns for each whether it has. None has
-/// when the time is over, or a signal came.
+/// Waits until connecting has ended, well or badly, on any of these sockets, and returns for each whether it
+/// has. None has when the time is over, or a signal came.
 pub(crate) fn connected(sockets: &[&Socket], timeout: Duration) -> io::Result<Vec<bool>> {
     let entry = |socket: &&Socket| PollFd { fd: descriptor(socket), events: POLLOUT, revents: 0 };
     let mut entries: Vec<_> = sockets.iter().map(entry).collect();
@@ -33,8 +34,8 @@ fn descriptor(socket: &Socket) -> i32 {
 #[cfg(unix)]
 fn poll(entries: &mut [PollFd], millis: i32) -> io::Result<()> {
     let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
-    // SAFETY: `entries` holds `count` initialised entries for as long as the call lasts, and the descriptors are open for
-    // as long as the caller borrows their sockets. The kernel writes to `revents` alone.
+    // SAFETY: `entries` holds `count` initialised entries for as long as the call lasts, and the descriptors
+    // are open for as long as the caller borrows their sockets. The kernel writes to `revents` alone.
     let ready = unsafe { libc::poll(entries.as_mut_ptr(), count, millis) };
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -9,14 +9,13 @@
 //! through.
 //!
 //! # Invariants
-//! - Records cut the stream of frames anywhere: many small frames share one record and its tag, a large
-//!   one takes several.
-//! - No byte is given out that was not authenticated, in its place: the counter goes up by one with each record, so
-//!   one that is left out, repeated or swapped does not open. Then nothing more is ever given out.
-//! - A sealed byte is sent once and never sealed again: the write loop keeps its place in what was
-//!   sealed.
-//! - Memory: a write's worth of sealed records here, the longest record there; both grow only with
-//!   what there is.
+//! - Records cut the stream of frames anywhere: many small frames share one record and its tag, a large one
+//!   takes several.
+//! - No byte is given out that was not authenticated, in its place: the counter goes up by one with each
+//!   record, so one that is left out, repeated or swapped does not open. Then nothing more is ever given out.
+//! - A sealed byte is sent once and never sealed again: the write loop keeps its place in what was sealed.
+//! - Memory: a write's worth of sealed records here, the longest record there; both grow only with what there
+//!   is.
 
 use std::fmt;
 use std::io::Read;
@@ -34,12 +33,12 @@ const LENGTH: usize = 2;
 const TAG: usize = 16;
 /// A record that is received is never longer, by the width of its length field.
 const MAX_RECORD: usize = u16::MAX as usize;
-/// The most that a record holds which this side sends. The other side can use nothing of a record before all of it
-/// is there, so a vote should not wait in one with too much behind it; 16 KiB is the smallest chunk, and costs
-/// 0.1 % in lengths and tags.
+/// The most that a record holds which this side sends. The other side can use nothing of a record before all
+/// of it is there, so a vote should not wait in one with too much behind it; 16 KiB is the smallest chunk,
+/// and costs 0.1 % in lengths and tags.
 const FILL: usize = 16 * 1024;
-/// So much is sealed before it is written. Measured with `benches/encryption.rs` at 256 KiB a message, on a busy
-/// machine: half or the double of this is a fifth slower.
+/// So much is sealed before it is written. Measured with `benches/encryption.rs` at 256 KiB a message, on a
+/// busy machine: half or the double of this is a fifth slower.
 const WRITE: usize = 2 * FILL;
 /// The most that one read takes: a record of any length, and several of those that are sent here.
 pub(crate) const MAX_BUFFER: usize = 5 * (LENGTH + FILL + TAG);

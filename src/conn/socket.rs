@@ -13,16 +13,16 @@ use crate::health::pace::FIRST_CHUNK;
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// Listens on one address. `only_v6`: an IPv6 address takes no IPv4 connections. `segment`: the largest segment of the
-/// connections that are accepted.
+/// Listens on one address. `only_v6`: an IPv6 address takes no IPv4 connections. `segment`: the largest
+/// segment of the connections that are accepted.
 pub(crate) fn listen(
     addr: SocketAddr,
     only_v6: bool,
     segment: Option<u16>,
 ) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted node gets its port back although old connections linger in TIME_WAIT. On Windows it does without, and the
-    // option would let another process take the port.
+    // A restarted node gets its port back although old connections linger in TIME_WAIT. On Windows it does
+    // without, and the option would let another process take the port.
     if cfg!(unix) {
         socket.set_reuse_address(true)?;
     }
@@ -44,8 +44,8 @@ pub(crate) fn for_dialing(addr: SocketAddr, segment: Option<u16>) -> io::Result<
     Ok(socket)
 }
 
-/// TCP_MAXSEG (tcp(7)), which counts if it is set before the connection is made: this side sends no larger segments, and
-/// asks the other side for none. Windows has no such option.
+/// TCP_MAXSEG (tcp(7)), which counts if it is set before the connection is made: this side sends no larger
+/// segments, and asks the other side for none. Windows has no such option.
 fn limit_segment(socket: &Socket, segment: Option<u16>) -> io::Result<()> {
     #[cfg(unix)]
     segment.map_or(Ok(()), |segment| socket.set_tcp_mss(segment.into()))?;
@@ -73,8 +73,9 @@ fn is_in_progress(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// How connecting has ended. Refuses a connection to itself: dialling a dead port in the ephemeral range over and over, the
-/// kernel may pick that very port as the source and connect the socket to itself (measured: after some 8,500 tries).
+/// How connecting has ended. Refuses a connection to itself: dialling a dead port in the ephemeral range over
+/// and over, the kernel may pick that very port as the source and connect the socket to itself (measured:
+/// after some 8,500 tries).
 pub(crate) fn finish_connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     if let Some(error) = socket.take_error()? {
         return Err(error);
@@ -170,7 +171,8 @@ fn is_no_such_option(error: &io::Error) -> bool {
 }
 
 /// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). What is
-/// in flight is not counted, so throughput does not suffer. Elsewhere than on Linux the kernel's send buffer is the limit.
+/// in flight is not counted, so throughput does not suffer. Elsewhere than on Linux the kernel's send buffer
+/// is the limit.
 pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))?;
@@ -180,16 +182,16 @@ pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {
 }
 
 /// When the last handle of the socket is closed, what its queue holds is thrown away and the connection reset
-/// (SO_LINGER of 0, socket(7)). Otherwise the kernel goes on sending it, for minutes, and on a narrow path it competes
-/// with the connection that took over.
+/// (SO_LINGER of 0, socket(7)). Otherwise the kernel goes on sending it, for minutes, and on a narrow path it
+/// competes with the connection that took over.
 pub(crate) fn discard_on_close(socket: &Socket) {
     // Fails only where there is no socket any more.
     let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
-/// A write to a connection that was reset is an error here, and not SIGPIPE, which ends a process that has not chosen to
-/// ignore it (`MSG_NOSIGNAL`, send(2)). Apple's systems have a socket option for that, SO_NOSIGPIPE, and Windows has no
-/// signals.
+/// A write to a connection that was reset is an error here, and not SIGPIPE, which ends a process that has
+/// not chosen to ignore it (`MSG_NOSIGNAL`, send(2)). Apple's systems have a socket option for that,
+/// SO_NOSIGPIPE, and Windows has no signals.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
@@ -225,8 +227,8 @@ impl Duplex for Stream<'_> {
     }
 }
 
-/// The address as everything else in the library knows it: an IPv4 address that a socket for both versions shows as
-/// `::ffff:a.b.c.d` is that IPv4 address.
+/// The address as everything else in the library knows it: an IPv4 address that a socket for both versions
+/// shows as `::ffff:a.b.c.d` is that IPv4 address.
 pub(crate) fn to_std(addr: SockAddr) -> io::Result<SocketAddr> {
     let addr = addr
         .as_socket()
@@ -250,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_connection_to_itself_is_refused_and_leaves_the_port_to_its_owner() {
-        // The kernel chooses the source port of a dial from the range in which the dead port lies; here it is given.
+        // The kernel chooses the source port of a dial from the range in which the dead port lies; here it is
+        // given.
         let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let port = to_std(socket.local_addr().unwrap()).unwrap();
         begin_connect(&socket, port).unwrap();

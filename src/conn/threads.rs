@@ -2,8 +2,8 @@
 //! into a value, and is joined.
 //!
 //! # Names
-//! `ub-`, four characters of the node's id, and the thread's role: 15 characters at most, which is what Linux keeps
-//! (pthread_setname_np(3)). `ps -L -o comm` and `top -H` show them.
+//! `ub-`, four characters of the node's id, and the thread's role: 15 characters at most, which is what Linux
+//! keeps (pthread_setname_np(3)). `ps -L -o comm` and `top -H` show them.
 //!
 //! | role | threads | does |
 //! |---|---|---|

@@ -1,8 +1,8 @@
 //! Whether a write may go on. Pure.
 //!
-//! A write ends its connection when the peer's kernel has acknowledged nothing for `write_timeout`, and in any case
-//! after `longest`: a peer that takes one byte at a time makes progress too. The count of acknowledged bytes is sampled
-//! four times per `write_timeout`, never for a write that ends sooner.
+//! A write ends its connection when the peer's kernel has acknowledged nothing for `write_timeout`, and in
+//! any case after `longest`: a peer that takes one byte at a time makes progress too. The count of
+//! acknowledged bytes is sampled four times per `write_timeout`, never for a write that ends sooner.
 //!
 //! ```text
 //!   0            1/4                        1 x write_timeout
@@ -10,9 +10,9 @@
 //!   begins    first sample   nothing acknowledged since: the end; else on from here
 //! ```
 //!
-//! The kernel waits longer for each retransmission than for the one before, and on a slow link long from the start. As long as it
-//! has retransmitted fewer than [`TRIES`] times in a row, its silence proves nothing: the write goes on. A path with a round
-//! trip of 300 ms has had so many within 4 s, one of 2 ms within 2 s.
+//! The kernel waits longer for each retransmission than for the one before, and on a slow link long from the
+//! start. As long as it has retransmitted fewer than [`TRIES`] times in a row, its silence proves nothing:
+//! the write goes on. A path with a round trip of 300 ms has had so many within 4 s, one of 2 ms within 2 s.
 
 use std::time::{Duration, Instant};
 

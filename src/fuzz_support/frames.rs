@@ -12,8 +12,8 @@ use crate::wire::reader::{FrameReader, ReadError};
 /// One buffer and one chunk are all that a reader may hold.
 const MOST_MEMORY: usize = 64 * 1024 + MAX_CHUNK;
 
-/// How the bytes are cut does not matter; what was decoded, encoded again, are the bytes that came, but for what a
-/// later version would have added; and memory stays within its bound.
+/// How the bytes are cut does not matter; what was decoded, encoded again, are the bytes that came, but for
+/// what a later version would have added; and memory stays within its bound.
 pub fn frames(data: &[u8]) {
     let mut script = Script::new(data);
     let seed = u64::from(script.byte());
@@ -87,8 +87,8 @@ fn decode(source: impl Read) -> (Vec<Frame>, String) {
     }
 }
 
-/// A frame that was encoded again is what came, which may begin more, or what of it this version knows: then it is
-/// shorter.
+/// A frame that was encoded again is what came, which may begin more, or what of it this version knows: then
+/// it is shorter.
 pub(super) fn assert_said(again: &[u8], came: &[u8]) {
     let len = |bytes: &[u8]| {
         let header = bytes.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
@@ -99,7 +99,8 @@ pub(super) fn assert_said(again: &[u8], came: &[u8]) {
     assert!(again.len() < came.len() || again == came, "something else than was said");
 }
 
-/// Appends the frame as it is sent. For a frame that this version does not know it appends the bytes that came.
+/// Appends the frame as it is sent. For a frame that this version does not know it appends the bytes that
+/// came.
 fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
     let mut encoded = Ok(());
     match frame {

@@ -1,5 +1,5 @@
-//! The handshake with any other side: one that says anything, and an honest one behind somebody who changes what it
-//! says.
+//! The handshake with any other side: one that says anything, and an honest one behind somebody who changes
+//! what it says.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};

@@ -26,8 +26,8 @@ const REASONS: [GoawayReason; 5] = [
     GoawayReason::Retired,
 ];
 
-/// Nothing that a peer says, and nothing that the application does about it, is a panic; memory stays within what was
-/// configured; and whatever was accepted ends once.
+/// Nothing that a peer says, and nothing that the application does about it, is a panic; memory stays within
+/// what was configured; and whatever was accepted ends once.
 pub fn link(data: &[u8]) {
     let mut script = Script::new(data);
     let mut liar = Liar::new(&mut script);

@@ -1,8 +1,8 @@
 //! Two honest links, and a network and two applications that do what the script says.
 //!
 //! The simulation of [`crate::link`] draws such runs at random; here the fuzzer looks for those that lead
-//! somewhere new. Modelled as there: bytes arrive in order on each connection or not at all, HELLO comes first,
-//! and a side reads nothing else before it has joined the connection to its link.
+//! somewhere new. Modelled as there: bytes arrive in order on each connection or not at all, HELLO comes
+//! first, and a side reads nothing else before it has joined the connection to its link.
 
 #![allow(clippy::indexing_slicing)] // A panic is how a fuzz target speaks.
 
@@ -21,8 +21,8 @@ use crate::wire::control::{GoawayReason, Hello};
 use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
-/// An honest peer is never accused; each message arrives once in each life of the receiver, in order on its lane; what
-/// is said to be taken was; and whatever was accepted ends once.
+/// An honest peer is never accused; each message arrives once in each life of the receiver, in order on its
+/// lane; what is said to be taken was; and whatever was accepted ends once.
 pub fn pair(data: &[u8]) {
     let mut script = Script::new(data);
     let mut pair = Pair::new(&mut script);

@@ -6,8 +6,8 @@ use crate::conn::record::{Key, MAX_BUFFER, Opener, REKEY_AFTER, Sealer};
 use crate::wire::batch::Batch;
 use crate::wire::reader::{Got, ReadError, Source};
 
-/// The opener returns what was sealed, up to the first record that was changed, left out, repeated or moved; then
-/// nothing more, ever.
+/// The opener returns what was sealed, up to the first record that was changed, left out, repeated or moved;
+/// then nothing more, ever.
 pub fn records(data: &[u8]) {
     let mut script = Script::new(data);
     let seed = u64::from(script.byte());

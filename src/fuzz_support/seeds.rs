@@ -1,5 +1,5 @@
-//! The seeds in `tests/fuzz/corpus`: every one is run with the ordinary tests, and those that can be made from the
-//! encoders are made here. The others were found by the fuzzer.
+//! The seeds in `tests/fuzz/corpus`: every one is run with the ordinary tests, and those that can be made
+//! from the encoders are made here. The others were found by the fuzzer.
 
 use std::fs;
 use std::path::PathBuf;
@@ -176,8 +176,8 @@ fn write_the_seeds() {
         }
     }
 
-    // Lives of a peer one after the other: the connection ends, another one joins, the link grants credit, and empty
-    // messages come that nobody takes. See `Liar::step` for the numbers.
+    // Lives of a peer one after the other: the connection ends, another one joins, the link grants credit,
+    // and empty messages come that nobody takes. See `Liar::step` for the numbers.
     let life = |incarnation: u8, messages: u8| {
         let terms = [255, 160, 255, 160, 255, 160];
         let joins = [&[128, 0, 0, 68, 4 | incarnation, 0, incarnation << 3], &terms[..], &[0; 11]].concat();

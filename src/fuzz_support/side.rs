@@ -86,8 +86,8 @@ impl Side {
         Side { link: Link::new(settings, seed) }
     }
 
-    /// A message or a request of some size; its body begins with its number. Returns the id of a request, and the
-    /// number of its waiter.
+    /// A message or a request of some size; its body begins with its number. Returns the id of a request, and
+    /// the number of its waiter.
     pub(super) fn send(
         &mut self,
         script: &mut Script<'_>,

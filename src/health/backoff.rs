@@ -1,8 +1,8 @@
 //! When to dial again: at once, then after a random part of a bound that doubles (full jitter, as in
 //! "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that nodes that lost a peer
 //! together do not come back together. The bound is never more than twice the time since the first attempt
-//! (or `first`, if that is longer): short waits in a row must not make the next one long. So who was away for t
-//! is tried again by 3 t.
+//! (or `first`, if that is longer): short waits in a row must not make the next one long. So who was away for
+//! t is tried again by 3 t.
 
 use std::time::{Duration, Instant};
 

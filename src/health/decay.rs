@@ -27,8 +27,8 @@ impl Decaying {
         self.sum * left(now.saturating_duration_since(self.at), self.half_life)
     }
 
-    /// The sum that one unit a second would have reached since `start`. At least `least` seconds, so that the first
-    /// moments do not count for all.
+    /// The sum that one unit a second would have reached since `start`. At least `least` seconds, so that the
+    /// first moments do not count for all.
     pub(crate) fn whole(&self, start: Instant, least: f64, now: Instant) -> f64 {
         let gone = 1.0 - left(now.saturating_duration_since(start), self.half_life);
         (self.half_life.as_secs_f64() / std::f64::consts::LN_2 * gone).max(least)

@@ -1,11 +1,11 @@
 //! How often to ping a peer: as seldom as configured, and as often as its path needs.
 //!
-//! A NAT or firewall on the way may forget a flow that was silent for some time, and a proxy may close it. There
-//! are two kinds of lesson, after which the interval becomes shorter than t:
+//! A NAT or firewall on the way may forget a flow that was silent for some time, and a proxy may close it.
+//! There are two kinds of lesson, after which the interval becomes shorter than t:
 //!
 //! - A connection is found dead at its first use after a silence of t.
-//! - Connections in a row were *cut*, that is closed or reset without a goodbye, after about the same
-//!   silence t, and nothing outlived a silence of t in between. Two of them are enough where no silence of t was
+//! - Connections in a row were *cut*, that is closed or reset without a goodbye, after about the same silence
+//!   t, and nothing outlived a silence of t in between. Two of them are enough where no silence of t was
 //!   outlived since the last lesson, elsewhere it takes three: a path that cuts at random does so twice alike
 //!   now and then.
 //!
@@ -21,15 +21,15 @@
 //! forgets after 5 s costs two connections (6 s, 3.6 s), one that forgets after 12 s none.
 //!
 //! # What is no lesson
-//! - A death after less than half of the present interval: the connection was in use, it died of something else.
-//!   A cut after less than the least interval.
-//! - The first death after a silence that the path had outlived just so since the last death (0.9 t at least): a
-//!   path that forgets does so every time. The second one in a row counts. While the interval grows back, the first
-//!   one counts too: there the silence before was only a little shorter.
+//! - A death after less than half of the present interval: the connection was in use, it died of something
+//!   else. A cut after less than the least interval.
+//! - The first death after a silence that the path had outlived just so since the last death (0.9 t at
+//!   least): a path that forgets does so every time. The second one in a row counts. While the interval grows
+//!   back, the first one counts too: there the silence before was only a little shorter.
 //! - An end that the peer did not survive: nothing is learned from it before the peer is heard of again, and
 //!   nothing at all if it is another process then. Nor an end with a goodbye.
-//! - A silence of which nobody knows how long it was, as this process itself stood still
-//!   ([`super::liveness`] sees to it).
+//! - A silence of which nobody knows how long it was, as this process itself stood still ([`super::liveness`]
+//!   sees to it).
 
 use std::time::{Duration, Instant};
 

@@ -11,8 +11,8 @@
 //!      +--- an acknowledgement of new bytes, nothing in flight, or a window of 0 -+
 //! ```
 //!
-//! A question that stands behind other data in the own send queue has not been asked yet. [`Delivery`] tells when the
-//! peer's kernel had it, and until then, when the queue last moved.
+//! A question that stands behind other data in the own send queue has not been asked yet. [`Delivery`] tells
+//! when the peer's kernel had it, and until then, when the queue last moved.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 /// The kernel's view of a connection: TCP_INFO of tcp(7), as far as the kernel at hand has it.
 ///
-/// Counters count from the connection's beginning; times are in milliseconds. Fields that came after Linux 4.0 are
-/// `None` on a kernel that lacks them.
+/// Counters count from the connection's beginning; times are in milliseconds. Fields that came after Linux
+/// 4.0 are `None` on a kernel that lacks them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KernelSample {
@@ -68,8 +68,8 @@ impl KernelSample {
         self.unacked > 0 && self.snd_wnd != Some(0)
     }
 
-    /// The stream position behind all that was written so far, at most: what was acknowledged, what is in flight and
-    /// what was not sent yet. `None` on a kernel that lacks one of them.
+    /// The stream position behind all that was written so far, at most: what was acknowledged, what is in
+    /// flight and what was not sent yet. `None` on a kernel that lacks one of them.
     fn written(&self) -> Option<u64> {
         let in_flight = u64::from(self.unacked) * u64::from(self.snd_mss);
         Some(self.bytes_acked? + in_flight + u64::from(self.notsent_bytes?))
@@ -123,8 +123,8 @@ impl Stall {
 
 /// When the peer's kernel received a question.
 ///
-/// Invariant: `moved` grows only while the queue moves and the end of it, as it was at the first sample after the
-/// question, is not acknowledged. So what is sent after the question excuses nobody.
+/// Invariant: `moved` grows only while the queue moves and the end of it, as it was at the first sample after
+/// the question, is not acknowledged. So what is sent after the question excuses nobody.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivery {
     /// The question, by its time.

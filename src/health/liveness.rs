@@ -13,10 +13,10 @@
 //! An *answer* is a pong to a ping, or an acknowledgement of data. It is overdue when neither it nor
 //! anything else has arrived for max(`suspect_after`, 8 x RTT) since it was first expected: any byte
 //! received is a sign of life, so a pong that is late behind a large block makes nobody suspect.
-//! While the question stands in the own send queue and the peer's kernel acknowledges what stands before it, the time
-//! does not run: a slow link needs seconds for what was written before. RTT is the largest one of the pings', the
-//! kernel's, and the kernel's of the other connections by the same path: a packet waits in one queue with theirs, and
-//! is lost with theirs where that queue is full.
+//! While the question stands in the own send queue and the peer's kernel acknowledges what stands before it,
+//! the time does not run: a slow link needs seconds for what was written before. RTT is the largest one of
+//! the pings', the kernel's, and the kernel's of the other connections by the same path: a packet waits in
+//! one queue with theirs, and is lost with theirs where that queue is full.
 //! TCP itself would notice much later (an established connection with data in flight into a silent
 //! black hole failed after 938 s with keepalive alone; measured on Linux 6.18).
 //!
@@ -31,14 +31,14 @@
 //! ```
 //!
 //! No byte received helps against a hole. It makes a connection suspect, never dead: as long as bytes
-//! arrive, its end is left to the kernel (TCP_USER_TIMEOUT). A path that is slow has its data acknowledged all
-//! the same, and the data for a peer that does not read is not in flight: neither is a hole.
+//! arrive, its end is left to the kernel (TCP_USER_TIMEOUT). A path that is slow has its data acknowledged
+//! all the same, and the data for a peer that does not read is not in flight: neither is a hole.
 //!
 //! For the learned ping interval ([`super::keepalive`]) it keeps the longest silence that the path outlived,
-//! and the one at which it ended. A *silence* is a time without a byte in either direction. It was outlived when a
-//! *question* of ours (a ping or data) after it was answered, or when the peer spoke first. It was deadly when
-//! a question after it was not answered. A ping of the peer ends the silence where the path works: if one
-//! was due before our question, it was lost, and the deadly silence lasted only until then.
+//! and the one at which it ended. A *silence* is a time without a byte in either direction. It was outlived
+//! when a *question* of ours (a ping or data) after it was answered, or when the peer spoke first. It was
+//! deadly when a question after it was not answered. A ping of the peer ends the silence where the path
+//! works: if one was due before our question, it was lost, and the deadly silence lasted only until then.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,8 @@ pub(crate) struct Liveness {
     next_ping: Instant,
     next_nonce: u64,
     rtt: Option<Duration>,
-    /// The round trip is that of an earlier connection by the same path: the first one of its own takes its place.
+    /// The round trip is that of an earlier connection by the same path: the first one of its own takes its
+    /// place.
     inherited: bool,
     /// The kernel's round trip: data queues on the way that no ping has met yet.
     kernel_rtt: Duration,
@@ -191,8 +192,8 @@ impl Liveness {
         self.peer_pings = Some(PeerPings { last: at, every: every.max(gap) });
     }
 
-    /// The peer's data came on a connection that this side dialled. When such data comes regularly and stops, the next ping
-    /// goes at once ([`super::rhythm`]).
+    /// The peer's data came on a connection that this side dialled. When such data comes regularly and stops,
+    /// the next ping goes at once ([`super::rhythm`]).
     pub(crate) fn handle_data_received(&mut self, at: Instant) {
         self.rhythm.handle_data(at);
     }
@@ -275,7 +276,8 @@ impl Liveness {
         Silences { outlived: self.outlived, deadly, cut }
     }
 
-    /// The part of a silence of `idle` until `at` in which the peer had nothing to say: from then on its ping was lost.
+    /// The part of a silence of `idle` until `at` in which the peer had nothing to say: from then on its ping
+    /// was lost.
     fn until_peer_asks(&self, at: Instant, idle: Duration) -> Duration {
         let Some(PeerPings { last, every }) = self.peer_pings else { return idle };
         // After one ping of a peer its interval is not known.
@@ -347,7 +349,8 @@ impl Liveness {
         self.asked_at().map(|asked| self.delivery.since(asked) + self.patience())
     }
 
-    /// When the oldest question was asked whose answer may be expected; the last byte received counts as an answer.
+    /// When the oldest question was asked whose answer may be expected; the last byte received counts as an
+    /// answer.
     fn asked_at(&self) -> Option<Instant> {
         let expected = match (self.ping, self.unacked_since) {
             (Some((_, ping)), Some(data)) => ping.min(data),

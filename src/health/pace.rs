@@ -1,9 +1,10 @@
 //! How much to hand to the kernel at a time: the size of a chunk, and of the kernel's unsent backlog.
 //!
 //! An urgent message waits for what was handed over before it, one chunk and an equal backlog
-//! (TCP_NOTSENT_LOWAT): at 1 MB/s 16 KiB of each cost it 30 ms, at 16 kbit/s 16 s. The same on a fast link would cost
-//! throughput (128 KiB to 512 KiB per write raised it from 0.66 to 0.92 of a raw socket on loopback). So the
-//! size follows the rate at which the peer acknowledges while there is more to send than goes out:
+//! (TCP_NOTSENT_LOWAT): at 1 MB/s 16 KiB of each cost it 30 ms, at 16 kbit/s 16 s. The same on a fast link
+//! would cost throughput (128 KiB to 512 KiB per write raised it from 0.66 to 0.92 of a raw socket on
+//! loopback). So the size follows the rate at which the peer acknowledges while there is more to send than
+//! goes out:
 //!
 //! | rate | chunk |
 //! |---|---|
@@ -11,8 +12,9 @@
 //! | 131 kB/s to 1.6 MB/s | 16 KiB |
 //! | below | 125 ms worth, at least 1 KiB: below that the headers cost too much |
 //!
-//! The bytes that the kernel accepts are no measure: it takes megabytes into its buffers before the path shows how slow it
-//! is. Until the rate is known the chunk is 2 KiB, or what an earlier connection by the same path had come to.
+//! The bytes that the kernel accepts are no measure: it takes megabytes into its buffers before the path
+//! shows how slow it is. Until the rate is known the chunk is 2 KiB, or what an earlier connection by the
+//! same path had come to.
 
 use std::time::{Duration, Instant};
 
@@ -72,9 +74,9 @@ impl Pace {
         let fast = (rate / CHUNKS_PER_SECOND) as usize;
         let slow = (rate / SLOW_CHUNKS_PER_SECOND) as usize;
         let worth = fast.max(slow.min(USUAL_CHUNK));
-        // At most doubled at a time: one burst out of a buffer somewhere is no proof of a fast path. Below the usual
-        // size at most halved: one pause of either process is none of a slow one. The configured maximum
-        // goes last, because it may be below the usual minimum.
+        // At most doubled at a time: one burst out of a buffer somewhere is no proof of a fast path. Below
+        // the usual size at most halved: one pause of either process is none of a slow one. The
+        // configured maximum goes last, because it may be below the usual minimum.
         let least = self.chunk.min(USUAL_CHUNK) / 2;
         self.chunk = worth.clamp(least, self.chunk * 2).clamp(MIN_CHUNK, MAX_CHUNK).min(self.max);
         (self.since, self.acked) = (Some(now), 0);

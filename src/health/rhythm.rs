@@ -1,7 +1,8 @@
 //! Regular traffic from the peer, and whether it has stopped.
 //!
-//! The side that sends into a path that has died learns of it by its own data. The other side would wait for its next
-//! ping, and it may be the only one that can dial. So it takes the end of regular traffic for a reason to ask.
+//! The side that sends into a path that has died learns of it by its own data. The other side would wait for
+//! its next ping, and it may be the only one that can dial. So it takes the end of regular traffic for a
+//! reason to ask.
 //!
 //! ```text
 //!            8 gaps between bursts are known         nothing for twice the longest of them
@@ -11,8 +12,8 @@
 //! ```
 //!
 //! A *burst* is the data of 250 ms, so a gap is at least that long and the question comes after 500 ms at the
-//! earliest. A pause that was asked about is itself a gap when data comes again: the same pause is not asked about twice
-//! until eight more gaps have passed. A question costs one PING and its PONG.
+//! earliest. A pause that was asked about is itself a gap when data comes again: the same pause is not asked
+//! about twice until eight more gaps have passed. A question costs one PING and its PONG.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Data at these times, in milliseconds. Returns how long after the last of them the traffic counts as stopped.
+    /// Data at these times, in milliseconds. Returns how long after the last of them the traffic counts as
+    /// stopped.
     fn stops_after(times: impl IntoIterator<Item = u32>) -> Option<Duration> {
         let start = Instant::now();
         let (mut rhythm, mut last) = (Rhythm::default(), start);

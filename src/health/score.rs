@@ -19,12 +19,12 @@
 //! | `window` | share of the time that the peer's window was closed and data waited | 1 - 0.3 x share | 0.7 | 10 s |
 //!
 //! Retransmissions while a queue on the way is full of this connection's own data are not counted: at least
-//! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms), or it is above
-//! 2 least + 200 ms whatever is in flight. A narrow path that is
-//! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s). Losses are found out a
-//! timeout later, and hit every connection by that path: neither they nor timeouts count for 2 s after a look at which
-//! this connection or another one by the same path filled the queue, and data moved through it; the own
-//! timeouts are excused by another connection only.
+//! 10 segments are in flight at one of two looks, and the kernel's round trip is above 2 (least + 5 ms), or
+//! it is above 2 least + 200 ms whatever is in flight. A narrow path that is
+//! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s). Losses are
+//! found out a timeout later, and hit every connection by that path: neither they nor timeouts count for 2 s
+//! after a look at which this connection or another one by the same path filled the queue, and data moved
+//! through it; the own timeouts are excused by another connection only.
 //!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
 //! loses a few segments after a pause stays below the least number of segments.
@@ -50,9 +50,9 @@
 //! # Poor
 //! Below 0.4 for 1.5 s it is *poor*, above 0.6 it is well again. 1.5 s, because the burst of losses that ends
 //! the slow start of a healthy connection is over sooner (a test computes it), and because a loss that
-//! rises from 0 to 30 % in 20 s is found before it reaches 15 %. The first 3 s of a connection do not count: its first
-//! segments go out before anything is known of the path's rate. [`ConnScore::poll`] is to be called after each
-//! kernel sample, twice a second while data flows.
+//! rises from 0 to 30 % in 20 s is found before it reaches 15 %. The first 3 s of a connection do not count:
+//! its first segments go out before anything is known of the path's rate. [`ConnScore::poll`] is to be called
+//! after each kernel sample, twice a second while data flows.
 
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,8 @@ pub(crate) const POOR: f64 = 0.4;
 /// Above this it is well again.
 pub(crate) const WELL: f64 = 0.6;
 const POOR_AFTER: Duration = Duration::from_millis(1500);
-/// A connection begins with ten segments at once (RFC 6928), which nobody has measured the path for. On a path of 16 kbit/s most
-/// of them are lost, and the score is low for up to 2.5 s (measured).
+/// A connection begins with ten segments at once (RFC 6928), which nobody has measured the path for. On a
+/// path of 16 kbit/s most of them are lost, and the score is low for up to 2.5 s (measured).
 const START: Duration = Duration::from_secs(3);
 
 const HALF_LIFE: Duration = Duration::from_secs(10);
@@ -88,8 +88,8 @@ const ROUND_TRIP_SLACK: f64 = 0.005;
 const FEWEST_SEGMENTS: f64 = 10.0;
 /// One loss among few segments is no share worth speaking of.
 const LEAST_SEGMENTS: f64 = 30.0;
-/// With fewer segments in flight a long round trip may be an acknowledgement that waits for company (RFC 1122,
-/// 4.2.3.2), and not a queue.
+/// With fewer segments in flight a long round trip may be an acknowledgement that waits for company (RFC
+/// 1122, 4.2.3.2), and not a queue.
 const FULL_FLIGHT: u32 = 10;
 /// Linux waits for at most 200 ms before it acknowledges.
 const LONGEST_DELAYED_ACK_MS: f64 = 200.0;
@@ -119,8 +119,8 @@ pub struct ScoreParts {
 }
 
 impl ScoreParts {
-    /// The score: the product of the parts, of which those that tell of load (`round_trip`, `writer`, `window`)
-    /// leave 0.65 at least.
+    /// The score: the product of the parts, of which those that tell of load (`round_trip`, `writer`,
+    /// `window`) leave 0.65 at least.
     pub fn value(&self) -> f64 {
         let load = (self.round_trip * self.writer * self.window).max(LOAD_FLOOR);
         self.answers * self.retransmission * self.path * load
@@ -314,8 +314,9 @@ impl ConnScore {
     }
 }
 
-/// Whether what was lost from one sample to the next was lost for the load: so much was in flight that a queue on
-/// the way is full of it. On a path that loses for other reasons congestion control keeps little in flight.
+/// Whether what was lost from one sample to the next was lost for the load: so much was in flight that a
+/// queue on the way is full of it. On a path that loses for other reasons congestion control keeps little in
+/// flight.
 fn fills_a_queue(last: &KernelSample, sample: &KernelSample) -> bool {
     let queued = |least| sample.rtt_ms > 2.0 * (least + ROUND_TRIP_SLACK * 1000.0);
     // On a slow link a queue is a few segments. No acknowledgement waits that long for company.
@@ -523,8 +524,9 @@ mod tests {
         assert!(least > POOR, "{least}");
     }
 
-    /// Samples twice a second for 20 s, of a connection that sends 700 segments a second and loses a third of them,
-    /// with `unacked` in flight and a round trip of `rtt` ms where 0.01 ms is the least. True if it was ever poor.
+    /// Samples twice a second for 20 s, of a connection that sends 700 segments a second and loses a third of
+    /// them, with `unacked` in flight and a round trip of `rtt` ms where 0.01 ms is the least. True if it
+    /// was ever poor.
     fn poor_by_losses(unacked: u32, rtt: f64) -> bool {
         let (mut score, mut now) = healthy();
         (1..40).any(|tick| {

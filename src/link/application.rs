@@ -188,7 +188,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// Ends the link for good: every message and request ends with `reason`. Whole messages that arrived stay for the application.
+    /// Ends the link for good: every message and request ends with `reason`. Whole messages that arrived stay
+    /// for the application.
     pub(crate) fn close(&mut self, reason: DropReason, output: &mut Output<T, R>) {
         self.closed = Some(reason);
         for lane in &mut self.lanes {

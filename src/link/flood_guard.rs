@@ -15,25 +15,26 @@
 //! | a frame of a kind that this version does not know | 1 | | 10,000 | 1,000 |
 //!
 //! When a bucket is empty the frame is [`Violation::Flood`], which ends the connection. The buckets belong
-//! to the link: a new connection does not fill them. Nobody would tune these numbers, so they are no settings.
+//! to the link: a new connection does not fill them. Nobody would tune these numbers, so they are no
+//! settings.
 //!
 //! Why an honest sender stays within them:
-//! - It cuts a chunk short only at the end of a message, at the end of the credit, or where the batch of
-//!   at least 16 KiB ends (which earned 256 chunks). One vote in each chunk, 100,000 a second, costs nothing.
+//! - It cuts a chunk short only at the end of a message, at the end of the credit, or where the batch of at
+//!   least 16 KiB ends (which earned 256 chunks). One vote in each chunk, 100,000 a second, costs nothing.
 //!   After a lane has moved it sends again what was under way, in chunks as full as before.
 //! - It acknowledges when a chunk arrived, and when its application has taken a message: once for each at
-//!   most. Only credit that comes back from an earlier life's messages is not paid for; the
-//!   bucket takes twice as many of them as a lane's default `max_untaken`.
+//!   most. Only credit that comes back from an earlier life's messages is not paid for; the bucket takes
+//!   twice as many of them as a lane's default `max_untaken`.
 //! - On each of three connections, and a successor, it has one ping under way at a time, at most one each
 //!   millisecond ([`Config`] allows no shorter interval).
-//! - It cancels a request once. It may have more requests open than this side allows, for the number is
-//!   not agreed: 10,000 a second may be too many before it is ended for it.
+//! - It cancels a request once. It may have more requests open than this side allows, for the number is not
+//!   agreed: 10,000 a second may be too many before it is ended for it.
 //!
 //! # The work that one read can cause
 //! One read takes at most 64 KiB from the socket, or a piece of one chunk of at most 1 MiB whose memory was
-//! reserved when its length had been checked. The smallest frame has 4 bytes: 16,384 frames at most, handed to the link
-//! 256 at a time; the link is locked for no more than those. A frame is copied once into memory of its own
-//! length; the lists in it have 64 entries at most, of 32 bytes each. A chunk of 1 MiB holds
+//! reserved when its length had been checked. The smallest frame has 4 bytes: 16,384 frames at most, handed
+//! to the link 256 at a time; the link is locked for no more than those. A frame is copied once into memory
+//! of its own length; the lists in it have 64 entries at most, of 32 bytes each. A chunk of 1 MiB holds
 //! 262,144 empty messages at most, of which `max_untaken` are accepted. So under one lock at most
 //! 1 MiB + 64 KiB of a lane's stream are parsed, and the memory is bounded by `max_untaken` and the window.
 //!

@@ -133,7 +133,8 @@ impl Inbound {
         self.announced = 0;
     }
 
-    /// The link has ended: nothing more of an unfinished message will come. Bytes that were received are still acknowledged.
+    /// The link has ended: nothing more of an unfinished message will come. Bytes that were received are
+    /// still acknowledged.
     pub(crate) fn discard_unfinished(&mut self) {
         self.parser = Parser::new(self.max_message);
         self.discarded = self.received - self.whole;
@@ -143,8 +144,9 @@ impl Inbound {
         self.received == 0
     }
 
-    /// Bytes of the stream from the peer. Whole messages go to `divert`, which takes replies for itself and returns everything
-    /// else for the inbox. Messages in front of a violation count as received, and belong to the application.
+    /// Bytes of the stream from the peer. Whole messages go to `divert`, which takes replies for itself and
+    /// returns everything else for the inbox. Messages in front of a violation count as received, and
+    /// belong to the application.
     pub(crate) fn handle_chunk(
         &mut self,
         offset: u64,
@@ -347,7 +349,8 @@ pub(crate) struct Received {
 mod tests {
     use super::*;
 
-    /// Bytes alone do not bound them: empty messages have none, and each life may begin `max_untaken` of them.
+    /// Bytes alone do not bound them: empty messages have none, and each life may begin `max_untaken` of
+    /// them.
     #[test]
     fn a_peer_that_restarts_in_a_loop_cannot_fill_the_memory_with_empty_messages() {
         let (max_untaken, window) = (20, 1000);

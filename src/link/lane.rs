@@ -67,8 +67,8 @@ impl<T: ReceiptHandle> Lane<T> {
         self.conn.into_iter().for_each(|conn| conns.wake(conn, output));
     }
 
-    /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it moves it goes
-    /// back to what the peer has acknowledged.
+    /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it
+    /// moves it goes back to what the peer has acknowledged.
     pub(super) fn reassign<R>(&mut self, conns: &mut Conns, output: &mut Output<T, R>) {
         let best = conns.best(self.home, self.conn).map(|conn| conn.id);
         if best != self.conn {

@@ -25,13 +25,14 @@
 //! ```
 //!
 //! Incarnations are exchanged before HELLO, so both sides of a restart draw their new session ids before
-//! they send them, and one handshake is enough. A HELLO also names the session id of the other side that its offsets
-//! are about. One that is about a session that is gone is refused: the peer learns of it in that handshake, and
-//! nothing is begun that the peer would then drop. A session in which nothing was sent or received is renewed with the same
-//! session id; any other is not, for the receiver would take the bytes of the new stream for those of the old.
-//! A new session begins without the connections of the old one. A new incarnation is believed only
-//! when no connection of the old one answers a probe: two processes that were given one identity do not take turns at tearing
-//! the link down. (Who lies about his incarnation can. For that he needs the key, and with the key, or in plaintext, he is that peer.)
+//! they send them, and one handshake is enough. A HELLO also names the session id of the other side that its
+//! offsets are about. One that is about a session that is gone is refused: the peer learns of it in that
+//! handshake, and nothing is begun that the peer would then drop. A session in which nothing was sent or
+//! received is renewed with the same session id; any other is not, for the receiver would take the bytes of
+//! the new stream for those of the old. A new session begins without the connections of the old one. A new
+//! incarnation is believed only when no connection of the old one answers a probe: two processes that were
+//! given one identity do not take turns at tearing the link down. (Who lies about his incarnation can. For
+//! that he needs the key, and with the key, or in plaintext, he is that peer.)
 //!
 //! # Connections
 //! ```text
@@ -46,8 +47,8 @@
 //! # Invariants
 //! - Each accepted message ends in exactly one outcome.
 //! - In one session each stream byte is accepted once, in order; each message enters the inbox once.
-//! - Bytes held for a lane never exceed its window, and the memory they keep not twice that and a chunk; bytes queued never
-//!   exceed its queue.
+//! - Bytes held for a lane never exceed its window, and the memory they keep not twice that and a chunk;
+//!   bytes queued never exceed its queue.
 //! - A message is forgotten only when the peer's application has taken it, or with an outcome.
 
 mod application;
@@ -102,8 +103,8 @@ pub(crate) use violation::Violation;
 pub(crate) trait ReceiptHandle {
     fn is_awaited(&self) -> bool;
 
-    /// Does it keep the message's body for the application? Then nothing else may outlive it: what is written of the body
-    /// is a copy.
+    /// Does it keep the message's body for the application? Then nothing else may outlive it: what is written
+    /// of the body is a copy.
     fn keeps_body(&self) -> bool {
         false
     }
@@ -181,22 +182,25 @@ pub(crate) enum Purpose<R> {
 ///
 /// 1. *Queries* take `&self` and change nothing: [`Link::conns`], [`Link::check_send`], [`Link::lane_stats`],
 ///    [`Link::next_timeout`] and the like. They can be called at any time.
-/// 2. *Inputs* are named `handle_*` and report what happened outside: [`Link::handle_received`] when bytes arrive, then
-///    [`Link::handle_frame`] for each frame in them; [`Link::handle_timeout`], [`Link::handle_sample`],
-///    [`Link::handle_pause`], and [`Link::handle_conn_ended`] when the threads of a connection are done.
-/// 3. *Commands* are verbs and carry out what the application or the node asks for: [`Link::send`], [`Link::reply`],
-///    [`Link::take`], [`Link::done`], [`Link::cancel`], [`Link::drain`], [`Link::close`], [`Link::set_withheld`]. A
-///    connection starts with [`Link::hello`] and joins with [`Link::attach`]; frames count only after that.
+/// 2. *Inputs* are named `handle_*` and report what happened outside: [`Link::handle_received`] when bytes
+///    arrive, then [`Link::handle_frame`] for each frame in them; [`Link::handle_timeout`],
+///    [`Link::handle_sample`], [`Link::handle_pause`], and [`Link::handle_conn_ended`] when the threads of a
+///    connection are done.
+/// 3. *Commands* are verbs and carry out what the application or the node asks for: [`Link::send`],
+///    [`Link::reply`], [`Link::take`], [`Link::done`], [`Link::cancel`], [`Link::drain`], [`Link::close`],
+///    [`Link::set_withheld`]. A connection starts with [`Link::hello`] and joins with [`Link::attach`];
+///    frames count only after that.
 /// 4. The *output* that is pulled is [`Link::poll_transmit`]: the next batch of a connection's writer.
 ///
-/// Inputs, commands and `poll_transmit` append what follows from them to an [`Output`]. The caller must carry it out after
-/// every call (or every few calls made in one go): wake the writers in `wake`, which then call `poll_transmit`
-/// until the batch is empty, close connections that a [`Notice::Close`] names, and take the samples in `samples`. Then
-/// it asks [`Link::next_timeout`] again, because any of these calls can change it. Instants must not go back.
+/// Inputs, commands and `poll_transmit` append what follows from them to an [`Output`]. The caller must carry
+/// it out after every call (or every few calls made in one go): wake the writers in `wake`, which then call
+/// `poll_transmit` until the batch is empty, close connections that a [`Notice::Close`] names, and take the
+/// samples in `samples`. Then it asks [`Link::next_timeout`] again, because any of these calls can change it.
+/// Instants must not go back.
 pub(crate) struct Link<T, R> {
     settings: Settings,
-    /// A lane is looked up where input enters; from there on functions take the lane itself, next to the other parts of
-    /// the link that they need.
+    /// A lane is looked up where input enters; from there on functions take the lane itself, next to the
+    /// other parts of the link that they need.
     lanes: Vec<Lane<T>>,
     requests: Requests<R>,
     conns: Conns,

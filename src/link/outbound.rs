@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants, checked by [`Outbound::check`] in every simulated step:
-//! - `taken <= received <= sent <= end` and `received <= cursor <= sent` (or `cursor <= end` while new
-//!   bytes are sent);
+//! - `taken <= received <= sent <= end` and `received <= cursor <= sent` (or `cursor <= end` while new bytes
+//!   are sent);
 //! - the first `started` messages of the queue have offsets, without a gap, and end at `end`;
 //! - the first message of the queue ends behind `taken`;
 //! - no byte at or past `limit` was ever sent.
@@ -252,7 +252,8 @@ impl<T: ReceiptHandle> Outbound<T> {
         again
     }
 
-    /// How many messages were begun, and are not known to be taken, that would be sent again to another life of the peer.
+    /// How many messages were begun, and are not known to be taken, that would be sent again to another life
+    /// of the peer.
     pub(crate) fn begun(&self) -> usize {
         let begun = self.queue.iter().take(self.started);
         begun.filter(|message| !matches!(message.kind, MessageKind::Reply { .. })).count()

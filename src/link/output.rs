@@ -32,8 +32,8 @@ pub(crate) enum Notice {
     Goaway(ConnId, GoawayReason),
     /// The peer is a new process. So many messages will be sent to it again.
     PeerRestarted { incarnation: Incarnation, resent: usize },
-    /// This process is a new life to the peer: so many messages of the session that begins may have been processed by the
-    /// earlier one.
+    /// This process is a new life to the peer: so many messages of the session that begins may have been
+    /// processed by the earlier one.
     Repeated { messages: usize },
     /// Messages whose fate is not known were dropped: the peer, or this side, gave up its memory.
     Lost { messages: usize, by_peer: bool },

@@ -1,8 +1,8 @@
 //! How the connections do: what the kernel tells of them, what they score, what their deaths teach.
 //!
 //! While an answer is awaited on a connection, or it does poorly, the link asks for a *look* at it twice
-//! per `suspect_after` (every 0.5 s by default). A look finds a hole that swallows only what we send, and moves the
-//! score; a connection whose score is poor ranks below any that does well, and is to be replaced.
+//! per `suspect_after` (every 0.5 s by default). A look finds a hole that swallows only what we send, and
+//! moves the score; a connection whose score is poor ranks below any that does well, and is to be replaced.
 
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.handle_timeout(now, output);
     }
 
-    /// Whether a successor of this suspect connection would only wait in the same queue, and lengthen it: another connection
-    /// by the same path fills that queue, and its data moves. For half of `dead_after` at most.
+    /// Whether a successor of this suspect connection would only wait in the same queue, and lengthen it:
+    /// another connection by the same path fills that queue, and its data moves. For half of `dead_after`
+    /// at most.
     pub(crate) fn is_queued_out(&self, id: ConnId, now: Instant) -> bool {
         let conn = self.conns.iter().find(|conn| conn.id == id);
         let longest = self.settings.liveness.dead_after / 2;

@@ -1,11 +1,12 @@
-//! The knowledge of a path belongs to the link and the peer's address, not to the connection that found it out: a
-//! newcomer begins with the round trip and the rate of those before it.
+//! The knowledge of a path belongs to the link and the peer's address, not to the connection that found it
+//! out: a newcomer begins with the round trip and the rate of those before it.
 //!
 //! # Segments that the path drops
-//! Some paths pass small packets and drop full ones in one direction, without a word: a tunnel that cuts the MTU, and ICMP
-//! that is filtered (RFC 4821). Every connection by such a path can be made, and carries votes, until the first full segment
-//! stops its stream. So the successor of a connection in trouble is on trial: its PINGs are padded to a full segment, and so
-//! are the answers (as RFC 9000 section 8.2.1 does), and nothing else proves it.
+//! Some paths pass small packets and drop full ones in one direction, without a word: a tunnel that cuts the
+//! MTU, and ICMP that is filtered (RFC 4821). Every connection by such a path can be made, and carries votes,
+//! until the first full segment stops its stream. So the successor of a connection in trouble is on trial:
+//! its PINGs are padded to a full segment, and so are the answers (as RFC 9000 section 8.2.1 does), and
+//! nothing else proves it.
 //!
 //! ```text
 //!   joined, named a predecessor     padded PONG
@@ -15,8 +16,9 @@
 //!             a predecessor that is well again stays, and the successor is drained
 //! ```
 //!
-//! Small frames have passed both ways by then: they made the handshake. One that stopped for another reason costs the later
-//! ones some 7 % more headers. The size stays reduced for as long as the address is remembered.
+//! Small frames have passed both ways by then: they made the handshake. One that stopped for another reason
+//! costs the later ones some 7 % more headers. The size stays reduced for as long as the address is
+//! remembered.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -34,8 +36,8 @@ mod tests;
 /// A peer has a few addresses; of more, the ones that were used last are remembered.
 const MAX_PATHS: usize = 8;
 
-/// The size to which segments are reduced, in bytes: what fits the smallest datagram that every IPv4 host accepts (RFC 9293
-/// section 3.7.1).
+/// The size to which segments are reduced, in bytes: what fits the smallest datagram that every IPv4 host
+/// accepts (RFC 9293 section 3.7.1).
 pub(crate) const REDUCED_SEGMENT: u16 = 536;
 
 /// The measurements of a connection.
@@ -75,7 +77,8 @@ impl Paths {
 }
 
 impl<T: ReceiptHandle, R> Link<T, R> {
-    /// Where the connection that has just joined leads. `segment`: its full segment in bytes, 0 if that is not known.
+    /// Where the connection that has just joined leads. `segment`: its full segment in bytes, 0 if that is
+    /// not known.
     pub(crate) fn set_address(&mut self, id: ConnId, address: IpAddr, segment: usize) {
         let others = self.conns.iter().filter(|conn| conn.address == Some(address));
         let serving = others.max_by_key(|conn| conn.id).map(Measured::of);
@@ -103,7 +106,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// A successor that this side dialled and that does not answer goes when what it should succeed is well again.
+    /// A successor that this side dialled and that does not answer goes when what it should succeed is well
+    /// again.
     pub(super) fn drop_failed_successors(&mut self, now: Instant, output: &mut Output<T, R>) {
         let is_up = |id: &ConnId| self.conns.iter().any(|conn| conn.id == *id && conn.is_up());
         let failed = |conn: &&Conn| conn.dialled && conn.is_on_trial() && conn.is_serving() && !conn.is_up();

@@ -13,11 +13,12 @@
 //! | is up | one each | the one opened by the smaller `PeerId` stays; but an incumbent that should stay is probed first, and if it does not answer it is drained instead |
 //!
 //! Both sides see the same connections and come to the same choice. A newcomer *proves itself* by a PONG, or
-//! by an acknowledgement of data that it carried; one that names an incumbent only by the PONG to a padded PING (see
-//! [`super::paths`]). If it never does, the incumbent stays as long as it lives.
+//! by an acknowledgement of data that it carried; one that names an incumbent only by the PONG to a padded
+//! PING (see [`super::paths`]). If it never does, the incumbent stays as long as it lives.
 //!
 //! # Which connection carries a lane
-//! The best by rank, and among equals the one of the lane's home slot ([`preference`](super::conns::preference)):
+//! The best by rank, and among equals the one of the lane's home slot
+//! ([`preference`](super::conns::preference)):
 //!
 //! | rank | connection |
 //! |---|---|

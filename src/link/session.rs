@@ -86,8 +86,8 @@ pub(crate) enum AttachError {
 
 impl<T: ReceiptHandle, R> Link<T, R> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
-    /// is for, and whether it is to replace the one that serves there. Where this node accepts connections depends on the
-    /// connection, and is for the caller to add.
+    /// is for, and whether it is to replace the one that serves there. Where this node accepts connections
+    /// depends on the connection, and is for the caller to add.
     pub(crate) fn hello(&mut self, incarnation: Incarnation, slot: u8, replaces: bool) -> Hello {
         let token = self.rng.u64(..);
         let serving = self.conns.iter().filter(|conn| conn.slot == slot && conn.is_serving());
@@ -346,8 +346,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         }
     }
 
-    /// All streams begin again at 0. `drop_reason` is asked for each message (kind, whether its first byte was sent).
-    /// Returns how many messages that had been begun will be sent again.
+    /// All streams begin again at 0. `drop_reason` is asked for each message (kind, whether its first byte
+    /// was sent). Returns how many messages that had been begun will be sent again.
     fn begin_session(
         &mut self,
         output: &mut Output<T, R>,
@@ -368,8 +368,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 }
 
-/// How long an acknowledgement of this peer may be overdue: four times as long as it says that it delays one, as this side's own
-/// settings have it.
+/// How long an acknowledgement of this peer may be overdue: four times as long as it says that it delays one,
+/// as this side's own settings have it.
 fn patience_for(theirs: &Hello) -> Duration {
     let delay = theirs.ack_delay_ms.map_or(Duration::ZERO, |ms| Duration::from_millis(u64::from(ms)));
     4 * delay.min(MAX_ACK_DELAY)
@@ -448,8 +448,8 @@ mod tests {
         assert_eq!(suspect_at(Some(1500)), seconds(6));
     }
 
-    /// Found by fuzzing: the connections of the earlier life had gone, none had come, and no timer ran that would have
-    /// given up what waited.
+    /// Found by fuzzing: the connections of the earlier life had gone, none had come, and no timer ran that
+    /// would have given up what waited.
     #[test]
     fn a_new_life_whose_hello_lies_leaves_nothing_waiting_for_ever() {
         let (mut link, mut output, start) = (link(), Output::default(), Instant::now());

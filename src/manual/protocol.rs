@@ -11,8 +11,8 @@
 //!
 //! # Preface
 //! The dialer sends its preface first, together with its claim or its first Noise message. The listener
-//! answers with its own only after it has read and accepted the dialer's, so an unauthenticated peer never receives
-//! more bytes than it sent.
+//! answers with its own only after it has read and accepted the dialer's, so an unauthenticated peer never
+//! receives more bytes than it sent.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -23,10 +23,11 @@
 //! | 11 | answer | `u8`: 0 in every preface that is sent in full |
 //! | 12..44 | network | the network's name in UTF-8, at most 32 bytes, padded with zero bytes; it contains none itself |
 //!
-//! Magic, mode and network must be equal on both sides, and the two ranges of versions must overlap. The version spoken
-//! is the highest one that both ranges contain. A listener that does not accept the preface sends the first 12 bytes of its
-//! own preface with one of these answers, half-closes, and reads on until the dialer has closed (at most 16 KiB, and at
-//! most until the deadline of the handshake). With another magic it sends nothing.
+//! Magic, mode and network must be equal on both sides, and the two ranges of versions must overlap. The
+//! version spoken is the highest one that both ranges contain. A listener that does not accept the preface
+//! sends the first 12 bytes of its own preface with one of these answers, half-closes, and reads on until the
+//! dialer has closed (at most 16 KiB, and at most until the deadline of the handshake). With another magic it
+//! sends nothing.
 //!
 //! | answer | meaning |
 //! |---|---|
@@ -46,10 +47,11 @@
 //! | `e, ee, s, es` | listener, behind its preface | 106 | 10 bytes: its incarnation, `u64`; its lowest and highest version, `u8` each |
 //! | `s, se` | dialer | 72 | 8 bytes: its incarnation, `u64` |
 //!
-//! The incarnation is drawn at random when the process starts. The static public key of a side (X25519) is its `PeerId`. The
-//! dialer ends the connection before the third message if the listener is not the one that it expects, is the dialer itself, or
-//! names other versions in its payload than in its preface: nobody on the path can talk two sides into an older version. A
-//! Diffie-Hellman result that is all zero ends the connection on either side (RFC 7748 section 6.1).
+//! The incarnation is drawn at random when the process starts. The static public key of a side (X25519) is
+//! its `PeerId`. The dialer ends the connection before the third message if the listener is not the one that
+//! it expects, is the dialer itself, or names other versions in its payload than in its preface: nobody on
+//! the path can talk two sides into an older version. A Diffie-Hellman result that is all zero ends the
+//! connection on either side (RFC 7748 section 6.1).
 //!
 //! # Records: what follows, sealed
 //! After the third message each direction is a sequence of records. Their contents, concatenated, are the
@@ -60,16 +62,17 @@
 //! | 0..2 | `u16`: length of the rest, 17 to 65,535 |
 //! | 2.. | the frames' bytes, encrypted, followed by the tag of 16 bytes |
 //!
-//! A record is a Noise transport message: AES-256-GCM without associated data, under the key of its direction, with a
-//! nonce of four zero bytes and the number of the record, from 0, as a big-endian `u64`. After
-//! each 65,536 records of a direction its key is replaced by REKEY of the specification (section 4.2: the first 32
-//! bytes of 32 zero bytes encrypted with nonce 2^64 - 1); the numbers continue. That number itself is never used for a
-//! record: a direction that would need it ends. A record that does not authenticate, or whose length is below 17, ends the
-//! connection, and nothing behind it counts. So does the end of the stream inside a record. An end between two records may
-//! have been made by anybody on the path: only a GOAWAY is the other side's word.
+//! A record is a Noise transport message: AES-256-GCM without associated data, under the key of its
+//! direction, with a nonce of four zero bytes and the number of the record, from 0, as a big-endian `u64`.
+//! After each 65,536 records of a direction its key is replaced by REKEY of the specification (section 4.2:
+//! the first 32 bytes of 32 zero bytes encrypted with nonce 2^64 - 1); the numbers continue. That number
+//! itself is never used for a record: a direction that would need it ends. A record that does not
+//! authenticate, or whose length is below 17, ends the connection, and nothing behind it counts. So does the
+//! end of the stream inside a record. An end between two records may have been made by anybody on the path:
+//! only a GOAWAY is the other side's word.
 //!
-//! A sender may fill records as it likes. This implementation puts at most 16 KiB into each, since nothing of a record
-//! can be used before all of it has arrived.
+//! A sender may fill records as it likes. This implementation puts at most 16 KiB into each, since nothing of
+//! a record can be used before all of it has arrived.
 //!
 //! # Claim: identities, unproven
 //! In mode 0 each preface is followed by 40 bytes. Nothing proves them.
@@ -79,12 +82,14 @@
 //! | 0..32 | peer | the sender's `PeerId` (X25519 public key) |
 //! | 32..40 | incarnation | `u64`, as above |
 //!
-//! The listener sends its preface and claim only if it accepts the dialer's claim, or if the claim is its own.
+//! The listener sends its preface and claim only if it accepts the dialer's claim, or if the claim is its
+//! own.
 //!
 //! # Handshake vector
-//! All values in hexadecimal. The secrets are 32 bytes that count up: static secret of the dialer from `00`, of the listener
-//! from `20`, ephemeral secret of the dialer from `40`, of the listener from `60`. The network is `testnet`; the
-//! incarnation of the dialer has the bytes 11 to 18, that of the listener 01 to 08. Each record contains one PING with nonce 1.
+//! All values in hexadecimal. The secrets are 32 bytes that count up: static secret of the dialer from `00`,
+//! of the listener from `20`, ephemeral secret of the dialer from `40`, of the listener from `60`. The
+//! network is `testnet`; the incarnation of the dialer has the bytes 11 to 18, that of the listener 01 to 08.
+//! Each record contains one PING with nonce 1.
 //!
 //! ```text
 //! dialer's PeerId
@@ -113,10 +118,10 @@
 //! ```
 //!
 //! # Frames
-//! After its part of the handshake each side sends frames, in mode 1 in records. The first frame of each side is a HELLO or a
-//! REFUSED; neither may come later. A side may send its HELLO before it has read the other's. The dialer considers the
-//! connection as joined when it has the listener's HELLO; the listener sends it last, when nothing stands against the
-//! connection any longer.
+//! After its part of the handshake each side sends frames, in mode 1 in records. The first frame of each side
+//! is a HELLO or a REFUSED; neither may come later. A side may send its HELLO before it has read the other's.
+//! The dialer considers the connection as joined when it has the listener's HELLO; the listener sends it
+//! last, when nothing stands against the connection any longer.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -140,8 +145,8 @@
 //! add hints; its greatest body is 1 KiB. Any other unknown kind is a protocol error.
 //!
 //! ## Bodies
-//! All bodies except that of CHUNK consist of the values of the tables below, one after the other, and then of *fields*, to the
-//! end of the body:
+//! All bodies except that of CHUNK consist of the values of the tables below, one after the other, and then
+//! of *fields*, to the end of the body:
 //!
 //! | bytes | of a field |
 //! |---|---|
@@ -149,11 +154,12 @@
 //! | 1..3 | `u16`: length of the value in bytes |
 //! | 3.. | value |
 //!
-//! Fields come in ascending order of their ids, each at most once. A receiver skips fields whose id it does not know, and
-//! bytes of a value behind those that it knows. A field that is absent is none, 0, or the empty text. A *list* is the number
-//! of its entries, `u8`; the length of each entry, `u8`; and the entries. Entries that are longer than known are
-//! accepted, their additional bytes skipped; shorter ones are a protocol error. So is a body that ends inside a value or
-//! field, a field out of order, text that is not UTF-8, and a list or text past its bound.
+//! Fields come in ascending order of their ids, each at most once. A receiver skips fields whose id it does
+//! not know, and bytes of a value behind those that it knows. A field that is absent is none, 0, or the empty
+//! text. A *list* is the number of its entries, `u8`; the length of each entry, `u8`; and the entries.
+//! Entries that are longer than known are accepted, their additional bytes skipped; shorter ones are a
+//! protocol error. So is a body that ends inside a value or field, a field out of order, text that is not
+//! UTF-8, and a list or text past its bound.
 //!
 //! # HELLO: what a side remembers and what it accepts
 //! Each side composes it once it knows the identity of the other: its `session_id` depends on that.
@@ -175,7 +181,8 @@
 //! | 6 | repeats | `u32` | how many messages of this session had been begun towards an earlier life of the receiver, which may have processed them; for its application |
 //! | 7 | port | `u16` | a port of the sender's own address on this connection at which it accepts connections; see [Dialling back](#dialling-back). Absent or 0: none |
 //!
-//! Each entry of `lanes`. A lane that is not in the list is not accepted; of one that is there twice the first entry counts.
+//! Each entry of `lanes`. A lane that is not in the list is not accepted; of one that is there twice the
+//! first entry counts.
 //!
 //! | bytes | value | type | meaning |
 //! |---|---|---|---|
@@ -185,8 +192,8 @@
 //! | 9..33 | state | as in ACK | received and taken are 0 when the sender knows nothing of this session. The limit may be any number from `taken` on, also then; it may be 0, and follow in an ACK |
 //!
 //! # ACK: acknowledgement and credit
-//! For the lanes where something changed, by any connection of the link: best by the one on which the lane's chunks
-//! arrive, so that its silence means something.
+//! For the lanes where something changed, by any connection of the link: best by the one on which the lane's
+//! chunks arrive, so that its silence means something.
 //!
 //! | bytes of the body | value | type | meaning |
 //! |---|---|---|---|
@@ -202,7 +209,8 @@
 //! Each number only grows within a session, so of two states one is the newer in all three. An older
 //! one may arrive late, by another connection, and is ignored. One that is newer in one number and
 //! older in another is a protocol error, and so is `received` past what was sent or `taken` past
-//! `received`. `taken` may lie inside a message; that message counts as taken when `taken` has reached its end.
+//! `received`. `taken` may lie inside a message; that message counts as taken when `taken` has reached its
+//! end.
 //!
 //! # PING, PONG: a sign of life
 //!
@@ -214,8 +222,8 @@
 //! |---|---|---|---|
 //! | 1 | padding | bytes | mean nothing, zero when sent; a PONG has as many as the PING that it answers |
 //!
-//! A receiver answers at once, before any chunk that it has not begun to write. If several PINGs are unanswered, answering
-//! the latest is enough.
+//! A receiver answers at once, before any chunk that it has not begun to write. If several PINGs are
+//! unanswered, answering the latest is enough.
 //!
 //! # GOAWAY: the sender's last frame on this connection
 //!
@@ -232,10 +240,10 @@
 //! | 5 to 127 | of a later version | as retired |
 //! | 128 to 255 | of a later version | as removed |
 //!
-//! The sender half-closes the connection behind it. The receiver of a GOAWAY sends no further CHUNK on that connection: it
-//! sends the ACK and PONG frames that are due, and half-closes too. It need not answer with a GOAWAY; both sides may say it at
-//! once. Either side resets the connection if the other one has not finished within its drain timeout (5 s by default). A
-//! frame behind a GOAWAY is a protocol error.
+//! The sender half-closes the connection behind it. The receiver of a GOAWAY sends no further CHUNK on that
+//! connection: it sends the ACK and PONG frames that are due, and half-closes too. It need not answer with a
+//! GOAWAY; both sides may say it at once. Either side resets the connection if the other one has not finished
+//! within its drain timeout (5 s by default). A frame behind a GOAWAY is a protocol error.
 //!
 //! # CANCEL: the requester no longer waits
 //!
@@ -244,8 +252,9 @@
 //! | 0..8 | request | `u64` | id of the request; one that is not open is ignored |
 //!
 //! # REFUSED: instead of HELLO
-//! The sender knows the identity of the other side and does not want this connection. It half-closes behind it, and reads on
-//! until the other side has closed (at most 16 KiB, and at most until the deadline of the handshake).
+//! The sender knows the identity of the other side and does not want this connection. It half-closes behind
+//! it, and reads on until the other side has closed (at most 16 KiB, and at most until the deadline of the
+//! handshake).
 //!
 //! | bytes of the body | value | type | meaning |
 //! |---|---|---|---|
@@ -273,8 +282,8 @@
 //! | 135 | shutting down |
 //! | 136 to 255 | of a later version: passes by itself |
 //!
-//! A peer may close without a REFUSED; the dialer then learns no reason. This implementation does so towards strangers if
-//! [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) is false.
+//! A peer may close without a REFUSED; the dialer then learns no reason. This implementation does so towards
+//! strangers if [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) is false.
 //!
 //! # CHUNK: a piece of a lane's stream
 //!
@@ -285,12 +294,14 @@
 //! | 2..10 | offset | `u64`: where in the lane's stream this piece begins |
 //! | 10.. | data | 1 byte to 1 MiB of the stream |
 //!
-//! There is no length field: the data extends to the end of the body. The flags in bits 1 to 3 must be known to
-//! understand the chunk: one that is set and not known is a protocol error. Bits 4 to 7 are ignored if they are not known.
+//! There is no length field: the data extends to the end of the body. The flags in bits 1 to 3 must be known
+//! to understand the chunk: one that is set and not known is a protocol error. Bits 4 to 7 are ignored if
+//! they are not known.
 //!
 //! # Lanes
-//! A lane is an ordered stream of messages in each direction. Its number is the application's choice; the defaults are
-//! URGENT 0, NORMAL 1, BULK 2. Between lanes there is no order, and the credit of one is independent of the others.
+//! A lane is an ordered stream of messages in each direction. Its number is the application's choice; the
+//! defaults are URGENT 0, NORMAL 1, BULK 2. Between lanes there is no order, and the credit of one is
+//! independent of the others.
 //!
 //! A lane's stream is the concatenation of its messages, each preceded by a header. Chunks cut the
 //! stream anywhere, so one chunk may hold many small messages, or a piece of a large one.
@@ -303,17 +314,17 @@
 //! | then | payload | every message |
 //!
 //! Kinds: 0 message, 1 request, 2 reply; any other is a protocol error. A payload may be empty, and may
-//! not be larger than the lane's `max_message` in the receiver's HELLO. Offsets count every byte of the stream, headers included,
-//! from 0 at the start of a session.
+//! not be larger than the lane's `max_message` in the receiver's HELLO. Offsets count every byte of the
+//! stream, headers included, from 0 at the start of a session.
 //!
-//! The requester chooses the ids. An id must not be that of a request that is still open at the other side: it is free again
-//! after the reply, or after its time is over (at most 60 s count, whatever the header says). To count upwards is simplest. A
-//! reply travels on the lane of its request. A side that has more requests open than it allows lets one go: a cancelled one,
-//! or else the one with the least time left.
+//! The requester chooses the ids. An id must not be that of a request that is still open at the other side:
+//! it is free again after the reply, or after its time is over (at most 60 s count, whatever the header
+//! says). To count upwards is simplest. A reply travels on the lane of its request. A side that has more
+//! requests open than it allows lets one go: a cancelled one, or else the one with the least time left.
 //!
 //! # Sessions
-//! A session is a pair of session ids, one of each side, as the HELLOs of a connection name them. Offsets, `state` and
-//! request ids belong to it.
+//! A session is a pair of session ids, one of each side, as the HELLOs of a connection name them. Offsets,
+//! `state` and request ids belong to it.
 //!
 //! | the peer's HELLO names | then |
 //! |---|---|
@@ -323,13 +334,14 @@
 //! | another one, with another incarnation | the peer restarted. A new session, for which the HELLO of this side already named a new session_id; earlier connections end, if they do not answer a PING |
 //! | another one, with the same incarnation | the peer forgot. If nothing was sent or received in the session yet, a new one begins with this connection. Otherwise, whatever peer_session_id it names, this side draws a new session_id too and ends the connection; the next one agrees |
 //!
-//! In a new session after a restart the sender sends again what had not been taken, from the start of each message. After
-//! the peer forgot, messages that had been begun are dropped (they may have arrived), the others are sent.
+//! In a new session after a restart the sender sends again what had not been taken, from the start of each
+//! message. After the peer forgot, messages that had been begun are dropped (they may have arrived), the
+//! others are sent.
 //!
 //! # Which connection stays
-//! A link has up to three slots, and a slot holds one connection. HELLO says which slot a connection is for and which
-//! connection, if any, it replaces. Until both sides have come to the same choice all of them serve. When a connection joins
-//! a slot that has one:
+//! A link has up to three slots, and a slot holds one connection. HELLO says which slot a connection is for
+//! and which connection, if any, it replaces. Until both sides have come to the same choice all of them
+//! serve. When a connection joins a slot that has one:
 //!
 //! | the incumbent | opened by | then |
 //! |---|---|---|
@@ -337,35 +349,36 @@
 //! | is alive | the same side as the newcomer | it is drained at once: its opener knows that it is gone |
 //! | is alive | the other side | the one that was opened by the side with the smaller `PeerId` (compared byte by byte) stays. An incumbent that should stay is sent a PING, and is drained instead if it does not answer |
 //!
-//! To drain is to send GOAWAY (`replaced`, or `duplicate` where each side opened one). A newcomer *proves itself* by a PONG, or
-//! by an acknowledgement of data that it carried. Where it names an incumbent, both sides pad their PINGs on it to a full
-//! TCP segment until one was answered, and nothing but that PONG proves it: some paths pass small packets alone. If it does not
-//! answer and the incumbent does again, the dialer drains the newcomer. Either side may drain; both see the same connections and come to
-//! the same choice. Lanes may be sent by any connection of the link that is not draining, and may move at any time: on the
-//! new connection a lane continues from what the peer has acknowledged.
+//! To drain is to send GOAWAY (`replaced`, or `duplicate` where each side opened one). A newcomer *proves
+//! itself* by a PONG, or by an acknowledgement of data that it carried. Where it names an incumbent, both
+//! sides pad their PINGs on it to a full TCP segment until one was answered, and nothing but that PONG proves
+//! it: some paths pass small packets alone. If it does not answer and the incumbent does again, the dialer
+//! drains the newcomer. Either side may drain; both see the same connections and come to the same choice.
+//! Lanes may be sent by any connection of the link that is not draining, and may move at any time: on the new
+//! connection a lane continues from what the peer has acknowledged.
 //!
 //! # Dialling back
-//! The side that accepted a connection may replace it as well, if the dialer's HELLO named a port: it dials the address that
-//! the connection came from, at that port, expects the identity that the connection has, and names the connection in
-//! `replaces`. This implementation does so when an answer is overdue for 250 ms more than the time below, and nothing of its
-//! configuration leads to that peer; at most three times for one connection, and only if something was answered on it before.
-//! It takes such a dial for what it is: the connection counts as one that the peer opened. A port may lead to nobody, as behind
-//! a NAT; then the dialer has to notice by itself.
+//! The side that accepted a connection may replace it as well, if the dialer's HELLO named a port: it dials
+//! the address that the connection came from, at that port, expects the identity that the connection has, and
+//! names the connection in `replaces`. This implementation does so when an answer is overdue for 250 ms more
+//! than the time below, and nothing of its configuration leads to that peer; at most three times for one
+//! connection, and only if something was answered on it before. It takes such a dial for what it is: the
+//! connection counts as one that the peer opened. A port may lead to nobody, as behind a NAT; then the dialer
+//! has to notice by itself.
 //!
 //! # Rules for both sides
-//! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended,
-//!   or, when the peer's ACK shows that it has more already, further on, but never past what the peer
-//!   has acknowledged; or, when the lane comes back to a connection that it had left, further back.
-//!   A chunk that begins past what the receiver has is a protocol error; what it has
-//!   already, it drops.
+//! - On one connection the chunks of a lane are contiguous: each begins where the one before it ended, or,
+//!   when the peer's ACK shows that it has more already, further on, but never past what the peer has
+//!   acknowledged; or, when the lane comes back to a connection that it had left, further back. A chunk that
+//!   begins past what the receiver has is a protocol error; what it has already, it drops.
 //! - No chunk reaches past the limit that the receiver gave for that lane, and of the messages that the
 //!   receiver has not said to be taken no more are begun than its `max_untaken`.
 //! - A connection carries frames only for the session that its two HELLOs agreed on.
 //! - After GOAWAY its sender sends no further frame on that connection.
 //!
 //! # Time
-//! A peer of this implementation must do the following in time. The times are those of the default settings; to be later is
-//! no protocol error and costs no strikes:
+//! A peer of this implementation must do the following in time. The times are those of the default settings;
+//! to be later is no protocol error and costs no strikes:
 //!
 //! | what | within | otherwise |
 //! |---|---|---|
@@ -378,12 +391,14 @@
 //! | to finish after a GOAWAY | 5 s | the connection is reset |
 //! | to come back to a session without a connection | 1 h | the session is forgotten; earlier that of a peer that nobody configured, if memory is short |
 //!
-//! A receiver acknowledges within its `ack_delay`, and at once when a message of a chunk with ACK_NOW is taken, when the limit can
-//! rise by a quarter of the lane's window, and when an eighth of the window has arrived that was not acknowledged. It should send a PING of its own where it has heard nothing for 10 s, so that NATs and firewalls keep the flow.
+//! A receiver acknowledges within its `ack_delay`, and at once when a message of a chunk with ACK_NOW is
+//! taken, when the limit can rise by a quarter of the lane's window, and when an eighth of the window has
+//! arrived that was not acknowledged. It should send a PING of its own where it has heard nothing for 10 s,
+//! so that NATs and firewalls keep the flow.
 //!
 //! # What costs more than it carries
-//! Each link has these budgets. A frame for which nothing is left is a *flood*, which ends the connection. A sender that keeps
-//! to the rules of the right column never empties one, at any speed.
+//! Each link has these budgets. A frame for which nothing is left is a *flood*, which ends the connection. A
+//! sender that keeps to the rules of the right column never empties one, at any speed.
 //!
 //! | frames | cost | at once | per second | earned by |
 //! |---|---|---|---|---|
@@ -405,13 +420,14 @@
 //! | protocol error before HELLO | 10 |
 //! | to dial, join and leave within a second without a message | 2 |
 //!
-//! At 100 strikes a peer is banned for a while ([`ConductConfig`](crate::ConductConfig)); strikes lose half of
-//! their weight every ten minutes. Peers that the operator named are disconnected instead. Timeouts, resets and
-//! records that do not authenticate cost nothing: anybody on the path can cause them ([`Misbehavior`](crate::Misbehavior)).
+//! At 100 strikes a peer is banned for a while ([`ConductConfig`](crate::ConductConfig)); strikes lose half
+//! of their weight every ten minutes. Peers that the operator named are disconnected instead. Timeouts,
+//! resets and records that do not authenticate cost nothing: anybody on the path can cause them
+//! ([`Misbehavior`](crate::Misbehavior)).
 //!
 //! # Compatibility
-//! A release that changes the meaning of bytes that an older one understands raises the highest version of the preface, and
-//! speaks the one before it as well for at least one minor release (before 1.0) or one major release (from 1.0 on). Additions
-//! that an older receiver skips (fields, longer entries, extensions, feature bits, flags 4 to 7, reasons) need no new
-//! version. A lower bound is raised only in a release that semantic versioning calls breaking, and the changelog says so. The bytes
-//! of version 1 are pinned by tests.
+//! A release that changes the meaning of bytes that an older one understands raises the highest version of
+//! the preface, and speaks the one before it as well for at least one minor release (before 1.0) or one major
+//! release (from 1.0 on). Additions that an older receiver skips (fields, longer entries, extensions, feature
+//! bits, flags 4 to 7, reasons) need no new version. A lower bound is raised only in a release that semantic
+//! versioning calls breaking, and the changelog says so. The bytes of version 1 are pinned by tests.

@@ -17,14 +17,16 @@
 //! | is a wanted peer, and lies | the same; and he is not banned for it, unless [`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted) says so | the same |
 //! | has stolen a node's key | be that node towards everybody, until the others are told ([`Node::ban`](crate::Node::ban)), also while the real one is connected: he learns its incarnation when he dials it, and passes for a further connection of it | read what that node has said before |
 //!
-//! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do everything, and anybody who can reach the node can
-//! speak as anybody else. The bounds on memory and work still hold, and two processes that were given one name
-//! by mistake do not take turns (the one that is connected and answers stays).
+//! In plaintext ([`Encryption::Plaintext`](crate::Encryption::Plaintext)) the first two rows can do
+//! everything, and anybody who can reach the node can speak as anybody else. The bounds on memory and work
+//! still hold, and two processes that were given one name by mistake do not take turns (the one that is
+//! connected and answers stays).
 //!
 //! # What each hostile input leads to
-//! *Ends* means: that connection, with its threads, and nothing else. Each row is a test (`tests/hostile`, if no other
-//! is named) over a real socket, beside an honest pair that votes all the time. The causes are those of
-//! [`EndCause`](crate::EndCause); what follows for the ban target is in [`Misbehavior`](crate::Misbehavior).
+//! *Ends* means: that connection, with its threads, and nothing else. Each row is a test (`tests/hostile`, if
+//! no other is named) over a real socket, beside an honest pair that votes all the time. The causes are those
+//! of [`EndCause`](crate::EndCause); what follows for the ban target is in
+//! [`Misbehavior`](crate::Misbehavior).
 //!
 //! | input | what it leads to |
 //! |---|---|
@@ -81,9 +83,10 @@
 //! | the wall clock steps | nothing: nobody reads it |
 //!
 //! # Shared resources
-//! Every resource that peers share has an owner, a share that belongs to the peers that the operator named, and a bound for each
-//! stranger. A *named* peer was configured or added ([`Node::add_peer`](crate::Node::add_peer)); everybody else is a stranger, also a
-//! candidate that this node dialled.
+//! Every resource that peers share has an owner, a share that belongs to the peers that the operator named,
+//! and a bound for each stranger. A *named* peer was configured or added
+//! ([`Node::add_peer`](crate::Node::add_peer)); everybody else is a stranger, also a candidate that this node
+//! dialled.
 //!
 //! | resource | owner | share of named peers | bound of a stranger | at the bound | test |
 //! |---|---|---|---|---|---|
@@ -104,34 +107,47 @@
 //! | window of a lane ([`LaneConfig::window`](crate::LaneConfig::window)) | the link | each peer has its own | the same | no more credit until the application has taken messages; a sender that ignores that is disconnected | `known_cost.rs`, `hostile` |
 //!
 //! # What is left to the application
-//! - **Whom to trust.** Who is let in: [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers) or [`Builder::admit`](crate::Builder::admit).
-//!   Peers that matter are best given as `id@host:port`: an address alone is as good as DNS and the path to it.
-//! - **What messages mean.** They are whole and come from who they say; they may be wrong. Report it: [`Node::report`](crate::Node::report).
-//! - **Once for all.** A message can be seen by two lives of a receiver, and the same text can be sent twice: votes need numbers.
-//! - **Its own pace.** What is not taken stays in memory. A lane of its own thread ([`LaneReceiver`](crate::LaneReceiver)) keeps urgent
-//!   messages from waiting behind the handling of others.
-//! - **Events are hints.** Those about strangers are merged, and dropped when there are too many ([`Config::max_events`](crate::Config::max_events)): what
-//!   must be known is asked of [`Node::peers`](crate::Node::peers). A peer's name ([`PeerSnapshot::name`](crate::PeerSnapshot::name)) is anything that it likes.
-//! - **Its key.** Who can read the file is the node. Bans and records are kept where the application keeps them.
+//! - **Whom to trust.** Who is let in: [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers)
+//!   or [`Builder::admit`](crate::Builder::admit). Peers that matter are best given as `id@host:port`: an
+//!   address alone is as good as DNS and the path to it.
+//! - **What messages mean.** They are whole and come from who they say; they may be wrong. Report it:
+//!   [`Node::report`](crate::Node::report).
+//! - **Once for all.** A message can be seen by two lives of a receiver, and the same text can be sent twice:
+//!   votes need numbers.
+//! - **Its own pace.** What is not taken stays in memory. A lane of its own thread
+//!   ([`LaneReceiver`](crate::LaneReceiver)) keeps urgent messages from waiting behind the handling of
+//!   others.
+//! - **Events are hints.** Those about strangers are merged, and dropped when there are too many
+//!   ([`Config::max_events`](crate::Config::max_events)): what must be known is asked of
+//!   [`Node::peers`](crate::Node::peers). A peer's name ([`PeerSnapshot::name`](crate::PeerSnapshot::name))
+//!   is anything that it likes.
+//! - **Its key.** Who can read the file is the node. Bans and records are kept where the application keeps
+//!   them.
 //!
 //! # Limits, honestly
-//! - **Traffic analysis.** Nothing is padded or delayed. An observer sees sizes and times, and can tell a vote from a block.
+//! - **Traffic analysis.** Nothing is padded or delayed. An observer sees sizes and times, and can tell a
+//!   vote from a block.
 //! - **The protocol can be recognised,** and blocked: the preface is in the open, with the network's name.
-//! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger with many names meets. An attacker
-//!   with many subnets takes all places that are not reserved, and within one lane each of his links gets the same turns as an honest
-//!   one. Networks that cannot bear that have an allow list.
-//! - **Candidates can be poisoned.** The library remembers and chooses among what [`Node::learn`](crate::Node::learn) is given, from several subnets,
-//!   with those first that did well. An attacker that fills that list decides which peers a node can find; wanted peers are not affected.
-//! - **An address may be shared.** A peer that misbehaves in plaintext gets its address banned for 5 minutes, with all others that dial from
-//!   there. This node still dials them. Encrypted, the library blames only names that were proven; failed handshakes are
-//!   bounded by the limits of addresses and subnets, and blame nobody, for whoever is on the path can spoil them.
-//! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a lane that moves sends them
-//!   honestly. They cost the line as much on both sides. The same holds for credit byte by byte and records of one byte: they cost him more.
-//! - **Handshakes cost processor time,** about as much for both sides. Their number and rate are bounded; an attacker with many addresses can keep
-//!   a core busy.
-//! - **A chunk is taken whole.** What has arrived of it, up to 1 MiB a connection, counts in no budget until it is complete, or its
-//!   20 s are over.
-//! - **Memory is bounded, not small.** By default a stranger may hold 46 MiB here if nobody takes his messages; a message of no
-//!   bytes costs about 120. Smaller windows, or a smaller `max_inbox`, are for the application to choose.
+//! - **Identities cost nothing.** To ban one deters nobody; limits by address and subnet are what a stranger
+//!   with many names meets. An attacker with many subnets takes all places that are not reserved, and within
+//!   one lane each of his links gets the same turns as an honest one. Networks that cannot bear that have an
+//!   allow list.
+//! - **Candidates can be poisoned.** The library remembers and chooses among what
+//!   [`Node::learn`](crate::Node::learn) is given, from several subnets, with those first that did well. An
+//!   attacker that fills that list decides which peers a node can find; wanted peers are not affected.
+//! - **An address may be shared.** A peer that misbehaves in plaintext gets its address banned for 5 minutes,
+//!   with all others that dial from there. This node still dials them. Encrypted, the library blames only
+//!   names that were proven; failed handshakes are bounded by the limits of addresses and subnets, and blame
+//!   nobody, for whoever is on the path can spoil them.
+//! - **Bandwidth.** Chunks of 1 KiB and more that came before are dropped, but not counted as a flood, for a
+//!   lane that moves sends them honestly. They cost the line as much on both sides. The same holds for credit
+//!   byte by byte and records of one byte: they cost him more.
+//! - **Handshakes cost processor time,** about as much for both sides. Their number and rate are bounded; an
+//!   attacker with many addresses can keep a core busy.
+//! - **A chunk is taken whole.** What has arrived of it, up to 1 MiB a connection, counts in no budget until
+//!   it is complete, or its 20 s are over.
+//! - **Memory is bounded, not small.** By default a stranger may hold 46 MiB here if nobody takes his
+//!   messages; a message of no bytes costs about 120. Smaller windows, or a smaller `max_inbox`, are for the
+//!   application to choose.
 //! - **Not against quantum computers.** X25519 falls to a large one, also for what is recorded today.
 //! - **Denial by the network** cannot be prevented, only noticed, told, and waited out.

@@ -17,10 +17,11 @@ use crate::clock;
 /// ```
 ///
 /// Invariants:
-/// - A deadline that is set while the monitor looks at everything is in `earliest` or was seen by it: the monitor sleeps no
-///   longer than until then. It does not look again at once: with many busy links it would never sleep.
-/// - `at` writes `earliest` before it reads `planned`, and `sleep` writes `planned` before it reads `earliest`, so one of the two
-///   sees the other.
+/// - A deadline that is set while the monitor looks at everything is in `earliest` or was seen by it: the
+///   monitor sleeps no longer than until then. It does not look again at once: with many busy links it would
+///   never sleep.
+/// - `at` writes `earliest` before it reads `planned`, and `sleep` writes `planned` before it reads
+///   `earliest`, so one of the two sees the other.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     base: Instant,
@@ -65,8 +66,8 @@ impl Alarm {
         let _ = self.woken.try_recv();
     }
 
-    /// The monitor sleeps until `next` or an earlier deadline that was set meanwhile, but not before `least`, or until it is
-    /// woken. Returns until when it meant to sleep.
+    /// The monitor sleeps until `next` or an earlier deadline that was set meanwhile, but not before `least`,
+    /// or until it is woken. Returns until when it meant to sleep.
     pub(crate) fn sleep(&self, next: Instant, least: Instant) -> Instant {
         let next = next.max(least);
         self.planned.store(self.micros(next), SeqCst);

@@ -26,15 +26,16 @@ use super::outgoing::{Outgoing, PendingReply, SendOrRecv};
 impl Node {
     // --- sending --------------------------------------------------------------------------------
 
-    /// Sends a message to a peer. Waits while the queue is full, as long as it takes. `Ok` means accepted: the receipt tells
-    /// how it ends.
+    /// Sends a message to a peer. Waits while the queue is full, as long as it takes. `Ok` means accepted:
+    /// the receipt tells how it ends.
     ///
     /// A peer need not be connected: what is accepted waits for the link to come back.
     ///
-    /// **Not from the thread that receives.** A queue has room again when the peer's application takes messages. If both
-    /// applications send from the thread that also receives, both can wait here for the other one to receive, for ever: the same as
-    /// two threads with two bounded channels between them. Receive on another thread, or send with [`Node::send_or_recv`],
-    /// which receives while it waits, with [`Node::send_timeout`], or with [`Node::try_send`].
+    /// **Not from the thread that receives.** A queue has room again when the peer's application takes
+    /// messages. If both applications send from the thread that also receives, both can wait here for the
+    /// other one to receive, for ever: the same as two threads with two bounded channels between them.
+    /// Receive on another thread, or send with [`Node::send_or_recv`], which receives while it waits,
+    /// with [`Node::send_timeout`], or with [`Node::try_send`].
     ///
     /// # Errors
     /// The message comes back with the reason; see [`SendErrorKind`].
@@ -50,12 +51,13 @@ impl Node {
         self.send_with(peer, message.into(), Wait::No)
     }
 
-    /// Like [`Node::send`], but for a thread that also receives: while there is no room for the message it waits for the next
-    /// event too, as [`Node::recv`] does, and returns whichever comes first, with the message if that is the event. Two nodes with
-    /// one thread each that send by it cannot block each other.
+    /// Like [`Node::send`], but for a thread that also receives: while there is no room for the message it
+    /// waits for the next event too, as [`Node::recv`] does, and returns whichever comes first, with the
+    /// message if that is the event. Two nodes with one thread each that send by it cannot block each
+    /// other.
     ///
-    /// Room comes first if there is both. Each call takes its place behind the senders that wait already, and the time of
-    /// [`Outgoing::expires_in`] counts from the last call.
+    /// Room comes first if there is both. Each call takes its place behind the senders that wait already, and
+    /// the time of [`Outgoing::expires_in`] counts from the last call.
     ///
     /// ```no_run
     /// # fn handle(_: unbroken::Event) {}
@@ -118,8 +120,9 @@ impl Node {
 
     /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
     /// go. The bytes are shared, not copied. Never
-    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody. A peer that was configured by
-    /// address alone and has not answered yet is in [`Broadcast::unidentified`], and does not get the message.
+    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody. A peer that was
+    /// configured by address alone and has not answered yet is in [`Broadcast::unidentified`], and does
+    /// not get the message.
     pub fn broadcast(&self, message: impl Into<Outgoing>) -> Broadcast {
         let core = &self.handle.core;
         // Before the links: who answers in between is told twice rather than not at all.
@@ -168,12 +171,12 @@ impl Node {
         self.request_timeout(peer, request, self.config().request_timeout)
     }
 
-    /// Asks a peer. Waits at most `timeout` while the queue is full, and lets the peer know that the reply is waited for
-    /// until `timeout` after the call.
+    /// Asks a peer. Waits at most `timeout` while the queue is full, and lets the peer know that the reply is
+    /// waited for until `timeout` after the call.
     ///
     /// # Errors
-    /// The request comes back with the reason. More than 60 s is [`SendErrorKind::RequestTimeoutTooLong`]: the peer would not
-    /// keep the request open for longer.
+    /// The request comes back with the reason. More than 60 s is [`SendErrorKind::RequestTimeoutTooLong`]:
+    /// the peer would not keep the request open for longer.
     pub fn request_timeout(
         &self,
         peer: PeerId,
@@ -210,11 +213,13 @@ impl Node {
 
     // --- receiving ------------------------------------------------------------------------------
 
-    /// Waits for the next event: messages, the most urgent lane first and peers in turn, and what happened to links.
+    /// Waits for the next event: messages, the most urgent lane first and peers in turn, and what happened to
+    /// links.
     ///
-    /// Events about named peers come in turn with messages. Events about strangers come when nothing else waits, or when they
-    /// were passed over for 16 messages. So no number of events keeps an urgent message waiting. An event about a peer
-    /// that came before its message is returned before that message.
+    /// Events about named peers come in turn with messages. Events about strangers come when nothing else
+    /// waits, or when they were passed over for 16 messages. So no number of events keeps an urgent
+    /// message waiting. An event about a peer that came before its message is returned before that
+    /// message.
     ///
     /// # Errors
     /// When the node shuts down.
@@ -270,8 +275,8 @@ impl Node {
         claimed.then(|| LaneReceiver { shared: Arc::clone(&self.handle.core.shared), lane, index })
     }
 
-    /// A receiver for the events that are no messages, to handle them on a thread of their own. `None` when there is one
-    /// already.
+    /// A receiver for the events that are no messages, to handle them on a thread of their own. `None` when
+    /// there is one already.
     pub fn event_receiver(&self) -> Option<EventReceiver> {
         let claimed = self.mailbox().claim_events();
         claimed.then(|| EventReceiver { shared: Arc::clone(&self.handle.core.shared) })
@@ -294,10 +299,10 @@ impl Node {
         Ok(())
     }
 
-    /// Peers that this node may be linked with, as `host:port` or [`PeerConfig`]. Candidates are dialled while
-    /// the node is linked with fewer peers than [`Config::target_peers`](crate::Config::target_peers), those
-    /// first that promise most; see [`Config::max_candidates`](crate::Config::max_candidates) for how many are
-    /// remembered.
+    /// Peers that this node may be linked with, as `host:port` or [`PeerConfig`]. Candidates are dialled
+    /// while the node is linked with fewer peers than
+    /// [`Config::target_peers`](crate::Config::target_peers), those first that promise most; see
+    /// [`Config::max_candidates`](crate::Config::max_candidates) for how many are remembered.
     ///
     /// Returns how many of them are new and remembered: those that are malformed, known already, or this
     /// node itself are not.
@@ -329,8 +334,8 @@ impl Node {
 
     /// Replaces the connections to a peer while they serve, without a gap: each gets a successor and is
     /// drained when that has taken over. For when the application knows that a path is about to change.
-    /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Returns how
-    /// many connections that are.
+    /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Returns
+    /// how many connections that are.
     ///
     /// # Errors
     /// When there is nothing to replace, or no address to dial.

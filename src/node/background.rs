@@ -1,14 +1,15 @@
 //! A thread of its own for code that the application might block: destructors of message bodies
 //! (`Bytes::from_owner`), and the sink of the log.
 //!
-//! When the last reference to such a body is dropped, code of the application runs. It may take a lock that a sender holds
-//! while it waits in `send`, or call the node. A sink of the log may block for as long as its disk or pipe does. So neither
-//! may run under a lock of the library, nor on a thread that a sender waits for: those that read, write, or watch the time.
+//! When the last reference to such a body is dropped, code of the application runs. It may take a lock that a
+//! sender holds while it waits in `send`, or call the node. A sink of the log may block for as long as its
+//! disk or pipe does. So neither may run under a lock of the library, nor on a thread that a sender waits
+//! for: those that read, write, or watch the time.
 //!
 //! # Lines
-//! Each class of peers has a rate, so that no stranger fills the log, and none keeps a line about a named peer out of it. Lines
-//! beyond it are counted, and the next line of the class says how many were left out; so are lines that would wait
-//! behind more than [`MAX_WAITING`] others.
+//! Each class of peers has a rate, so that no stranger fills the log, and none keeps a line about a named
+//! peer out of it. Lines beyond it are counted, and the next line of the class says how many were left out;
+//! so are lines that would wait behind more than [`MAX_WAITING`] others.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,8 +68,8 @@ impl Lines {
         Lines { rate: Bucket::new(per_second, burst), waiting: 0, left_out: 0 }
     }
 
-    /// Whether one more line may be written, and how many were left out before it. An operator that asked for debug lines gets them
-    /// all.
+    /// Whether one more line may be written, and how many were left out before it. An operator that asked for
+    /// debug lines gets them all.
     fn admit(&mut self, level: Level, now: Instant) -> Option<u64> {
         if self.waiting >= MAX_WAITING || level <= Level::Info && !self.rate.acquire(1.0, now) {
             self.left_out += 1;
@@ -175,8 +176,8 @@ impl Background {
         }
     }
 
-    /// Waits until everything is done, and joins the thread. A destructor or a sink that does not return by `deadline` is left
-    /// alone: it may wait for the caller.
+    /// Waits until everything is done, and joins the thread. A destructor or a sink that does not return by
+    /// `deadline` is left alone: it may wait for the caller.
     pub(crate) fn close(&self, deadline: Instant) {
         let mut state = self.state.lock();
         state.closed = true;

@@ -60,8 +60,8 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 struct State {
     shares: Shares,
-    /// In the order in which they came. Each is looked at when something is released: one that may not have more yet does
-    /// not keep others from what they may have.
+    /// In the order in which they came. Each is looked at when something is released: one that may not have
+    /// more yet does not keep others from what they may have.
     waiting: Vec<Waiting>,
 }
 
@@ -91,8 +91,8 @@ impl Budget {
         self.change(|shares| shares.classify(is_named));
     }
 
-    /// Takes `bytes` for an account. If it may not have them now, `turn` waits for them: it is woken when they were reserved
-    /// for it, and has them when it asks again.
+    /// Takes `bytes` for an account. If it may not have them now, `turn` waits for them: it is woken when
+    /// they were reserved for it, and has them when it asks again.
     pub(crate) fn reserve(&self, account: AccountId, bytes: usize, turn: Option<&Arc<Turn>>) -> bool {
         let mut state = self.state.lock();
         if turn.is_some_and(|turn| turn.granted.swap(false, SeqCst)) {

@@ -1,4 +1,5 @@
-//! The life of one connection's thread: accept (or [`dial`](super::dial)), handshake, join the link, read to the end.
+//! The life of one connection's thread: accept (or [`dial`](super::dial)), handshake, join the link, read to
+//! the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -127,8 +128,8 @@ pub(super) fn shake_hands<'a>(
         handshake::introduce(&mut stream, conn.dialled, &core.card, expected).map_err(failed)?;
     conn.peer.get_or_init(|| peer);
     if let Some(dial) = dial {
-        // Before the link can come up: whoever sees it up finds the address identified, and what this peer does from here
-        // on is a named peer's doing.
+        // Before the link can come up: whoever sees it up finds the address identified, and what this peer
+        // does from here on is a named peer's doing.
         let mut roster = core.roster.lock();
         roster.handle_identified(dial.target, peer);
         if roster.is_named(dial.target) {

@@ -1,13 +1,14 @@
 //! A dial: from the addresses of an entry to a connection that has joined its link.
 //!
-//! Each dial has a thread, on which its attempts are raced with non-blocking sockets: the order and the times are those of
-//! [`Race`]. Literal addresses are attempted at once; names are looked up by the [`Resolver`](super::resolver::Resolver)
-//! meanwhile. The first connection that is made is taken, and this thread becomes its reader.
+//! Each dial has a thread, on which its attempts are raced with non-blocking sockets: the order and the times
+//! are those of [`Race`]. Literal addresses are attempted at once; names are looked up by the
+//! [`Resolver`](super::resolver::Resolver) meanwhile. The first connection that is made is taken, and this
+//! thread becomes its reader.
 //!
 //! # Bounds
-//! The roster begins no more than [`Config::max_dials`](crate::Config::max_dials) dials at once. Attempts beyond the first
-//! one of each dial come out of a part of their own, half as large. An attempt that finds no room there waits until the one
-//! before it has failed, or takes its place.
+//! The roster begins no more than [`Config::max_dials`](crate::Config::max_dials) dials at once. Attempts
+//! beyond the first one of each dial come out of a part of their own, half as large. An attempt that finds no
+//! room there waits until the one before it has failed, or takes its place.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use super::inner::NodeInner;
 use super::resolver::Lookup;
 use super::shared::Report;
 
-/// For how long a dial waits for the resolver when it has nothing else to do: a resolver that goes on to its second name
-/// server after 5 s, and tries both twice (resolv.conf(5)), has answered by then.
+/// For how long a dial waits for the resolver when it has nothing else to do: a resolver that goes on to its
+/// second name server after 5 s, and tries both twice (resolv.conf(5)), has answered by then.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// While connections are attempted, results of the resolver are noticed at the latest after this time.
 const LOOKUP_POLL: Duration = Duration::from_millis(25);
@@ -89,8 +90,8 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
     }
 }
 
-/// Dials until a connection has ended that had joined the link, or no address is left. An error says why no connection came
-/// to be; how one ended is reported by the link.
+/// Dials until a connection has ended that had joined the link, or no address is left. An error says why no
+/// connection came to be; how one ended is reported by the link.
 fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
     let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
     let mut attempts = Attempts::new(core, dial, path);
@@ -109,7 +110,8 @@ fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
 fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> Result<(), EndReason> {
     let Attempt { conn, pending, room } = attempt;
     drop(room);
-    // Otherwise strangers could have more connections than admission allows, by not answering on those that it counts.
+    // Otherwise strangers could have more connections than admission allows, by not answering on those that
+    // it counts.
     let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr)).transpose()?;
     let Dial { target, expected, slot, dial_back, .. } = *dial;
     let (address, replaces) = (&*dial.config.address, dial.replaces.is_some());

@@ -93,8 +93,8 @@ pub enum Event {
         /// How many messages that had been begun are sent again.
         resent: usize,
     },
-    /// The peer knew an earlier life of this process (the same identity, another incarnation). So many of the messages
-    /// that it sends now may have been processed by that one.
+    /// The peer knew an earlier life of this process (the same identity, another incarnation). So many of the
+    /// messages that it sends now may have been processed by that one.
     Repeated {
         /// The peer.
         peer: PeerId,
@@ -130,7 +130,8 @@ pub enum Event {
         /// Its successor.
         new: ConnId,
     },
-    /// A connection scores so low, for so long, that it is to be replaced; whatever can go by another one does.
+    /// A connection scores so low, for so long, that it is to be replaced; whatever can go by another one
+    /// does.
     ConnDegraded {
         /// The peer.
         peer: PeerId,
@@ -151,7 +152,8 @@ pub enum Event {
         /// The time between pings now. It grows back slowly.
         ping_interval: Duration,
     },
-    /// A candidate was linked, and this linked candidate is let go in its favour: its connections are drained.
+    /// A candidate was linked, and this linked candidate is let go in its favour: its connections are
+    /// drained.
     PeerRetired {
         /// The peer that is disconnected.
         peer: PeerId,
@@ -160,9 +162,10 @@ pub enum Event {
         /// Why.
         reason: RetireReason,
     },
-    /// The addresses of one entry lead to more than one node, or not to the one whose id it names: a name with
-    /// records of several nodes, a load balancer, or a wrong id. The other node is not connected to. Give each peer
-    /// an entry of its own, best as `id@host:port`. Reported once for as long as `expected` is the same.
+    /// The addresses of one entry lead to more than one node, or not to the one whose id it names: a name
+    /// with records of several nodes, a load balancer, or a wrong id. The other node is not connected to.
+    /// Give each peer an entry of its own, best as `id@host:port`. Reported once for as long as
+    /// `expected` is the same.
     AddressConflict {
         /// The address as it was configured; the alternatives of the entry may be meant as well.
         address: String,
@@ -181,19 +184,21 @@ pub enum Event {
         /// is: when it is chosen again.
         next: Option<Duration>,
     },
-    /// A connection that another node opened was refused. After the peer has proven who it is, it is told the same, unless
-    /// [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) says otherwise. For strangers at most 20
-    /// events at once and one a second in the long run, and as many for connections that were refused before their peer
-    /// was known; [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) counts all.
+    /// A connection that another node opened was refused. After the peer has proven who it is, it is told the
+    /// same, unless [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) says
+    /// otherwise. For strangers at most 20 events at once and one a second in the long run, and as many
+    /// for connections that were refused before their peer was known;
+    /// [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) counts all.
     Refused {
-        /// The peer; in plaintext only claimed. `None` if it was refused before it could say who it is: by its address,
-        /// or because it belongs to another network.
+        /// The peer; in plaintext only claimed. `None` if it was refused before it could say who it is: by
+        /// its address, or because it belongs to another network.
         peer: Option<PeerId>,
         /// The address it came from.
         addr: SocketAddr,
         /// Why. With [`RefusedReason::Address`] as many connections come from one address as
-        /// [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address) allows.
-        /// [`RefusedReason::IdentityInUse`] means that two processes run with the identity `peer`.
+        /// [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address)
+        /// allows. [`RefusedReason::IdentityInUse`] means that two processes run with the identity
+        /// `peer`.
         why: RefusedReason,
     },
     /// A peer offended: see [`Misbehavior`] for what follows. When it led to a ban, [`Event::Banned`] comes

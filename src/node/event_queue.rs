@@ -1,17 +1,19 @@
 //! The events that wait for the application. Pure: no lock, no clock.
 //!
 //! # Whose events
-//! Each event has a subject: a peer, an address that is dialled, or an address that is banned. A subject is either *named* by
-//! the operator, or a *stranger's*; candidates count as strangers. When the answer changes, what waits moves along.
+//! Each event has a subject: a peer, an address that is dialled, or an address that is banned. A subject is
+//! either *named* by the operator, or a *stranger's*; candidates count as strangers. When the answer changes,
+//! what waits moves along.
 //!
 //! # Invariants
-//! - The events of one subject come out in the order in which they went in; so do those of one class, named or strangers'.
-//! - No more than `max` events wait. When there are more, the class that has more than half of them loses one. So neither class can
-//!   drive out the other's half, and either may use what the other leaves.
-//! - In the class that loses one, the oldest goes that does not tell of a loss of messages; one that does goes only when
-//!   nothing else is left.
-//! - No subject has more than [`MAX_PER_SUBJECT`] events. From [`MERGED_FROM`] on they are merged: what nobody has seen and what is
-//!   over goes, what it amounts to stays.
+//! - The events of one subject come out in the order in which they went in; so do those of one class, named
+//!   or strangers'.
+//! - No more than `max` events wait. When there are more, the class that has more than half of them loses
+//!   one. So neither class can drive out the other's half, and either may use what the other leaves.
+//! - In the class that loses one, the oldest goes that does not tell of a loss of messages; one that does
+//!   goes only when nothing else is left.
+//! - No subject has more than [`MAX_PER_SUBJECT`] events. From [`MERGED_FROM`] on they are merged: what
+//!   nobody has seen and what is over goes, what it amounts to stays.
 //!
 //! # Merging
 //! | what waits for one subject | what is left |

@@ -1,5 +1,5 @@
-//! Admission and conduct in the node: the decisions of [`InboundControl`](super::inbound_control::InboundControl) are carried
-//! out here.
+//! Admission and conduct in the node: the decisions of
+//! [`InboundControl`](super::inbound_control::InboundControl) are carried out here.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -71,8 +71,9 @@ impl NodeInner {
             return Ok(());
         }
         let wanted = self.shared.named.contains(peer);
-        // Each name has windows of its own, and what they brought stays when the connection goes: who has many names
-        // would fill the memory of an application that is slow. A peer that has a link already is held to its windows.
+        // Each name has windows of its own, and what they brought stays when the connection goes: who has
+        // many names would fill the memory of an application that is slow. A peer that has a link
+        // already is held to its windows.
         if !wanted && self.shared.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
             return Err(refused(EndCause::NotAdmitted(Refusal::Full)));
         }
@@ -116,7 +117,8 @@ impl NodeInner {
         conn.into_iter().for_each(|conn| conn.end(evicted.clone()));
     }
 
-    /// Whether this peer is, or the address that it has come from: that may have been banned since it was accepted.
+    /// Whether this peer is, or the address that it has come from: that may have been banned since it was
+    /// accepted.
     pub(crate) fn is_banned(&self, conn: &ConnHandle, peer: PeerId) -> bool {
         let by_address = !conn.dialled && !self.shared.named.contains(peer);
         let (now, conduct) = (clock::now(), self.inbound.conduct.lock());
@@ -181,8 +183,8 @@ impl NodeInner {
         self.banned(ban);
     }
 
-    /// After the ban: who joins later finds it, see [`NodeInner::is_banned`]. The application hears of it before it
-    /// hears of the connections that it ends.
+    /// After the ban: who joins later finds it, see [`NodeInner::is_banned`]. The application hears of it
+    /// before it hears of the connections that it ends.
     fn banned(&self, ban: Ban) {
         let who = ban.who;
         self.shared.tell(Event::Banned { ban });
@@ -223,8 +225,9 @@ fn refused(cause: EndCause) -> EndReason {
     EndReason::new(Initiator::Library, cause)
 }
 
-/// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. Messages that this node sent do not count: a node that
-/// broadcasts sends something to everybody. Connections of a pool that were one too many end otherwise.
+/// The peer dialled, said goodbye at once, and no message of it arrived meanwhile. Messages that this node
+/// sent do not count: a node that broadcasts sends something to everybody. Connections of a pool that were
+/// one too many end otherwise.
 fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
     let left = matches!(
         reason,
@@ -240,12 +243,14 @@ fn is_wasted(conn: &ConnHandle, link: &LinkHandle, reason: &EndReason) -> bool {
 
 impl super::Builder {
     /// Asks the application about peers that dial this node and are neither wanted nor on
-    /// [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers). Default: whoever there is room for comes in.
+    /// [`AdmissionConfig::allow_peers`](crate::AdmissionConfig::allow_peers). Default: whoever there is room
+    /// for comes in.
     ///
     /// It runs on the connection's own thread, after the handshake's proof of identity and before the peer
     /// learns of it, many at once, and never on the thread that accepts. **It must not wait for long**: the
-    /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and nothing else. It
-    /// should not own a [`Node`]: the node owns the hook, and would never be the last to be dropped.
+    /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and
+    /// nothing else. It should not own a [`Node`]: the node owns the hook, and would never be the last to
+    /// be dropped.
     pub fn admit(
         mut self,
         hook: impl Fn(&PeerId, SocketAddr) -> AdmitDecision + Send + Sync + 'static,
@@ -256,17 +261,17 @@ impl super::Builder {
 }
 
 impl Node {
-    /// Reports a misbehavior of a peer, of which the application has proof: see [`Misbehavior`] for what follows. At the
-    /// threshold a stranger is banned and its connections end; a wanted peer is disconnected
-    /// ([`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted)).
+    /// Reports a misbehavior of a peer, of which the application has proof: see [`Misbehavior`] for what
+    /// follows. At the threshold a stranger is banned and its connections end; a wanted peer is
+    /// disconnected ([`ConductConfig::ban_wanted`](crate::ConductConfig::ban_wanted)).
     pub fn report(&self, peer: PeerId, misbehavior: Misbehavior) {
         self.handle.core.report(peer.into(), misbehavior);
     }
 
-    /// Bans an identity, or an address, for `time`; `None`: until [`Node::unban`]. Its connections end. It holds for
-    /// wanted peers too: they are still dialled, in vain, until [`Node::remove_peer`]. An address keeps out
-    /// whoever dials from there; peers behind it can still be dialled. If a ban exists, the later
-    /// end counts.
+    /// Bans an identity, or an address, for `time`; `None`: until [`Node::unban`]. Its connections end. It
+    /// holds for wanted peers too: they are still dialled, in vain, until [`Node::remove_peer`]. An
+    /// address keeps out whoever dials from there; peers behind it can still be dialled. If a ban exists,
+    /// the later end counts.
     pub fn ban(&self, who: impl Into<BanTarget>, time: Option<Duration>) {
         self.handle.core.ban(&Ban::new(who, time, "by the application"));
     }
@@ -289,8 +294,8 @@ impl Node {
         known
     }
 
-    /// Returns the targets that are banned, for how much longer, and why: to be kept, and given to [`Node::restore_bans`] in the
-    /// next life.
+    /// Returns the targets that are banned, for how much longer, and why: to be kept, and given to
+    /// [`Node::restore_bans`] in the next life.
     pub fn bans(&self) -> Vec<Ban> {
         self.handle.core.inbound.bans()
     }
@@ -322,8 +327,8 @@ mod tests {
         PeerId::from_bytes(bytes)
     }
 
-    /// The roster knows peers only by a search through every address. At a full node that search once for each link, and for each
-    /// newcomer, would let strangers keep the roster from everybody else.
+    /// The roster knows peers only by a search through every address. At a full node that search once for
+    /// each link, and for each newcomer, would let strangers keep the roster from everybody else.
     #[test]
     fn a_newcomer_at_a_full_node_does_not_wait_for_the_roster() {
         const LINKS: u32 = 1000;

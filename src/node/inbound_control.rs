@@ -33,8 +33,9 @@ pub(crate) struct InboundControl {
     /// Connections that were refused, and those that were ended for others.
     pub(crate) refused: AtomicU64,
     pub(crate) evicted: AtomicU64,
-    /// Protects how many more refusals of strangers the application is told of: of peers that said who they are, and of
-    /// connections that did not come so far. A flood of the latter costs next to nothing, and hides none of the former.
+    /// Protects how many more refusals of strangers the application is told of: of peers that said who they
+    /// are, and of connections that did not come so far. A flood of the latter costs next to nothing,
+    /// and hides none of the former.
     told: [Ordered<Bucket, LEAF>; 2],
 }
 

@@ -147,8 +147,8 @@ impl NodeInner {
         self.links().into_iter().filter(in_use).collect()
     }
 
-    /// Forgets links of strangers without a connection, those first that were lost first, until no more are left than may be,
-    /// and what waits for them keeps no named peer from its part of the queues.
+    /// Forgets links of strangers without a connection, those first that were lost first, until no more are
+    /// left than may be, and what waits for them keeps no named peer from its part of the queues.
     pub(crate) fn forget_strangers(&self) {
         let links = self.links();
         if links.len() <= self.config.max_absent_strangers && !self.shared.queued.is_overdrawn() {
@@ -219,7 +219,8 @@ impl NodeInner {
         link.is_some()
     }
 
-    /// Takes a link from the list: everything under way to its peer ends with `reason`, its connections with a goodbye.
+    /// Takes a link from the list: everything under way to its peer ends with `reason`, its connections with
+    /// a goodbye.
     pub(crate) fn end_link(&self, link: &Arc<LinkHandle>, reason: DropReason, goodbye: GoawayReason) {
         // Closed first: a handshake that is under way finds either the closed link, or none.
         link.close(reason);
@@ -325,8 +326,8 @@ impl NodeInner {
     /// Flushes within `grace`, says goodbye, ends every connection and joins every thread. The first
     /// caller does it; later ones wait until it is done.
     pub(crate) fn shutdown(self: &Arc<Self>, grace: Duration) {
-        // A child of fork(2) has copies of the descriptors and none of the threads: shutdown(2) there would stop the
-        // listeners of the parent, and no thread could be joined.
+        // A child of fork(2) has copies of the descriptors and none of the threads: shutdown(2) there would
+        // stop the listeners of the parent, and no thread could be joined.
         if std::process::id() != self.process {
             return;
         }
@@ -383,7 +384,8 @@ impl NodeInner {
         self.end_pending(&panic);
         let links = self.all_links();
         links.iter().for_each(|link| link.end_all(&panic));
-        // A thread that waits for something of them would wait for ever: nobody looks at the clock any longer.
+        // A thread that waits for something of them would wait for ever: nobody looks at the clock any
+        // longer.
         links.iter().for_each(|link| link.close(DropReason::Shutdown));
     }
 

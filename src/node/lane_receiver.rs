@@ -70,8 +70,8 @@ impl LaneReceiver {
     }
 
     /// A channel that has a token when there may be messages, for `crossbeam_channel::select!`. After
-    /// the token was received, call [`LaneReceiver::try_recv`] until it gives `None`: one token may stand for many
-    /// messages.
+    /// the token was received, call [`LaneReceiver::try_recv`] until it gives `None`: one token may stand for
+    /// many messages.
     pub fn ready(&self) -> &Receiver<()> {
         self.shared.mailbox.ready(self.reader())
     }
@@ -87,11 +87,11 @@ impl Drop for LaneReceiver {
     }
 }
 
-/// Receives the events that are no messages; [`Node::recv`](crate::Node::recv) then returns messages alone. Dropping it gives
-/// the events back.
+/// Receives the events that are no messages; [`Node::recv`](crate::Node::recv) then returns messages alone.
+/// Dropping it gives the events back.
 ///
-/// Events about named peers come before those about strangers. Events and messages that are received apart have no
-/// common order: a message may be taken before the event that tells of its peer's connection.
+/// Events about named peers come before those about strangers. Events and messages that are received apart
+/// have no common order: a message may be taken before the event that tells of its peer's connection.
 #[derive(Debug)]
 pub struct EventReceiver {
     pub(crate) shared: Arc<Shared>,
@@ -127,8 +127,8 @@ impl EventReceiver {
         Ok(self.shared.mailbox.take(Reader::Events, 1)?.pop())
     }
 
-    /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token was
-    /// received, call [`EventReceiver::try_recv`] until it returns `None`.
+    /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token
+    /// was received, call [`EventReceiver::try_recv`] until it returns `None`.
     pub fn ready(&self) -> &Receiver<()> {
         self.shared.mailbox.ready(Reader::Events)
     }

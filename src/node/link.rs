@@ -1,5 +1,5 @@
-//! A link with its lock, and what its effects mean for the threads around it. For what the application does with it,
-//! and what its connections do, are modules of their own.
+//! A link with its lock, and what its effects mean for the threads around it. For what the application does
+//! with it, and what its connections do, are modules of their own.
 
 mod application;
 mod connections;
@@ -122,8 +122,8 @@ pub enum LinkState {
     Connecting,
     /// It has a connection above suspicion.
     Up,
-    /// All its connections that serve are suspect. (With none but draining ones the state stays what it was until they
-    /// have ended.)
+    /// All its connections that serve are suspect. (With none but draining ones the state stays what it was
+    /// until they have ended.)
     Degraded,
     /// It has none. Messages wait.
     Down,
@@ -167,8 +167,8 @@ impl LinkHandle {
         }
     }
 
-    /// Does something under the lock and carries out what follows from it after the lock is released. Bytes that were reserved of
-    /// the node's budget and are not in the queues afterwards are released.
+    /// Does something under the lock and carries out what follows from it after the lock is released. Bytes
+    /// that were reserved of the node's budget and are not in the queues afterwards are released.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
         let now = clock::now();
         let mut output = LinkOutput::default();

@@ -5,15 +5,18 @@
 //! cost one wake-up. Events wait in an [`EventQueue`].
 //!
 //! # The order of `Node::recv`
-//! - Messages: the most urgent lane first; but a lane that was passed over for [`FAIRNESS_RUN`] messages gets its turn, as it does at
-//!   the sender. Otherwise one stranger that sends urgent messages faster than the application takes them would keep it from
-//!   everybody's other ones.
-//! - Events about named peers come first, in turn with messages: between two of them there is a message, if one waits.
-//! - Events about strangers come last; one is given out when they were passed over for [`FAIRNESS_RUN`] messages and events.
-//! - An event about a peer that came before its message is given out before that message. This belongs to the turn of that link:
-//!   no more than [`EventQueue`] keeps for one subject.
+//! - Messages: the most urgent lane first; but a lane that was passed over for [`FAIRNESS_RUN`] messages gets
+//!   its turn, as it does at the sender. Otherwise one stranger that sends urgent messages faster than the
+//!   application takes them would keep it from everybody's other ones.
+//! - Events about named peers come first, in turn with messages: between two of them there is a message, if
+//!   one waits.
+//! - Events about strangers come last; one is given out when they were passed over for [`FAIRNESS_RUN`]
+//!   messages and events.
+//! - An event about a peer that came before its message is given out before that message. This belongs to the
+//!   turn of that link: no more than [`EventQueue`] keeps for one subject.
 //!
-//! So events delay an urgent message by at most one other event, and those of the peers that it takes turns with.
+//! So events delay an urgent message by at most one other event, and those of the peers that it takes turns
+//! with.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -201,7 +204,8 @@ impl State {
     }
 }
 
-/// Which receiver asks: the one of everything that has no receiver of its own, that of one lane, or that of events.
+/// Which receiver asks: the one of everything that has no receiver of its own, that of one lane, or that of
+/// events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Everything,

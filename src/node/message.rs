@@ -109,8 +109,8 @@ impl Message {
     }
 
     /// Whether the sender still waits for the reply: it has not cancelled, its deadline has not passed, and
-    /// it has not restarted, as far as this side has heard. A hint: a cancellation that goes ahead of a request which is
-    /// sent again is not remembered.
+    /// it has not restarted, as far as this side has heard. A hint: a cancellation that goes ahead of a
+    /// request which is sent again is not remembered.
     pub fn is_awaited(&self) -> bool {
         self.request.is_some_and(|request| self.origin.is_request_open(request, self.ticket))
     }

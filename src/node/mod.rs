@@ -7,8 +7,9 @@
 //!                 monitor thread: deadlines, pings, dials      acceptor thread per address
 //! ```
 //!
-//! The threads and their names: [`crate::conn::threads`]. They share [`inner::NodeInner`]; the application's handle is not part of it, so dropping the last
-//! handle ends everything. The order in which they take locks: [`crate::lock`].
+//! The threads and their names: [`crate::conn::threads`]. They share [`inner::NodeInner`]; the application's
+//! handle is not part of it, so dropping the last handle ends everything. The order in which they take locks:
+//! [`crate::lock`].
 
 mod acceptor;
 mod alarm;
@@ -104,8 +105,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Replaces all settings. To be called before [`Builder::listen`], [`Builder::peer`], [`Builder::network`] and
-    /// [`Builder::configure`]: after one of them [`Builder::start`] returns an error, because what it had set would be
+    /// Replaces all settings. To be called before [`Builder::listen`], [`Builder::peer`],
+    /// [`Builder::network`] and [`Builder::configure`]: after one of them [`Builder::start`] returns an error, because what it had set would be
     /// gone.
     pub fn config(mut self, config: Config) -> Self {
         self.discarded = self.discarded.or(self.changed_by);
@@ -275,17 +276,18 @@ impl Node {
         &self.handle.local_addrs
     }
 
-    /// Stops the node. Messages that were accepted go out first, for at most `grace`; then it says goodbye to its
-    /// peers, ends all connections, and joins all threads. Receipts that have not ended by then end
-    /// as dropped. Returns at most about `grace` later, when no thread is left, except those that are just looking up a name:
-    /// the system's resolver cannot be interrupted, so they end by themselves when it answers.
+    /// Stops the node. Messages that were accepted go out first, for at most `grace`; then it says goodbye to
+    /// its peers, ends all connections, and joins all threads. Receipts that have not ended by then end
+    /// as dropped. Returns at most about `grace` later, when no thread is left, except those that are just
+    /// looking up a name: the system's resolver cannot be interrupted, so they end by themselves when it
+    /// answers.
     ///
-    /// New messages are refused from the first moment on, but for replies and for those that wait for room already. Called
-    /// on a thread of a node, as within the hook of [`Builder::admit`], it returns at once, and a thread of its own does
-    /// the rest.
+    /// New messages are refused from the first moment on, but for replies and for those that wait for room
+    /// already. Called on a thread of a node, as within the hook of [`Builder::admit`], it returns at
+    /// once, and a thread of its own does the rest.
     ///
-    /// In a child of `fork` this does nothing, and neither does dropping the node: its threads and connections are the
-    /// parent's.
+    /// In a child of `fork` this does nothing, and neither does dropping the node: its threads and
+    /// connections are the parent's.
     ///
     /// Messages that the application has not taken when
     /// the grace is over are not given out any more: their senders keep them, for this node's next life.

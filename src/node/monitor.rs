@@ -248,8 +248,8 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
     }
 }
 
-/// The first failed dial of a named peer is told aloud, and so is each one with another reason than the last. An identity that
-/// two processes use is never a passing condition.
+/// The first failed dial of a named peer is told aloud, and so is each one with another reason than the last.
+/// An identity that two processes use is never a passing condition.
 fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Level {
     let kind = |reason: &EndReason| std::mem::discriminant(&reason.cause);
     let passes = |cause: &EndCause| match cause {
@@ -287,8 +287,8 @@ fn handle_notice(core: &Arc<NodeInner>, peer: PeerId, notice: Notice, now: Insta
             match reason.meaning() {
                 GoawayReason::Removed => resting = roster.handle_removed(peer, now),
                 GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(peer),
-                // Before the roster hears that the connection serves no longer: that dials at once. A peer that
-                // has found better ones will not be there at once either.
+                // Before the roster hears that the connection serves no longer: that dials at once. A peer
+                // that has found better ones will not be there at once either.
                 GoawayReason::Shutdown | GoawayReason::Retired | GoawayReason::Other(_) => {
                     roster.handle_shutdown(peer);
                 }

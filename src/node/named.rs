@@ -1,8 +1,9 @@
 //! The peers that the operator named, as every thread of the node may ask for them.
 //!
-//! The roster knows the same, but only by a search through all addresses under its lock. This is its index by peer: it is
-//! written when the roster's answer may have changed ([`NodeInner::classify_links`](super::inner::NodeInner::classify_links)), and
-//! read everywhere that named peers have a share of their own: admission, conduct, events, the order of messages.
+//! The roster knows the same, but only by a search through all addresses under its lock. This is its index by
+//! peer: it is written when the roster's answer may have changed
+//! ([`NodeInner::classify_links`](super::inner::NodeInner::classify_links)), and read everywhere that named
+//! peers have a share of their own: admission, conduct, events, the order of messages.
 //!
 //! Candidates are not in it: a peer that was learned is a stranger until the operator names it.
 

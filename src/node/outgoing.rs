@@ -97,7 +97,8 @@ impl<B: Into<Bytes>> From<(LaneId, B)> for Outgoing {
     }
 }
 
-/// The result of a send that receives while it waits: room for the message, or something to receive. See [`Node::send_or_recv`](crate::Node::send_or_recv).
+/// The result of a send that receives while it waits: room for the message, or something to receive. See
+/// [`Node::send_or_recv`](crate::Node::send_or_recv).
 #[derive(Debug)]
 pub enum SendOrRecv {
     /// The message was accepted. The receipt tells how it ends.
@@ -134,8 +135,8 @@ impl PendingReply {
         self.waiter.poll(Option::take).flatten()
     }
 
-    /// A channel for `crossbeam_channel::select!`: when the request has ended it gets one token and is disconnected,
-    /// so everybody who selects on it wakes up, with a token or an error.
+    /// A channel for `crossbeam_channel::select!`: when the request has ended it gets one token and is
+    /// disconnected, so everybody who selects on it wakes up, with a token or an error.
     pub fn ready(&self) -> Receiver<()> {
         self.waiter.ready()
     }

@@ -58,8 +58,8 @@ fn view(state: &link::LinkInner, now: Instant) -> LinkView {
     view
 }
 
-/// Where the peer accepts connections, as this connection tells. An announced port counts only at the address from which
-/// it has answered: its word makes this node dial nobody else.
+/// Where the peer accepts connections, as this connection tells. An announced port counts only at the address
+/// from which it has answered: its word makes this node dial nobody else.
 fn redial(conn: &Conn, addr: SocketAddr) -> Option<SocketAddr> {
     if conn.dialled {
         return Some(addr);
@@ -79,7 +79,8 @@ fn why_replaced(conn: &Conn, life: &Life) -> Option<ReplaceReason> {
     conn.poor.then_some(ReplaceReason::Poor).or(retiring)
 }
 
-/// Sees to the successors of connections that this node dialled and that are old. Returns when the next one is.
+/// Sees to the successors of connections that this node dialled and that are old. Returns when the next one
+/// is.
 pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<Instant> {
     let (aged, next) = link.inspect(|core| {
         let max_age = core.path.max_age?;

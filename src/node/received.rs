@@ -1,22 +1,27 @@
-//! The bytes that links hold of received messages: how much of it strangers may have, and which of them has to give it back.
+//! The bytes that links hold of received messages: how much of it strangers may have, and which of them has
+//! to give it back.
 //!
 //! ```text
 //! max_inbox = half that named peers always have   strangers: the other half, all of them together
 //!                                                  of that at most half, or one message of each lane, unfinished
 //! ```
 //!
-//! - **Credit** is withheld from a class while the node holds more than `max_inbox` and that class more than its half; from strangers
-//!   also while they hold more than their half, whatever named peers hold. It comes back a quarter below the bound.
+//! - **Credit** is withheld from a class while the node holds more than `max_inbox` and that class more than
+//!   its half; from strangers also while they hold more than their half, whatever named peers hold. It comes
+//!   back a quarter below the bound.
 //! - **New strangers** are refused while credit is withheld from strangers.
-//! - **Unfinished messages** of strangers are different: no application can take them, and they stay when their connection goes, so
-//!   that the peer can go on where it was. When strangers hold more of them than their part, the one that has used the most memory for
-//!   the longest time (bytes times seconds) is forgotten: its link is closed, and its sender is told that what it had begun may be
-//!   lost. The last one that holds any is never forgotten for that, so a message of the greatest size gets through in the end.
+//! - **Unfinished messages** of strangers are different: no application can take them, and they stay when
+//!   their connection goes, so that the peer can go on where it was. When strangers hold more of them than
+//!   their part, the one that has used the most memory for the longest time (bytes times seconds) is
+//!   forgotten: its link is closed, and its sender is told that what it had begun may be lost. The last one
+//!   that holds any is never forgotten for that, so a message of the greatest size gets through in the end.
 //!
-//! Bytes times seconds, not the time since the last byte: otherwise a byte now and then would keep 32 MiB for ever, and the connection
-//! of an honest sender that stalls for a moment would go for it. To outlast an honest transfer a stranger has to send as much.
+//! Bytes times seconds, not the time since the last byte: otherwise a byte now and then would keep 32 MiB for
+//! ever, and the connection of an honest sender that stalls for a moment would go for it. To outlast an
+//! honest transfer a stranger has to send as much.
 //!
-//! Invariants: `held` and `unfinished` are the sums over the accounts; an account that was given up counts as unfinished no more.
+//! Invariants: `held` and `unfinished` are the sums over the accounts; an account that was given up counts as
+//! unfinished no more.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

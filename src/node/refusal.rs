@@ -3,7 +3,8 @@
 //! # Invariants
 //! - The application is told before the other side is: that may take until the handshake's deadline.
 //! - Strangers cause no more than a bounded rate of events and lines, whatever they do.
-//! - The reason that is kept is the refusal, also if the other side never closes and the deadline ends the socket.
+//! - The reason that is kept is the refusal, also if the other side never closes and the deadline ends the
+//!   socket.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -26,8 +27,8 @@ use super::event_queue::Class;
 use super::inner::NodeInner;
 
 impl NodeInner {
-    /// Refuses a connection in the place of HELLO. Returns when the other side has closed, at the latest at the handshake's
-    /// deadline. Does nothing if the cause is no refusal.
+    /// Refuses a connection in the place of HELLO. Returns when the other side has closed, at the latest at
+    /// the handshake's deadline. Does nothing if the cause is no refusal.
     pub(super) fn refuse(&self, conn: &ConnHandle, peer: PeerId, reason: &EndReason, sealer: &mut Sealer) {
         let Some(why) = reason_of(&reason.cause) else { return };
         if !conn.dialled {

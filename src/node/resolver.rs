@@ -1,14 +1,16 @@
 //! Looking names up, on a few threads that nobody waits for longer than he wants to.
 //!
-//! The system's resolver cannot be interrupted: with name servers that do not answer, a call takes 10 s and more. So it is
-//! called on threads that are not joined, and a dial waits for the result only as long as it may; when the node shuts
-//! down, or the dial is over, a lookup is left to itself. Its thread ends when the resolver returns.
+//! The system's resolver cannot be interrupted: with name servers that do not answer, a call takes 10 s and
+//! more. So it is called on threads that are not joined, and a dial waits for the result only as long as it
+//! may; when the node shuts down, or the dial is over, a lookup is left to itself. Its thread ends when the
+//! resolver returns.
 //!
 //! # Invariants
 //! - At most [`MAX_LOOKUPS`] threads; none while nothing is looked up.
-//! - For one name, however many wait for it, one lookup is under way or waits for a thread. A lookup that nobody waits for
-//!   any longer gets no thread.
-//! - Names of peers that the operator named go first, and names of candidates have no more than half of the threads.
+//! - For one name, however many wait for it, one lookup is under way or waits for a thread. A lookup that
+//!   nobody waits for any longer gets no thread.
+//! - Names of peers that the operator named go first, and names of candidates have no more than half of the
+//!   threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -31,7 +33,8 @@ type Addrs = Result<Vec<SocketAddr>, EndReason>;
 type System = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 pub(crate) struct Resolver {
-    /// Protects who waits for which name, and the number of threads. A leaf: no other lock is taken while it is held.
+    /// Protects who waits for which name, and the number of threads. A leaf: no other lock is taken while it
+    /// is held.
     state: Ordered<State, LEAF>,
     system: Box<System>,
 }

@@ -1,6 +1,7 @@
 //! Shares of one byte budget. Pure: no lock, no clock.
 //!
-//! Every link has an account, which is *named* (the operator configured or added its peer) or that of a stranger.
+//! Every link has an account, which is *named* (the operator configured or added its peer) or that of a
+//! stranger.
 //!
 //! ```text
 //! max = guaranteed parts, one for each named account  +  common part
@@ -10,25 +11,26 @@
 //!
 //! - A named account always gets what is left of its guarantee, whatever others hold.
 //! - Beyond that a named account may hold at most as much of the common part as stays free in it.
-//! - A stranger may hold a sixteenth of what stays free of the strangers' part, so that many of them, one after the other,
-//!   release something to the next one. Its first message may take half of what is free, or all if no other stranger
-//!   holds anything.
-//! - Everybody leaves room for one message of the greatest size in the common part, which only a named account may use that
-//!   holds nothing. So such a message gets through in the end, also when it is larger than the guarantee.
+//! - A stranger may hold a sixteenth of what stays free of the strangers' part, so that many of them, one
+//!   after the other, release something to the next one. Its first message may take half of what is free, or
+//!   all if no other stranger holds anything.
+//! - Everybody leaves room for one message of the greatest size in the common part, which only a named
+//!   account may use that holds nothing. So such a message gets through in the end, also when it is larger
+//!   than the guarantee.
 //!
-//! - A named account that becomes a stranger's keeps what it has. When such accounts keep named ones from their guarantees the budget
-//!   is *overdrawn*, and absent strangers have to be forgotten.
+//! - A named account that becomes a stranger's keeps what it has. When such accounts keep named ones from
+//!   their guarantees the budget is *overdrawn*, and absent strangers have to be forgotten.
 //!
-//! Invariants: the sum of all accounts is at most `max`; what strangers hold beside their part came before the parts changed.
-//! The guarantees follow the number of named accounts: what an account holds beyond a guarantee that has shrunk counts in the
-//! common part from then on.
+//! Invariants: the sum of all accounts is at most `max`; what strangers hold beside their part came before
+//! the parts changed. The guarantees follow the number of named accounts: what an account holds beyond a
+//! guarantee that has shrunk counts in the common part from then on.
 
 use std::collections::HashMap;
 
 use crate::id::PeerId;
 
-/// A stranger may hold one in so many bytes that stay free of the strangers' part: 20 of them release a third of it, 64 (all
-/// that one address may have by default) a fiftieth.
+/// A stranger may hold one in so many bytes that stay free of the strangers' part: 20 of them release a third
+/// of it, 64 (all that one address may have by default) a fiftieth.
 const STRANGERS: usize = 16;
 
 /// Names an account. A peer that was removed and added again has a new one.
@@ -61,7 +63,8 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// `max` is at least three times `largest`: then a message of the greatest size fits into the strangers' part.
+    /// `max` is at least three times `largest`: then a message of the greatest size fits into the strangers'
+    /// part.
     pub(crate) fn new(max: usize, largest: usize, max_each: usize) -> Self {
         Shares {
             max,
@@ -164,8 +167,9 @@ impl Shares {
         free >= self.largest && (first || beyond <= left / STRANGERS)
     }
 
-    /// Whether strangers hold so much beyond their part that a named account does not get its guarantee. No reservation leads
-    /// to that, only a change of classes or parts. Absent strangers are forgotten then ([`NodeInner::forget_strangers`]).
+    /// Whether strangers hold so much beyond their part that a named account does not get its guarantee. No
+    /// reservation leads to that, only a change of classes or parts. Absent strangers are forgotten then
+    /// ([`NodeInner::forget_strangers`]).
     ///
     /// [`NodeInner::forget_strangers`]: super::inner::NodeInner::forget_strangers
     pub(crate) fn is_overdrawn(&self) -> bool {
@@ -275,8 +279,8 @@ mod tests {
         assert_eq!((shares.used(), shares.borrowed, shares.strangers), (0, 0, 0));
     }
 
-    /// A peer that comes back with a new key at the same address, again and again: the old names hold what they had when they were
-    /// named.
+    /// A peer that comes back with a new key at the same address, again and again: the old names hold what
+    /// they had when they were named.
     #[test]
     fn accounts_of_forgotten_names_are_overdrawn_when_they_are_in_the_way() {
         let mut shares = Shares::new(MAX, LARGEST, MAX / 8);

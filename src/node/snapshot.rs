@@ -202,7 +202,8 @@ pub struct NodeSnapshot {
     pub candidates: usize,
     /// Successors that were dialled for serving connections in the last minute.
     pub replacements: usize,
-    /// Events that were dropped because nobody took them. Those that were merged into later ones of the same peer do not count.
+    /// Events that were dropped because nobody took them. Those that were merged into later ones of the same
+    /// peer do not count.
     pub events_lost: u64,
     /// Connections that were not let in.
     pub refused: u64,

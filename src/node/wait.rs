@@ -20,8 +20,8 @@ pub enum WaitError {
         linked: usize,
         /// How many were waited for.
         wanted: usize,
-        /// The last dial error of each address in question whose link is not up. Empty if none has failed yet, or
-        /// if this node has no address to dial.
+        /// The last dial error of each address in question whose link is not up. Empty if none has failed
+        /// yet, or if this node has no address to dial.
         failed: Vec<FailedDial>,
     },
     /// The node shuts down.
@@ -61,20 +61,22 @@ impl fmt::Display for WaitError {
 impl std::error::Error for WaitError {}
 
 impl Node {
-    /// Waits until the link to `peer` is up ([`LinkState::Up`]), at most for `timeout`. Takes no event and no message: they
-    /// wait for [`Node::recv`] and the receivers as if nobody had waited here.
+    /// Waits until the link to `peer` is up ([`LinkState::Up`]), at most for `timeout`. Takes no event and no
+    /// message: they wait for [`Node::recv`] and the receivers as if nobody had waited here.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] with the last dial error of each address of this peer, or [`WaitError::Closed`].
+    /// [`WaitError::Timeout`] with the last dial error of each address of this peer, or
+    /// [`WaitError::Closed`].
     pub fn wait_linked(&self, peer: PeerId, timeout: Duration) -> Result<(), WaitError> {
         self.wait_for(1, timeout, |other| other == peer).map(drop)
     }
 
-    /// Waits until at least `count` links are up, whoever dialled, at most for `timeout`, and returns their peers. Takes no
-    /// event and no message, as [`Node::wait_linked`].
+    /// Waits until at least `count` links are up, whoever dialled, at most for `timeout`, and returns their
+    /// peers. Takes no event and no message, as [`Node::wait_linked`].
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] with the last dial error of each address whose link is not up, or [`WaitError::Closed`].
+    /// [`WaitError::Timeout`] with the last dial error of each address whose link is not up, or
+    /// [`WaitError::Closed`].
     pub fn wait_for_links(&self, count: usize, timeout: Duration) -> Result<Vec<PeerId>, WaitError> {
         self.wait_for(count, timeout, |_| true)
     }

@@ -60,8 +60,8 @@ impl Roster {
         self.targets.iter().any(|target| target.id == id)
     }
 
-    /// Restores a record of an earlier life of this node. A peer that is not known yet becomes a candidate, and is expected
-    /// to have the identity that was expected then.
+    /// Restores a record of an earlier life of this node. A peer that is not known yet becomes a candidate,
+    /// and is expected to have the identity that was expected then.
     pub(crate) fn restore(&mut self, record: &PeerRecord, now: Instant) {
         let Some((first, others)) = record.addresses.split_first() else { return };
         let config = PeerConfig::new(first.as_str());
@@ -73,7 +73,8 @@ impl Roster {
         self.learn(config, now);
         if let Some(target) = self.targets.iter_mut().find(|target| target.config.address == address) {
             target.memory = Memory::restored(record, now);
-            // The configuration takes precedence; a candidate that was learned before keeps the expected identity of either.
+            // The configuration takes precedence; a candidate that was learned before keeps the expected
+            // identity of either.
             if target.is_candidate() {
                 target.config.id = target.config.id.or(id);
             }

@@ -1,8 +1,10 @@
-//! Dialling back: how a connection is replaced that the peer opened, to a peer that is no target of this node.
+//! Dialling back: how a connection is replaced that the peer opened, to a peer that is no target of this
+//! node.
 //!
-//! The side that accepted a connection often notices first that it no longer answers: a message of its own waits for an
-//! acknowledgement, while the dialer has nothing under way and sends its next ping in some seconds. If the peer announced a
-//! port ([`Announce`](crate::Announce)), this side dials the address that the connection came from.
+//! The side that accepted a connection often notices first that it no longer answers: a message of its own
+//! waits for an acknowledgement, while the dialer has nothing under way and sends its next ping in some
+//! seconds. If the peer announced a port ([`Announce`](crate::Announce)), this side dials the address that
+//! the connection came from.
 //!
 //! ```text
 //!          no answer, a port announced       the wait is over, and the limits
@@ -13,18 +15,20 @@
 //!    +-------------------------------------- joined the link ----------------------+
 //! ```
 //!
-//! The first wait is a quarter of `suspect_after`: where both sides have noticed, the successor that the dialer makes comes in
-//! that time, and a second one would be one too many. A peer with an entry that is dialled anyway is no matter of this module:
-//! the dial of its entry has the announced address as one more.
+//! The first wait is a quarter of `suspect_after`: where both sides have noticed, the successor that the
+//! dialer makes comes in that time, and a second one would be one too many. A peer with an entry that is
+//! dialled anyway is no matter of this module: the dial of its entry has the announced address as one more.
 //!
 //! # Invariants
-//! - The address is that of a serving connection from which something was answered, and nobody but that connection's peer is
-//!   connected to. So a peer makes this node dial its own address and no other.
-//! - One dial at a time to a peer, [`MOST`] for one connection in trouble, and what did not help is repeated as [`Trials`] says.
+//! - The address is that of a serving connection from which something was answered, and nobody but that
+//!   connection's peer is connected to. So a peer makes this node dial its own address and no other.
+//! - One dial at a time to a peer, [`MOST`] for one connection in trouble, and what did not help is repeated
+//!   as [`Trials`] says.
 //! - Dials come out of the candidates' share of [`Config::max_dials`](crate::Config::max_dials), and count as
 //!   strangers' replacements of a serving connection.
-//! - An entry lasts while a dial is under way, so that the result finds it, and for as long as its trials count. It is made
-//!   only for a linked peer, and outlasts the link only after a dial: the limit of replacements bounds how many there are.
+//! - An entry lasts while a dial is under way, so that the result finds it, and for as long as its trials
+//!   count. It is made only for a linked peer, and outlasts the link only after a dial: the limit of
+//!   replacements bounds how many there are.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -133,7 +137,8 @@ impl DialBacks {
         self.0.remove(&peer);
     }
 
-    /// The peers that are being dialled back, for which place, and whether nothing on the link answered when that began.
+    /// The peers that are being dialled back, for which place, and whether nothing on the link answered when
+    /// that began.
     pub(super) fn under_way(&self) -> impl Iterator<Item = (PeerId, u8, bool)> {
         self.0.iter().filter_map(|(peer, entry)| {
             let need = entry.dialing?;

@@ -1,7 +1,8 @@
 //! How many dials may be under way at once, and whose. Pure counting.
 //!
-//! Each dial takes a thread and a descriptor, and one to a peer that is absent keeps them for `connect_timeout`. So there is a
-//! bound ([`Config::max_dials`](crate::Config::max_dials)), and each class of entries has a part of it that it does not exceed:
+//! Each dial takes a thread and a descriptor, and one to a peer that is absent keeps them for
+//! `connect_timeout`. So there is a bound ([`Config::max_dials`](crate::Config::max_dials)), and each class
+//! of entries has a part of it that it does not exceed:
 //!
 //! | class | at most | dialled |
 //! |---|---|---|
@@ -9,12 +10,13 @@
 //! | named, was never linked | 3/4 | next |
 //! | candidates, and strangers that are dialled back | 1/8 | last |
 //!
-//! So peers that were linked before have an eighth that no others can take, and they cannot take everything either. A
-//! dial that has to wait for its turn has not failed, and costs no backoff. Within a class the one goes first that
-//! waits longest, those that replace a connection that still serves behind the others.
+//! So peers that were linked before have an eighth that no others can take, and they cannot take everything
+//! either. A dial that has to wait for its turn has not failed, and costs no backoff. Within a class the one
+//! goes first that waits longest, those that replace a connection that still serves behind the others.
 //!
-//! While more entries wait than there is room for, the first dial of an entry that was never linked is *short*
-//! ([`SHORT`]). Otherwise one peer that is there would wait for `connect_timeout` of each round of absent ones before it.
+//! While more entries wait than there is room for, the first dial of an entry that was never linked is
+//! *short* ([`SHORT`]). Otherwise one peer that is there would wait for `connect_timeout` of each round of
+//! absent ones before it.
 
 use super::target::Target;
 

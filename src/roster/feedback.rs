@@ -74,7 +74,8 @@ impl Roster {
         self.is_kept(peer)
     }
 
-    /// Somebody else than the expected peer answered. True if the application is to be told: once for each binding.
+    /// Somebody else than the expected peer answered. True if the application is to be told: once for each
+    /// binding.
     pub(crate) fn handle_wrong_peer(&mut self, target: TargetId) -> bool {
         let target = self.targets.iter_mut().find(|candidate| candidate.id == target);
         target.is_some_and(|target| !std::mem::replace(&mut target.conflict_told, true))
@@ -150,8 +151,8 @@ impl Roster {
         }
     }
 
-    /// Something of ours was answered over a connection in this place, for the first time. To be told once for each
-    /// connection. When it has lasted, what went wrong before is forgiven.
+    /// Something of ours was answered over a connection in this place, for the first time. To be told once
+    /// for each connection. When it has lasted, what went wrong before is forgiven.
     pub(crate) fn handle_proven(&mut self, peer: PeerId, slot: u8, now: Instant) {
         let known = self.targets.iter_mut().filter(|target| target.known() == Some(peer));
         known.for_each(|target| target.handle_proven(slot, now));

@@ -16,14 +16,14 @@
 //! ```
 //!
 //! The first attempt after a loss is made at once, then with exponential backoff and full jitter, for
-//! ever. Only a connection over which something of ours was answered, and that has lasted for a quarter of `dead_after` or
-//! carried something, resets the backoff and closes the breaker: a handshake is no proof of a path that works, and a
-//! peer that accepts and says goodbye in a loop is not dialled in a loop. A shortage of this node itself at a dial
-//! (descriptors, ports, threads) says nothing of the peer.
+//! ever. Only a connection over which something of ours was answered, and that has lasted for a quarter of
+//! `dead_after` or carried something, resets the backoff and closes the breaker: a handshake is no proof of a
+//! path that works, and a peer that accepts and says goodbye in a loop is not dialled in a loop. A shortage
+//! of this node itself at a dial (descriptors, ports, threads) says nothing of the peer.
 //!
 //! # Two waits
-//! - **Of the peer**, with the breaker: while nothing on the link answers, one dial at a time, the
-//!   *probe*, finds out whether the peer is there. The breaker counts probe dials that failed in a row.
+//! - **Of the peer**, with the breaker: while nothing on the link answers, one dial at a time, the *probe*,
+//!   finds out whether the peer is there. The breaker counts probe dials that failed in a row.
 //! - **Of the place**: while the link answers elsewhere, each place waits for itself.
 //!
 //! So a place that is refused again and again neither hammers the peer nor delays another: a success
@@ -41,10 +41,11 @@
 //!            the dial failed, the place waits          and is bound instead
 //! ```
 //!
-//! While the link of the bound peer serves, every dial is made for that peer ([`Action::Dial`], `expected`): whoever
-//! else answers at one of the addresses is not connected to, the next address is tried, and the place backs off. So
-//! addresses that lead to several nodes (a name with two records, a load balancer) cost a few dials a minute, and the
-//! application is told once for each binding. An entry with an id is bound to that id for ever.
+//! While the link of the bound peer serves, every dial is made for that peer ([`Action::Dial`], `expected`):
+//! whoever else answers at one of the addresses is not connected to, the next address is tried, and the place
+//! backs off. So addresses that lead to several nodes (a name with two records, a load balancer) cost a few
+//! dials a minute, and the application is told once for each binding. An entry with an id is bound to that id
+//! for ever.
 //!
 //! # Who
 //! Wanted peers (configured, added) always; candidates when there are fewer peers than there should be:
@@ -55,13 +56,15 @@
 //! - One dial at a time for each place of a peer, by however many addresses it is known; one probe.
 //! - A wanted peer is dialled for ever and never retired.
 //! - A replacement that did not help is not repeated on the same path: see [`trials`].
-//! - In no minute more replacements of serving connections than the setting says, and for candidates no more than half of
-//!   that: the rest belongs to the peers that the operator named. A place that has to wait
-//!   for that is served later, suspect ones first; a dead connection does not wait for it.
+//! - In no minute more replacements of serving connections than the setting says, and for candidates no more
+//!   than half of that: the rest belongs to the peers that the operator named. A place that has to wait for
+//!   that is served later, suspect ones first; a dead connection does not wait for it.
 //! - Nobody is retired before the successor has answered.
-//! - Candidates that are this node itself, or a peer known by another address, are not dialled again. An operator's entry
-//!   at which this node itself answers, or whose peer asked us to stay away, rests for a while.
-//! - Memory: one entry for each wanted address, at most `max_candidates` others, and one for each linked peer.
+//! - Candidates that are this node itself, or a peer known by another address, are not dialled again. An
+//!   operator's entry at which this node itself answers, or whose peer asked us to stay away, rests for a
+//!   while.
+//! - Memory: one entry for each wanted address, at most `max_candidates` others, and one for each linked
+//!   peer.
 
 mod addresses;
 mod age;
@@ -121,7 +124,8 @@ pub(crate) enum Action {
         prefer: Option<SocketAddr>,
         /// It has only a part of the time to connect: others wait.
         short: bool,
-        /// The peer is no target: it is dialled at the address that it announced, and counts as one that dialled this node.
+        /// The peer is no target: it is dialled at the address that it announced, and counts as one that
+        /// dialled this node.
         dial_back: bool,
         config: Box<PeerConfig>,
     },
@@ -214,9 +218,9 @@ impl Roster {
 
     // --- who ------------------------------------------------------------------------------------
 
-    /// A new entry to keep a link to. One that is known already, by the same address and no other id, is dialled
-    /// afresh. Entries of different ids with one address (placeholders for peers that only dial us) are different
-    /// peers.
+    /// A new entry to keep a link to. One that is known already, by the same address and no other id, is
+    /// dialled afresh. Entries of different ids with one address (placeholders for peers that only dial
+    /// us) are different peers.
     pub(crate) fn add(&mut self, config: PeerConfig, now: Instant) {
         let path = config.path.as_ref().unwrap_or(&self.settings.path).clone();
         let same = |target: &&mut Target| {
@@ -242,7 +246,8 @@ impl Roster {
         self.targets.push(Target::new(id, config.clone(), role, path, now));
     }
 
-    /// Removes an address. Returns the peers that are known by no other one; `None` if nothing has this address.
+    /// Removes an address. Returns the peers that are known by no other one; `None` if nothing has this
+    /// address.
     pub(crate) fn remove_address(&mut self, address: &str) -> Option<Vec<PeerId>> {
         let removed: Vec<_> =
             self.targets.extract_if(.., |target| target.config.address == address).collect();

@@ -1,9 +1,10 @@
-//! The order and the times of the attempts of one dial. Pure: addresses and results go in, what to do next comes out
-//! of [`Race::poll`].
+//! The order and the times of the attempts of one dial. Pure: addresses and results go in, what to do next
+//! comes out of [`Race::poll`].
 //!
-//! An entry may have several addresses, and a name may stand for several. They are raced as in RFC 8305 ("Happy
-//! Eyeballs"): the next attempt starts when the one before has failed, or after 250 ms, and the first connection that is
-//! made is taken. So an address that does not answer costs 250 ms and not the whole `connect_timeout`.
+//! An entry may have several addresses, and a name may stand for several. They are raced as in RFC 8305
+//! ("Happy Eyeballs"): the next attempt starts when the one before has failed, or after 250 ms, and the first
+//! connection that is made is taken. So an address that does not answer costs 250 ms and not the whole
+//! `connect_timeout`.
 //!
 //! ```text
 //!            delay, or a failure                    connected
@@ -14,13 +15,14 @@
 //! ```
 //!
 //! # Invariants
-//! - Each address is attempted once, or again only if its attempt was stopped because another one was connected first.
-//! - The attempts of a dial take no longer than its budget, handshakes not counted. If the node has room for them, all
-//!   addresses are attempted in that time, up to [`MAX_ADDRESSES`].
-//! - At most [`MAX_CONNECTING`] attempts at once. Beyond that, and when the node has no room for more, the oldest one is
-//!   given up for the next, if it has lasted for [`GIVE_UP_AFTER`] or a fifth of the budget.
-//! - The address that worked last comes first. The address to be avoided comes last: when all others have failed, or half
-//!   of the budget is used up.
+//! - Each address is attempted once, or again only if its attempt was stopped because another one was
+//!   connected first.
+//! - The attempts of a dial take no longer than its budget, handshakes not counted. If the node has room for
+//!   them, all addresses are attempted in that time, up to [`MAX_ADDRESSES`].
+//! - At most [`MAX_CONNECTING`] attempts at once. Beyond that, and when the node has no room for more, the
+//!   oldest one is given up for the next, if it has lasted for [`GIVE_UP_AFTER`] or a fifth of the budget.
+//! - The address that worked last comes first. The address to be avoided comes last: when all others have
+//!   failed, or half of the budget is used up.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -92,8 +94,8 @@ impl Race {
         }
     }
 
-    /// Returns the next step that is due; to be called until it returns `None`. `complete`: no more addresses will be added. `room`: the
-    /// node has room for one more attempt beside those that are under way.
+    /// Returns the next step that is due; to be called until it returns `None`. `complete`: no more addresses
+    /// will be added. `room`: the node has room for one more attempt beside those that are under way.
     pub(crate) fn poll(&mut self, now: Instant, complete: bool, room: bool) -> Option<Step> {
         let early = self.next_at.is_some_and(|at| at > now);
         if self.is_late(now) || early && !self.connecting.is_empty() {

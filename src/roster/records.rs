@@ -1,7 +1,7 @@
 //! Records of peers, kept from one life of the node to the next.
 //!
-//! A record prefers, and bars nobody; who it says answered last is not believed. The one thing that it demands is
-//! the identity that the application itself gave with the address ([`PeerRecord::id`]).
+//! A record prefers, and bars nobody; who it says answered last is not believed. The one thing that it
+//! demands is the identity that the application itself gave with the address ([`PeerRecord::id`]).
 
 use std::time::{Duration, Instant};
 
@@ -16,16 +16,17 @@ const UNKNOWN: f64 = 0.5;
 /// After so long half of what was known has no weight any more.
 const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Everything that a node remembers of a peer: to be kept by the application and given to the node's next life
-/// ([`Builder::records`](crate::Builder::records)).
+/// Everything that a node remembers of a peer: to be kept by the application and given to the node's next
+/// life ([`Builder::records`](crate::Builder::records)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PeerRecord {
     /// Its addresses, as `host:port`; the first is what it is known by.
     pub addresses: Vec<String>,
-    /// The identity that must answer there, if the application said so (`id@host:port`, [`PeerConfig::id`](crate::PeerConfig::id)). It
-    /// binds the next life too: a peer with another key is not linked.
+    /// The identity that must answer there, if the application said so (`id@host:port`,
+    /// [`PeerConfig::id`](crate::PeerConfig::id)). It binds the next life too: a peer with another key
+    /// is not linked.
     pub id: Option<PeerId>,
     /// The peer that answered there last. Another peer may answer there the next time.
     pub peer: Option<PeerId>,

@@ -20,7 +20,8 @@ impl ReplacementLimit {
         ReplacementLimit { max: max as usize, made: VecDeque::new() }
     }
 
-    /// When the next one may be made; `None`: now. Half of them are for named peers alone; a limit of one has no halves.
+    /// When the next one may be made; `None`: now. Half of them are for named peers alone; a limit of one has
+    /// no halves.
     pub(super) fn free_at(&self, named: bool, now: Instant) -> Option<Instant> {
         let all = nth_last(self.made.iter().map(|(at, _)| *at), self.max);
         let of_strangers = self.made.iter().filter(|(_, named)| !named).map(|(at, _)| *at);

@@ -421,7 +421,8 @@ fn whatever_happens_the_invariants_hold_and_calm_brings_everybody_back() {
         world.run(1800 * S);
         world.calm = true;
         world.set_all(Mood::Well);
-        // The longest wait of a wanted peer is a minute, of a candidate ten; the replacement limit may hold up more.
+        // The longest wait of a wanted peer is a minute, of a candidate ten; the replacement limit may hold
+        // up more.
         world.links.values_mut().flatten().for_each(|conn| conn.trouble = None);
         for host in world.links.keys().copied().collect::<Vec<_>>() {
             world.tell(host);
@@ -454,7 +455,8 @@ fn a_failing_address_is_dialled_ever_more_seldom_and_never_given_up() {
             world.run(3600 * S);
             let late = world.dials[&0] - early;
             let places = if mood == Mood::OnlyOne { u32::from(pool) - 1 } else { 1 };
-            // A random part of a minute each: 120 in an hour on average, for each place that waits for itself.
+            // A random part of a minute each: 120 in an hour on average, for each place that waits for
+            // itself.
             let places = if mood == Mood::Leaves { u32::from(pool) } else { places };
             assert!(late <= 220 * places, "seed {seed} {mood:?}: {late} dials in an hour");
             assert!(places == 0 || late >= 40, "seed {seed} {mood:?}: {late} dials in an hour");

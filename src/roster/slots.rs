@@ -66,8 +66,8 @@ pub(crate) struct Trouble {
     /// The other side's address: the successor goes by another one, if there is one.
     pub(crate) addr: SocketAddr,
     pub(crate) reason: ReplaceReason,
-    /// Where the peer accepts connections, as far as this connection tells: the address to which this node dialled it, or
-    /// the port that the peer announced at the address that it came from.
+    /// Where the peer accepts connections, as far as this connection tells: the address to which this node
+    /// dialled it, or the port that the peer announced at the address that it came from.
     pub(crate) redial: Option<SocketAddr>,
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct TargetId(pub(super) u64);
 /// wanted, by these factors for the first and the longest wait.
 const CANDIDATE_FIRST: u32 = 4;
 const CANDIDATE_MAX: u32 = 10;
-/// A connection counts as a success when it has answered and is so old: a handshake is no proof of a path that works. By
-/// default 5 s, a quarter of `dead_after`.
+/// A connection counts as a success when it has answered and is so old: a handshake is no proof of a path
+/// that works. By default 5 s, a quarter of `dead_after`.
 const PROOF_PART: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,9 @@ pub(super) struct Target {
     pub(super) conflict_told: bool,
     /// A candidate that is not to be dialled: it is this node itself, or asked us to stay away.
     pub(super) blocked: bool,
-    /// No dial before this instant: this node itself answered, or the peer asked us to stay away. An operator's entry
-    /// is tried again some time: names change what they stand for, and a peer forgets that it removed us.
+    /// No dial before this instant: this node itself answered, or the peer asked us to stay away. An
+    /// operator's entry is tried again some time: names change what they stand for, and a peer forgets
+    /// that it removed us.
     pub(super) rests_until: Option<Instant>,
     pub(super) places: [PoolSlot; MAX_SLOTS as usize],
     /// The next attempt while nothing answers on the link; of a candidate at rest, when it may be chosen.
@@ -73,7 +74,8 @@ pub(super) struct PoolSlot {
     pub(super) backoff: Backoff,
     /// The last dial was made again at once because the session had changed.
     pub(super) retried: bool,
-    /// When something of ours was answered over the connection in this place, which has not proved to last yet.
+    /// When something of ours was answered over the connection in this place, which has not proved to last
+    /// yet.
     pub(super) answered: Option<Instant>,
     /// As [`Target::spent`], for this place.
     pub(super) spent: bool,
@@ -190,8 +192,8 @@ impl Target {
         self.places.get_mut(usize::from(slot))
     }
 
-    /// The address that worked last for this place, unless an earlier place goes there, too: so a pool that had to share an
-    /// address spreads again.
+    /// The address that worked last for this place, unless an earlier place goes there, too: so a pool that
+    /// had to share an address spreads again.
     pub(super) fn preferred(&self, slot: u8) -> Option<SocketAddr> {
         let (before, rest) = self.places.split_at_checked(slot.into())?;
         let worked = rest.first()?.worked?;
@@ -355,7 +357,8 @@ impl Target {
         self.breaker.handle_success();
     }
 
-    /// A connection in this place has ended that was of use, however young it was: the next dial is made at once.
+    /// A connection in this place has ended that was of use, however young it was: the next dial is made at
+    /// once.
     pub(super) fn handle_useful(&mut self, slot: u8, now: Instant, rng: &mut fastrand::Rng) {
         self.succeed(slot);
         // The link may have told of the loss before.

@@ -1,20 +1,22 @@
 //! The results of replacements on a path, so that those that did not help are not repeated.
 //!
-//! To replace a connection that is suspect or poor is an experiment: it may be the connection that is ill, or the path. If
-//! the successor, or the next one, is in trouble on the same path again, the replacement did not help, and the next one
-//! waits. W is 5 x `suspect_after` (5 s by default):
+//! To replace a connection that is suspect or poor is an experiment: it may be the connection that is ill, or
+//! the path. If the successor, or the next one, is in trouble on the same path again, the replacement did not
+//! help, and the next one waits. W is 5 x `suspect_after` (5 s by default):
 //!
 //! ```text
 //! the n-th replacement on a path:    W x 2^(n-2) after the last one, at most 128 W; the first at once
 //!   while nothing else answers:      n less five, and at most 4 W: messages wait for it
 //! ```
 //!
-//! A path on which nothing had to be replaced for 12 W, and for twice the wait that was due, starts afresh. So a path that
-//! loses 5 % for ever costs six connections in the first three minutes, and one about every ten minutes later.
+//! A path on which nothing had to be replaced for 12 W, and for twice the wait that was due, starts afresh.
+//! So a path that loses 5 % for ever costs six connections in the first three minutes, and one about every
+//! ten minutes later.
 //!
 //! Only a successor that joined the link counts: a dial that failed says nothing of what it would have
-//! cured, and has a backoff of its own. A connection that is old, or whose replacement the application asked for, is not
-//! replaced for doing badly, and neither waits nor counts. A path is the address of the other side.
+//! cured, and has a backoff of its own. A connection that is old, or whose replacement the application asked
+//! for, is not replaced for doing badly, and neither waits nor counts. A path is the address of the other
+//! side.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +51,8 @@ impl Trials {
         Trials { first: suspect_after.saturating_mul(FIRST), paths: Vec::new() }
     }
 
-    /// When this connection may be replaced; `None`: now. `alone`: nothing else on the link answers, nor does it.
+    /// When this connection may be replaced; `None`: now. `alone`: nothing else on the link answers, nor does
+    /// it.
     pub(super) fn free_at(&self, trouble: &Trouble, alone: bool) -> Option<Instant> {
         if !is_for_doing_badly(trouble) {
             return None;

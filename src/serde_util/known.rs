@@ -105,8 +105,8 @@ fn unknown(name: &str, fields: &[&str]) -> String {
     }
 }
 
-/// Implements `Deserialize` through [`Known`] for structs that derive it with `#[serde(remote = "Self")]`: then the derived
-/// functions are inherent ones.
+/// Implements `Deserialize` through [`Known`] for structs that derive it with `#[serde(remote = "Self")]`:
+/// then the derived functions are inherent ones.
 macro_rules! known_names {
     ($($settings:ident),+) => {
         $(impl<'de> serde::Deserialize<'de> for $settings {

@@ -14,7 +14,8 @@ where
     deserializer.deserialize_any(List(PhantomData))
 }
 
-/// Entries are read within the visitor, so that formats with positions (TOML, JSON) point at the entry that is wrong.
+/// Entries are read within the visitor, so that formats with positions (TOML, JSON) point at the entry that
+/// is wrong.
 struct List<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
@@ -54,8 +55,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
     }
 }
 
-/// Implements `Deserialize` for an entry of a list that is written as a string: what is expected, and a function that
-/// parses it or returns what is wrong with it.
+/// Implements `Deserialize` for an entry of a list that is written as a string: what is expected, and a
+/// function that parses it or returns what is wrong with it.
 macro_rules! text_entry {
     ($entry:ident, $expected:expr, $parse:expr) => {
         impl<'de> serde::Deserialize<'de> for $entry {

@@ -192,8 +192,8 @@ impl Field for u64 {
     }
 }
 
-/// The bytes that a later version may put behind the known fields of a body, and behind each entry of a list: nothing, except in the
-/// build that tests that this version skips it.
+/// The bytes that a later version may put behind the known fields of a body, and behind each entry of a list:
+/// nothing, except in the build that tests that this version skips it.
 pub(crate) const LATER_FIELDS: &[u8] =
     if cfg!(unbroken_next_version) { &[200, 2, 0, 0xAA, 0xBB] } else { &[] };
 const LATER_ENTRY: &[u8] = if cfg!(unbroken_next_version) { &[0xCC, 0xDD] } else { &[] };

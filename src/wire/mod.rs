@@ -1,6 +1,7 @@
 //! The bytes on the wire: prefaces, frames, control bodies and the streams of lanes. Pure.
 //!
-//! The page on the protocol, [`crate::manual::protocol`], is the specification; the golden bytes of the tests hold this module to it.
+//! The page on the protocol, [`crate::manual::protocol`], is the specification; the golden bytes of the tests
+//! hold this module to it.
 
 pub(crate) mod batch;
 mod body;

@@ -193,7 +193,8 @@ fn hellos_that_lie() {
     });
 }
 
-/// Noise for somebody whose name is the point that every secret takes to zero: what is shared is known to all.
+/// Noise for somebody whose name is the point that every secret takes to zero: what is shared is known to
+/// all.
 fn nobody(who: &RawIdentity) -> snow::HandshakeState {
     let suite = "Noise_XX_25519_AESGCM_SHA256".parse().unwrap();
     let builder =

@@ -1,9 +1,9 @@
-//! Promise 10: whatever a peer sends, that connection alone ends, or nothing happens. Threads, descriptors and memory
-//! are flat afterwards, and an honest pair that votes all the time is not harmed.
+//! Promise 10: whatever a peer sends, that connection alone ends, or nothing happens. Threads, descriptors
+//! and memory are flat afterwards, and an honest pair that votes all the time is not harmed.
 //!
-//! Every row of the list of hostile inputs is here, over real sockets, by a peer made by hand that lies after an honest
-//! handshake; in the mode of [`support::raw::encryption`]. Each row prints what the honest pair measured beside it.
-//! Those that another file tests at length are only named:
+//! Every row of the list of hostile inputs is here, over real sockets, by a peer made by hand that lies after
+//! an honest handshake; in the mode of [`support::raw::encryption`]. Each row prints what the honest pair
+//! measured beside it. Those that another file tests at length are only named:
 //!
 //! | row | where |
 //! |---|---|

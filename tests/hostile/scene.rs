@@ -1,4 +1,5 @@
-//! The node that is attacked, an honest peer that votes with it all the time, and what is measured beside each attack.
+//! The node that is attacked, an honest peer that votes with it all the time, and what is measured beside
+//! each attack.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -20,7 +21,8 @@ use crate::support::raw::{self, Raw, RawIdentity};
 pub(crate) const CREDIT: u64 = 1 << 20;
 /// How much later than its deadline a busy machine may make an end.
 pub(crate) const SLACK: Duration = Duration::from_secs(6);
-/// How much resident memory may grow by one attack: what one connection may have under way, and what the allocator keeps.
+/// How much resident memory may grow by one attack: what one connection may have under way, and what the
+/// allocator keeps.
 const MEMORY: usize = 64 << 20;
 /// A machine that is busy with other things delays votes too; what an attack does to them is printed.
 const WORST_P99: Duration = Duration::from_secs(3);

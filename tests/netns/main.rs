@@ -203,8 +203,8 @@ fn ten_minutes_behind_a_nat() {
     ]);
 }
 
-/// The machine's congestion control paces by what it measures (bbr) or takes each loss for congestion (reno, cubic):
-/// on one path they behave differently, and so do the kernel's counters.
+/// The machine's congestion control paces by what it measures (bbr) or takes each loss for congestion (reno,
+/// cubic): on one path they behave differently, and so do the kernel's counters.
 const CONTROLS: &[&str] = &["reno", "bbr", "cubic"];
 
 #[test]

@@ -1,6 +1,6 @@
-//! Paths that drop packets above a size one way, without a word, as where a tunnel cuts the MTU and ICMP is filtered.
-//! Every flow meets the hole, the successors too: only smaller segments pass, and only where somebody finds that out (the
-//! kernel after some seconds, if `net.ipv4.tcp_mtu_probing` is 1).
+//! Paths that drop packets above a size one way, without a word, as where a tunnel cuts the MTU and ICMP is
+//! filtered. Every flow meets the hole, the successors too: only smaller segments pass, and only where
+//! somebody finds that out (the kernel after some seconds, if `net.ipv4.tcp_mtu_probing` is 1).
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::table::Row;
 const WELL: Duration = Duration::from_millis(2500);
 /// Votes behind what was stopped.
 const ILL: Duration = Duration::from_secs(20);
-/// For each place of the pool: the connection that meets the hole, the one on trial, and one with smaller segments.
+/// For each place of the pool: the connection that meets the hole, the one on trial, and one with smaller
+/// segments.
 const CONNECTIONS: usize = 3;
 
 /// A case: the pool, how long the hole lasts, and whether the kernel looks for segments that pass.
@@ -28,7 +29,8 @@ struct Case {
 const SHORT: Case = Case { pool: 1, time: Duration::from_secs(25), probing: false };
 const PROBING: Case = Case { probing: true, ..SHORT };
 
-/// From now on packets above `limit` bytes are dropped on `way` (`to-b` or `to-a`), while a sends blocks and both vote.
+/// From now on packets above `limit` bytes are dropped on `way` (`to-b` or `to-a`), while a sends blocks and
+/// both vote.
 fn hole(net: Net, way: &str, limit: u32, case: Case) -> Result<Row, String> {
     let Case { pool, time, probing } = case;
     net.no_offload();

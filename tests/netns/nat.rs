@@ -75,7 +75,8 @@ pub(crate) fn forgotten_open(net: Net) -> Result<Row, String> {
     forgotten(net, false)
 }
 
-/// Only the listener has something to say. It cannot dial into the NAT: its votes wait for the dialler's ping.
+/// Only the listener has something to say. It cannot dial into the NAT: its votes wait for the dialler's
+/// ping.
 pub(crate) fn forgotten_to_a(net: Net) -> Result<Row, String> {
     net.nat(1, true)?;
     let mut pair = Pair::start(net, seldom());

@@ -188,8 +188,8 @@ impl Pair {
         }
     }
 
-    /// From here on delays count. To be called before the fault: on a busy machine a tool may return long after
-    /// it has done its work.
+    /// From here on delays count. To be called before the fault: on a busy machine a tool may return long
+    /// after it has done its work.
     pub(crate) fn fault(&mut self) {
         self.fault = micros();
     }

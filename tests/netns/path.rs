@@ -181,7 +181,8 @@ pub(crate) fn reset_both(net: Net) -> Result<Row, String> {
     Ok(resets(net, true, &["sport", "dport"]))
 }
 
-/// A path that loses packets for ever gets no better by replacements: so many are made for a peer in three minutes, at most.
+/// A path that loses packets for ever gets no better by replacements: so many are made for a peer in three
+/// minutes, at most.
 const REPLACEMENTS: usize = 6;
 
 fn loss(net: Net, rule: &str, time: Duration) -> Row {

@@ -1,5 +1,5 @@
-//! Plain TCP in the place of a node, for comparison: one connection, a priority queue, chunks of a given size, and
-//! TCP_NOTSENT_LOWAT of the same size. Speaks to the parent as [`crate::agent`] does.
+//! Plain TCP in the place of a node, for comparison: one connection, a priority queue, chunks of a given
+//! size, and TCP_NOTSENT_LOWAT of the same size. Speaks to the parent as [`crate::agent`] does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, Read, Write};

@@ -1,5 +1,6 @@
-//! Links down to 16 kbit/s with a queue of half a second: what is slow is not dead. Each is run twice in networks of
-//! their own, once with nodes and their default settings, once with plain TCP and chunks of the same size.
+//! Links down to 16 kbit/s with a queue of half a second: what is slow is not dead. Each is run twice in
+//! networks of their own, once with nodes and their default settings, once with plain TCP and chunks of the
+//! same size.
 
 use std::time::Duration;
 

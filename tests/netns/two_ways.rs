@@ -27,8 +27,8 @@ fn start(net: Net, path: PathConfig, blocks: u64) -> Result<Pair, String> {
     Ok(pair)
 }
 
-/// Loss on the path of the votes rises to 30 % in twenty steps, stays there for a while, and then nothing gets
-/// through at all. By then nobody uses it.
+/// Loss on the path of the votes rises to 30 % in twenty steps, stays there for a while, and then nothing
+/// gets through at all. By then nobody uses it.
 fn ramp(net: Net, step: Duration, stay: Duration) -> Result<Row, String> {
     let mut pair = start(net, PathConfig::default(), 20)?;
     let usual = pair.traffic(Way::First, SECOND);

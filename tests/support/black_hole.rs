@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A listener whose queue is full: the kernel drops each SYN to it, and whoever connects waits. It listens on all loopback
-/// addresses (127.0.0.0/8), so it can stand for any number of peers that are absent.
+/// A listener whose queue is full: the kernel drops each SYN to it, and whoever connects waits. It listens on
+/// all loopback addresses (127.0.0.0/8), so it can stand for any number of peers that are absent.
 #[derive(Debug)]
 pub struct BlackHole {
     _listener: Socket,

@@ -224,8 +224,8 @@ pub fn threads() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
-/// The names of the library's threads in this process, which all begin with `ub-`. Those of the test harness come and go on
-/// their own.
+/// The names of the library's threads in this process, which all begin with `ub-`. Those of the test harness
+/// come and go on their own.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
-//! A peer made by hand: speaks the preface, Noise and HELLO of the protocol over a plain socket, and then does
-//! what a test tells it to, or nothing. It is written from the page on the wire format, with the ciphers that
-//! come with `snow`: a second implementation. In the mode of [`encryption`].
+//! A peer made by hand: speaks the preface, Noise and HELLO of the protocol over a plain socket, and then
+//! does what a test tells it to, or nothing. It is written from the page on the wire format, with the ciphers
+//! that come with `snow`: a second implementation. In the mode of [`encryption`].
 
 #![allow(
     dead_code,

@@ -298,7 +298,8 @@ fn two_releases_speak_what_both_know_and_nobody_can_change_the_range() {
     }
 }
 
-/// A change of the plaintext prefaces makes the handshake fail, even if each side finds what it received in order.
+/// A change of the plaintext prefaces makes the handshake fail, even if each side finds what it received in
+/// order.
 #[test]
 fn the_prologue_is_bound() {
     let mut ours = Noise::new(&identity(1), b"another", true).unwrap();

@@ -78,8 +78,8 @@ fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation>
     }
 }
 
-/// Each vote in a chunk of its own, each acknowledged twice (received, taken), and in the worst order: nothing
-/// is taken before all have arrived. `tight`: with hardly any room in the buckets.
+/// Each vote in a chunk of its own, each acknowledged twice (received, taken), and in the worst order:
+/// nothing is taken before all have arrived. `tight`: with hardly any room in the buckets.
 fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> (FrameMeter, FrameMeter) {
     let (mut a, mut b, mut now) = pair(Duration::ZERO);
     if tight {

@@ -1,5 +1,5 @@
-//! Two links over streams that an MTU hole stops: a full segment, and everything behind it, waits until the kernel
-//! heals the stream by smaller ones, or for ever.
+//! Two links over streams that an MTU hole stops: a full segment, and everything behind it, waits until the
+//! kernel heals the stream by smaller ones, or for ever.
 
 #![allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 
@@ -93,8 +93,8 @@ impl World {
         }
     }
 
-    /// Votes both ways every 100 ms, blocks from the side of the hole every second, for so long; a replaces what is
-    /// suspect, at most every 250 ms.
+    /// Votes both ways every 100 ms, blocks from the side of the hole every second, for so long; a replaces
+    /// what is suspect, at most every 250 ms.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         let mut last_dial = self.now;
@@ -276,9 +276,9 @@ fn a_successor_that_does_not_answer_goes_when_the_incumbent_is_well() {
     assert_eq!(world.sides[0].link.segment_limit([10, 0, 0, 1].into()), Some(REDUCED_SEGMENT));
 }
 
-/// The notices about the second of two connections in `tenths` of a second in which it sends a little, loses half of it, and
-/// has timeouts in a row. The first one sends a block by the same path, whose least round trip is 25 ms; with the queue
-/// it is `rtt`. Returns also whether no successor of the second one is needed.
+/// The notices about the second of two connections in `tenths` of a second in which it sends a little, loses
+/// half of it, and has timeouts in a row. The first one sends a block by the same path, whose least round
+/// trip is 25 ms; with the queue it is `rtt`. Returns also whether no successor of the second one is needed.
 fn notices_about_the_second(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
     let mut world = World::new(None);
     world.dial(1, false);

@@ -1,4 +1,5 @@
-//! The promises for each message, and whether they were kept. The ledger knows both sides, which no node does.
+//! The promises for each message, and whether they were kept. The ledger knows both sides, which no node
+//! does.
 //!
 //! The content of a message follows from its number. A message of at least 4 bytes begins with that
 //! number and so names itself; a shorter one is known by its place in the order, which is exact as long

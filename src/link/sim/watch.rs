@@ -105,7 +105,8 @@ impl World {
         }
     }
 
-    /// Returns what the two sides have not agreed on yet: one connection for each slot, the lanes on their own.
+    /// Returns what the two sides have not agreed on yet: one connection for each slot, the lanes on their
+    /// own.
     pub(super) fn quarrel(&self) -> Option<String> {
         if self.plan.dials_by_hand {
             return None;

@@ -211,7 +211,8 @@ impl World {
         }
     }
 
-    /// Messages of a peer's earlier life are no open promise any longer, but they wait for the application all the same.
+    /// Messages of a peer's earlier life are no open promise any longer, but they wait for the application
+    /// all the same.
     fn inboxes_are_empty(&self) -> bool {
         self.sides.iter().flat_map(|side| &side.link.lanes).all(|lane| lane.inb.inbox_len() == 0)
     }

@@ -13,8 +13,8 @@ use crate::outcome::DropReason;
 use crate::receipt::{PendingReceipt, Promise, Receipt};
 
 impl LinkHandle {
-    /// Accepts a message. Errors that no wait could change are returned at once. Senders of one lane are served in the order in which
-    /// they came; only the first of them waits for room.
+    /// Accepts a message. Errors that no wait could change are returned at once. Senders of one lane are
+    /// served in the order in which they came; only the first of them waits for room.
     pub(crate) fn send(
         self: &Arc<Self>,
         message: Outgoing,
@@ -24,7 +24,8 @@ impl LinkHandle {
         self.send_waiting(message, reply_by, wait, |turn| turn.wait(wait))
     }
 
-    /// Like [`LinkHandle::send`], with a wait of the caller's own: true when the turn was woken, false to give up.
+    /// Like [`LinkHandle::send`], with a wait of the caller's own: true when the turn was woken, false to
+    /// give up.
     pub(crate) fn send_waiting(
         self: &Arc<Self>,
         message: Outgoing,
@@ -73,8 +74,8 @@ impl LinkHandle {
         Err(SendError::new(self.refused_kind(refused, lane, len, wait), body))
     }
 
-    /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have room. A sender that
-    /// waits gets a place in the lane's line otherwise.
+    /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have
+    /// room. A sender that waits gets a place in the lane's line otherwise.
     pub(super) fn reserve_in_turn(
         &self,
         core: &mut LinkInner,

@@ -119,8 +119,8 @@ impl LinkHandle {
         self.shared.report(Report::Ended { peer: self.peer, conn: conn.id, reason, proven, proof, useful });
     }
 
-    /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld. Returns when
-    /// to look again.
+    /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld.
+    /// Returns when to look again.
     pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
         let now = clock::now();
         let (conns, limits, frame_timeout) =

@@ -20,7 +20,8 @@ struct Inboxes {
     peer: PeerId,
     listed: AtomicU64,
     lanes: Vec<Mutex<VecDeque<u64>>>,
-    /// Runs once, when messages have been taken out of an inbox and the mailbox does not know yet how many are left.
+    /// Runs once, when messages have been taken out of an inbox and the mailbox does not know yet how many
+    /// are left.
     in_between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
