@@ -106,6 +106,10 @@ mod roster;
 mod serde_util;
 mod wire;
 
+// The API has types of both: these are the versions that it means.
+pub use bytes;
+pub use crossbeam_channel;
+
 pub use admission::{AdmissionConfig, AdmitDecision, Refusal};
 pub use conduct::{Ban, BanTarget, ConductConfig, Misbehavior};
 pub use config::{Announce, Config, ConfigError, Encryption, PathConfig, PeerConfig};
@@ -121,8 +125,8 @@ pub use lane::{AckMode, BULK, LaneConfig, LaneId, NORMAL, Priority, URGENT};
 pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
-    LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerSnapshot, PendingReply, RetireReason,
-    SendOrRecv, StartError, WaitError,
+    LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerHandle, PeerSnapshot, PendingReply,
+    RetireReason, SendOrRecv, StartError, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

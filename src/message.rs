@@ -5,6 +5,8 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::codec::{Codec, CodecError};
+
 /// The content of a received message.
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
@@ -60,6 +62,23 @@ impl Payload {
         let mut whole = BytesMut::with_capacity(self.len);
         self.pieces().for_each(|piece| whole.extend_from_slice(piece));
         whole.freeze()
+    }
+
+    /// Decodes a typed message by [`Bincode`](crate::codec::Bincode).
+    ///
+    /// # Errors
+    /// When the content is not a whole `M`.
+    #[cfg(feature = "bincode")]
+    pub fn decode<M: serde::de::DeserializeOwned>(self) -> Result<M, CodecError> {
+        crate::codec::decode(&self.into_bytes())
+    }
+
+    /// Decodes a typed message by `codec`.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub fn decode_with<M>(self, codec: &impl Codec<M>) -> Result<M, CodecError> {
+        codec.decode(&self.into_bytes())
     }
 
     /// All bytes in one piece, which afterwards is the only one.

@@ -16,7 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::proxy::{FaultProxy, Ways};
-use unbroken::{Event, LaneConfig, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind, URGENT};
+use unbroken::{
+    Event, Identity, LaneConfig, LaneId, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind,
+    StartError, URGENT,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -175,4 +178,32 @@ fn a_link_local_address_is_dialled_and_listened_on_by_the_name_of_its_interface(
         let other = Node::builder().peer(address).start().unwrap();
         assert_eq!(connected(&other), node.id());
     }
+}
+
+#[test]
+fn a_node_with_an_identity_file_is_the_same_node_in_its_next_life() {
+    let path = std::env::temp_dir().join(format!("unbroken-edges-identity-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let start = || Node::builder().identity_file(&path).start();
+    let first = start().unwrap().id();
+    assert_eq!(start().unwrap().id(), first);
+    assert_eq!(Identity::load(&path).unwrap().peer_id(), first);
+    std::fs::write(&path, "no key").unwrap();
+    let error = start().unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(error, StartError::Identity(_)), "{error}");
+    assert!(error.to_string().contains("unbroken-edges-identity"), "{error}");
+}
+
+#[test]
+fn a_lane_of_the_builder_is_added_or_replaces_the_one_with_its_id() {
+    let gossip = LaneConfig { id: LaneId(7), ..LaneConfig::default() };
+    let small = LaneConfig { id: LaneId(7), max_message: 1000, ..LaneConfig::default() };
+    let node = Node::builder().lane(gossip).lane(small).start().unwrap();
+    let lanes = &node.config().lanes;
+    assert_eq!(lanes.len(), LaneConfig::defaults().len() + 1);
+    let limit = lanes.iter().find(|lane| lane.id == LaneId(7)).map(|lane| lane.max_message);
+    assert_eq!(limit, Some(1000));
+    let mistaken = Node::builder().peers(["10.0.0.3:4000"]).config(unbroken::Config::default()).start();
+    assert!(matches!(mistaken, Err(StartError::Config(_))));
 }

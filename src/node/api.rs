@@ -22,6 +22,7 @@ use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
 use super::outgoing::{Outgoing, PendingReply, SendOrRecv};
+use super::peer_handle::PeerHandle;
 
 impl Node {
     // --- sending --------------------------------------------------------------------------------
@@ -159,6 +160,11 @@ impl Node {
             }
         }
         Broadcast::new(receipts, refused)
+    }
+
+    /// Returns a handle for the calls that concern this peer alone. There need not be a link to it yet.
+    pub fn peer_handle(&self, peer: PeerId) -> PeerHandle {
+        PeerHandle::new(self.clone(), peer)
     }
 
     /// Asks a peer. The reply is waited for as long as

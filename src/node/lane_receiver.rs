@@ -69,6 +69,28 @@ impl LaneReceiver {
         Ok(messages(self.shared.mailbox.wait(self.reader(), max.max(1), None)?))
     }
 
+    /// The messages as they come, until the node shuts down.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{NORMAL, Node};
+    ///
+    /// let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    ///
+    /// let normal = bob.lane_receiver(NORMAL).expect("nobody else receives this lane");
+    /// for text in ["one", "two", "three"] {
+    ///     alice.send(bob.id(), (NORMAL, text))?;
+    /// }
+    /// let texts: Vec<_> = normal.iter().take(3).map(|message| message.into_bytes()).collect();
+    /// assert_eq!(texts, ["one", "two", "three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+
     /// A channel that has a token when there may be messages, for `crossbeam_channel::select!`. After
     /// the token was received, call [`LaneReceiver::try_recv`] until it gives `None`: one token may stand for
     /// many messages.
@@ -125,6 +147,11 @@ impl EventReceiver {
     /// When the node shuts down and no event is left.
     pub fn try_recv(&self) -> Result<Option<Event>, Closed> {
         Ok(self.shared.mailbox.take(Reader::Events, 1)?.pop())
+    }
+
+    /// The events as they come, until the node shuts down.
+    pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
     }
 
     /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token

@@ -30,6 +30,7 @@ mod message;
 mod monitor;
 mod named;
 mod outgoing;
+mod peer_handle;
 mod pool;
 mod received;
 mod refusal;
@@ -41,6 +42,7 @@ mod start_error;
 mod wait;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,7 @@ use crate::conn::handshake::Card;
 use crate::conn::socket;
 use crate::conn::threads::Panicked;
 use crate::id::{Identity, Incarnation, PeerId};
+use crate::lane::LaneConfig;
 use crate::roster::PeerRecord;
 use crate::wire::preface::{NetworkName, Versions};
 
@@ -60,6 +63,7 @@ pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
 pub use outgoing::{Outgoing, PendingReply, SendOrRecv};
+pub use peer_handle::PeerHandle;
 use resolver::Resolver;
 pub use snapshot::{ConnSnapshot, ConnState, FloodSnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};
 pub use start_error::StartError;
@@ -95,13 +99,19 @@ impl std::fmt::Debug for Node {
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
     config: Config,
-    identity: Option<Identity>,
+    identity: Option<IdentitySource>,
     records: Vec<PeerRecord>,
     admit_hook: inbound_control::AdmitHook,
     /// The method that changed a setting first, if any did.
     changed_by: Option<&'static str>,
     /// The same, if all settings were replaced after that.
     discarded: Option<&'static str>,
+}
+
+#[derive(Clone, Debug)]
+enum IdentitySource {
+    Value(Identity),
+    File(PathBuf),
 }
 
 impl Builder {
@@ -124,7 +134,7 @@ impl Builder {
     /// The identity of this node. Default: a new identity, drawn at start. A node that shall be known again
     /// after a restart needs to keep its identity.
     pub fn identity(mut self, identity: Identity) -> Self {
-        self.identity = Some(identity);
+        self.identity = Some(IdentitySource::Value(identity));
         self
     }
 
@@ -146,6 +156,50 @@ impl Builder {
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.changed_by.get_or_insert("peer");
         self.config.peers.push(PeerConfig::new(address));
+        self
+    }
+
+    /// Keeps links to more peers, at `host:port` or `id@host:port`.
+    pub fn peers<A: Into<String>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
+        addresses.into_iter().fold(self, Self::peer)
+    }
+
+    /// Keeps a link to one more peer, with settings of its own.
+    ///
+    /// ```
+    /// use unbroken::{Node, PeerConfig};
+    ///
+    /// let validator = PeerConfig { important: true, ..PeerConfig::new("10.0.0.2:4000") };
+    /// let builder = Node::builder().peer_config(validator).peers(["10.0.0.3:4000", "10.0.0.4:4000"]);
+    /// ```
+    pub fn peer_config(mut self, peer: PeerConfig) -> Self {
+        self.changed_by.get_or_insert("peer_config");
+        self.config.peers.push(peer);
+        self
+    }
+
+    /// Adds a lane, or replaces the lane with the same id. All nodes need not have the same lanes: a message
+    /// on a lane that the peer does not have ends as refused.
+    ///
+    /// ```
+    /// use unbroken::{LaneConfig, LaneId, Node};
+    ///
+    /// const GOSSIP: LaneId = LaneId(7);
+    /// let builder = Node::builder().lane(LaneConfig { id: GOSSIP, ..LaneConfig::default() });
+    /// ```
+    pub fn lane(mut self, lane: LaneConfig) -> Self {
+        self.changed_by.get_or_insert("lane");
+        match self.config.lanes.iter_mut().find(|known| known.id == lane.id) {
+            Some(known) => *known = lane,
+            None => self.config.lanes.push(lane),
+        }
+        self
+    }
+
+    /// Reads the identity of this node from a file when it starts; if there is none, draws one and writes it
+    /// there ([`Identity::load_or_generate`]). The later call of this and [`Builder::identity`] counts.
+    pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.identity = Some(IdentitySource::File(path.into()));
         self
     }
 
@@ -171,7 +225,8 @@ impl Builder {
         self.config.validate()?;
         let random = |error| StartError::System("draw random numbers", error);
         let identity = match self.identity {
-            Some(identity) => identity,
+            Some(IdentitySource::Value(identity)) => identity,
+            Some(IdentitySource::File(path)) => Identity::load_or_generate(path)?,
             None => Identity::generate().map_err(random)?,
         };
         let mut bytes = [0; 16];

@@ -68,12 +68,29 @@ impl Outgoing {
         self
     }
 
-    pub(crate) fn lane(&self) -> LaneId {
+    /// The lane.
+    pub fn lane(&self) -> LaneId {
         self.lane
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many bytes the message has.
+    pub fn len(&self) -> usize {
         self.body.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The time of [`Outgoing::expires_in`]; `None`: it does not expire.
+    pub fn expiry(&self) -> Option<Duration> {
+        self.expires_in
     }
 
     /// The body, to hold until it is dropped where the application's code may run, if it has such code.
@@ -128,6 +145,38 @@ impl PendingReply {
     /// Says why there is none.
     pub fn wait(self) -> Result<Payload, RequestError> {
         self.waiter.wait(None, Option::take).flatten().unwrap_or(LOST)
+    }
+
+    /// Waits for the reply, at most for `timeout`. `None` when it has not come by then: the request goes on.
+    /// The reply is returned once; after that this returns an error.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{Event, NORMAL, Node, RequestError};
+    ///
+    /// let server = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// let address = server.local_addrs()[0].to_string();
+    /// let client = Node::builder().peer(address).start()?;
+    /// client.wait_linked(server.id(), Duration::from_secs(30))?;
+    ///
+    /// let height = client.request(server.id(), (NORMAL, "height"))?;
+    /// assert!(height.wait_timeout(Duration::from_millis(1)).is_none());
+    /// for event in server.events() {
+    ///     if let Event::Message(mut message) = event {
+    ///         message.reply("42")?;
+    ///         break;
+    ///     }
+    /// }
+    /// let reply = height.wait_timeout(Duration::from_secs(10)).expect("a reply within 10 s")?;
+    /// assert_eq!(reply.into_bytes(), "42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Payload, RequestError>> {
+        let ended = self.waiter.wait(clock::now().checked_add(timeout), Option::take)?;
+        Some(ended.unwrap_or(LOST))
     }
 
     /// The reply, if it has come. It is given once.
