@@ -171,6 +171,21 @@ impl ReceiptHandle for PendingReceipt {
 /// The receipt of one message: tells how it ended.
 ///
 /// Dropping it is fine; the message goes on, only nobody is told.
+///
+/// ```
+/// use std::time::Duration;
+/// use unbroken::{Event, Node, Outcome, URGENT};
+///
+/// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+/// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+/// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+/// let receipt = alice.send(bob.id(), (URGENT, "vote"))?;
+/// // Taken means: the application at the other end has received it.
+/// assert_eq!(receipt.wait_timeout(Duration::from_millis(10)), None);
+/// bob.events().find(|event| matches!(event, Event::Message(_)));
+/// assert_eq!(receipt.wait(), Outcome::Taken);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Receipt {
     cell: Arc<Promise<Outcome>>,
@@ -201,6 +216,27 @@ impl Receipt {
 }
 
 /// The receipts of one message to many peers.
+///
+/// ```
+/// use std::thread;
+/// use std::time::Duration;
+/// use unbroken::{Node, URGENT};
+///
+/// let listener = || Node::builder().listen("127.0.0.1:0".parse().unwrap()).start();
+/// let peers = [listener()?, listener()?, listener()?];
+/// let node = Node::builder().peers(peers.iter().map(|peer| peer.local_addrs()[0].to_string())).start()?;
+/// node.wait_for_links(3, Duration::from_secs(30))?;
+///
+/// let vote = node.broadcast((URGENT, "block 7"));
+/// // The applications of two of the three receive it.
+/// for peer in peers.iter().take(2).cloned() {
+///     thread::spawn(move || peer.events().for_each(drop));
+/// }
+/// let progress = vote.wait_for(2, Duration::from_secs(30))?;
+/// assert_eq!((progress.taken.len(), progress.pending.len()), (2, 1));
+/// # peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Broadcast {
     receipts: Vec<(PeerId, Receipt)>,

@@ -268,7 +268,32 @@ impl Node {
     }
 
     /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the
-    /// token was received, call [`Node::try_recv`] until it gives `None`.
+    /// token was received, call [`Node::try_recv`] until it returns `None`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::crossbeam_channel::{select, tick};
+    /// use unbroken::{Event, Node, URGENT};
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// alice.send(bob.id(), (URGENT, "vote"))?;
+    /// let rounds = tick(Duration::from_millis(200));
+    /// let mut votes = 0;
+    /// while votes == 0 {
+    ///     select! {
+    ///         recv(bob.ready()) -> _ => while let Some(event) = bob.try_recv()? {
+    ///             if let Event::Message(message) = event {
+    ///                 assert_eq!(message.into_bytes(), "vote");
+    ///                 votes += 1;
+    ///             }
+    ///         },
+    ///         recv(rounds) -> _ => println!("a round without a vote"),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ready(&self) -> &Receiver<()> {
         self.mailbox().ready(Reader::Everything)
     }
@@ -332,6 +357,20 @@ impl Node {
 
     /// Returns what this node knows of peers, to be kept for its next life
     /// ([`Builder::records`](crate::Builder::records)). Ask for it while the node runs.
+    ///
+    /// ```
+    /// use unbroken::{Node, PeerRecord};
+    ///
+    /// let node = Node::builder().start()?;
+    /// node.learn(["10.0.0.2:4000", "10.0.0.3:4000"]);
+    /// let text = serde_json::to_string(&node.records())?;
+    /// drop(node);
+    ///
+    /// let records: Vec<PeerRecord> = serde_json::from_str(&text)?;
+    /// assert_eq!(records.len(), 2);
+    /// let next_life = Node::builder().records(records).start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn records(&self) -> Vec<PeerRecord> {
         let now = clock::now();
         self.handle.core.update_scores(now);

@@ -251,6 +251,26 @@ impl super::Builder {
     /// handshake's deadline goes on, and shutdown waits for it. If it panics, that connection ends and
     /// nothing else. It should not own a [`Node`]: the node owns the hook, and would never be the last to
     /// be dropped.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use unbroken::{AdmitDecision, Node, PeerId};
+    /// use unbroken::crossbeam_channel::unbounded;
+    ///
+    /// // Whatever the application knows of its validators, shared with the hook.
+    /// let validators: Arc<Vec<PeerId>> = Arc::default();
+    /// let (asked, questions) = unbounded();
+    /// let node = Node::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .admit(move |peer, _from| {
+    ///         let _ = asked.send(*peer);
+    ///         if validators.contains(peer) { AdmitDecision::Admit } else { AdmitDecision::Refuse }
+    ///     })
+    ///     .start()?;
+    /// let stranger = Node::builder().peer(node.local_addrs()[0].to_string()).start()?;
+    /// assert_eq!(questions.recv()?, stranger.id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn admit(
         mut self,
         hook: impl Fn(&PeerId, SocketAddr) -> AdmitDecision + Send + Sync + 'static,

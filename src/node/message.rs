@@ -118,6 +118,25 @@ impl Message {
     /// Answers a request, on the lane that it came by. Does not wait: when the queue is full the
     /// reply comes back with the error, and the request stays open.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{Event, NORMAL, Node};
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// let height = alice.request(bob.id(), (NORMAL, "height"))?;
+    /// for event in bob.events() {
+    ///     if let Event::Message(mut message) = event {
+    ///         assert!(message.is_request());
+    ///         message.reply("42")?;
+    ///         break;
+    ///     }
+    /// }
+    /// assert_eq!(height.wait()?.into_bytes(), "42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`SendErrorKind::NoSuchRequest`] when this is no request or nobody waits any longer, else
     /// as [`Node::try_send`](crate::Node::try_send).
