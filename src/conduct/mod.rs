@@ -204,7 +204,8 @@ impl Conduct {
             });
         }
         let mut why = ban.why.clone();
-        why.truncate(why.floor_char_boundary(MAX_WHY));
+        let end = (0..=MAX_WHY.min(why.len())).rev().find(|end| why.is_char_boundary(*end));
+        why.truncate(end.unwrap_or(0));
         self.bans.insert(who, Sentenced { until, why });
     }
 

@@ -236,7 +236,9 @@ impl Inbound {
         if let Some(message) = index.and_then(|index| self.untaken.get_mut(index)) {
             message.done = true;
         }
-        while let Some(message) = self.untaken.pop_front_if(|message| message.done) {
+        while self.untaken.front().is_some_and(|message| message.done)
+            && let Some(message) = self.untaken.pop_front()
+        {
             self.first_untaken += 1;
             self.taken = message.end;
         }
