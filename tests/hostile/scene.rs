@@ -76,7 +76,10 @@ impl Scene {
         let voting = Arc::new(Voting::default());
         let (its, nodes) = (Arc::clone(&voting), [honest.node.clone(), node.node.clone()]);
         let voter = thread::spawn(move || its.vote(&nodes));
-        let threads = process::library_threads().unwrap();
+        // For each node one that watches and one that writes the log, an acceptor, and two for each end of
+        // the connection: the last of them may start after the link is up.
+        let threads = 2 * 2 + 1 + 2 * 2;
+        eventually("all threads have started", || process::library_threads().unwrap() == threads);
         Scene { node, honest, voting, voter: Some(voter), strangers: Cell::new(0), threads, _alone: alone }
     }
 
