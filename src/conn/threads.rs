@@ -64,7 +64,7 @@ impl Threads {
         format!("ub-{}-{role}", self.node)
     }
 
-    /// Gives the calling thread another role. Outside Linux it keeps its name.
+    /// Changes the role in the name of the calling thread. Outside Linux the name stays.
     pub(crate) fn change_role(&self, role: &str) {
         if cfg!(target_os = "linux") {
             // proc_pid_comm(5). Without /proc it keeps its name, which harms nobody.
