@@ -24,7 +24,7 @@
 //! saturated loses up to a third of what a connection sends at its start (measured, 8 Mbit/s). Losses are
 //! found out a timeout later, and hit every connection by that path: neither they nor timeouts count for 2 s
 //! after a look at which this connection or another one by the same path filled the queue, and data moved
-//! through it; the own timeouts are excused by another connection only.
+//! through it; the own timeouts, and answers that are overdue, are excused by another connection only.
 //!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
 //! loses a few segments after a pause stays below the least number of segments.
@@ -186,6 +186,10 @@ impl ConnScore {
 
     /// An answer is overdue.
     pub(crate) fn handle_overdue(&mut self, now: Instant) {
+        // It may wait in the queue that another connection fills.
+        if self.crowded {
+            return;
+        }
         self.bad.add(1.0, now);
         self.keep_few_answers(now);
     }
@@ -492,6 +496,16 @@ mod tests {
         (0..10_000).for_each(|_| score.handle_answer(now));
         (0..10).for_each(|_| score.handle_overdue(now));
         assert!(score.value(now) < POOR, "{}", score.value(now));
+    }
+
+    #[test]
+    fn an_answer_that_waits_in_the_queue_of_another_connection_does_not_count() {
+        for crowded in [true, false] {
+            let (mut score, now) = healthy();
+            score.set_crowded(crowded);
+            (0..5).for_each(|_| score.handle_overdue(now));
+            assert_eq!(score.value(now) > POOR, crowded, "{}", score.value(now));
+        }
     }
 
     #[test]

