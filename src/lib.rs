@@ -43,7 +43,7 @@
 //!   written to disk.
 //! - Every accepted message has a receipt that ends in exactly one way ([`Outcome`]). A refused one comes
 //!   back ([`SendError::into_message`]).
-//! - After [`Config::resumption`] without any connection a link gives up: receipts end as dropped and
+//! - After [`Config::resumption`] without any connection a link ends: receipts end as dropped and
 //!   [`Event::Lost`] tells.
 //! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless
 //!   [`Config::encryption`] says plaintext. Anybody with a key of his own may connect: which names to trust
@@ -73,7 +73,7 @@
 #[cfg(not(any(unix, windows)))]
 compile_error!("unbroken supports Unix and Windows: this system has neither poll(2) nor WSAPoll");
 
-// No module uses one that stands below it here, and none the node but the node itself:
+// A module uses only modules of its own group and of the groups before it:
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
 // conduct, link | conn, receipt | config | roster | node
 

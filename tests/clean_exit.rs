@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use support::cluster::{
-    Pair, Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed,
+    Pair, Peer, THREADS_OF_A_PAIR, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood,
+    mixed, wait_for_threads,
 };
 use support::numbered::message;
 use support::process;
@@ -37,18 +38,13 @@ const SLACK: Duration = Duration::from_secs(4);
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     let lock = LOCK.lock();
-    no_threads();
+    wait_for_threads("no thread of the library is left", 0);
     lock
-}
-
-/// A joined thread is in the list for some microseconds more.
-fn no_threads() {
-    eventually("no thread of the library is left", || process::library_threads().unwrap() == 0);
 }
 
 /// Waits until no thread of the library is left, and no more descriptors than before.
 fn back_to(fds: usize) {
-    no_threads();
+    wait_for_threads("no thread of the library is left", 0);
     eventually(&format!("{fds} descriptors, not {}", process::fds().unwrap()), || {
         process::fds().unwrap() <= fds
     });
@@ -278,11 +274,7 @@ fn storm(reconnects: u64) {
         eventually("all is flushed", || a.snapshot().queued_bytes + b.snapshot().queued_bytes == 0);
         let one = |node: &Peer| node.snapshot().connections == 1;
         eventually("one connection is left", || one(a) && one(b));
-        // Two for each end of the connection; each node has one that watches and one that drops bodies, b an
-        // acceptor.
-        eventually("no thread of an ended connection is left", || {
-            process::library_threads().unwrap() == 2 * 2 + 2 * 2 + 1
-        });
+        wait_for_threads("no thread of an ended connection is left", THREADS_OF_A_PAIR);
         (process::fds().unwrap(), process::resident_bytes().unwrap())
     };
     // The first tenth fills what the allocator and the kernel keep for later.

@@ -20,9 +20,8 @@
 //! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
 //! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per
 //!   address and per subnet once they have proven who they are.
-//! - **Rate**: a wanted peer that is let in gives back what its connection took of the rate of its address.
-//!   So any number of them behind one address come back at once, and an attacker, who is not wanted, gains
-//!   nothing.
+//! - **Rate**: a wanted peer that is admitted refunds the token of its connection to its address. So any
+//!   number of them behind one address come back at once, and an attacker, who is not wanted, gains nothing.
 //! - **Reserved slots**: strangers never get the last ones, so a wanted peer finds room; if there is none a
 //!   stranger goes for it.
 //! - **Handshakes full**: the oldest handshake of the largest subnet goes, if it is older than a tenth of its

@@ -1,7 +1,7 @@
 //! An attacker tries to take every slot, by seed.
 //!
 //! He has as many addresses and identities as the case says, answers faster than anybody, sends as much junk
-//! as counts for most, gives replies as anybody does, and never leaves. The honest strangers are as honest
+//! as counts for most, replies as anybody does, and never leaves. The honest strangers are as honest
 //! ones are: some far away, some silent, and they were here before, unless the case says otherwise.
 
 #![allow(clippy::disallowed_methods)] // Some instant to start from; it never reads the clock again.

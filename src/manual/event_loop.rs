@@ -78,7 +78,7 @@
 //! ```
 //!
 //! # Several receivers
-//! [`Node::lane_receiver`](crate::Node::lane_receiver) takes a lane out of `Node::recv` and gives it to a
+//! [`Node::lane_receiver`](crate::Node::lane_receiver) moves a lane from `Node::recv` to a
 //! thread of its own, and [`Node::event_receiver`](crate::Node::event_receiver) does so with the events that
 //! are no messages. What that does to the order:
 //!

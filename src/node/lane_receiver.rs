@@ -14,7 +14,7 @@ use super::message::Message;
 use super::shared::Shared;
 
 /// Receives the messages of one lane, from all peers in turn; [`Node::recv`](crate::Node::recv) then
-/// no longer gives them. Dropping it gives the lane back.
+/// no longer returns them. Dropping it returns the lane.
 ///
 /// A message counts as taken exactly when it is received here. That is why this is no
 /// plain channel of messages: one waiting in a channel would be neither here nor there. For
@@ -92,8 +92,8 @@ impl LaneReceiver {
     }
 
     /// A channel that has a token when there may be messages, for `crossbeam_channel::select!`. After
-    /// the token was received, call [`LaneReceiver::try_recv`] until it gives `None`: one token may stand for
-    /// many messages.
+    /// the token was received, call [`LaneReceiver::try_recv`] until it returns `None`: one token may stand
+    /// for many messages.
     pub fn ready(&self) -> &Receiver<()> {
         self.shared.mailbox.ready(self.reader())
     }
@@ -110,7 +110,7 @@ impl Drop for LaneReceiver {
 }
 
 /// Receives the events that are no messages; [`Node::recv`](crate::Node::recv) then returns messages alone.
-/// Dropping it gives the events back.
+/// Dropping it returns the events.
 ///
 /// Events about named peers come before those about strangers. Events and messages that are received apart
 /// have no common order: a message may be taken before the event that tells of its peer's connection.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use unbroken::{Config, EndCause, EndReason, Event, Initiator, LaneId, Outcome, PathConfig, URGENT};
 
-use crate::support::cluster::{Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr};
+use crate::support::cluster::{
+    Peer, THREADS_OF_A_PAIR, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, wait_for_threads,
+};
 use crate::support::numbered::message;
 use crate::support::process;
 use crate::support::raw::{self, Raw, RawIdentity};
@@ -37,7 +39,6 @@ pub(crate) struct Scene {
     voting: Arc<Voting>,
     voter: Option<JoinHandle<()>>,
     strangers: Cell<u16>,
-    threads: usize,
     /// Threads and descriptors are counted for the whole process: one scene at a time.
     _alone: MutexGuard<'static, ()>,
 }
@@ -60,7 +61,7 @@ impl Scene {
         let alone = alone();
         listen_to_the_log();
         // They are counted: see `row`.
-        eventually("no thread of an earlier scene is left", || process::library_threads().unwrap() == 0);
+        wait_for_threads("no thread of an earlier scene is left", 0);
         let config = |config: &mut Config| {
             config.path = path();
             config.drain_timeout = Duration::from_secs(1);
@@ -76,11 +77,8 @@ impl Scene {
         let voting = Arc::new(Voting::default());
         let (its, nodes) = (Arc::clone(&voting), [honest.node.clone(), node.node.clone()]);
         let voter = thread::spawn(move || its.vote(&nodes));
-        // For each node one that watches and one that writes the log, an acceptor, and two for each end of
-        // the connection: the last of them may start after the link is up.
-        let threads = 2 * 2 + 1 + 2 * 2;
-        eventually("all threads have started", || process::library_threads().unwrap() == threads);
-        Scene { node, honest, voting, voter: Some(voter), strangers: Cell::new(0), threads, _alone: alone }
+        wait_for_threads("all threads have started", THREADS_OF_A_PAIR);
+        Scene { node, honest, voting, voter: Some(voter), strangers: Cell::new(0), _alone: alone }
     }
 
     /// Somebody who was never here.
@@ -148,9 +146,7 @@ impl Scene {
         eventually(&format!("{what}: all connections are gone but one"), || {
             self.node.snapshot().connections == 1
         });
-        eventually(&format!("{what}: threads are back at {}", self.threads), || {
-            process::library_threads().unwrap() == self.threads
-        });
+        wait_for_threads(&format!("{what}: the threads are those of the honest pair"), THREADS_OF_A_PAIR);
         eventually(&format!("{what}: descriptors are back at {fds}"), || process::fds().unwrap() <= fds);
         eventually("enough votes", || self.voting.votes.lock().len() >= 30);
         let mut votes = std::mem::take(&mut *self.voting.votes.lock());
@@ -164,7 +160,7 @@ impl Scene {
             quantile(50),
             quantile(99),
             quantile(100),
-            self.voting.most_threads.load(SeqCst).saturating_sub(self.threads),
+            self.voting.most_threads.load(SeqCst).saturating_sub(THREADS_OF_A_PAIR),
             most.saturating_sub(before) >> 10,
             after.saturating_sub(before) >> 10,
         );

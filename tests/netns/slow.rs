@@ -22,6 +22,8 @@ struct Case {
     pool: u8,
     block: usize,
     time: Duration,
+    /// So many connections may be replaced.
+    replaced: usize,
 }
 
 /// What became of the votes and blocks.
@@ -85,10 +87,8 @@ fn run(net: Net, case: Case) -> Result<SlowRow, String> {
     println!("{}", row.line(&format!("{kbit} kbit/s, pool of {}", case.pool)));
     // A packet of each, and the machine, which may be busy with other tests.
     let packets = millis(1500 * 8 * 2 / kbit) + SECOND / 2;
-    // Of 28 half minutes of two connections at 64 kbit/s one had a replacement, on a machine busy with other
-    // tests.
-    let most = usize::from(case.pool) + usize::from(case.pool > 1 && case.time < SECOND * 60);
-    assert!(row.ours.connections <= most, "slow is not dead: {} connections", row.ours.connections);
+    let made = usize::from(case.pool)..=usize::from(case.pool) + case.replaced;
+    assert!(made.contains(&row.ours.connections), "slow is not dead: {} connections", row.ours.connections);
     assert!(row.ours.blocks >= row.plain.blocks.saturating_sub(1), "fewer blocks than by plain TCP");
     // Two connections lose packets to each other in a queue of a few packets: up to 1.9 times was seen.
     let halves = if case.pool == 1 { 3 } else { 5 };
@@ -96,14 +96,18 @@ fn run(net: Net, case: Case) -> Result<SlowRow, String> {
     Ok(row)
 }
 
-/// Half a minute is enough for the default patience of 1, 5 and 20 s to run out.
+/// Half a minute is enough for the default patience of 1, 5 and 20 s to run out. Of 28 half minutes of two
+/// connections at 64 kbit/s one had a replacement, on a machine busy with other tests.
 fn short(net: Net, kbit: u32, pool: u8) -> Result<SlowRow, String> {
-    run(net, Case { kbit, pool, block: kbit as usize * 512, time: SECOND * 30 })
+    run(
+        net,
+        Case { kbit, pool, block: kbit as usize * 512, time: SECOND * 30, replaced: usize::from(pool > 1) },
+    )
 }
 
 fn long(net: Net, kbit: u32, pool: u8) -> Result<SlowRow, String> {
     let block = (kbit as usize * 1024).min(LARGEST_BLOCK);
-    run(net, Case { kbit, pool, block, time: SECOND * 180 })
+    run(net, Case { kbit, pool, block, time: SECOND * 180, replaced: 0 })
 }
 
 pub(crate) fn short_512(net: Net) -> Result<SlowRow, String> {

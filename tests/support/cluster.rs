@@ -23,6 +23,7 @@ use unbroken::{
 };
 
 use super::numbered::{Checker, MIN_LEN, message};
+use super::process;
 use super::proxy::FaultProxy;
 use super::raw::encryption;
 
@@ -293,6 +294,18 @@ pub fn builder(tune: impl FnOnce(&mut Config)) -> Builder {
 
 pub fn first_addr(node: &Node) -> SocketAddr {
     *node.local_addrs().first().expect("the node listens")
+}
+
+/// The library's threads of two nodes, of which one listens, with one connection: each node has one that
+/// watches and one that writes the log and drops bodies, the listener has an acceptor, and each end of the
+/// connection has two.
+pub const THREADS_OF_A_PAIR: usize = 2 * 2 + 1 + 2 * 2;
+
+/// Waits until this process has so many threads of the library. They start and end a little later than what
+/// is told of them: the writer of a connection after the link is up, and a joined thread is listed for some
+/// microseconds more.
+pub fn wait_for_threads(what: &str, count: usize) {
+    eventually(what, || process::library_threads().unwrap() == count);
 }
 
 /// Waits for something that no event tells. Fails the test when it does not come.
