@@ -182,7 +182,7 @@ impl Pair {
                 let message = OutboundMessage { lane, body: body.clone(), deadline: None };
                 let output = &mut self.from.output;
                 let refused =
-                    self.from.link.send(message, Purpose::Message, Unwatched, self.now, output).is_err();
+                    self.from.link.send(&message, Purpose::Message, Unwatched, self.now, output).is_err();
                 if refused {
                     break;
                 }

@@ -75,7 +75,7 @@ compile_error!("unbroken supports Unix and Windows: this system has neither poll
 
 // A module uses only modules of its own group and of the groups before it:
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
-// conduct, link | conn, receipt | config | roster | node
+// conduct, link, promise | conn, receipt | config | roster | node
 
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
@@ -103,6 +103,7 @@ pub mod manual;
 mod message;
 mod node;
 mod outcome;
+mod promise;
 mod receipt;
 mod roster;
 mod serde_util;

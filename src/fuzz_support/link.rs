@@ -168,7 +168,7 @@ impl Liar {
         let body = Bytes::from(vec![9; script.small()]);
         let token = self.ledger.token(script.flag());
         let number = token.number();
-        let replied = self.side.link.reply(id, ticket, body, token, &mut self.output);
+        let replied = self.side.link.reply(id, ticket, &body, token, &mut self.output);
         self.ledger.accepted(number, replied.is_ok());
     }
 

@@ -245,7 +245,7 @@ impl Pair {
         let mut output = Fx::default();
         let token = node.ledger.token(script.flag());
         let number = token.number();
-        let replied = node.side.link.reply(id, ticket, vec![9; script.small()].into(), token, &mut output);
+        let replied = node.side.link.reply(id, ticket, &vec![9; script.small()].into(), token, &mut output);
         node.ledger.accepted(number, replied.is_ok());
         self.apply(side, output);
     }

@@ -107,7 +107,7 @@ impl Side {
         let message = OutboundMessage { lane, body: Bytes::from(body), deadline };
         let wait = Duration::from_millis(u64::from(script.byte()) * 20);
         let purpose = if asks { Purpose::Request { wait, waiter: number } } else { Purpose::Message };
-        let sent = self.link.send(message, purpose, token, now, output);
+        let sent = self.link.send(&message, purpose, token, now, output);
         ledger.accepted(number, sent.is_ok());
         if asks && sent.is_ok() {
             ledger.asked(number);

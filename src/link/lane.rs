@@ -56,7 +56,7 @@ impl<T: ReceiptHandle> Lane<T> {
     pub(super) fn enqueue<R>(
         &mut self,
         kind: MessageKind,
-        body: Bytes,
+        body: &Bytes,
         deadline: Option<Instant>,
         token: T,
         conns: &mut Conns,

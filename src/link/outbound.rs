@@ -27,13 +27,13 @@ use crate::wire::control::{HelloLane, LaneAck};
 use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
+use super::send_buffer::{Place, SendBuffer};
 use super::{ReceiptHandle, Violation};
 
 #[derive(Debug)]
 struct Queued<T> {
     kind: MessageKind,
-    header: Header,
-    body: Bytes,
+    content: Content,
     /// Dropped if the first byte was not sent by then.
     deadline: Option<Instant>,
     token: T,
@@ -41,8 +41,23 @@ struct Queued<T> {
     start: u64,
 }
 
+/// The bytes of a message.
+#[derive(Debug)]
+enum Content {
+    /// Header and payload lie in the lane's [`SendBuffer`].
+    Copied(Place),
+    /// The payload lies where the application put it.
+    Shared(Bytes),
+}
+
+/// A payload below this size is copied when it is accepted: less work than to count references to it.
+pub(crate) const COPY_BELOW: usize = 2048;
+
 /// Behind every cursor, so that the queue is sorted by `start`.
 const NOT_STARTED: u64 = u64::MAX;
+
+/// The queue of an idle lane keeps memory for so many messages.
+const IDLE_MESSAGES: usize = 16;
 
 /// The cost of a message in a queue beyond its bytes. Counted, so that a queue of empty messages is
 /// bounded too.
@@ -55,11 +70,18 @@ pub(crate) fn cost_of(len: usize) -> usize {
 
 impl<T> Queued<T> {
     fn len(&self) -> usize {
-        self.header.len() + self.body.len()
+        match &self.content {
+            Content::Copied(place) => place.len(),
+            Content::Shared(body) => self.kind.header_len() + body.len(),
+        }
+    }
+
+    fn payload_len(&self) -> usize {
+        self.len() - self.kind.header_len()
     }
 
     fn cost(&self) -> usize {
-        cost_of(self.body.len())
+        cost_of(self.payload_len())
     }
 
     fn end(&self) -> u64 {
@@ -78,6 +100,7 @@ struct Terms {
 pub(crate) struct Outbound<T> {
     capacity: usize,
     queue: VecDeque<Queued<T>>,
+    buffer: SendBuffer,
     queued_bytes: usize,
     /// How many messages of the queue have an offset.
     started: usize,
@@ -105,6 +128,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         Outbound {
             capacity: config.queue,
             queue: VecDeque::new(),
+            buffer: SendBuffer::default(),
             queued_bytes: 0,
             started: 0,
             at: 0,
@@ -127,12 +151,36 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.queue.is_empty() || self.queued_bytes + cost_of(len) <= self.capacity
     }
 
-    pub(crate) fn push(&mut self, kind: MessageKind, body: Bytes, deadline: Option<Instant>, token: T) {
-        let header = Header::new(kind, body.len());
-        let message = Queued { kind, header, body, deadline, token, start: NOT_STARTED };
+    pub(crate) fn push(&mut self, kind: MessageKind, body: &Bytes, deadline: Option<Instant>, token: T) {
+        let content = match body.len() < COPY_BELOW {
+            true => Content::Copied(self.buffer.push(Header::new(kind, body.len()).as_bytes(), body)),
+            false => Content::Shared(body.clone()),
+        };
+        let message = Queued { kind, content, deadline, token, start: NOT_STARTED };
         self.queued_bytes += message.cost();
         self.next_expiry = earliest(self.next_expiry, deadline);
         self.queue.push_back(message);
+    }
+
+    /// Lets go of a message that left the queue.
+    fn forget(&mut self, message: Queued<T>) -> (T, MessageKind) {
+        self.queued_bytes -= message.cost();
+        if let Content::Copied(place) = message.content {
+            self.buffer.release(place);
+        }
+        (message.token, message.kind)
+    }
+
+    /// Messages were taken out of the middle of the queue: the rest moves together if that frees memory.
+    fn compact(&mut self) {
+        if self.buffer.is_sparse() {
+            let old = std::mem::take(&mut self.buffer);
+            for message in &mut self.queue {
+                if let Content::Copied(place) = &mut message.content {
+                    *place = self.buffer.push(&[], old.get(*place));
+                }
+            }
+        }
     }
 
     /// Takes a message back that was not started.
@@ -140,8 +188,9 @@ impl<T: ReceiptHandle> Outbound<T> {
         let index = (self.started..self.queue.len())
             .find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)))?;
         let message = self.queue.remove(index)?;
-        self.queued_bytes -= message.cost();
-        Some((message.token, message.kind))
+        let withdrawn = self.forget(message);
+        self.compact();
+        Some(withdrawn)
     }
 
     /// The peer has this lane too.
@@ -209,8 +258,8 @@ impl<T: ReceiptHandle> Outbound<T> {
             self.started -= 1;
             self.at = self.at.saturating_sub(1);
             if let Some(message) = self.queue.pop_front() {
-                self.queued_bytes -= message.cost();
-                ended.push((message.token, Outcome::Taken, message.kind));
+                let (token, kind) = self.forget(message);
+                ended.push((token, Outcome::Taken, kind));
             }
         }
         Ok(ack.received > old.received)
@@ -276,12 +325,13 @@ impl<T: ReceiptHandle> Outbound<T> {
         for message in waiting {
             match reason(message.kind) {
                 Some(reason) => {
-                    self.queued_bytes -= message.cost();
-                    ended.push((message.token, Outcome::Dropped(reason), message.kind));
+                    let (token, kind) = self.forget(message);
+                    ended.push((token, Outcome::Dropped(reason), kind));
                 }
                 None => self.queue.push_back(message),
             }
         }
+        self.compact();
     }
 
     /// Drops everything: the link ends.
@@ -304,13 +354,14 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.next_expiry = None;
         for message in self.queue.split_off(self.started) {
             if message.deadline.is_some_and(|deadline| deadline <= now) {
-                self.queued_bytes -= message.cost();
-                ended.push((message.token, Outcome::Expired, message.kind));
+                let (token, kind) = self.forget(message);
+                ended.push((token, Outcome::Expired, kind));
             } else {
                 self.next_expiry = earliest(self.next_expiry, message.deadline);
                 self.queue.push_back(message);
             }
         }
+        self.compact();
     }
 
     // --- to the wire ----------------------------------------------------------------------------
@@ -345,7 +396,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         while self.can_start() {
             let Some(message) = self.queue.get_mut(self.started) else { return };
             let refused = match self.terms {
-                Some(terms) if message.body.len() > terms.max_message => {
+                Some(terms) if message.payload_len() > terms.max_message => {
                     Some(Outcome::Dropped(DropReason::TooLargeForPeer))
                 }
                 _ if message.deadline.is_some_and(|deadline| deadline <= now) => Some(Outcome::Expired),
@@ -358,8 +409,8 @@ impl<T: ReceiptHandle> Outbound<T> {
                 return;
             };
             if let Some(message) = self.queue.remove(self.started) {
-                self.queued_bytes -= message.cost();
-                ended.push((message.token, outcome, message.kind));
+                let (token, kind) = self.forget(message);
+                ended.push((token, outcome, kind));
             }
         }
     }
@@ -386,28 +437,48 @@ impl<T: ReceiptHandle> Outbound<T> {
         let offset = self.cursor;
         let stop = self.peer.limit.min(offset + max as u64);
         let mut flags = 0;
+        // Neighbours in the buffer, to be copied as one piece.
+        let mut run: Option<Place> = None;
         while self.cursor < stop && batch.has_room() {
             if self.cursor == self.end {
                 self.start_next(now, ended);
             }
             let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) else { break };
-            let from = (self.cursor - message.start) as usize;
-            let to = message.len().min((stop - message.start) as usize);
-            let header = message.header.as_bytes();
-            if let Some(piece) = header.get(from..to.min(header.len())) {
-                batch.push_slice(piece);
-            }
-            let (from, body_to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
-            match message.body.get(from..body_to) {
-                Some(piece) if message.token.keeps_body() => batch.push_slice(piece),
-                _ => batch.push_bytes(&message.body, from..body_to),
+            let (len, from) = (message.len(), (self.cursor - message.start) as usize);
+            let to = len.min((stop - message.start) as usize);
+            match &message.content {
+                Content::Copied(place) => {
+                    let place = place.part(from..to);
+                    run = match run.map(|run| (run, run.join(place))) {
+                        Some((_, Some(joined))) => Some(joined),
+                        Some((run, None)) => {
+                            batch.push_slice(self.buffer.get(run));
+                            Some(place)
+                        }
+                        None => Some(place),
+                    };
+                }
+                Content::Shared(body) => {
+                    run.take().into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
+                    let header = Header::new(message.kind, body.len());
+                    let header = header.as_bytes();
+                    if let Some(piece) = header.get(from..to.min(header.len())) {
+                        batch.push_slice(piece);
+                    }
+                    let (from, to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
+                    match body.get(from..to) {
+                        Some(piece) if message.token.keeps_body() => batch.push_slice(piece),
+                        _ => batch.push_bytes(body, from..to),
+                    }
+                }
             }
             if flags == 0 && message.token.is_awaited() {
                 flags = ACK_NOW;
             }
             self.cursor = message.start + to as u64;
-            self.at += usize::from(to == message.len());
+            self.at += usize::from(to == len);
         }
+        run.into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
         let len = batch.chunk_len(&chunk);
         batch.close_chunk(chunk, lane, flags, offset);
         self.resent += self.sent.min(self.cursor).saturating_sub(offset);
@@ -417,6 +488,14 @@ impl<T: ReceiptHandle> Outbound<T> {
 
     fn find_cursor(&mut self) {
         self.at = self.queue.partition_point(|message| message.end() <= self.cursor);
+    }
+
+    /// The writer has nothing to send.
+    pub(crate) fn handle_idle(&mut self) {
+        if self.queue.is_empty() {
+            self.buffer.shrink();
+            self.queue.shrink_to(IDLE_MESSAGES);
+        }
     }
 
     // --- stats --------------------------------------------------------------------------------
@@ -441,6 +520,14 @@ impl<T: ReceiptHandle> Outbound<T> {
         }
         assert!(at.is_none_or(|at| at == self.end));
         assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
+        let copied = self.queue.iter().filter(|message| matches!(message.content, Content::Copied(_)));
+        // A vector takes up to twice what it needs, and a block is left for the next messages.
+        let bytes = copied.map(Queued::len).sum::<usize>();
+        assert!(
+            self.buffer.memory() <= 2 * (2 * bytes + 3 * 64 * 1024),
+            "{} for {bytes}",
+            self.buffer.memory()
+        );
         if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
             assert!(message.start <= self.cursor && self.cursor < message.end());
         } else {

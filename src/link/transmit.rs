@@ -84,6 +84,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             if batch.is_empty() {
                 conn.idle = true;
                 conn.pace.handle_idle();
+                let lanes = self.lanes.iter_mut().filter(|lane| lane.conn == Some(id));
+                lanes.for_each(|lane| lane.out.handle_idle());
             } else {
                 conn.liveness.handle_sent(now);
             }
@@ -230,7 +232,7 @@ mod tests {
             for _ in 0..8 {
                 let message =
                     OutboundMessage { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
-                assert!(link.send(message, Purpose::Message, false, now, &mut output).is_ok());
+                assert!(link.send(&message, Purpose::Message, false, now, &mut output).is_ok());
             }
         }
         bytes = [0; 4];

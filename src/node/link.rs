@@ -21,7 +21,8 @@ use crate::id::{ConnId, PeerId};
 use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
 use crate::lock::{LINK, Ordered};
 use crate::outcome::RequestError;
-use crate::receipt::{PendingReceipt, Promise};
+use crate::promise::Promise;
+use crate::receipt::{PendingReceipt, Receipts};
 use crate::roster::{LinkView, ReplaceReason};
 
 use super::budget::Turn;
@@ -51,6 +52,7 @@ pub(crate) struct LinkHandle {
 pub(crate) struct LinkInner {
     pub(crate) link: Link<PendingReceipt, Waiter>,
     pub(crate) conns: Vec<Arc<ConnHandle>>,
+    receipts: Receipts,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
     /// For each lane the senders that wait for room, in the order in which they came.
@@ -157,6 +159,7 @@ impl LinkHandle {
                 reserved: 0,
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
+                receipts: Receipts::default(),
                 withheld: false,
                 probing: 0,
                 heard: 0,

@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use crate::clock;
 use crate::codec::{Codec, CodecError};
 use crate::lane::LaneId;
-use crate::link::OutboundMessage;
+use crate::link::{COPY_BELOW, OutboundMessage};
 use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
 use crate::receipt::Receipt;
@@ -93,9 +93,10 @@ impl Outgoing {
         self.expires_in
     }
 
-    /// The body, to hold until it is dropped where the application's code may run, if it has such code.
+    /// The body, to hold until it is dropped where the application's code may run, if it has such code and is
+    /// not copied anyway.
     pub(crate) fn kept(&self) -> Option<Bytes> {
-        self.owned.then(|| self.body.clone())
+        (self.owned && self.body.len() >= COPY_BELOW).then(|| self.body.clone())
     }
 
     pub(crate) fn into_body(self) -> Bytes {

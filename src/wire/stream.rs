@@ -21,6 +21,16 @@ pub(crate) enum MessageKind {
     },
 }
 
+impl MessageKind {
+    pub(crate) fn header_len(self) -> usize {
+        match self {
+            MessageKind::Message => 4,
+            MessageKind::Request { .. } => 16,
+            MessageKind::Reply { .. } => 12,
+        }
+    }
+}
+
 /// The longest header: a request's.
 pub(crate) const MAX_HEADER: usize = 16;
 /// The format's greatest payload: 28 bits of length.
@@ -44,15 +54,11 @@ impl Header {
         let word = (tag << 28) | payload_len as u32;
         // Word, id and time to wait, one behind the other.
         let bytes = (u128::from(word) | u128::from(id) << 32 | u128::from(wait) << 96).to_le_bytes();
-        Header { bytes, len: header_len(tag).unwrap_or(MAX_HEADER) as u8 }
+        Header { bytes, len: kind.header_len() as u8 }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.len)
     }
 }
 

@@ -91,7 +91,7 @@ fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> 
     for _ in 0..count / at_once {
         for _ in 0..at_once {
             let message = OutboundMessage { lane: NORMAL, body: body.clone(), deadline: None };
-            assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
+            assert!(a.link.send(&message, Purpose::Message, true, now, &mut a.output).is_ok());
             chunks += carry(&mut a, &mut b, now).expect("an honest sender");
             carry(&mut b, &mut a, now).expect("an honest receiver");
             now += Duration::from_nanos(1_000_000_000 / per_second);
@@ -135,7 +135,7 @@ fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
     b.link.meter.tighten();
     let send = |a: &mut Side, len| {
         let message = OutboundMessage { lane: NORMAL, body: vec![7; len].into(), deadline: None };
-        assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
+        assert!(a.link.send(&message, Purpose::Message, true, now, &mut a.output).is_ok());
     };
     (0..TINY).for_each(|_| send(&mut a, 1));
     send(&mut a, 5 * TINY as usize - 100);
@@ -202,7 +202,7 @@ fn a_flood_of_each_kind_ends() {
 fn replies_to_nobody_and_requests_beyond_the_bound_end_the_connection() {
     let message = |at: u64, kind: MessageKind| {
         let header = Header::new(kind, 0);
-        chunk(at * header.len() as u64, header.as_bytes().to_vec())
+        chunk(at * header.as_bytes().len() as u64, header.as_bytes().to_vec())
     };
     let (count, violation) = flood(|at| message(at, MessageKind::Reply { id: at }), 100_000);
     assert_eq!((count, violation), (65_536, Violation::Flood { what: "replies that nobody asked for" }));

@@ -87,7 +87,7 @@ impl World {
         let now = self.now;
         let side = &mut self.sides[side];
         let message = OutboundMessage { lane, body: vec![7; len].into(), deadline: None };
-        side.link.send(message, Purpose::Message, true, now, &mut side.output).unwrap();
+        side.link.send(&message, Purpose::Message, true, now, &mut side.output).unwrap();
         if lane == URGENT {
             side.votes.push(now);
         }

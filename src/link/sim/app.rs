@@ -125,7 +125,7 @@ impl World {
         let len = self.length(side, lane);
         let token = Token { number, awaited: self.rng.bool() };
         let mut output = Fx::default();
-        let result = self.sides[side].link.reply(id, ticket, content(number, len), token, &mut output);
+        let result = self.sides[side].link.reply(id, ticket, &content(number, len), token, &mut output);
         match result {
             Ok(()) => self.ledger.accepted(side, lane, len, Kind::Reply(asked), None),
             Err(Refused::Full) => {
@@ -215,11 +215,11 @@ impl World {
         if self.rng.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
             let message = OutboundMessage { lane: id, body: content(0, max + 1), deadline: None };
-            let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);
+            let result = self.sides[side].link.send(&message, purpose(), stranger, now, &mut output);
             assert_eq!(result, Err(Refused::TooLarge { max }));
         }
         let message = OutboundMessage { lane: id, body: content(number, len), deadline: at };
-        match self.sides[side].link.send(message, purpose(), token, now, &mut output) {
+        match self.sides[side].link.send(&message, purpose(), token, now, &mut output) {
             Ok(id) => {
                 let kind = if asks { Kind::Request(request) } else { Kind::Message };
                 self.ledger.accepted(side, lane, len, kind, deadline);

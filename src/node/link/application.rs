@@ -10,7 +10,8 @@ use crate::link::{Purpose, Refused, cost_of};
 use crate::node::budget::{Turn, Wait};
 use crate::node::outgoing::Outgoing;
 use crate::outcome::DropReason;
-use crate::receipt::{PendingReceipt, Promise, Receipt};
+use crate::promise::Promise;
+use crate::receipt::Receipt;
 
 impl LinkHandle {
     /// Accepts a message. Errors that no wait could change are returned at once. Senders of one lane are
@@ -34,9 +35,9 @@ impl LinkHandle {
         mut pause: impl FnMut(&Turn) -> bool,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len) = (message.lane(), message.len());
-        let (token, receipt) = PendingReceipt::new(message.kept());
+        let kept = message.kept();
         let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
-        let mut offer = Some((message.into_message(), token));
+        let message = message.into_message();
         let mut place = None;
         let refused = loop {
             let sent = self.with(|core, now, output| {
@@ -52,15 +53,15 @@ impl LinkHandle {
                     },
                     _ => Purpose::Message,
                 };
-                let (message, token) = offer.take().ok_or(Refused::Full)?;
                 // A message with a deadline, a request, and what begins to wait for a peer that is away may
                 // need the monitor earlier.
                 let timed = message.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
-                let id = core.link.send(message, purpose, token, now, output)?;
-                Ok((id, timed.then(|| core.link.next_timeout()).flatten()))
+                let (token, receipt) = core.receipts.open(kept.clone());
+                let id = core.link.send(&message, purpose, token, now, output)?;
+                Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             match sent {
-                Ok((id, timeout)) => {
+                Ok((receipt, id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
                     timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
                     return Ok((receipt, waiter.map(|waiter| (id, waiter))));
@@ -70,8 +71,7 @@ impl LinkHandle {
             }
         };
         place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-        let body = offer.map(|(message, _)| message.body).unwrap_or_default();
-        Err(SendError::new(self.refused_kind(refused, lane, len, wait), body))
+        Err(SendError::new(self.refused_kind(refused, lane, len, wait), message.body))
     }
 
     /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have

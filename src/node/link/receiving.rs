@@ -14,7 +14,7 @@ use crate::node::event::Event;
 use crate::node::mailbox::Source;
 use crate::node::message::{Message, Origin};
 use crate::node::outgoing::Outgoing;
-use crate::receipt::{PendingReceipt, Receipt};
+use crate::receipt::Receipt;
 use crate::wire::stream::MessageKind;
 
 use super::LinkHandle;
@@ -67,19 +67,18 @@ impl Origin for LinkHandle {
         // The lane is that of the request.
         let reply = Outgoing::new(NORMAL, body);
         let len = reply.len();
-        let (token, receipt) = PendingReceipt::new(reply.kept());
-        let mut offer = Some((reply.into_message(), token));
+        let (kept, reply) = (reply.kept(), reply.into_message());
         let replied = self.with(|core, _, output| {
             let index = core.link.check_reply(request, ticket, len)?;
             if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
                 return Err(Refused::Full);
             }
-            let (message, token) = offer.take().ok_or(Refused::Full)?;
-            core.link.reply(request, ticket, message.body, token, output)
+            let (token, receipt) = core.receipts.open(kept.clone());
+            core.link.reply(request, ticket, &reply.body, token, output)?;
+            Ok(receipt)
         });
-        replied.map(|()| receipt).map_err(|refused| {
-            let body = offer.map(|(message, _)| message.body).unwrap_or_default();
-            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), body)
+        replied.map_err(|refused| {
+            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.body.clone())
         })
     }
 

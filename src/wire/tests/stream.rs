@@ -14,7 +14,7 @@ const KINDS: [MessageKind; 3] = [
 fn stream_of(messages: &Messages) -> Bytes {
     let write = |(kind, payload): &(MessageKind, Vec<u8>)| {
         let header = Header::new(*kind, payload.len());
-        assert_eq!(header.len(), header.as_bytes().len());
+        assert_eq!(header.as_bytes().len(), kind.header_len());
         [header.as_bytes(), payload].concat()
     };
     messages.iter().flat_map(write).collect()
@@ -143,7 +143,7 @@ fn the_largest_message_is_accepted_and_nothing_is_reserved_for_it() {
     for kind in KINDS {
         let mut parser = Parser::new(MAX_PAYLOAD);
         let header = Header::new(kind, MAX_PAYLOAD);
-        assert!(header.len() <= MAX_HEADER);
+        assert!(header.as_bytes().len() <= MAX_HEADER);
         let mut data = Bytes::copy_from_slice(header.as_bytes());
         assert!(parser.next(&mut data).unwrap().is_none());
         assert!(parser.next(&mut noise(10)).unwrap().is_none());

@@ -1,0 +1,150 @@
+//! The bytes of small messages that are queued, as they stand in the stream: header and payload, one message
+//! behind the other, so that many of them are copied to a write as one piece.
+//!
+//! Invariants: a message lies in one block; a block that has no message left is used again or freed. The
+//! owner calls [`SendBuffer::is_sparse`] after it took messages out of the middle, and moves the rest to a
+//! new buffer then: so the memory is never more than twice what is queued, and two blocks.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// The most that a block holds.
+const BLOCK: usize = 64 * 1024;
+
+/// Where a message lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    block: u32,
+    at: u32,
+    len: u32,
+}
+
+impl Place {
+    pub(super) fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Returns the part of it that `range` names.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        Place { at: self.at + range.start as u32, len: range.len() as u32, ..self }
+    }
+
+    /// Returns both as one piece, if `next` begins where this one ends.
+    pub(super) fn join(self, next: Self) -> Option<Self> {
+        let follows = self.block == next.block && self.at + self.len == next.at;
+        follows.then(|| Place { len: self.len + next.len, ..self })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    bytes: Vec<u8>,
+    /// Bytes of messages that are still queued.
+    live: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SendBuffer {
+    blocks: VecDeque<Block>,
+    /// The number of the first of them.
+    first: u32,
+    /// Bytes of messages that are still queued.
+    live: usize,
+    /// Memory for the next block.
+    spare: Vec<u8>,
+}
+
+impl SendBuffer {
+    pub(super) fn push(&mut self, header: &[u8], body: &[u8]) -> Place {
+        let len = header.len() + body.len();
+        if self.blocks.back().is_none_or(|block| block.bytes.len() + len > BLOCK) {
+            self.blocks.push_back(Block { bytes: std::mem::take(&mut self.spare), live: 0 });
+        }
+        let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
+        let mut at = 0;
+        if let Some(last) = self.blocks.back_mut() {
+            at = last.bytes.len();
+            last.bytes.extend_from_slice(header);
+            last.bytes.extend_from_slice(body);
+            last.live += len;
+        }
+        self.live += len;
+        Place { block, at: at as u32, len: len as u32 }
+    }
+
+    pub(super) fn get(&self, place: Place) -> &[u8] {
+        let block = self.blocks.get(place.block.wrapping_sub(self.first) as usize);
+        let range = place.at as usize..place.at as usize + place.len();
+        block.and_then(|block| block.bytes.get(range)).unwrap_or_default()
+    }
+
+    /// The message at this place is queued no longer.
+    pub(super) fn release(&mut self, place: Place) {
+        if let Some(block) = self.blocks.get_mut(place.block.wrapping_sub(self.first) as usize) {
+            block.live -= place.len();
+            self.live -= place.len();
+        }
+        while self.blocks.front().is_some_and(|block| block.live == 0)
+            && let Some(mut block) = self.blocks.pop_front()
+        {
+            self.first = self.first.wrapping_add(1);
+            block.bytes.clear();
+            self.spare = block.bytes;
+        }
+    }
+
+    /// Whether more memory is held for messages that are gone than for those that are queued.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.blocks.iter().map(|block| block.bytes.len()).sum::<usize>() > 2 * self.live + BLOCK
+    }
+
+    /// The writer sleeps: memory that nothing is queued in is freed.
+    pub(super) fn shrink(&mut self) {
+        self.spare = Vec::new();
+    }
+
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(super) fn memory(&self) -> usize {
+        self.blocks.iter().map(|block| block.bytes.capacity()).sum::<usize>() + self.spare.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_bytes_whatever_is_released_between_them() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (mut buffer, mut queued) = (SendBuffer::default(), VecDeque::new());
+        for number in 0..20_000u32 {
+            let body = vec![number as u8; rng.usize(..2000)];
+            let place = buffer.push(&number.to_le_bytes(), &body);
+            queued.push_back((place, [number.to_le_bytes().as_slice(), &body].concat()));
+            while queued.len() > rng.usize(1..200) {
+                // Mostly the first one, as acknowledgements do.
+                let index = if rng.u8(..) < 200 { 0 } else { rng.usize(..queued.len()) };
+                let (place, bytes) = queued.remove(index).unwrap();
+                assert_eq!(buffer.get(place), bytes);
+                buffer.release(place);
+            }
+            if buffer.is_sparse() {
+                let old = std::mem::take(&mut buffer);
+                queued.iter_mut().for_each(|(place, _)| *place = buffer.push(&[], old.get(*place)));
+            }
+            let bytes: usize = queued.iter().map(|(_, bytes)| bytes.len()).sum();
+            assert!(buffer.memory() <= 2 * (2 * bytes + 3 * BLOCK), "{} for {bytes}", buffer.memory());
+        }
+        queued.drain(..).for_each(|(place, _)| buffer.release(place));
+        buffer.shrink();
+        assert_eq!(buffer.memory(), 0);
+    }
+
+    #[test]
+    fn neighbours_join_to_one_piece() {
+        let mut buffer = SendBuffer::default();
+        let (one, two) = (buffer.push(b"ab", b"cd"), buffer.push(b"ef", b"gh"));
+        assert_eq!(buffer.get(one.part(1..4).join(two.part(0..3)).unwrap()), b"bcdefg");
+        assert_eq!(one.part(0..3).join(two), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! The outcomes of many messages in one piece of memory.
+//!
+//! A receipt is a slot of a block: it costs no memory of its own and no lock, unless somebody waits for it.
+//!
+//! ```text
+//!            set(outcome)
+//!  pending --------------> ended: never changes again
+//!     |  watch(slot)
+//!     +--> watched: `set` finds the watchers of the slot in the list and tells them
+//! ```
+//!
+//! Invariants:
+//! - A slot is handed out once, and set once: by the owner of its [`PendingReceipt`](super::PendingReceipt).
+//! - `set` writes the outcome before it reads `watched`, and `watch` writes `watched` before it reads the
+//!   outcome. So one of the two sees the other, and no watcher waits for an outcome that is there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::broadcast::Changes;
+use crate::lock::{LEAF, Ordered};
+use crate::outcome::{DropReason, Outcome};
+
+/// So many receipts share a block, which lives as long as one of them does.
+pub(super) const SLOTS: u8 = 128;
+
+/// An outcome as a number; 0 is none.
+const OUTCOMES: [Outcome; 10] = [
+    Outcome::Taken,
+    Outcome::Expired,
+    Outcome::Dropped(DropReason::Shutdown),
+    Outcome::Dropped(DropReason::PeerRemoved),
+    Outcome::Dropped(DropReason::ResumptionExpired),
+    Outcome::Dropped(DropReason::PeerForgot),
+    Outcome::Dropped(DropReason::PeerRestarted),
+    Outcome::Dropped(DropReason::TooLargeForPeer),
+    Outcome::Dropped(DropReason::LaneRefused),
+    Outcome::Dropped(DropReason::Cancelled),
+];
+
+fn code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Taken => 1,
+        Outcome::Expired => 2,
+        Outcome::Dropped(reason) => match reason {
+            DropReason::Shutdown => 3,
+            DropReason::PeerRemoved => 4,
+            DropReason::ResumptionExpired => 5,
+            DropReason::PeerForgot => 6,
+            DropReason::PeerRestarted => 7,
+            DropReason::TooLargeForPeer => 8,
+            DropReason::LaneRefused => 9,
+            DropReason::Cancelled => 10,
+        },
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Block {
+    outcomes: [AtomicU8; SLOTS as usize],
+    /// How many receipts the application has of each slot.
+    held: [AtomicU32; SLOTS as usize],
+    /// Whether there is anything in `watchers`.
+    watched: AtomicBool,
+    watchers: Ordered<Vec<(u8, Watcher)>, LEAF>,
+}
+
+#[derive(Debug)]
+enum Watcher {
+    Broadcast(Arc<Changes>),
+    /// One for each slot, for all that wait for it: it gets a token and is disconnected.
+    Channel(Sender<()>, Receiver<()>),
+}
+
+impl Watcher {
+    fn tell(self) {
+        match self {
+            Watcher::Broadcast(changes) => changes.tell(),
+            Watcher::Channel(sender, _) => {
+                let _ = sender.try_send(());
+            }
+        }
+    }
+}
+
+impl Block {
+    pub(super) fn new() -> Self {
+        Block {
+            outcomes: std::array::from_fn(|_| AtomicU8::new(0)),
+            held: std::array::from_fn(|_| AtomicU32::new(0)),
+            watched: AtomicBool::new(false),
+            watchers: Ordered::new(Vec::new()),
+        }
+    }
+
+    /// Returns `None` while the slot is pending.
+    pub(super) fn outcome(&self, slot: u8) -> Option<Outcome> {
+        let code = self.outcomes.get(usize::from(slot))?.load(SeqCst);
+        OUTCOMES.get(usize::from(code.checked_sub(1)?)).copied()
+    }
+
+    /// Ends a slot and tells its watchers. Called once for each slot.
+    pub(super) fn set(&self, slot: u8, outcome: Outcome) {
+        if let Some(cell) = self.outcomes.get(usize::from(slot)) {
+            cell.store(code(outcome), SeqCst);
+        }
+        if !self.watched.load(SeqCst) {
+            return;
+        }
+        let mut watchers = self.watchers.lock();
+        let told: Vec<_> = watchers.extract_if(.., |(watched, _)| *watched == slot).collect();
+        self.watched.store(!watchers.is_empty(), SeqCst);
+        drop(watchers);
+        told.into_iter().for_each(|(_, watcher)| watcher.tell());
+    }
+
+    /// Counts in `changes` when the slot ends; at once if it has.
+    pub(super) fn watch(&self, slot: u8, changes: &Arc<Changes>) {
+        let mut watchers = self.watchers.lock();
+        self.watched.store(true, SeqCst);
+        if self.outcome(slot).is_none() {
+            watchers.push((slot, Watcher::Broadcast(Arc::clone(changes))));
+            return;
+        }
+        drop(watchers);
+        changes.tell();
+    }
+
+    /// A channel that gets one token and is disconnected when the slot ends; the same for all who ask before.
+    pub(super) fn channel(&self, slot: u8) -> Receiver<()> {
+        let mut watchers = self.watchers.lock();
+        let mut channels = watchers.iter().filter(|(watched, _)| *watched == slot);
+        if let Some(Watcher::Channel(_, receiver)) =
+            channels.find_map(|(_, watcher)| matches!(watcher, Watcher::Channel(..)).then_some(watcher))
+        {
+            return receiver.clone();
+        }
+        self.watched.store(true, SeqCst);
+        let (sender, receiver) = bounded(1);
+        if self.outcome(slot).is_some() {
+            let _ = sender.try_send(());
+        } else {
+            watchers.push((slot, Watcher::Channel(sender, receiver.clone())));
+        }
+        receiver
+    }
+
+    pub(super) fn hold(&self, slot: u8) {
+        if let Some(held) = self.held.get(usize::from(slot)) {
+            held.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn let_go(&self, slot: u8) {
+        if let Some(held) = self.held.get(usize::from(slot)) {
+            held.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether the application has a receipt of the slot.
+    pub(super) fn is_held(&self, slot: u8) -> bool {
+        self.held.get(usize::from(slot)).is_some_and(|held| held.load(Relaxed) > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_a_number_of_its_own() {
+        for outcome in OUTCOMES {
+            let block = Block::new();
+            block.set(3, outcome);
+            assert_eq!((block.outcome(3), block.outcome(2)), (Some(outcome), None));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! One message to many peers, and the quorum that is waited for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Condvar;
+
+use super::Receipt;
+use crate::clock;
+use crate::error::SendErrorKind;
+use crate::id::PeerId;
+use crate::lock::{Guard, LEAF, Ordered};
+use crate::outcome::Outcome;
+
+/// Counts the receipts of a broadcast that ended, for any number of threads that wait for them: a token in a
+/// channel would wake one of them only.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    count: Ordered<u64, LEAF>,
+    changed: Condvar,
+}
+
+impl Changes {
+    pub(super) fn tell(&self) {
+        *self.count.lock() += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// The receipts of one message to many peers.
+///
+/// ```
+/// use std::thread;
+/// use std::time::Duration;
+/// use unbroken::{Node, URGENT};
+///
+/// let listener = || Node::builder().listen("127.0.0.1:0".parse().unwrap()).start();
+/// let peers = [listener()?, listener()?, listener()?];
+/// let node = Node::builder().peers(peers.iter().map(|peer| peer.local_addrs()[0].to_string())).start()?;
+/// node.wait_for_links(3, Duration::from_secs(30))?;
+///
+/// let vote = node.broadcast((URGENT, "block 7"));
+/// // The applications of two of the three receive it.
+/// for peer in peers.iter().take(2).cloned() {
+///     thread::spawn(move || peer.events().for_each(drop));
+/// }
+/// let progress = vote.wait_for(2, Duration::from_secs(30))?;
+/// assert_eq!((progress.taken.len(), progress.pending.len()), (2, 1));
+/// # peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Broadcast {
+    receipts: Vec<(PeerId, Receipt)>,
+    refused: Vec<(PeerId, SendErrorKind)>,
+    unidentified: Vec<String>,
+    changes: Arc<Changes>,
+}
+
+/// How far a broadcast has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The peers whose application has taken the message.
+    pub taken: Vec<PeerId>,
+    /// The peers with which it ended in another way.
+    pub failed: Vec<(PeerId, Outcome)>,
+    /// The peers with which it is under way.
+    pub pending: Vec<PeerId>,
+}
+
+/// A quorum was not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumError {
+    /// The state when the wait ended.
+    pub progress: Progress,
+    /// The sum of weights that was reached, and the sum that was wanted.
+    pub reached: u64,
+    /// The sum of weights that was wanted.
+    pub wanted: u64,
+    /// True when it can no longer be reached, false when the time was over.
+    pub impossible: bool,
+    /// The addresses of [`Broadcast::unidentified`]: the message did not go to the peers there.
+    pub unidentified: Vec<String>,
+}
+
+impl fmt::Display for QuorumError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.impossible { "can no longer be reached" } else { "was not reached in time" };
+        write!(f, "a quorum of {} {how}: {} so far", self.wanted, self.reached)?;
+        if !self.unidentified.is_empty() {
+            write!(f, "; not sent to {}: nobody has answered there yet", self.unidentified.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for QuorumError {}
+
+impl Broadcast {
+    pub(crate) fn new(receipts: Vec<(PeerId, Receipt)>, refused: Vec<(PeerId, SendErrorKind)>) -> Self {
+        let changes = Arc::<Changes>::default();
+        for (_, receipt) in &receipts {
+            receipt.watch(&changes);
+        }
+        Broadcast { receipts, refused, unidentified: Vec::new(), changes }
+    }
+
+    pub(crate) fn refuse(&mut self, refused: Vec<(PeerId, SendErrorKind)>) {
+        self.refused.extend(refused);
+    }
+
+    /// It could not be sent to the peers at these addresses.
+    pub(crate) fn set_unidentified(&mut self, addresses: Vec<String>) {
+        self.unidentified = addresses;
+    }
+
+    /// The receipt of each peer that the message was accepted for.
+    pub fn receipts(&self) -> &[(PeerId, Receipt)] {
+        &self.receipts
+    }
+
+    /// The peers for which the message was refused, and why (a full queue, for example).
+    pub fn refused(&self) -> &[(PeerId, SendErrorKind)] {
+        &self.refused
+    }
+
+    /// The addresses of peers that were configured or added without an id and had not answered yet, so that
+    /// the message could not be addressed to them: they have no receipt. Empty for
+    /// [`Node::broadcast_to`](crate::Node::broadcast_to). With `id@host:port` messages wait for a peer
+    /// from the start; otherwise wait for the links first
+    /// ([`Node::wait_for_links`](crate::Node::wait_for_links)).
+    pub fn unidentified(&self) -> &[String] {
+        &self.unidentified
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for (peer, receipt) in &self.receipts {
+            match receipt.poll() {
+                Some(Outcome::Taken) => progress.taken.push(*peer),
+                Some(other) => progress.failed.push((*peer, other)),
+                None => progress.pending.push(*peer),
+            }
+        }
+        progress
+    }
+
+    /// Waits until `k` peers have taken the message, and says which.
+    ///
+    /// # Errors
+    /// When the time is over, or when so many have failed that `k` can no longer be reached.
+    pub fn wait_for(&self, k: usize, timeout: Duration) -> Result<Progress, QuorumError> {
+        self.wait_for_weight(k as u64, timeout, |_| 1)
+    }
+
+    /// Waits until peers with a total weight of `wanted` have taken the message. `weight` gives the
+    /// weight of each; a peer without a vote weighs 0.
+    ///
+    /// # Errors
+    /// As [`Broadcast::wait_for`].
+    pub fn wait_for_weight(
+        &self,
+        wanted: u64,
+        timeout: Duration,
+        weight: impl Fn(PeerId) -> u64,
+    ) -> Result<Progress, QuorumError> {
+        let deadline = clock::now().checked_add(timeout);
+        let weights: HashMap<PeerId, u64> =
+            self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
+        let sum = |peers: &[PeerId]| {
+            peers
+                .iter()
+                .filter_map(|peer| weights.get(peer))
+                .fold(0, |sum: u64, weight| sum.saturating_add(*weight))
+        };
+        loop {
+            let seen = *self.changes.count.lock();
+            let progress = self.progress();
+            let reached = sum(&progress.taken);
+            if reached >= wanted {
+                return Ok(progress);
+            }
+            let impossible = reached.saturating_add(sum(&progress.pending)) < wanted;
+            let over = deadline.is_some_and(|deadline| deadline <= clock::now());
+            if impossible || over {
+                let unidentified = self.unidentified.clone();
+                return Err(QuorumError { progress, reached, wanted, impossible, unidentified });
+            }
+            let mut count = self.changes.count.lock();
+            while *count == seen {
+                match deadline {
+                    Some(deadline) if !Guard::wait_until(&mut count, &self.changes.changed, deadline) => {
+                        break;
+                    }
+                    Some(_) => {}
+                    None => Guard::wait(&mut count, &self.changes.changed),
+                }
+            }
+        }
+    }
+}
