@@ -8,7 +8,7 @@ use crate::lane::LaneId;
 use crate::outcome::{DropReason, Outcome, RequestError};
 use crate::wire::stream::MessageKind;
 
-use super::inbound::Arrived;
+use super::inbox::Arrived;
 use super::lane::Lane;
 use super::outbound::cost_of;
 use super::output::Output;

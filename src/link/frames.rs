@@ -101,7 +101,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
         let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
         let mut refused = None;
-        let received = state.inb.handle_chunk(offset, flags, data, |kind, mut payload| {
+        let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
             counters.messages_received += 1;
             match kind {
                 MessageKind::Message => Some(payload),
@@ -118,6 +118,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                     match requests.close(id) {
                         Some(pending) => {
                             counters.answers += 1;
+                            let mut payload = payload.into_payload();
                             payload.unpin();
                             output.replies.push((pending.waiter, Ok(payload)));
                         }

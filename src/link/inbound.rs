@@ -16,23 +16,13 @@ use bytes::{Buf, Bytes};
 
 use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneConfig};
-use crate::message::Payload;
 use crate::wire::control::LaneAck;
 use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{MessageKind, Parser};
 
+use super::inbox::{Arrived, Inbox, Received};
 use super::outbound::BOOKKEEPING;
 use super::{Ticket, Violation};
-
-/// A whole message that waits for the application.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) kind: MessageKind,
-    pub(crate) payload: Payload,
-    pub(crate) ticket: Ticket,
-    /// Which life of the peer sent it.
-    pub(crate) incarnation: Incarnation,
-}
 
 /// A message that the application has not taken, in the order of the stream.
 #[derive(Debug)]
@@ -65,7 +55,7 @@ pub(crate) struct Inbound {
     untaken: VecDeque<Untaken>,
     /// The number of the first message in `untaken`, counted from the start of the session.
     first_untaken: u64,
-    inbox: VecDeque<Arrived>,
+    inbox: Inbox,
     /// Bytes of older sessions that the application still holds or has not fetched. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
     stale: u64,
@@ -107,7 +97,7 @@ impl Inbound {
             taken: 0,
             untaken: VecDeque::new(),
             first_untaken: 0,
-            inbox: VecDeque::new(),
+            inbox: Inbox::default(),
             stale: 0,
             stale_messages: 0,
             told: LaneAck::default(),
@@ -152,9 +142,9 @@ impl Inbound {
         offset: u64,
         flags: u8,
         data: Bytes,
-        mut divert: impl FnMut(MessageKind, Payload) -> Option<Payload>,
-    ) -> Received {
-        let mut outcome = Received { arrived: 0, urgency: Urgency::Nothing, violation: None };
+        mut divert: impl for<'a> FnMut(MessageKind, Received<'a>) -> Option<Received<'a>>,
+    ) -> ChunkResult {
+        let mut outcome = ChunkResult { arrived: 0, urgency: Urgency::Nothing, violation: None };
         outcome.violation = self.read_chunk(offset, flags, data, &mut outcome, &mut divert).err();
         outcome.urgency = outcome.urgency.max(self.urgency(self.taken));
         outcome
@@ -165,8 +155,8 @@ impl Inbound {
         offset: u64,
         flags: u8,
         mut data: Bytes,
-        outcome: &mut Received,
-        divert: &mut impl FnMut(MessageKind, Payload) -> Option<Payload>,
+        outcome: &mut ChunkResult,
+        divert: &mut impl for<'a> FnMut(MessageKind, Received<'a>) -> Option<Received<'a>>,
     ) -> Result<(), Violation> {
         if offset > self.received {
             return Err(Violation::Gap { expected: self.received, offset });
@@ -187,11 +177,25 @@ impl Inbound {
         if flags & ACK_NOW != 0 {
             self.awaited = self.awaited.max(end);
         }
-        while !data.is_empty() {
-            let before = data.len();
-            let message = self.parser.next(&mut data).map_err(Violation::Stream)?;
-            self.received += (before - data.len()) as u64;
-            let Some((kind, payload)) = message else { continue };
+        let mut at = 0;
+        while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+            let whole = self.parser.whole(rest).map_err(Violation::Stream)?;
+            let (kind, payload) = match whole {
+                Some((kind, range)) => {
+                    let range = at + range.start..at + range.end;
+                    self.received += (range.end - at) as u64;
+                    at = range.end;
+                    (kind, Received::Whole(&data, range))
+                }
+                None => {
+                    let mut rest = data.slice(at..);
+                    let message = self.parser.next(&mut rest).map_err(Violation::Stream)?;
+                    self.received += (data.len() - at - rest.len()) as u64;
+                    at = data.len() - rest.len();
+                    let Some((kind, payload)) = message else { continue };
+                    (kind, Received::Pieces(payload))
+                }
+            };
             self.whole = self.received;
             if self.untaken.len() >= self.max_untaken {
                 return Err(Violation::TooManyUntaken { max: self.max_untaken });
@@ -204,7 +208,7 @@ impl Inbound {
             self.untaken.push_back(Untaken { end: self.received, bytes: ticket.bytes, done: false });
             match divert(kind, payload) {
                 Some(payload) => {
-                    self.inbox.push_back(Arrived { kind, payload, ticket, incarnation: self.sender });
+                    self.inbox.push(kind, payload, ticket, self.sender);
                     outcome.arrived += 1;
                 }
                 None => outcome.urgency = outcome.urgency.max(self.done(ticket)),
@@ -215,7 +219,7 @@ impl Inbound {
 
     /// The application takes the next message. The second value says how soon the peer should hear.
     pub(crate) fn take(&mut self) -> Option<(Arrived, Urgency)> {
-        let arrived = self.inbox.pop_front()?;
+        let arrived = self.inbox.pop()?;
         let urgency = match self.ack_mode {
             AckMode::Received => self.done(arrived.ticket),
             AckMode::Done => Urgency::Nothing,
@@ -334,12 +338,13 @@ impl Inbound {
         assert!(self.received <= self.announced);
         assert!(state.limit - state.taken <= self.window.max(self.announced - self.taken));
         assert!(self.untaken.len() <= self.max_untaken);
+        self.inbox.check();
         assert!(self.untaken.front().is_none_or(|message| !message.done));
     }
 }
 
 /// The result of a chunk.
-pub(crate) struct Received {
+pub(crate) struct ChunkResult {
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,

@@ -56,6 +56,7 @@ pub(crate) mod conns;
 pub(crate) mod flood_guard;
 mod frames;
 pub(crate) mod inbound;
+mod inbox;
 mod lane;
 pub(crate) mod outbound;
 pub(crate) mod output;

@@ -2,6 +2,7 @@
 //! stream was cut into chunks.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
@@ -62,15 +63,6 @@ impl Header {
     }
 }
 
-fn header_len(tag: u32) -> Option<usize> {
-    match tag {
-        0 => Some(4),
-        1 => Some(16),
-        2 => Some(12),
-        _ => None,
-    }
-}
-
 /// The stream does not hold messages, or one that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamError {
@@ -123,6 +115,37 @@ impl Parser {
         Ok(self.body.take().map(|(kind, _, payload)| (kind, payload)))
     }
 
+    /// The next message, if it lies whole in `data` and nothing of it came before: its kind, and where its
+    /// payload is. An error is as final as that of [`Parser::next`].
+    pub(crate) fn whole(&self, data: &[u8]) -> Result<Option<(MessageKind, Range<usize>)>, StreamError> {
+        if self.have > 0 || self.body.is_some() || data.len() < 4 {
+            return Ok(None);
+        }
+        let mut header = [0; MAX_HEADER];
+        header.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        let (kind, len) = self.decode_header(&header)?;
+        let start = kind.header_len();
+        Ok((start + len <= data.len()).then_some((kind, start..start + len)))
+    }
+
+    /// The kind and the length that the first word says; the rest counts only if it is there.
+    fn decode_header(&self, header: &[u8; MAX_HEADER]) -> Result<(MessageKind, usize), StreamError> {
+        let [w0, w1, w2, w3, id @ .., a0, a1, a2, a3] = *header;
+        let word = u32::from_le_bytes([w0, w1, w2, w3]);
+        let id = u64::from_le_bytes(id);
+        let kind = match word >> 28 {
+            0 => MessageKind::Message,
+            1 => MessageKind::Request { id, wait_ms: u32::from_le_bytes([a0, a1, a2, a3]) },
+            2 => MessageKind::Reply { id },
+            tag => return Err(StreamError::UnknownKind(tag as u8)),
+        };
+        let len = (word & MAX_PAYLOAD as u32) as usize;
+        if len > self.max_message {
+            return Err(StreamError::TooLarge { len, max: self.max_message });
+        }
+        Ok((kind, len))
+    }
+
     /// True when the header is complete and `body` stands ready.
     fn read_header(&mut self, data: &mut Bytes) -> Result<bool, StreamError> {
         // A header may have been cut anywhere, so more of it than its first word may be here already.
@@ -137,21 +160,9 @@ impl Parser {
             if self.have < need {
                 return Ok(false);
             }
-            let [w0, w1, w2, w3, id @ .., a0, a1, a2, a3] = self.header;
-            let word = u32::from_le_bytes([w0, w1, w2, w3]);
-            let tag = word >> 28;
-            need = header_len(tag).ok_or(StreamError::UnknownKind(tag as u8))?;
-            let len = (word & MAX_PAYLOAD as u32) as usize;
-            if len > self.max_message {
-                return Err(StreamError::TooLarge { len, max: self.max_message });
-            }
+            let (kind, len) = self.decode_header(&self.header)?;
+            need = kind.header_len();
             if self.have == need {
-                let id = u64::from_le_bytes(id);
-                let kind = match tag {
-                    0 => MessageKind::Message,
-                    1 => MessageKind::Request { id, wait_ms: u32::from_le_bytes([a0, a1, a2, a3]) },
-                    _ => MessageKind::Reply { id },
-                };
                 self.body = Some((kind, len, Payload::default()));
                 return Ok(true);
             }

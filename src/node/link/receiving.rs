@@ -38,6 +38,7 @@ impl Source for LinkHandle {
             }
             (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
         });
+        taken.reserve(arrived.len());
         for mut next in arrived {
             next.payload.unpin();
             taken.push(Event::Message(Message {
