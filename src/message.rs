@@ -11,9 +11,10 @@ use crate::codec::{Codec, CodecError};
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
 /// network (very small ones are joined): [`Payload::pieces`] reads them without a copy,
-/// [`Payload::into_bytes`] joins them (one copy, unless there is only one piece). A message of 4 KiB or more
-/// shares memory with what came beside it in the same chunk, up to 1 MiB: who keeps many for long copies
-/// them.
+/// [`Payload::into_bytes`] joins them (one copy, unless there is only one piece). A message shares memory with
+/// what came beside it in the same chunk, up to 1 MiB, as long as it is a [`Message`](crate::Message) or a
+/// payload. [`Payload::into_bytes`] copies one of less than 4 KiB out of it; an application that keeps many
+/// larger ones for long copies them itself.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     first: Bytes,
@@ -57,7 +58,8 @@ impl Payload {
     /// All bytes in one piece.
     pub fn into_bytes(self) -> Bytes {
         if self.rest.is_empty() {
-            return self.first;
+            let is_small = self.len < Self::COPY_BELOW;
+            return if is_small { Bytes::copy_from_slice(&self.first) } else { self.first };
         }
         let mut whole = BytesMut::with_capacity(self.len);
         self.pieces().for_each(|piece| whole.extend_from_slice(piece));
@@ -69,16 +71,16 @@ impl Payload {
     /// # Errors
     /// When the content is not a whole `M`.
     #[cfg(feature = "bincode")]
-    pub fn decode<M: serde::de::DeserializeOwned>(self) -> Result<M, CodecError> {
-        crate::codec::decode(&self.into_bytes())
+    pub fn decode<M: serde::de::DeserializeOwned>(mut self) -> Result<M, CodecError> {
+        crate::codec::decode(self.as_contiguous())
     }
 
     /// Decodes a typed message by `codec`.
     ///
     /// # Errors
     /// Those of the codec.
-    pub fn decode_with<M>(self, codec: &impl Codec<M>) -> Result<M, CodecError> {
-        codec.decode(&self.into_bytes())
+    pub fn decode_with<M>(mut self, codec: &impl Codec<M>) -> Result<M, CodecError> {
+        codec.decode(self.as_contiguous())
     }
 
     /// All bytes in one piece, which afterwards is the only one.
@@ -90,20 +92,9 @@ impl Payload {
         &self.first
     }
 
-    /// Below this size a message is copied out of the network buffer that it came in.
+    /// Below this size a message that is taken out is copied: otherwise one that the application keeps would
+    /// keep the whole chunk with it.
     const COPY_BELOW: usize = 4096;
-
-    /// Makes sure that a small message which the application keeps does not keep the whole chunk
-    /// (up to 1 MiB) with it.
-    pub(crate) fn unpin(&mut self) {
-        if self.len < Self::COPY_BELOW {
-            self.first = match self.rest.is_empty() {
-                true => Bytes::copy_from_slice(&self.first),
-                false => std::mem::take(self).into_bytes(),
-            };
-            self.len = self.first.len();
-        }
-    }
 }
 
 impl From<Bytes> for Payload {

@@ -13,6 +13,7 @@ use crate::id::{ConnId, Incarnation, PeerId};
 use crate::wire::control::{GoawayReason, Hello};
 
 use super::Violation;
+use super::gather::Gather;
 use super::output::Output;
 use super::scheduler::Scheduler;
 
@@ -74,6 +75,9 @@ pub(crate) struct Conn {
     pub(super) segment: usize,
     /// Its writer sleeps until it is woken.
     pub(crate) idle: bool,
+    pub(super) gather: Gather,
+    /// Its writer sleeps although there are messages: see [`super::gather`].
+    pub(super) gathering: bool,
     /// Its score is so low that any other one is better.
     pub(crate) poor: bool,
     draining: Option<(Draining, Instant)>,
@@ -124,6 +128,8 @@ impl Conn {
             on_trial: dialer.replaces.is_some(),
             segment: 0,
             idle: false,
+            gather: Gather::default(),
+            gathering: false,
             poor: false,
             draining: None,
             closing: false,

@@ -118,9 +118,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                     match requests.close(id) {
                         Some(pending) => {
                             counters.answers += 1;
-                            let mut payload = payload.into_payload();
-                            payload.unpin();
-                            output.replies.push((pending.waiter, Ok(payload)));
+                            output.replies.push((pending.waiter, Ok(payload.into_payload())));
                         }
                         None => {
                             refused = refused.take().or(meter.handle_late_reply(now).err());

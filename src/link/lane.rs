@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::id::ConnId;
-use crate::lane::{LaneConfig, LaneId};
+use crate::lane::{LaneConfig, LaneId, Priority};
 use crate::wire::stream::MessageKind;
 
 use super::conns::Conns;
+use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
 use super::outbound::Outbound;
 use super::output::Output;
@@ -19,6 +20,7 @@ pub(super) struct Lane<T> {
     /// Its position among the lanes: its bit in sets of lanes, and its place in each scheduler.
     pub(super) index: usize,
     pub(super) max_message: usize,
+    is_urgent: bool,
     pub(super) out: Outbound<T>,
     pub(super) inb: Inbound,
     /// The slot of the pool that is its own.
@@ -39,6 +41,7 @@ impl<T: ReceiptHandle> Lane<T> {
             id: config.id,
             index,
             max_message: config.max_message,
+            is_urgent: config.priority == Priority::Urgent,
             out: Outbound::new(config),
             inb: Inbound::new(config),
             home: config.home(),
@@ -64,7 +67,17 @@ impl<T: ReceiptHandle> Lane<T> {
     ) {
         self.out.push(kind, body, deadline, token);
         self.out.refuse_if_unknown(&mut output.ended);
-        self.conn.into_iter().for_each(|conn| conns.wake(conn, output));
+        if let Some(conn) = self.conn.and_then(|id| conns.by_id(id))
+            && (!conn.gathering || self.is_pressing())
+        {
+            let id = conn.id;
+            conns.wake(id, output);
+        }
+    }
+
+    /// Whether what is to be sent does not wait for more to gather.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.is_urgent || self.out.unsent() >= ENOUGH
     }
 
     /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it

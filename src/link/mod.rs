@@ -55,6 +55,7 @@ mod application;
 pub(crate) mod conns;
 pub(crate) mod flood_guard;
 mod frames;
+mod gather;
 pub(crate) mod inbound;
 mod inbox;
 mod lane;

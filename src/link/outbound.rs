@@ -102,6 +102,8 @@ pub(crate) struct Outbound<T> {
     queue: VecDeque<Queued<T>>,
     buffer: SendBuffer,
     queued_bytes: usize,
+    /// Bytes of messages that have no offset.
+    waiting_bytes: u64,
     /// How many messages of the queue have an offset.
     started: usize,
     /// The message that holds `cursor`; `started` when the cursor is at the end.
@@ -130,6 +132,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             queue: VecDeque::new(),
             buffer: SendBuffer::default(),
             queued_bytes: 0,
+            waiting_bytes: 0,
             started: 0,
             at: 0,
             cursor: 0,
@@ -158,6 +161,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         };
         let message = Queued { kind, content, deadline, token, start: NOT_STARTED };
         self.queued_bytes += message.cost();
+        self.waiting_bytes += message.len() as u64;
         self.next_expiry = earliest(self.next_expiry, deadline);
         self.queue.push_back(message);
     }
@@ -165,6 +169,9 @@ impl<T: ReceiptHandle> Outbound<T> {
     /// Lets go of a message that left the queue.
     fn forget(&mut self, message: Queued<T>) -> (T, MessageKind) {
         self.queued_bytes -= message.cost();
+        if message.start == NOT_STARTED {
+            self.waiting_bytes -= message.len() as u64;
+        }
         if let Content::Copied(place) = message.content {
             self.buffer.release(place);
         }
@@ -289,11 +296,11 @@ impl<T: ReceiptHandle> Outbound<T> {
             reason
         });
         for message in &mut self.queue {
-            if message.start != NOT_STARTED {
+            if std::mem::replace(&mut message.start, NOT_STARTED) != NOT_STARTED {
                 // Its first byte went out in time; to call it expired now would deny that it was seen.
                 message.deadline = None;
+                self.waiting_bytes += message.len() as u64;
             }
-            message.start = NOT_STARTED;
         }
         (self.at, self.cursor, self.sent, self.end) = (0, 0, 0, 0);
         self.peer = LaneAck::default();
@@ -385,6 +392,11 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.peer.received
     }
 
+    /// Bytes that were not sent since the last rewind.
+    pub(super) fn unsent(&self) -> u64 {
+        self.end - self.cursor + self.waiting_bytes
+    }
+
     /// Bytes sent that the peer has not acknowledged as received.
     pub(crate) fn outstanding(&self) -> u64 {
         self.cursor - self.peer.received
@@ -405,6 +417,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             let Some(outcome) = refused else {
                 message.start = self.end;
                 self.end = message.end();
+                self.waiting_bytes -= message.len() as u64;
                 self.started += 1;
                 return;
             };
@@ -415,7 +428,8 @@ impl<T: ReceiptHandle> Outbound<T> {
         }
     }
 
-    /// Appends one chunk of at most `max` stream bytes to `batch`. Returns the number of stream bytes.
+    /// Appends one chunk of at most `max` stream bytes to `batch`. Returns the number of stream bytes, and of
+    /// messages of which it has some.
     pub(crate) fn poll_chunk(
         &mut self,
         lane: crate::lane::LaneId,
@@ -423,20 +437,20 @@ impl<T: ReceiptHandle> Outbound<T> {
         max: usize,
         batch: &mut Batch,
         ended: &mut Ended<T>,
-    ) -> usize {
+    ) -> (usize, usize) {
         if !self.is_ready() {
-            return 0;
+            return (0, 0);
         }
         if self.cursor == self.end {
             self.start_next(now, ended);
             if self.cursor == self.end {
-                return 0;
+                return (0, 0);
             }
         }
         let chunk = batch.open_chunk();
         let offset = self.cursor;
         let stop = self.peer.limit.min(offset + max as u64);
-        let mut flags = 0;
+        let (mut flags, mut messages) = (0, 0);
         // Neighbours in the buffer, to be copied as one piece.
         let mut run: Option<Place> = None;
         while self.cursor < stop && batch.has_room() {
@@ -477,13 +491,14 @@ impl<T: ReceiptHandle> Outbound<T> {
             }
             self.cursor = message.start + to as u64;
             self.at += usize::from(to == len);
+            messages += 1;
         }
         run.into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
         let len = batch.chunk_len(&chunk);
         batch.close_chunk(chunk, lane, flags, offset);
         self.resent += self.sent.min(self.cursor).saturating_sub(offset);
         self.sent = self.sent.max(self.cursor);
-        len
+        (len, messages)
     }
 
     fn find_cursor(&mut self) {
@@ -519,6 +534,8 @@ impl<T: ReceiptHandle> Outbound<T> {
             at = Some(message.end());
         }
         assert!(at.is_none_or(|at| at == self.end));
+        let waiting = self.queue.iter().skip(self.started).map(Queued::len).sum::<usize>();
+        assert_eq!(self.waiting_bytes, waiting as u64);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
         let copied = self.queue.iter().filter(|message| matches!(message.content, Content::Copied(_)));
         // A vector takes up to twice what it needs, and a block is left for the next messages.

@@ -33,7 +33,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     ) -> Transmit {
         let is_control = self.conns.control() == Some(id);
         let Some(conn) = self.conns.by_id(id) else { return Transmit::Finish };
-        conn.idle = false;
+        (conn.idle, conn.gathering) = (false, false);
         let draining = conn.draining();
         if matches!(draining, Some(Draining::ByUs { said: true, .. })) {
             return Transmit::Finish;
@@ -58,7 +58,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 push_control(batch, |out| Cancel { request }.encode(out));
             }
         }
-        if draining.is_none() {
+        // With a write that is made anyway nothing needs to wait.
+        let gather_until = if batch.is_empty() { self.gather_until(id, now) } else { None };
+        if draining.is_none() && gather_until.is_none() {
             self.push_data(id, now, chunk, batch, output);
         }
         if ack_at.is_some() && !batch.is_empty() {
@@ -81,7 +83,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             _ => {}
         }
         if let Some(conn) = self.conns.by_id(id) {
-            if batch.is_empty() {
+            if gather_until.is_some() {
+                (conn.idle, conn.gathering) = (true, true);
+            } else if batch.is_empty() {
                 conn.idle = true;
                 conn.pace.handle_idle();
                 let lanes = self.lanes.iter_mut().filter(|lane| lane.conn == Some(id));
@@ -90,7 +94,14 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                 conn.liveness.handle_sent(now);
             }
         }
-        Transmit::Continue { at: self.next_ack(id), chunk }
+        Transmit::Continue { at: self.next_ack(id).into_iter().chain(gather_until).min(), chunk }
+    }
+
+    /// Until when the messages for this connection wait for more: see [`super::gather`].
+    fn gather_until(&self, id: ConnId, now: Instant) -> Option<Instant> {
+        let until = self.conns.iter().find(|conn| conn.id == id)?.gather.until(now)?;
+        let mut ready = self.lanes.iter().filter(|lane| lane.conn == Some(id) && lane.out.is_ready());
+        ready.all(|lane| !lane.is_pressing()).then_some(until)
     }
 
     /// When the next acknowledgement is due that goes by this connection.
@@ -127,7 +138,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         batch: &mut Batch,
         output: &mut Output<T, R>,
     ) {
-        let mut left = chunk;
+        let (mut left, mut messages) = (chunk, 0);
         let ended = output.ended.len();
         let Some(conn) = self.conns.by_id(id) else { return };
         while left > 0 && batch.has_room() {
@@ -137,14 +148,17 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             };
             let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
-            let sent = lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut output.ended);
+            let (sent, begun) =
+                lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut output.ended);
             conn.scheduler.charge(index, sent);
             left = left.saturating_sub(sent);
+            messages += begun;
             if sent > 0 {
                 self.meter.handle_chunk_sent();
                 conn.liveness.handle_data_sent(now);
             }
         }
+        conn.gather.handle_sent(messages, now);
         output.space |= output.ended.len() > ended;
         self.end_unsent_requests(ended, output);
     }

@@ -39,8 +39,7 @@ impl Source for LinkHandle {
             (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
         });
         taken.reserve(arrived.len());
-        for mut next in arrived {
-            next.payload.unpin();
+        for next in arrived {
             taken.push(Event::Message(Message {
                 origin: Arc::clone(&self) as Arc<dyn Origin>,
                 lane: id,

@@ -1,0 +1,99 @@
+//! message-io with its `FramedTcp` transport, whose receiver is a callback on the thread that reads. It has no
+//! way to set `TCP_NODELAY` for it.
+
+use std::ops::ControlFlow;
+
+use message_io::network::{Endpoint, NetEvent, SendStatus, Transport};
+use message_io::node::{self, NodeHandler, NodeListener};
+
+use super::{ASKED, Contestant, Tell};
+use crate::Failure;
+
+pub const CONTESTANT: Contestant =
+    Contestant { name: "message-io", shares: [0.1, 1.0], receive, send, echo, ask };
+
+fn listen(tell: Tell<'_>) -> Result<(NodeHandler<()>, NodeListener<()>), Failure> {
+    let (handler, listener) = node::split::<()>();
+    let (_, addr) = handler.network().listen(Transport::FramedTcp, "127.0.0.1:0")?;
+    tell(addr.to_string())?;
+    Ok((handler, listener))
+}
+
+fn connect(addr: &str) -> Result<(NodeHandler<()>, NodeListener<()>, Endpoint), Failure> {
+    let (handler, listener) = node::split::<()>();
+    let (endpoint, _) = handler.network().connect_sync(Transport::FramedTcp, addr)?;
+    Ok((handler, listener, endpoint))
+}
+
+/// Sends, again as long as the library says that it cannot yet.
+fn deliver(handler: &NodeHandler<()>, to: Endpoint, message: &[u8]) {
+    while handler.network().send(to, message) != SendStatus::Sent {
+        std::thread::yield_now();
+    }
+}
+
+/// Runs until `each` says that it is enough.
+fn messages(
+    handler: NodeHandler<()>,
+    listener: NodeListener<()>,
+    mut each: impl FnMut(&NodeHandler<()>, Endpoint, &[u8]) -> ControlFlow<()>,
+) {
+    listener.for_each(move |event| {
+        if let NetEvent::Message(from, message) = event.network()
+            && each(&handler, from, message).is_break()
+        {
+            handler.stop();
+        }
+    });
+}
+
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+    let (handler, listener) = listen(tell)?;
+    let mut left = count;
+    messages(handler, listener, |_, _, message| {
+        assert_eq!(message.len(), size);
+        came(1);
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    Ok(())
+}
+
+fn send(
+    size: usize,
+    count: u64,
+    addr: &str,
+    wait: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (handler, _listener, to) = connect(addr)?;
+    let message = vec![7; size];
+    (0..count).for_each(|_| deliver(&handler, to, &message));
+    wait()
+}
+
+fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
+    let (handler, listener) = listen(tell)?;
+    let mut left = count;
+    messages(handler, listener, |handler, from, message| {
+        deliver(handler, from, message);
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    Ok(())
+}
+
+fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+    let (handler, listener, to) = connect(addr)?;
+    let mut left = count;
+    deliver(&handler, to, &[7; ASKED]);
+    messages(handler, listener, |handler, _, _| {
+        came();
+        left -= 1;
+        if left == 0 {
+            return ControlFlow::Break(());
+        }
+        deliver(handler, to, &[7; ASKED]);
+        ControlFlow::Continue(())
+    });
+    Ok(())
+}

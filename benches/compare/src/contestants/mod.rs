@@ -1,0 +1,46 @@
+//! What is compared. Each contestant is four functions: receive and send one way, echo and ask.
+
+mod message_io;
+mod naive;
+mod raw;
+mod tokio_framed;
+mod unbroken;
+
+use crate::Failure;
+
+/// Tells the address that the other process is to dial.
+pub type Tell<'a> = &'a mut dyn FnMut(String) -> Result<(), Failure>;
+
+pub struct Contestant {
+    pub name: &'static str,
+    /// The part of the messages that it is given, so that a round takes seconds: for 64 bytes and for 1 MiB.
+    pub shares: [f64; 2],
+    /// Receives so many messages of this size; the last argument is called with how many came at once.
+    pub receive: fn(usize, u64, Tell<'_>, &mut dyn FnMut(u64)) -> Result<(), Failure>,
+    /// Sends so many messages of this size to this address, and waits by the last argument until they came.
+    pub send: fn(usize, u64, &str, &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure>,
+    /// Returns so many messages of 64 bytes to their sender.
+    pub echo: fn(u64, Tell<'_>) -> Result<(), Failure>,
+    /// Sends so many, each when the one before it is back; the last argument is called for each.
+    pub ask: fn(u64, &str, &mut dyn FnMut()) -> Result<(), Failure>,
+}
+
+impl Contestant {
+    pub fn share_of(&self, size: usize) -> f64 {
+        let [small, large] = self.shares;
+        if size < 16 * 1024 { small } else { large }
+    }
+}
+
+/// The first one is what the others are compared with.
+pub const CONTESTANTS: [Contestant; 6] = [
+    raw::CONTESTANT,
+    unbroken::PLAINTEXT,
+    unbroken::ENCRYPTED,
+    tokio_framed::CONTESTANT,
+    message_io::CONTESTANT,
+    naive::CONTESTANT,
+];
+
+/// The size of what goes back and forth.
+pub const ASKED: usize = 64;

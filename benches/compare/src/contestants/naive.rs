@@ -1,0 +1,91 @@
+//! What one writes first: a channel, a writer thread with one write for each message, a reader thread with a
+//! buffer, and another channel. The length goes before each message.
+
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::raw::{accept, connect};
+use super::{ASKED, Contestant, Tell};
+use crate::Failure;
+
+pub const CONTESTANT: Contestant =
+    Contestant { name: "naive", shares: [0.03, 0.5], receive, send, echo, ask };
+
+/// Messages that wait in a channel.
+const WAITING: usize = 1024;
+
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+    let messages = reader(accept(tell)?);
+    for _ in 0..count {
+        assert_eq!(messages.recv()?.len(), size);
+        came(1);
+    }
+    Ok(())
+}
+
+fn send(
+    size: usize,
+    count: u64,
+    addr: &str,
+    wait: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let writer = writer(connect(addr)?);
+    for _ in 0..count {
+        writer.send(vec![7; size])?;
+    }
+    wait()
+}
+
+fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
+    let socket = accept(tell)?;
+    let (messages, writer) = (reader(socket.try_clone()?), writer(socket));
+    for _ in 0..count {
+        writer.send(messages.recv()?)?;
+    }
+    Ok(())
+}
+
+fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+    let socket = connect(addr)?;
+    let (messages, writer) = (reader(socket.try_clone()?), writer(socket));
+    for _ in 0..count {
+        writer.send(vec![7; ASKED])?;
+        messages.recv()?;
+        came();
+    }
+    Ok(())
+}
+
+fn writer(mut socket: TcpStream) -> Sender<Vec<u8>> {
+    let (sender, messages) = bounded::<Vec<u8>>(WAITING);
+    thread::spawn(move || {
+        let mut frame = Vec::new();
+        for message in messages {
+            frame.clear();
+            frame.extend_from_slice(&(message.len() as u32).to_le_bytes());
+            frame.extend_from_slice(&message);
+            if socket.write_all(&frame).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn reader(socket: TcpStream) -> Receiver<Vec<u8>> {
+    let (sender, messages) = bounded(WAITING);
+    thread::spawn(move || {
+        let mut socket = BufReader::with_capacity(64 * 1024, socket);
+        let mut len = [0; 4];
+        while socket.read_exact(&mut len).is_ok() {
+            let mut message = vec![0; u32::from_le_bytes(len) as usize];
+            if socket.read_exact(&mut message).is_err() || sender.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    messages
+}
