@@ -22,7 +22,7 @@ const MANY: usize = 8;
 /// The longest wait since the last write began. The kernel adds 50 us to a wait (timer slack, prctl(2)).
 const WAIT: Duration = Duration::from_micros(50);
 /// So many bytes are worth a write.
-pub(super) const ENOUGH: u64 = 16 * 1024;
+pub(super) const ENOUGH: u64 = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Gather {

@@ -67,6 +67,20 @@ pub(crate) struct Output<T, R> {
     pub(crate) space: bool,
 }
 
+impl<T, R> Output<T, R> {
+    /// Whether nothing follows from the input.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Output { ended, replies, notices, wake, samples, arrived, space } = self;
+        ended.is_empty()
+            && replies.is_empty()
+            && notices.is_empty()
+            && wake.is_empty()
+            && samples.is_empty()
+            && *arrived == 0
+            && !*space
+    }
+}
+
 impl<T, R> Default for Output<T, R> {
     fn default() -> Self {
         Output {

@@ -111,7 +111,7 @@ impl Node {
         message: impl Into<Outgoing>,
         timeout: Duration,
     ) -> Result<Receipt, SendError> {
-        self.send_with(peer, message.into(), wait(timeout))
+        self.send_with(peer, message.into(), Wait::at_most(timeout))
     }
 
     fn send_with(&self, peer: PeerId, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
@@ -195,7 +195,7 @@ impl Node {
             return Err(SendError::new(kind, request.into_body()));
         }
         let (link, request) = self.link_to(peer, request)?;
-        match link.send(request, Some(clock::after(timeout)), wait(timeout))? {
+        match link.send(request, Some(clock::after(timeout)), Wait::at_most(timeout))? {
             (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
             // A request that was accepted has both.
             (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, Bytes::new())),
@@ -210,7 +210,7 @@ impl Node {
         }
     }
 
-    fn check_open(&self, message: Outgoing) -> Result<Outgoing, SendError> {
+    pub(super) fn check_open(&self, message: Outgoing) -> Result<Outgoing, SendError> {
         match self.handle.core.is_closed() {
             true => Err(SendError::new(SendErrorKind::Closed, message.into_body())),
             false => Ok(message),
@@ -409,8 +409,4 @@ impl Node {
         });
         true
     }
-}
-
-fn wait(timeout: Duration) -> Wait {
-    clock::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
 }

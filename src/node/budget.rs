@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::shares::{AccountId, Shares};
+use crate::clock;
 use crate::id::PeerId;
 use crate::lock::{LEAF, Ordered};
 
@@ -19,6 +20,12 @@ pub(crate) enum Wait {
     Until(Instant),
     /// It waits as long as it takes.
     Forever,
+}
+
+impl Wait {
+    pub(crate) fn at_most(timeout: Duration) -> Self {
+        clock::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
+    }
 }
 
 /// A sender's place in the line of its lane. Only the first of a line waits for bytes of the node's budget.

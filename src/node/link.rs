@@ -8,7 +8,8 @@ mod receiving;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use parking_lot::Condvar;
@@ -47,6 +48,8 @@ pub(crate) struct LinkHandle {
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
     listed: AtomicU64,
+    /// It accepts nothing any more.
+    ended: AtomicBool,
 }
 
 pub(crate) struct LinkInner {
@@ -167,6 +170,7 @@ impl LinkHandle {
             }),
             changed: Condvar::new(),
             listed: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -185,6 +189,9 @@ impl LinkHandle {
         let result = act(&mut core, now, &mut output);
         let reserved = std::mem::take(&mut core.reserved);
         let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
+        if freed == 0 && output.is_empty() && core.held() == held {
+            return result; // Most messages that are sent: the writer is awake.
+        }
         let turns: Vec<_> = match output.space {
             true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
             false => Vec::new(),
@@ -261,6 +268,10 @@ impl LinkHandle {
         for notice in output.notices {
             self.shared.report(Report::Link(self.peer, notice));
         }
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(SeqCst)
     }
 
     /// Looks at the link without changing it.

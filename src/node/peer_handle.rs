@@ -1,12 +1,16 @@
 //! One peer of a node.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::budget::Wait;
+use super::link::LinkHandle;
 use super::outgoing::{Outgoing, PendingReply};
 use super::snapshot::PeerSnapshot;
 use super::{LinkState, Node};
-use crate::error::SendError;
+use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
+use crate::lock::{LEAF, Ordered};
 use crate::receipt::Receipt;
 
 /// A node and one of its peers: the calls of [`Node`] that concern a peer, without naming it each time. Made
@@ -33,15 +37,40 @@ use crate::receipt::Receipt;
 /// assert_eq!(message.as_deref(), Some(&b"hello"[..]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PeerHandle {
     node: Node,
     peer: PeerId,
+    /// The link, so that it is not looked up for each message. It may be gone, or have ended.
+    link: Ordered<Weak<LinkHandle>, LEAF>,
 }
 
 impl PeerHandle {
     pub(super) fn new(node: Node, peer: PeerId) -> Self {
-        PeerHandle { node, peer }
+        let link = node.handle.core.link(peer).map_or_else(Weak::new, |link| Arc::downgrade(&link));
+        PeerHandle { node, peer, link: Ordered::new(link) }
+    }
+
+    /// Returns the link to the peer, if there is one.
+    fn link(&self) -> Option<Arc<LinkHandle>> {
+        let mut cached = self.link.lock();
+        let link = cached.upgrade().filter(|link| !link.is_ended());
+        if link.is_some() {
+            return link;
+        }
+        drop(cached);
+        let link = self.node.handle.core.link(self.peer)?;
+        cached = self.link.lock();
+        *cached = Arc::downgrade(&link);
+        Some(link)
+    }
+
+    fn send_with(&self, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
+        let message = self.node.check_open(message)?;
+        match self.link() {
+            Some(link) => link.send(message, None, wait).map(|(receipt, _)| receipt),
+            None => Err(SendError::new(SendErrorKind::UnknownPeer(self.peer), message.into_body())),
+        }
     }
 
     /// The peer.
@@ -59,7 +88,7 @@ impl PeerHandle {
     /// # Errors
     /// Those of [`Node::send`].
     pub fn send(&self, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
-        self.node.send(self.peer, message)
+        self.send_with(message.into(), Wait::Forever)
     }
 
     /// As [`Node::try_send`].
@@ -67,7 +96,7 @@ impl PeerHandle {
     /// # Errors
     /// Those of [`Node::try_send`].
     pub fn try_send(&self, message: impl Into<Outgoing>) -> Result<Receipt, SendError> {
-        self.node.try_send(self.peer, message)
+        self.send_with(message.into(), Wait::No)
     }
 
     /// As [`Node::send_timeout`].
@@ -79,7 +108,7 @@ impl PeerHandle {
         message: impl Into<Outgoing>,
         timeout: Duration,
     ) -> Result<Receipt, SendError> {
-        self.node.send_timeout(self.peer, message, timeout)
+        self.send_with(message.into(), Wait::at_most(timeout))
     }
 
     /// As [`Node::request`].
@@ -110,5 +139,12 @@ impl PeerHandle {
     /// As [`Node::peer`].
     pub fn snapshot(&self) -> Option<PeerSnapshot> {
         self.node.peer(self.peer)
+    }
+}
+
+impl Clone for PeerHandle {
+    fn clone(&self) -> Self {
+        let link = Ordered::new(Weak::clone(&self.link.lock()));
+        PeerHandle { node: self.node.clone(), peer: self.peer, link }
     }
 }

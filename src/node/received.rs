@@ -23,12 +23,11 @@
 //! Invariants: `held` and `unfinished` are the sums over the accounts; an account that was given up counts as
 //! unfinished no more.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 use super::event_queue::Class;
-use super::shares::AccountId;
+use super::shares::{AccountId, ByAccount};
 use crate::clock;
 use crate::id::PeerId;
 use crate::lock::{LEAF, Ordered};
@@ -72,7 +71,7 @@ impl Account {
 struct Accounts {
     max: u64,
     max_unfinished: u64,
-    accounts: HashMap<AccountId, Account>,
+    accounts: ByAccount<Account>,
     named: u64,
     strangers: u64,
     /// The bytes of strangers that were not given up.
@@ -93,7 +92,7 @@ impl Accounts {
         Accounts {
             max,
             max_unfinished: (max / 4).max(largest),
-            accounts: HashMap::new(),
+            accounts: ByAccount::default(),
             named: 0,
             strangers: 0,
             unfinished: 0,

@@ -26,6 +26,7 @@
 //! guarantee that has shrunk counts in the common part from then on.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::id::PeerId;
 
@@ -36,6 +37,28 @@ const STRANGERS: usize = 16;
 /// Names an account. A peer that was removed and added again has a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AccountId(u64);
+
+/// A table of accounts, which are looked up for every message that is sent: their numbers come from this
+/// process alone, so nobody can choose them to collide.
+pub(crate) type ByAccount<A> = HashMap<AccountId, A, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads consecutive numbers (Fibonacci hashing: Knuth, The Art of Computer Programming 3, 6.4).
+#[derive(Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 struct Account {
@@ -51,7 +74,7 @@ pub(crate) struct Shares {
     largest: usize,
     /// No account can use more than this.
     max_each: usize,
-    accounts: HashMap<AccountId, Account>,
+    accounts: ByAccount<Account>,
     next: u64,
     named: usize,
     /// The bytes of all accounts.
@@ -70,7 +93,7 @@ impl Shares {
             max,
             largest,
             max_each,
-            accounts: HashMap::new(),
+            accounts: ByAccount::default(),
             next: 0,
             named: 0,
             used: 0,

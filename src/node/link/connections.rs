@@ -1,7 +1,7 @@
 //! The link as its connections and the monitor use it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use super::LinkHandle;
@@ -178,6 +178,7 @@ impl LinkHandle {
     pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
         let waiting = self.with(|core, _, output| {
             core.link.close(reason, output);
+            self.ended.store(true, SeqCst);
             core.lines.iter().flatten().cloned().collect::<Vec<_>>()
         });
         waiting.iter().for_each(|turn| turn.wake());
