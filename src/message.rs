@@ -11,9 +11,9 @@ use crate::codec::{Codec, CodecError};
 ///
 /// A small message is one piece. A large one is a list of the pieces in which it came from the
 /// network (very small ones are joined): [`Payload::pieces`] reads them without a copy,
-/// [`Payload::into_bytes`] joins them (one copy, unless there is only one piece). A message shares memory with
-/// what came beside it in the same chunk, up to 1 MiB, as long as it is a [`Message`](crate::Message) or a
-/// payload. [`Payload::into_bytes`] copies one of less than 4 KiB out of it; an application that keeps many
+/// [`Payload::into_bytes`] joins them (one copy, unless there is only one piece). A message shares memory
+/// with what came beside it in the same chunk, up to 1 MiB, as long as it is a [`Message`](crate::Message) or
+/// a payload. [`Payload::into_bytes`] copies one of less than 4 KiB out of it; an application that keeps many
 /// larger ones for long copies them itself.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {

@@ -46,8 +46,8 @@ pub(crate) struct PendingReceipt {
     /// `None` when it has ended.
     block: Option<Arc<Block>>,
     slot: u8,
-    /// The last reference to the message's body, so that it is not dropped where the link forgets the message,
-    /// under its lock.
+    /// The last reference to the message's body, so that it is not dropped where the link forgets the
+    /// message, under its lock.
     kept: Option<Box<Bytes>>,
 }
 

@@ -1,7 +1,7 @@
 //! When a writer waits for more messages before it writes.
 //!
-//! A system call costs as much as a hundred small messages, and each one wakes a thread at the other end. When
-//! the application sends faster than the writer writes, many messages gather during each write, and they
+//! A system call costs as much as a hundred small messages, and each one wakes a thread at the other end.
+//! When the application sends faster than the writer writes, many messages gather during each write, and they
 //! would go with fewer calls if the writer did not ask for more at once.
 //!
 //! ```text

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Transmit};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Hello, LaneAck};
@@ -55,13 +55,22 @@ fn pair_with(ack_delay: Duration, lanes: Vec<LaneConfig>) -> (Side, Side, Instan
 }
 
 /// Everything that one side has to say goes over, a batch at a time. Returns the number of chunks.
-fn carry(from: &mut Side, to: &mut Side, now: Instant) -> Result<u64, Violation> {
+fn carry(from: &mut Side, to: &mut Side, mut now: Instant) -> Result<u64, Violation> {
     let mut chunks = 0;
     loop {
         let mut batch = Batch::default();
-        let _ = from.link.poll_transmit(CONN, now, &mut batch, &mut from.output);
+        let next = from.link.poll_transmit(CONN, now, &mut batch, &mut from.output);
         if batch.is_empty() {
-            return Ok(chunks);
+            match next {
+                // The writer waits for more to gather.
+                Transmit::Continue { at: Some(at), .. }
+                    if at > now && at < now + Duration::from_millis(1) =>
+                {
+                    now = at;
+                    continue;
+                }
+                _ => return Ok(chunks),
+            }
         }
         let bytes = batch.to_vec();
         let mut reader = FrameReader::new(bytes.as_slice());
