@@ -78,10 +78,10 @@ pub struct PathConfig {
     pub backoff_max: Duration,
     /// After so many failures in a row the breaker opens. Default 5.
     pub breaker_threshold: u32,
-    /// The largest chunk, and the largest unsent backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes.
-    /// Default 512 KiB; 16 KiB to 1 MiB. Both start at 2 KiB, or at what earlier connections
-    /// to this address had come to, and follow the measured rate of the path: 10 ms worth on a fast one, 125
-    /// ms worth on a slow one, 1 KiB at least.
+    /// The largest chunk (one that ends where a message ends may have a 64th more), and the largest unsent
+    /// backlog in the kernel (TCP_NOTSENT_LOWAT), in bytes. Default 512 KiB; 16 KiB to 1 MiB. Both start
+    /// at 2 KiB, or at what earlier connections to this address had come to, and follow the measured
+    /// rate of the path: 10 ms worth on a fast one, 125 ms worth on a slow one, 1 KiB at least.
     #[serde(with = "size")]
     pub max_chunk: usize,
     /// The largest segment of connections that this node makes, in bytes of data (TCP_MAXSEG, tcp(7)); that

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::wire::batch::Batch;
 use crate::wire::buffer::ReadBuffer;
-use crate::wire::reader::{Got, ReadError, Source, read_once};
+use crate::wire::reader::{Got, ReadError, Source, overwrite, read_once};
 
 /// Before each record: the length of what follows.
 const LENGTH: usize = 2;
@@ -264,7 +264,13 @@ impl<R: Read> Source for Opener<R> {
     fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
         match self {
             Opener::Plaintext(source) => source.read_into(memory, filled, until),
-            Opener::Noise(opening) => opening.read(until - filled, |bytes| memory.extend_from_slice(bytes)),
+            Opener::Noise(opening) => {
+                let mut at = filled;
+                opening.read(until - filled, |bytes| {
+                    overwrite(memory, at, bytes);
+                    at += bytes.len();
+                })
+            }
         }
     }
 

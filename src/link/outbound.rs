@@ -59,6 +59,10 @@ const NOT_STARTED: u64 = u64::MAX;
 /// The queue of an idle lane keeps memory for so many messages.
 const IDLE_MESSAGES: usize = 16;
 
+/// A chunk may be larger by one part in so many, if it ends where a message ends then: the receiver copies a
+/// message together that comes in two.
+const OVERSHOOT: usize = 64;
+
 /// The cost of a message in a queue beyond its bytes. Counted, so that a queue of empty messages is
 /// bounded too.
 pub(super) const BOOKKEEPING: usize = 128;
@@ -428,7 +432,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         }
     }
 
-    /// Appends one chunk of at most `max` stream bytes to `batch`. Returns the number of stream bytes, and of
+    /// Appends one chunk of about `max` stream bytes to `batch`. Returns the number of stream bytes, and of
     /// messages of which it has some.
     pub(crate) fn poll_chunk(
         &mut self,
@@ -459,7 +463,10 @@ impl<T: ReceiptHandle> Outbound<T> {
             }
             let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) else { break };
             let (len, from) = (message.len(), (self.cursor - message.start) as usize);
-            let to = len.min((stop - message.start) as usize);
+            let mut to = len.min((stop - message.start) as usize);
+            if len - to <= max / OVERSHOOT && message.end() <= self.peer.limit {
+                to = len;
+            }
             match &message.content {
                 Content::Copied(place) => {
                     let place = place.part(from..to);

@@ -148,8 +148,13 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             };
             let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
-            let (sent, begun) =
-                lane.out.poll_chunk(lane.id, now, left.min(MAX_CHUNK), batch, &mut output.ended);
+            let (sent, begun) = lane.out.poll_chunk(
+                lane.id,
+                now,
+                left.min(MAX_CHUNK - MAX_CHUNK / 32),
+                batch,
+                &mut output.ended,
+            );
             conn.scheduler.charge(index, sent);
             left = left.saturating_sub(sent);
             messages += begun;

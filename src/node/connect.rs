@@ -143,7 +143,7 @@ pub(super) fn shake_hands<'a>(
         link.set_path(path);
     }
     let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces));
-    let mut reader = FrameReader::new(Opener::new(&conn.socket, opens));
+    let mut reader = FrameReader::with_pool(Opener::new(&conn.socket, opens), core.shared.chunks.clone());
     let (id, dialled) = (conn.id, conn.dialled);
     if dialled {
         let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };

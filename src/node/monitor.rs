@@ -61,6 +61,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
         next = sooner(next, check_pending(core, now));
         if now >= scores_at {
             core.update_scores(now);
+            core.shared.chunks.shrink();
             scores_at = now + core.config.path.dead_after / SCORES;
         }
         next = sooner(next, core.expire_bans(now));

@@ -14,6 +14,7 @@ use crate::id::{ConnId, PeerId};
 use crate::link::{Notice, cost_of};
 use crate::lock::{Guard, LEAF, Ordered};
 use crate::roster::TargetId;
+use crate::wire::chunk_pool::ChunkPool;
 
 use super::alarm::Alarm;
 use super::background::Background;
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     reports: Ordered<Vec<Report>, LEAF>,
     /// Bytes of received messages that were not taken, over all links.
     pub(crate) received: Received,
+    pub(crate) chunks: ChunkPool,
     /// For those who wait until queues are empty, connections gone or links up; counts the occasions.
     progress: Ordered<u64, LEAF>,
     progressed: Condvar,
@@ -90,6 +92,7 @@ impl Shared {
             background: Arc::default(),
             reports: Ordered::default(),
             received: Received::new(config.max_inbox, largest_unfinished(config)),
+            chunks: ChunkPool::default(),
             progress: Ordered::default(),
             progressed: Condvar::new(),
         }

@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 mod body;
 pub(crate) mod buffer;
+pub(crate) mod chunk_pool;
 pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod header;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use super::buffer::ReadBuffer;
+use super::chunk_pool::ChunkPool;
 use super::frame::{self, Frame};
 use super::header::{self, Announced, CHUNK_HEAD_LEN, HEADER_LEN, Kind, WireError};
 use crate::lane::LaneId;
@@ -41,11 +42,12 @@ pub(crate) trait Source {
     /// Waits for bytes once, unless some are held back already.
     fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError>;
 
-    /// The same into memory whose first `filled` bytes are there already, as far as `until`.
+    /// The same into memory whose first `filled` bytes are there already, as far as `until`. What the memory
+    /// holds behind them has no meaning.
     fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
         // Each byte is zeroed once only, however short the reads are.
         memory.resize(until.max(memory.len()), 0);
-        memory.get_mut(filled..).map_or(Err(ReadError::Torn), |room| self.read(room))
+        memory.get_mut(filled..until).map_or(Err(ReadError::Torn), |room| self.read(room))
     }
 
     /// Whether something was received that was not given out.
@@ -80,6 +82,7 @@ impl<R: Read> Source for R {
 pub(crate) struct FrameReader<S> {
     source: S,
     buffer: ReadBuffer,
+    pool: ChunkPool,
     /// A chunk whose data is being read straight into its own memory.
     partial: Option<Partial>,
 }
@@ -89,14 +92,20 @@ struct Partial {
     flags: u8,
     offset: u64,
     len: usize,
-    /// Zeroed only a little ahead of what has arrived, and each byte only once.
+    /// Zeroed only a little ahead of what has arrived, and each byte only once. May be longer than the
+    /// chunk.
     memory: Vec<u8>,
     filled: usize,
 }
 
 impl<S: Source> FrameReader<S> {
     pub(crate) fn new(source: S) -> Self {
-        FrameReader { source, buffer: ReadBuffer::new(MAX_BUFFER), partial: None }
+        FrameReader::with_pool(source, ChunkPool::default())
+    }
+
+    /// The memory of large chunks comes from `pool`.
+    pub(crate) fn with_pool(source: S, pool: ChunkPool) -> Self {
+        FrameReader { source, buffer: ReadBuffer::new(MAX_BUFFER), pool, partial: None }
     }
 
     /// The kind of the next frame, once its header is there.
@@ -136,8 +145,8 @@ impl<S: Source> FrameReader<S> {
             let (lane, flags, offset) = header::decode_chunk_head(*head)?;
             let len = len - CHUNK_HEAD_LEN;
             if len - data.len() >= DIRECT_FROM || HEADER_LEN + CHUNK_HEAD_LEN + len > MAX_BUFFER {
-                let mut memory = Vec::with_capacity(len);
-                memory.extend_from_slice(data);
+                let mut memory = self.pool.take(len);
+                overwrite(&mut memory, 0, data);
                 let filled = data.len();
                 self.buffer.consume(waiting.len());
                 self.partial = Some(Partial { lane, flags, offset, len, memory, filled });
@@ -163,9 +172,9 @@ impl<S: Source> FrameReader<S> {
     }
 
     fn finish_partial(&mut self) -> Option<Frame> {
-        let Partial { lane, flags, offset, memory, .. } =
+        let Partial { lane, flags, offset, len, memory, .. } =
             self.partial.take_if(|partial| partial.filled == partial.len)?;
-        Some(Frame::Chunk { lane, flags, offset, data: memory.into() })
+        Some(Frame::Chunk { lane, flags, offset, data: self.pool.share(memory, len) })
     }
 
     /// True while a frame has begun that is not complete, if asked after [`FrameReader::next_buffered`]
@@ -178,6 +187,15 @@ impl<S: Source> FrameReader<S> {
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity() + self.partial.as_ref().map_or(0, |partial| partial.memory.capacity())
     }
+}
+
+/// Writes `bytes` at `at`, over what stands there and beyond the end; `at` is not behind the end.
+pub(crate) fn overwrite(memory: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let (over, behind) = bytes.split_at(bytes.len().min(memory.len().saturating_sub(at)));
+    if let Some(old) = memory.get_mut(at..at + over.len()) {
+        old.copy_from_slice(over);
+    }
+    memory.extend_from_slice(behind);
 }
 
 /// One read, repeated if a signal interrupted it.

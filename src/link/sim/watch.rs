@@ -64,7 +64,8 @@ impl World {
                 assert!(chunks.is_empty() || may_follow, "control waits behind data");
             }
         }
-        assert!(data <= before.chunk, "{data} bytes of data in one batch");
+        // It may end where a message ends.
+        assert!(data <= before.chunk + before.chunk / 64, "{data} bytes of data in one batch");
         // A lane whose next messages end unsent (expired, too large) is ready and then has nothing.
         if self.plan.deadlines || self.plan.lanes[0] != self.plan.lanes[1] {
             return;
