@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
+use bytes::Bytes;
 use parking_lot::Condvar;
 
 use crate::clock;
@@ -19,7 +20,7 @@ use crate::config::PathConfig;
 use crate::conn::{ConnHandle, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
+use crate::link::{COPY_BELOW, CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
 use crate::lock::{LINK, Ordered};
 use crate::outcome::RequestError;
 use crate::promise::Promise;
@@ -56,6 +57,8 @@ pub(crate) struct LinkInner {
     pub(crate) link: Link<PendingReceipt, Waiter>,
     pub(crate) conns: Vec<Arc<ConnHandle>>,
     receipts: Receipts,
+    /// Bodies of messages that were copied, until one of them has ended.
+    copied: Vec<Bytes>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
     /// For each lane the senders that wait for room, in the order in which they came.
@@ -73,6 +76,18 @@ pub(crate) struct LinkInner {
 }
 
 impl LinkInner {
+    /// The body of an accepted message: dropped where code of the application may run, if it has any. Not on
+    /// the thread that sends, which may hold a lock that this code takes.
+    fn keep_until_dropped(&mut self, body: &mut Bytes, owned: bool) {
+        if owned {
+            let body = std::mem::take(body);
+            // A larger one is kept with the receipt.
+            if body.len() < COPY_BELOW {
+                self.copied.push(body);
+            }
+        }
+    }
+
     /// Bytes of received messages, and those of unfinished ones among them.
     fn held(&self) -> (u64, u64) {
         (self.link.held_bytes(), self.link.unfinished_bytes())
@@ -163,6 +178,7 @@ impl LinkHandle {
                 link: Link::new(settings, seed),
                 conns: Vec::new(),
                 receipts: Receipts::default(),
+                copied: Vec::new(),
                 withheld: false,
                 probing: 0,
                 heard: 0,
@@ -224,6 +240,7 @@ impl LinkHandle {
                 Err(_) => {}
             }
         }
+        let copied = if output.ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
         let look: Vec<_> =
             core.conns.iter().filter(|conn| output.samples.contains(&conn.id)).map(Arc::clone).collect();
         drop(core);
@@ -232,7 +249,7 @@ impl LinkHandle {
         if look_at_inboxes {
             self.shared.alarm.now();
         }
-        self.carry_out(output, freed, &turns);
+        self.carry_out(output, freed, &turns, copied);
         look.iter().for_each(|conn| self.sample(conn));
         result
     }
@@ -247,12 +264,18 @@ impl LinkHandle {
         next.into_iter().for_each(|at| self.shared.alarm.at(at));
     }
 
-    fn carry_out(self: &Arc<Self>, output: LinkOutput, freed: usize, turns: &[Arc<Turn>]) {
+    fn carry_out(
+        self: &Arc<Self>,
+        output: LinkOutput,
+        freed: usize,
+        turns: &[Arc<Turn>],
+        mut bodies: Vec<Bytes>,
+    ) {
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.shared.queued.release(self.account, freed);
-        let owned = output.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)).collect();
-        self.shared.background.drop_all(owned);
+        bodies.extend(output.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)));
+        self.shared.background.drop_all(bodies);
         output.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());
         if settled {

@@ -93,6 +93,11 @@ impl Outgoing {
         self.expires_in
     }
 
+    /// Whether code of the application may run when the body is dropped.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     /// The body, to hold until it is dropped where the application's code may run, if it has such code and is
     /// not copied anyway.
     pub(crate) fn kept(&self) -> Option<Bytes> {

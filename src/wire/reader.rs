@@ -99,6 +99,7 @@ struct Partial {
 }
 
 impl<S: Source> FrameReader<S> {
+    #[cfg(any(test, feature = "bench-internals", feature = "fuzz-internals"))]
     pub(crate) fn new(source: S) -> Self {
         FrameReader::with_pool(source, ChunkPool::default())
     }

@@ -25,7 +25,6 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// The size of a message and how many of them make about a second, for plain sockets.
 const ONE_WAY: [(usize, u64); 5] =
     [(64, 4_000_000), (256, 2_000_000), (1024, 1_000_000), (256 * 1024, 6_000), (4 << 20, 400)];
-const ROUND_TRIPS: u64 = 10_000;
 
 fn main() -> Result<(), Failure> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -56,7 +55,7 @@ fn main() -> Result<(), Failure> {
             one_way(&chosen, size, count / share, rounds)?;
         }
     }
-    round_trip(&chosen, ROUND_TRIPS / share, rounds)
+    round_trip(&chosen, share, rounds)
 }
 
 fn take_flag(args: &mut Vec<String>, flag: &str) -> bool {
@@ -138,12 +137,12 @@ impl Contestant {
 
 // --- round trip ---------------------------------------------------------------------------------
 
-fn round_trip(chosen: &[&Contestant], count: u64, rounds: usize) -> Result<(), Failure> {
+fn round_trip(chosen: &[&Contestant], share: u64, rounds: usize) -> Result<(), Failure> {
     let mut runs = vec![Vec::new(); chosen.len()];
     let load = Load::start()?;
     for _ in 0..rounds {
         for (contestant, runs) in chosen.iter().zip(&mut runs) {
-            let count = count.to_string();
+            let count = (contestant.trips / share).max(50).to_string();
             let mut echo = Process::start(&["echo", contestant.name, &count])?;
             let addr = echo.line()?;
             let mut asker = Process::start(&["ask", contestant.name, &count, &addr])?;
@@ -255,14 +254,15 @@ fn child(args: &[String]) -> Result<(), Failure> {
             tell(cpu_time().as_nanos().to_string())?;
         }
         ("ask", [count, addr]) => {
+            let count: u64 = count.parse()?;
             let mut took = Vec::new();
             let mut before = Instant::now();
-            (contestant.ask)(count.parse()?, addr, &mut || {
+            (contestant.ask)(count, addr, &mut || {
                 took.push(before.elapsed().as_nanos() as f64);
                 before = Instant::now();
             })?;
             let cpu = cpu_time().as_nanos();
-            let took = sorted(took.into_iter().skip(100));
+            let took = sorted(took.into_iter().skip((count / 10) as usize));
             let quantile = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or_default();
             tell(format!("{} {} {cpu}", quantile(50) as u64, quantile(99) as u64))?;
         }

@@ -35,9 +35,9 @@ impl LinkHandle {
         mut pause: impl FnMut(&Turn) -> bool,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len) = (message.lane(), message.len());
-        let kept = message.kept();
+        let (owned, kept) = (message.is_owned(), message.kept());
         let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
-        let message = message.into_message();
+        let mut message = message.into_message();
         let mut place = None;
         let refused = loop {
             let sent = self.with(|core, now, output| {
@@ -58,6 +58,7 @@ impl LinkHandle {
                 let timed = message.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
                 let (token, receipt) = core.receipts.open(kept.clone());
                 let id = core.link.send(&message, purpose, token, now, output)?;
+                core.keep_until_dropped(&mut message.body, owned);
                 Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             match sent {

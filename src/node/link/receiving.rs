@@ -67,7 +67,7 @@ impl Origin for LinkHandle {
         // The lane is that of the request.
         let reply = Outgoing::new(NORMAL, body);
         let len = reply.len();
-        let (kept, reply) = (reply.kept(), reply.into_message());
+        let (owned, kept, mut reply) = (reply.is_owned(), reply.kept(), reply.into_message());
         let replied = self.with(|core, _, output| {
             let index = core.link.check_reply(request, ticket, len)?;
             if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
@@ -75,11 +75,11 @@ impl Origin for LinkHandle {
             }
             let (token, receipt) = core.receipts.open(kept.clone());
             core.link.reply(request, ticket, &reply.body, token, output)?;
+            core.keep_until_dropped(&mut reply.body, owned);
             Ok(receipt)
         });
-        replied.map_err(|refused| {
-            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.body.clone())
-        })
+        replied
+            .map_err(|refused| SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.body))
     }
 
     fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {

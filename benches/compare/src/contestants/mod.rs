@@ -15,6 +15,8 @@ pub struct Contestant {
     pub name: &'static str,
     /// The part of the messages that it is given, so that a round takes seconds: for 64 bytes and for 1 MiB.
     pub shares: [f64; 2],
+    /// How many questions it is asked in a row.
+    pub trips: u64,
     /// Receives so many messages of this size; the last argument is called with how many came at once.
     pub receive: fn(usize, u64, Tell<'_>, &mut dyn FnMut(u64)) -> Result<(), Failure>,
     /// Sends so many messages of this size to this address, and waits by the last argument until they came.

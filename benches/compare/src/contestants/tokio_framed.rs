@@ -12,7 +12,7 @@ use super::{ASKED, Contestant, Tell};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
-    Contestant { name: "tokio framed", shares: [0.4, 1.0], receive, send, echo, ask };
+    Contestant { name: "tokio framed", shares: [0.4, 1.0], trips: 10_000, receive, send, echo, ask };
 
 fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_io().build()?)

@@ -12,6 +12,7 @@ use crate::Failure;
 pub const PLAINTEXT: Contestant = Contestant {
     name: "unbroken plaintext",
     shares: [0.4, 1.0],
+    trips: 10_000,
     receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
     send: |size, count, addr, wait| send(Encryption::Plaintext, size, count, addr, wait),
     echo: |count, tell| echo(Encryption::Plaintext, count, tell),
@@ -21,6 +22,7 @@ pub const PLAINTEXT: Contestant = Contestant {
 pub const ENCRYPTED: Contestant = Contestant {
     name: "unbroken encrypted",
     shares: [0.4, 1.0],
+    trips: 10_000,
     receive: |size, count, tell, came| receive(Encryption::Noise, size, count, tell, came),
     send: |size, count, addr, wait| send(Encryption::Noise, size, count, addr, wait),
     echo: |count, tell| echo(Encryption::Noise, count, tell),
@@ -92,6 +94,8 @@ fn echo(encryption: Encryption, count: u64, tell: Tell<'_>) -> Result<(), Failur
             left -= 1;
         }
     }
+    // The last reply is taken before it ends.
+    node.shutdown(Duration::from_secs(10));
     Ok(())
 }
 
