@@ -11,6 +11,7 @@ use crate::Failure;
 /// Tells the address that the other process is to dial.
 pub type Tell<'a> = &'a mut dyn FnMut(String) -> Result<(), Failure>;
 
+#[allow(clippy::type_complexity, reason = "each is used once, here")]
 pub struct Contestant {
     pub name: &'static str,
     /// The part of the messages that it is given, so that a round takes seconds: for 64 bytes and for 1 MiB.
