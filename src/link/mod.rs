@@ -41,6 +41,9 @@
 //!                                byte received                    (any other drains alike)
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
+//! The bytes of small messages wait for the writer in `send_buffer`, for a worthwhile write by the rule of
+//! `gather`, and for the application in `inbox`.
+//!
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
 //! is known of how they do: `path_stats`. The knowledge of a path that outlives them: `paths`.
 //!

@@ -22,9 +22,9 @@ use contestants::{CONTESTANTS, Contestant};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// The size of a message and how many of them make about a second, for plain sockets.
+/// The size of a message, and how many of them a contestant with a share of 1 is given.
 const ONE_WAY: [(usize, u64); 5] =
-    [(64, 4_000_000), (256, 2_000_000), (1024, 1_000_000), (256 * 1024, 6_000), (4 << 20, 400)];
+    [(64, 10_000_000), (256, 5_000_000), (1024, 3_000_000), (256 * 1024, 20_000), (4 << 20, 1_000)];
 
 fn main() -> Result<(), Failure> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,7 +49,7 @@ fn main() -> Result<(), Failure> {
                 || only.as_ref().is_none_or(|only| only.iter().any(|name| name == contestant.name))
         })
         .collect();
-    let (rounds, share) = if quick { (3, 4) } else { (5, 1) };
+    let (rounds, share) = if quick { (3, 2) } else { (5, 1) };
     for (size, count) in ONE_WAY {
         if sizes.as_ref().is_none_or(|sizes| sizes.iter().any(|wanted| *wanted == size.to_string())) {
             one_way(&chosen, size, count / share, rounds)?;
@@ -227,8 +227,7 @@ fn child(args: &[String]) -> Result<(), Failure> {
     match (role.as_str(), rest) {
         ("receive", [size, count]) => {
             let (size, count): (usize, u64) = (size.parse()?, count.parse()?);
-            // The first tenth is not measured: everybody grows buffers and windows in it.
-            let warm_up = count / 10;
+            let warm_up = warm_up(count);
             let (mut seen, mut start) = (0, None);
             (contestant.receive)(size, count + warm_up, &mut |addr| tell(addr), &mut |messages| {
                 seen += messages;
@@ -243,7 +242,7 @@ fn child(args: &[String]) -> Result<(), Failure> {
         }
         ("send", [size, count, addr]) => {
             let (size, count): (usize, u64) = (size.parse()?, count.parse()?);
-            let all = count + count / 10;
+            let all = count + warm_up(count);
             let mut wait = || Ok(std::io::stdin().read_line(&mut String::new()).map(drop)?);
             (contestant.send)(size, all, addr, &mut wait)?;
             let cpu = cpu_time().as_nanos() as f64 * count as f64 / all as f64;
@@ -271,6 +270,11 @@ fn child(args: &[String]) -> Result<(), Failure> {
     // The parent ends both when it has heard both.
     std::io::stdin().read_line(&mut String::new())?;
     Ok(())
+}
+
+/// So many messages go before those that are measured: buffers, windows and chunks grow meanwhile.
+fn warm_up(count: u64) -> u64 {
+    count / 2
 }
 
 /// CPU time of this process, getrusage(2).

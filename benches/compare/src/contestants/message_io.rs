@@ -10,7 +10,7 @@ use super::{ASKED, Contestant, Tell};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
-    Contestant { name: "message-io", shares: [0.1, 1.0], trips: 50, receive, send, echo, ask };
+    Contestant { name: "message-io", shares: [0.06, 1.0], trips: 50, receive, send, echo, ask };
 
 fn listen(tell: Tell<'_>) -> Result<(NodeHandler<()>, NodeListener<()>), Failure> {
     let (handler, listener) = node::split::<()>();

@@ -12,7 +12,7 @@ use super::{ASKED, Contestant, Tell};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
-    Contestant { name: "naive", shares: [0.03, 0.5], trips: 10_000, receive, send, echo, ask };
+    Contestant { name: "naive", shares: [0.015, 0.5], trips: 10_000, receive, send, echo, ask };
 
 /// Messages that wait in a channel.
 const WAITING: usize = 1024;
