@@ -179,10 +179,10 @@ impl Pair {
         let mut sent = 0;
         while moved.receipts < count {
             while sent < count {
-                let message = OutboundMessage { lane, body: body.clone(), deadline: None };
+                let message = OutboundMessage { lane, body, deadline: None };
                 let output = &mut self.from.output;
                 let refused =
-                    self.from.link.send(&message, Purpose::Message, Unwatched, self.now, output).is_err();
+                    self.from.link.send(message, Purpose::Message, Unwatched, self.now, output).is_err();
                 if refused {
                     break;
                 }

@@ -129,7 +129,7 @@ pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerHandle, PeerSnapshot, PendingReply,
-    RetireReason, SendOrRecv, StartError, WaitError,
+    RetireReason, SendManyError, SendOrRecv, StartError, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

@@ -789,3 +789,30 @@ fn a_body_s_destructor_may_take_a_lock_that_the_sender_holds_and_call_the_node()
     drop(held);
     eventually("all bodies were dropped", || *pool.lock.lock().unwrap() == 3003);
 }
+
+#[test]
+fn many_at_once_arrive_in_order_and_the_first_that_is_refused_says_what_became_of_the_others() {
+    let pair = Pair::start(small_queue);
+    let (node, peer) = (pair.a.node.clone(), pair.b.id());
+    let numbered = |from: u64, to: u64| (from..to).map(|seq| (NORMAL, message(1, seq, 300)));
+    // More than the queue holds: it waits.
+    let receipts = node.send_many(peer, numbered(0, 3000)).unwrap();
+    assert_eq!(receipts.len(), 3000);
+    let between = node.send(peer, (NORMAL, message(1, 3000, 300))).unwrap();
+    let timed = |seq| Outgoing::new(NORMAL, message(1, seq, 300)).expires_in(TIMEOUT);
+    let more = node.send_many(peer, (3001..3100).map(timed)).unwrap();
+    all_taken(&receipts);
+    all_taken(&[between]);
+    all_taken(&more);
+    pair.b.check(3100);
+    let largest = node.config().lanes.iter().find(|lane| lane.id == NORMAL).unwrap().max_message;
+    let bad = numbered(3100, 3110)
+        .chain([(NORMAL, vec![7; largest + 1].into())])
+        .chain(numbered(3110, 3400));
+    let error = node.send_many(peer, bad).unwrap_err();
+    assert_eq!((error.receipts.len(), error.rest.len()), (10, 290));
+    assert!(matches!(error.error.kind(), SendErrorKind::TooLarge { .. }), "{error}");
+    all_taken(&error.receipts);
+    all_taken(&node.send_many(peer, error.rest).unwrap());
+    pair.b.check(3400);
+}

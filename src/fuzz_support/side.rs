@@ -104,10 +104,10 @@ impl Side {
         body.resize(8 + (script.small() << (what >> 5 & 1)), 3);
         let lane = LaneId([0, 1, 7].get(lane).copied().unwrap_or(0));
         let deadline = (what & 2 == 2).then(|| now + Duration::from_millis(script.small() as u64));
-        let message = OutboundMessage { lane, body: Bytes::from(body), deadline };
+        let message = OutboundMessage { lane, body: &Bytes::from(body), deadline };
         let wait = Duration::from_millis(u64::from(script.byte()) * 20);
         let purpose = if asks { Purpose::Request { wait, waiter: number } } else { Purpose::Message };
-        let sent = self.link.send(&message, purpose, token, now, output);
+        let sent = self.link.send(message, purpose, token, now, output);
         ledger.accepted(number, sent.is_ok());
         if asks && sent.is_ok() {
             ledger.asked(number);

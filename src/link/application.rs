@@ -37,14 +37,14 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     /// waiter are dropped without a word. Returns the id of a request.
     pub(crate) fn send(
         &mut self,
-        message: &OutboundMessage,
+        message: OutboundMessage<'_>,
         purpose: Purpose<R>,
         token: T,
         now: Instant,
         output: &mut Output<T, R>,
     ) -> Result<u64, Refused> {
         let OutboundMessage { lane, body, deadline } = message;
-        let index = self.check_send(*lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
+        let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
         self.check_room(index, body.len())?;
         let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
         let (kind, id) = match purpose {
@@ -62,7 +62,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             self.down_since.get_or_insert(now);
         }
         let ended = output.ended.len();
-        lane.enqueue(kind, body, *deadline, token, &mut self.conns, output);
+        lane.enqueue(kind, body, deadline, token, &mut self.conns, output);
         self.counters.messages_sent += 1;
         self.end_unsent_requests(ended, output);
         Ok(id)

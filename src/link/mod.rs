@@ -170,10 +170,10 @@ pub(crate) enum Refused {
 }
 
 /// A message as the application hands it over.
-#[derive(Clone, Debug)]
-pub(crate) struct OutboundMessage {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutboundMessage<'a> {
     pub(crate) lane: LaneId,
-    pub(crate) body: Bytes,
+    pub(crate) body: &'a Bytes,
     /// Dropped if its first byte was not sent by then.
     pub(crate) deadline: Option<Instant>,
 }

@@ -430,8 +430,9 @@ mod tests {
             let incarnation = Incarnation(1);
             let new = NewConn { id: ConnId(1), dialled: true, incarnation, ours, theirs };
             link.attach(&new, start, &mut output).unwrap();
-            let message = OutboundMessage { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
-            link.send(&message, Purpose::Message, true, start, &mut output).unwrap();
+            let message =
+                OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };
+            link.send(message, Purpose::Message, true, start, &mut output).unwrap();
             link.poll_transmit(ConnId(1), start, &mut Batch::default(), &mut output);
             while !output.notices.contains(&Notice::Suspect(ConnId(1))) {
                 let next = link.next_timeout().expect("a timer runs");
@@ -454,8 +455,8 @@ mod tests {
     fn a_new_life_whose_hello_lies_leaves_nothing_waiting_for_ever() {
         let (mut link, mut output, start) = (link(), Output::default(), Instant::now());
         attach(&mut link, 1, 1, 0, start, &mut output).unwrap();
-        let message = OutboundMessage { lane: NORMAL, body: Bytes::from_static(b"vote"), deadline: None };
-        link.send(&message, Purpose::Message, true, start, &mut output).unwrap();
+        let message = OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };
+        link.send(message, Purpose::Message, true, start, &mut output).unwrap();
         // Its first connection says nothing any more; another life of it claims what was never sent.
         let later = start + Duration::from_secs(5);
         let probed = attach(&mut link, 2, 2, 0, later, &mut output);

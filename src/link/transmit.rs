@@ -250,8 +250,8 @@ mod tests {
         for lane in [1, 2, 3] {
             for _ in 0..8 {
                 let message =
-                    OutboundMessage { lane: LaneId(lane), body: vec![7; 1 << 20].into(), deadline: None };
-                assert!(link.send(&message, Purpose::Message, false, now, &mut output).is_ok());
+                    OutboundMessage { lane: LaneId(lane), body: &vec![7; 1 << 20].into(), deadline: None };
+                assert!(link.send(message, Purpose::Message, false, now, &mut output).is_ok());
             }
         }
         bytes = [0; 4];

@@ -21,7 +21,7 @@ use super::budget::Wait;
 use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
-use super::outgoing::{Outgoing, PendingReply, SendOrRecv};
+use super::outgoing::{Outgoing, PendingReply, SendManyError, SendOrRecv};
 use super::peer_handle::PeerHandle;
 
 impl Node {
@@ -112,6 +112,32 @@ impl Node {
         timeout: Duration,
     ) -> Result<Receipt, SendError> {
         self.send_with(peer, message.into(), Wait::at_most(timeout))
+    }
+
+    /// Sends many messages to a peer, in order and for much less than a call for each. Waits while the queue is
+    /// full, as [`Node::send`] does, and returns the receipts in the same order.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{NORMAL, Node};
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// let receipts = alice.send_many(bob.id(), (0..1000).map(|number: u32| (NORMAL, number.to_string())))?;
+    /// assert_eq!(receipts.len(), 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// For the first message that was not accepted. Those before it were: their receipts are in the error, and
+    /// so are the messages behind it.
+    pub fn send_many<M: Into<Outgoing>>(
+        &self,
+        peer: PeerId,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<Receipt>, SendManyError> {
+        self.peer_handle(peer).send_many(messages)
     }
 
     fn send_with(&self, peer: PeerId, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {

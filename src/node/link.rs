@@ -30,6 +30,7 @@ use crate::roster::{LinkView, ReplaceReason};
 use super::budget::Turn;
 use super::event_queue::Class;
 use super::mailbox::Source;
+use super::outgoing::Outgoing;
 use super::shared::{Report, Shared};
 use super::shares::AccountId;
 
@@ -76,16 +77,11 @@ pub(crate) struct LinkInner {
 }
 
 impl LinkInner {
-    /// The body of an accepted message: dropped where code of the application may run, if it has any. Not on
-    /// the thread that sends, which may hold a lock that this code takes.
-    fn keep_until_dropped(&mut self, body: &mut Bytes, owned: bool) {
-        if owned {
-            let body = std::mem::take(body);
-            // A larger one is kept with the receipt.
-            if body.len() < COPY_BELOW {
-                self.copied.push(body);
-            }
-        }
+    /// The body of a message that was accepted: dropped where code of the application may run, if it has any.
+    /// Not on the thread that sends, which may hold a lock that this code takes.
+    fn let_go(&mut self, message: &mut Outgoing) {
+        // A larger one is kept with the receipt.
+        self.copied.extend(message.take_owned().filter(|body| body.len() < COPY_BELOW));
     }
 
     /// Bytes of received messages, and those of unfinished ones among them.

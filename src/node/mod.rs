@@ -62,7 +62,7 @@ pub use lane_receiver::{EventReceiver, LaneReceiver};
 pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
-pub use outgoing::{Outgoing, PendingReply, SendOrRecv};
+pub use outgoing::{Outgoing, PendingReply, SendManyError, SendOrRecv};
 pub use peer_handle::PeerHandle;
 use resolver::Resolver;
 pub use snapshot::{ConnSnapshot, ConnState, FloodSnapshot, LaneSnapshot, NodeSnapshot, PeerSnapshot};

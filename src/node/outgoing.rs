@@ -1,13 +1,15 @@
 //! Messages on their way out, and replies on their way in.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use crate::clock;
 use crate::codec::{Codec, CodecError};
+use crate::error::SendError;
 use crate::lane::LaneId;
 use crate::link::{COPY_BELOW, OutboundMessage};
 use crate::message::Payload;
@@ -93,11 +95,6 @@ impl Outgoing {
         self.expires_in
     }
 
-    /// Whether code of the application may run when the body is dropped.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.owned
-    }
-
     /// The body, to hold until it is dropped where the application's code may run, if it has such code and is
     /// not copied anyway.
     pub(crate) fn kept(&self) -> Option<Bytes> {
@@ -108,9 +105,18 @@ impl Outgoing {
         self.body
     }
 
-    pub(crate) fn into_message(self) -> OutboundMessage {
-        let deadline = self.expires_in.and_then(|time| clock::now().checked_add(time));
-        OutboundMessage { lane: self.lane, body: self.body, deadline }
+    /// The instant at which it expires if it is sent now.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.expires_in.and_then(|time| clock::now().checked_add(time))
+    }
+
+    pub(crate) fn as_message(&self, deadline: Option<Instant>) -> OutboundMessage<'_> {
+        OutboundMessage { lane: self.lane, body: &self.body, deadline }
+    }
+
+    /// Takes the body out, if code of the application may run when it is dropped.
+    pub(crate) fn take_owned(&mut self) -> Option<Bytes> {
+        self.owned.then(|| std::mem::take(&mut self.body))
     }
 }
 
@@ -134,6 +140,30 @@ pub enum SendOrRecv {
         message: Outgoing,
     },
 }
+
+/// One of many messages was not accepted ([`Node::send_many`](crate::Node::send_many)).
+#[derive(Debug)]
+pub struct SendManyError {
+    /// The receipts of the messages before it, which were accepted.
+    pub receipts: Vec<Receipt>,
+    /// Why it was not accepted, with the message.
+    pub error: SendError,
+    /// The messages behind it.
+    pub rest: Vec<Outgoing>,
+}
+
+impl fmt::Display for SendManyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (accepted, rest) = (self.receipts.len(), self.rest.len());
+        write!(
+            f,
+            "{}; {accepted} messages before it were accepted, {rest} behind it were not sent",
+            self.error
+        )
+    }
+}
+
+impl std::error::Error for SendManyError {}
 
 /// A request that waits for its reply. Dropping it cancels the request.
 #[derive(Debug)]

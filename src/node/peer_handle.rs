@@ -1,17 +1,21 @@
 //! One peer of a node.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::budget::Wait;
 use super::link::LinkHandle;
-use super::outgoing::{Outgoing, PendingReply};
+use super::outgoing::{Outgoing, PendingReply, SendManyError};
 use super::snapshot::PeerSnapshot;
 use super::{LinkState, Node};
 use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
 use crate::lock::{LEAF, Ordered};
 use crate::receipt::Receipt;
+
+/// So many messages are accepted under one lock.
+const RUN: usize = 128;
 
 /// A node and one of its peers: the calls of [`Node`] that concern a peer, without naming it each time. Made
 /// by [`Node::peer_handle`].
@@ -109,6 +113,42 @@ impl PeerHandle {
         timeout: Duration,
     ) -> Result<Receipt, SendError> {
         self.send_with(message.into(), Wait::at_most(timeout))
+    }
+
+    /// As [`Node::send_many`].
+    ///
+    /// # Errors
+    /// Those of [`Node::send_many`].
+    pub fn send_many<M: Into<Outgoing>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<Receipt>, SendManyError> {
+        let mut messages = messages.into_iter().map(Into::into);
+        let (mut receipts, mut run) = (Vec::new(), VecDeque::with_capacity(RUN));
+        loop {
+            // Made without the lock: this is code of the application.
+            run.extend(messages.by_ref().take(RUN));
+            if run.is_empty() {
+                return Ok(receipts);
+            }
+            receipts.reserve(run.len());
+            if let Some(link) = self.link().filter(|_| !self.node.handle.core.is_closed()) {
+                link.send_run(&mut run, &mut receipts);
+            }
+            // This one has to wait, or cannot be accepted.
+            if let Some(message) = run.pop_front() {
+                match self.send_with(message, Wait::Forever) {
+                    Ok(receipt) => receipts.push(receipt),
+                    Err(error) => {
+                        return Err(SendManyError {
+                            receipts,
+                            error,
+                            rest: run.into_iter().chain(messages).collect(),
+                        });
+                    }
+                }
+            }
+        }
     }
 
     /// As [`Node::request`].

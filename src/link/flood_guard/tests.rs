@@ -99,8 +99,8 @@ fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> 
     let (mut chunks, mut taken) = (0, 0);
     for _ in 0..count / at_once {
         for _ in 0..at_once {
-            let message = OutboundMessage { lane: NORMAL, body: body.clone(), deadline: None };
-            assert!(a.link.send(&message, Purpose::Message, true, now, &mut a.output).is_ok());
+            let message = OutboundMessage { lane: NORMAL, body: &body, deadline: None };
+            assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
             chunks += carry(&mut a, &mut b, now).expect("an honest sender");
             carry(&mut b, &mut a, now).expect("an honest receiver");
             now += Duration::from_nanos(1_000_000_000 / per_second);
@@ -143,8 +143,8 @@ fn credit_that_comes_back_in_crumbs_pays_for_the_crumbs_that_it_lets_go() {
     a.link.meter.tighten();
     b.link.meter.tighten();
     let send = |a: &mut Side, len| {
-        let message = OutboundMessage { lane: NORMAL, body: vec![7; len].into(), deadline: None };
-        assert!(a.link.send(&message, Purpose::Message, true, now, &mut a.output).is_ok());
+        let message = OutboundMessage { lane: NORMAL, body: &vec![7; len].into(), deadline: None };
+        assert!(a.link.send(message, Purpose::Message, true, now, &mut a.output).is_ok());
     };
     (0..TINY).for_each(|_| send(&mut a, 1));
     send(&mut a, 5 * TINY as usize - 100);

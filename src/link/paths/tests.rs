@@ -86,8 +86,8 @@ impl World {
     fn send(&mut self, side: usize, lane: LaneId, len: usize) {
         let now = self.now;
         let side = &mut self.sides[side];
-        let message = OutboundMessage { lane, body: vec![7; len].into(), deadline: None };
-        side.link.send(&message, Purpose::Message, true, now, &mut side.output).unwrap();
+        let message = OutboundMessage { lane, body: &vec![7; len].into(), deadline: None };
+        side.link.send(message, Purpose::Message, true, now, &mut side.output).unwrap();
         if lane == URGENT {
             side.votes.push(now);
         }

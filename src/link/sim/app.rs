@@ -214,12 +214,12 @@ impl World {
         let queued = self.queued(side, lane);
         if self.rng.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
-            let message = OutboundMessage { lane: id, body: content(0, max + 1), deadline: None };
-            let result = self.sides[side].link.send(&message, purpose(), stranger, now, &mut output);
+            let message = OutboundMessage { lane: id, body: &content(0, max + 1), deadline: None };
+            let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);
             assert_eq!(result, Err(Refused::TooLarge { max }));
         }
-        let message = OutboundMessage { lane: id, body: content(number, len), deadline: at };
-        match self.sides[side].link.send(&message, purpose(), token, now, &mut output) {
+        let message = OutboundMessage { lane: id, body: &content(number, len), deadline: at };
+        match self.sides[side].link.send(message, purpose(), token, now, &mut output) {
             Ok(id) => {
                 let kind = if asks { Kind::Request(request) } else { Kind::Message };
                 self.ledger.accepted(side, lane, len, kind, deadline);

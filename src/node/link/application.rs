@@ -1,5 +1,6 @@
 //! Sending: messages and requests, and the senders that wait for room.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,15 +30,13 @@ impl LinkHandle {
     /// give up.
     pub(crate) fn send_waiting(
         self: &Arc<Self>,
-        message: Outgoing,
+        mut message: Outgoing,
         reply_by: Option<Instant>,
         wait: Wait,
         mut pause: impl FnMut(&Turn) -> bool,
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
-        let (lane, len) = (message.lane(), message.len());
-        let (owned, kept) = (message.is_owned(), message.kept());
+        let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
-        let mut message = message.into_message();
         let mut place = None;
         let refused = loop {
             let sent = self.with(|core, now, output| {
@@ -55,10 +54,10 @@ impl LinkHandle {
                 };
                 // A message with a deadline, a request, and what begins to wait for a peer that is away may
                 // need the monitor earlier.
-                let timed = message.deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
-                let (token, receipt) = core.receipts.open(kept.clone());
-                let id = core.link.send(&message, purpose, token, now, output)?;
-                core.keep_until_dropped(&mut message.body, owned);
+                let timed = deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
+                let (token, receipt) = core.receipts.open(message.kept());
+                let id = core.link.send(message.as_message(deadline), purpose, token, now, output)?;
+                core.let_go(&mut message);
                 Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
             });
             match sent {
@@ -72,7 +71,33 @@ impl LinkHandle {
             }
         };
         place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-        Err(SendError::new(self.refused_kind(refused, lane, len, wait), message.body))
+        Err(SendError::new(self.refused_kind(refused, lane, len, wait), message.into_body()))
+    }
+
+    /// Accepts messages from the front of `run` as long as none has to wait, under one lock. They may be
+    /// without a deadline only.
+    pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
+        let mut sent = 0;
+        self.with(|core, now, output| {
+            if core.conns.is_empty() {
+                return; // The monitor needs to know of the first one.
+            }
+            for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
+                let (lane, len) = (message.lane(), message.len());
+                let Ok(index) = core.link.check_send(lane, len, false) else { return };
+                if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
+                    return;
+                }
+                let (token, receipt) = core.receipts.open(message.kept());
+                if core.link.send(message.as_message(None), Purpose::Message, token, now, output).is_err() {
+                    return;
+                }
+                core.let_go(message);
+                receipts.push(receipt);
+                sent += 1;
+            }
+        });
+        run.drain(..sent);
     }
 
     /// Reserves what a message costs of the node's budget, if it is this sender's turn and the queues have

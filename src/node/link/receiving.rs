@@ -65,21 +65,21 @@ impl Origin for LinkHandle {
 
     fn reply(self: Arc<Self>, request: u64, ticket: Ticket, body: Bytes) -> Result<Receipt, SendError> {
         // The lane is that of the request.
-        let reply = Outgoing::new(NORMAL, body);
+        let mut reply = Outgoing::new(NORMAL, body);
         let len = reply.len();
-        let (owned, kept, mut reply) = (reply.is_owned(), reply.kept(), reply.into_message());
         let replied = self.with(|core, _, output| {
             let index = core.link.check_reply(request, ticket, len)?;
             if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
                 return Err(Refused::Full);
             }
-            let (token, receipt) = core.receipts.open(kept.clone());
-            core.link.reply(request, ticket, &reply.body, token, output)?;
-            core.keep_until_dropped(&mut reply.body, owned);
+            let (token, receipt) = core.receipts.open(reply.kept());
+            core.link.reply(request, ticket, reply.as_message(None).body, token, output)?;
+            core.let_go(&mut reply);
             Ok(receipt)
         });
-        replied
-            .map_err(|refused| SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.body))
+        replied.map_err(|refused| {
+            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.into_body())
+        })
     }
 
     fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {

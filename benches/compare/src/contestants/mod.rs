@@ -36,9 +36,10 @@ impl Contestant {
 }
 
 /// The first one is what the others are compared with.
-pub const CONTESTANTS: [Contestant; 6] = [
+pub const CONTESTANTS: [Contestant; 7] = [
     raw::CONTESTANT,
     unbroken::PLAINTEXT,
+    unbroken::MANY,
     unbroken::ENCRYPTED,
     tokio_framed::CONTESTANT,
     message_io::CONTESTANT,

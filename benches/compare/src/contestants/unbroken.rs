@@ -14,7 +14,7 @@ pub const PLAINTEXT: Contestant = Contestant {
     shares: [0.4, 1.0],
     trips: 10_000,
     receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
-    send: |size, count, addr, wait| send(Encryption::Plaintext, size, count, addr, wait),
+    send: |size, count, addr, wait| send(Encryption::Plaintext, 1, size, count, addr, wait),
     echo: |count, tell| echo(Encryption::Plaintext, count, tell),
     ask: |count, addr, came| ask(Encryption::Plaintext, count, addr, came),
 };
@@ -24,10 +24,19 @@ pub const ENCRYPTED: Contestant = Contestant {
     shares: [0.4, 1.0],
     trips: 10_000,
     receive: |size, count, tell, came| receive(Encryption::Noise, size, count, tell, came),
-    send: |size, count, addr, wait| send(Encryption::Noise, size, count, addr, wait),
+    send: |size, count, addr, wait| send(Encryption::Noise, 1, size, count, addr, wait),
     echo: |count, tell| echo(Encryption::Noise, count, tell),
     ask: |count, addr, came| ask(Encryption::Noise, count, addr, came),
 };
+
+pub const MANY: Contestant = Contestant {
+    name: "unbroken plaintext, send_many",
+    send: |size, count, addr, wait| send(Encryption::Plaintext, SENT_AT_ONCE, size, count, addr, wait),
+    ..PLAINTEXT
+};
+
+/// Messages in one call of `send_many`.
+const SENT_AT_ONCE: u64 = 128;
 
 /// Messages that are received at once, at most.
 const BATCH: usize = 1024;
@@ -71,6 +80,7 @@ fn receive(
 
 fn send(
     encryption: Encryption,
+    at_once: u64,
     size: usize,
     count: u64,
     addr: &str,
@@ -78,8 +88,20 @@ fn send(
 ) -> Result<(), Failure> {
     let (node, peer) = dial(encryption, addr)?;
     let (peer, lane, message) = (node.peer_handle(peer), lane(size), Bytes::from(vec![7; size]));
-    for _ in 0..count {
-        peer.send((lane, message.clone()))?;
+    match at_once {
+        1 => {
+            for _ in 0..count {
+                peer.send((lane, message.clone()))?;
+            }
+        }
+        _ => {
+            let mut left = count;
+            while left > 0 {
+                let some = left.min(at_once);
+                peer.send_many((0..some).map(|_| (lane, message.clone())))?;
+                left -= some;
+            }
+        }
     }
     wait()
 }
