@@ -806,9 +806,7 @@ fn many_at_once_arrive_in_order_and_the_first_that_is_refused_says_what_became_o
     all_taken(&more);
     pair.b.check(3100);
     let largest = node.config().lanes.iter().find(|lane| lane.id == NORMAL).unwrap().max_message;
-    let bad = numbered(3100, 3110)
-        .chain([(NORMAL, vec![7; largest + 1].into())])
-        .chain(numbered(3110, 3400));
+    let bad = numbered(3100, 3110).chain([(NORMAL, vec![7; largest + 1].into())]).chain(numbered(3110, 3400));
     let error = node.send_many(peer, bad).unwrap_err();
     assert_eq!((error.receipts.len(), error.rest.len()), (10, 290));
     assert!(matches!(error.error.kind(), SendErrorKind::TooLarge { .. }), "{error}");

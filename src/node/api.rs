@@ -114,8 +114,8 @@ impl Node {
         self.send_with(peer, message.into(), Wait::at_most(timeout))
     }
 
-    /// Sends many messages to a peer, in order and for much less than a call for each. Waits while the queue is
-    /// full, as [`Node::send`] does, and returns the receipts in the same order.
+    /// Sends many messages to a peer, in order and for much less than a call for each. Waits while the queue
+    /// is full, as [`Node::send`] does, and returns the receipts in the same order.
     ///
     /// ```
     /// use std::time::Duration;
@@ -130,8 +130,8 @@ impl Node {
     /// ```
     ///
     /// # Errors
-    /// For the first message that was not accepted. Those before it were: their receipts are in the error, and
-    /// so are the messages behind it.
+    /// For the first message that was not accepted. Those before it were: their receipts are in the error,
+    /// and so are the messages behind it.
     pub fn send_many<M: Into<Outgoing>>(
         &self,
         peer: PeerId,
