@@ -814,3 +814,30 @@ fn many_at_once_arrive_in_order_and_the_first_that_is_refused_says_what_became_o
     all_taken(&node.send_many(peer, error.rest).unwrap());
     pair.b.check(3400);
 }
+
+#[test]
+fn a_peer_handle_goes_on_with_a_peer_that_was_removed_and_added_again() {
+    let pair = Pair::start(small_queue);
+    let peer = pair.b.id();
+    let handle = pair.a.peer_handle(peer);
+    assert_eq!(handle.send((NORMAL, message(1, 0, 300))).unwrap().wait(), Outcome::Taken);
+    assert!(pair.a.remove_peer(peer));
+    let again = message(1, 1, 300);
+    let refused = [
+        handle.send((NORMAL, again.clone())).unwrap_err(),
+        handle.send_many([(NORMAL, again.clone())]).unwrap_err().error,
+    ];
+    for error in refused {
+        assert_eq!(*error.kind(), SendErrorKind::UnknownPeer(peer));
+        assert_eq!(error.into_message(), again);
+    }
+    let config = PeerConfig { id: Some(peer), ..PeerConfig::new(pair.proxy.addr().to_string()) };
+    pair.a.add_peer(config).unwrap();
+    // It waits for the link.
+    let receipt = handle.clone().send((NORMAL, again.clone())).unwrap();
+    assert_eq!(receipt.wait_timeout(TIMEOUT), Some(Outcome::Taken));
+    assert_eq!(
+        handle.send((NORMAL, message(1, 2, 300))).unwrap().wait_timeout(TIMEOUT),
+        Some(Outcome::Taken)
+    );
+}
