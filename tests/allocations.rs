@@ -1,0 +1,70 @@
+//! Small messages in numbers cost no allocation each: not when they are sent, nor on their way, nor when they
+//! are received. A test of its own: it counts what the whole process allocates.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on shall say so")]
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use support::cluster::Pair;
+use unbroken::NORMAL;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: all of it is done by the allocator of the system.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn small_messages_in_numbers_need_no_allocation_each() {
+    const AT_ONCE: usize = 1024;
+    const ROUNDS: usize = 60;
+    let pair = Pair::start(|_| {});
+    let peer = pair.a.peer_handle(pair.b.id());
+    let receiver = pair.b.lane_receiver(NORMAL).unwrap();
+    for len in [0, 64, 256, 1024] {
+        let body = Bytes::from(vec![7; len]);
+        let mut before = 0;
+        for round in 0..2 * ROUNDS {
+            if round == ROUNDS {
+                // Buffers have grown by now.
+                before = ALLOCATIONS.load(Relaxed);
+            }
+            let receipts = peer.send_many((0..AT_ONCE).map(|_| (NORMAL, body.clone()))).unwrap();
+            let mut left = AT_ONCE;
+            while left > 0 {
+                let messages = receiver.recv_batch(left).unwrap();
+                assert!(messages.iter().all(|message| message.len() == len));
+                left -= messages.len();
+            }
+            drop(receipts);
+        }
+        let count = ALLOCATIONS.load(Relaxed) - before;
+        let each = count as f64 / (AT_ONCE * ROUNDS) as f64;
+        println!("{len} bytes: {each:.3} allocations a message");
+        assert!(each < 0.5, "{each:.3} allocations for a message of {len} bytes");
+    }
+}
