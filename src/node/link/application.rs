@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LinkHandle, LinkInner, Waiter};
+use super::{LinkHandle, LinkInner, LinkOutput, Waiter};
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::LaneId;
 use crate::link::{Purpose, Refused, cost_of};
@@ -37,34 +37,17 @@ impl LinkHandle {
     ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
+        let reply = reply_by.zip(waiter.as_ref());
         let mut place = None;
         let refused = loop {
             let sent = self.with(|core, now, output| {
-                let index = core.link.check_send(lane, len, reply_by.is_some())?;
-                if !self.reserve_in_turn(core, index, len, wait, &mut place) {
-                    return Err(Refused::Full);
-                }
-                let purpose = match (reply_by, &waiter) {
-                    // The time that was spent waiting for room is part of the request's.
-                    (Some(reply_by), Some(waiter)) => Purpose::Request {
-                        wait: reply_by.saturating_duration_since(now),
-                        waiter: Arc::clone(waiter),
-                    },
-                    _ => Purpose::Message,
-                };
-                // A message with a deadline, a request, and what begins to wait for a peer that is away may
-                // need the monitor earlier.
-                let timed = deadline.is_some() || reply_by.is_some() || core.conns.is_empty();
-                let (token, receipt) = core.receipts.open(message.kept());
-                let id = core.link.send(message.as_message(deadline), purpose, token, now, output)?;
-                core.let_go(&mut message);
-                Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
+                self.accept(core, &mut message, deadline, reply, wait, &mut place, now, output)
             });
             match sent {
                 Ok((receipt, id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
                     timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
-                    return Ok((receipt, waiter.map(|waiter| (id, waiter))));
+                    return Ok((receipt, waiter.clone().map(|waiter| (id, waiter))));
                 }
                 Err(Refused::Full) if place.as_ref().is_some_and(|place| pause(place)) => {}
                 Err(refused) => break refused,
@@ -72,6 +55,41 @@ impl LinkHandle {
         };
         place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
         Err(SendError::new(self.refused_kind(refused, lane, len, wait), message.into_body()))
+    }
+
+    /// Accepts a message, if it is this sender's turn and there is room. Returns its receipt, the id of a
+    /// request, and the time at which the monitor is to look at the latest.
+    #[allow(clippy::too_many_arguments)] // What is sent, how it waits, and where.
+    fn accept(
+        &self,
+        core: &mut LinkInner,
+        message: &mut Outgoing,
+        deadline: Option<Instant>,
+        reply: Option<(Instant, &Waiter)>,
+        wait: Wait,
+        place: &mut Option<Arc<Turn>>,
+        now: Instant,
+        output: &mut LinkOutput,
+    ) -> Result<(Receipt, u64, Option<Instant>), Refused> {
+        let len = message.len();
+        let index = core.link.check_send(message.lane(), len, reply.is_some())?;
+        if !self.reserve_in_turn(core, index, len, wait, place) {
+            return Err(Refused::Full);
+        }
+        // A message with a deadline, a request, and what begins to wait for a peer that is away may need the
+        // monitor earlier.
+        let timed = deadline.is_some() || reply.is_some() || core.conns.is_empty();
+        let purpose = match reply {
+            // The time that was spent waiting for room is part of the request's.
+            Some((by, waiter)) => {
+                Purpose::Request { wait: by.saturating_duration_since(now), waiter: Arc::clone(waiter) }
+            }
+            None => Purpose::Message,
+        };
+        let (token, receipt) = core.receipts.open(message.kept());
+        let id = core.link.send(message.as_message(deadline), purpose, token, now, output)?;
+        core.let_go(message);
+        Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
     }
 
     /// Accepts messages from the front of `run` as long as none has to wait, under one lock. They may be
@@ -83,17 +101,10 @@ impl LinkHandle {
                 return; // The monitor needs to know of the first one.
             }
             for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                let (lane, len) = (message.lane(), message.len());
-                let Ok(index) = core.link.check_send(lane, len, false) else { return };
-                if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
-                    return;
+                match self.accept(core, message, None, None, Wait::No, &mut None, now, output) {
+                    Ok((receipt, ..)) => receipts.push(receipt),
+                    Err(_) => return,
                 }
-                let (token, receipt) = core.receipts.open(message.kept());
-                if core.link.send(message.as_message(None), Purpose::Message, token, now, output).is_err() {
-                    return;
-                }
-                core.let_go(message);
-                receipts.push(receipt);
                 sent += 1;
             }
         });
