@@ -2,13 +2,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::handshake::Duplex;
 use crate::health::pace::FIRST_CHUNK;
+use crate::lock::{LEAF, Ordered};
 
 /// How many connections the kernel holds ready between two accepts; it caps it at `somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -146,12 +146,15 @@ fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the system has an option, as setting it shows. The first one that is missing is logged.
-fn is_had(option: &str, set: io::Result<()>) -> io::Result<bool> {
-    static LOGGED: AtomicBool = AtomicBool::new(false);
+/// Whether the system has an option, as setting it shows. Each one that is missing is logged once.
+fn is_had(option: &'static str, set: io::Result<()>) -> io::Result<bool> {
+    static LOGGED: Ordered<Vec<&str>, LEAF> = Ordered::new(Vec::new());
     match set {
         Err(error) if is_no_such_option(&error) => {
-            if !LOGGED.swap(true, Relaxed) {
+            let mut logged = LOGGED.lock();
+            if !logged.contains(&option) {
+                logged.push(option);
+                drop(logged);
                 log::warn!("this system has no {option}: {error}; going on without it");
             }
             Ok(false)
