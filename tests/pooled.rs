@@ -139,7 +139,8 @@ fn votes_go_on_when_their_path_is_black_holed_under_load() {
     };
     let before = sent();
     all_taken(&[a.send(b.id(), (URGENT, message(4, 0, MIB / 2))).unwrap()]);
-    assert!(sent() - before > MIB as u64 / 2, "the urgent lane is not at home again");
+    // Counted when the write is over, which may be after the peer has taken what it wrote.
+    eventually("the urgent lane is at home again", || sent() - before > MIB as u64 / 2);
     b.check(times.len() as u64 + 401);
     a.check(2000);
 }
