@@ -156,7 +156,7 @@ impl Broadcast {
         self.wait_for_weight(k as u64, timeout, |_| 1)
     }
 
-    /// Waits until peers with a total weight of `wanted` have taken the message. `weight` gives the
+    /// Waits until peers with a total weight of `wanted` have taken the message. `weight` returns the
     /// weight of each; a peer without a vote weighs 0.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Memory for large chunks, used again.
 //!
 //! Fresh memory costs more than what is done with it: the kernel maps and clears each page when it is touched
-//! first, and reading into it without `unsafe` means to clear it once more. A chunk that the application has
-//! let go gives its memory to the next one, with what it holds.
+//! first, and reading into it without `unsafe` means to clear it once more. When the last
+//! message of a chunk is dropped, its memory goes to the next chunk, with what it holds.
 //!
 //! Bounds: at most [`KEPT`] pieces are kept, for all connections of a node, and [`ChunkPool::shrink`] frees
 //! one of them: called about once a second, it leaves nothing of an idle node. A chunk gets a piece only if
