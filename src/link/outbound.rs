@@ -61,7 +61,7 @@ const IDLE_MESSAGES: usize = 16;
 
 /// A chunk may be larger by one part in so many, if it ends where a message ends then: the receiver copies a
 /// message together that comes in two.
-const OVERSHOOT: usize = 64;
+pub(super) const OVERSHOOT: usize = 64;
 
 /// The cost of a message in a queue beyond its bytes. Counted, so that a queue of empty messages is
 /// bounded too.
@@ -184,14 +184,10 @@ impl<T: ReceiptHandle> Outbound<T> {
 
     /// Messages were taken out of the middle of the queue: the rest moves together if that frees memory.
     fn compact(&mut self) {
-        if self.buffer.is_sparse() {
-            let old = std::mem::take(&mut self.buffer);
-            for message in &mut self.queue {
-                if let Content::Copied(place) = &mut message.content {
-                    *place = self.buffer.push(&[], old.get(*place));
-                }
-            }
-        }
+        self.buffer.compact(self.queue.iter_mut().filter_map(|message| match &mut message.content {
+            Content::Copied(place) => Some(place),
+            Content::Shared(_) => None,
+        }));
     }
 
     /// Takes a message back that was not started.
@@ -545,13 +541,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         assert_eq!(self.waiting_bytes, waiting as u64);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
         let copied = self.queue.iter().filter(|message| matches!(message.content, Content::Copied(_)));
-        // A vector takes up to twice what it needs, and a block is left for the next messages.
-        let bytes = copied.map(Queued::len).sum::<usize>();
-        assert!(
-            self.buffer.memory() <= 2 * (2 * bytes + 3 * 64 * 1024),
-            "{} for {bytes}",
-            self.buffer.memory()
-        );
+        self.buffer.check(copied.map(Queued::len).sum());
         if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
             assert!(message.start <= self.cursor && self.cursor < message.end());
         } else {

@@ -2,8 +2,8 @@
 //! behind the other, so that many of them are copied to a write as one piece.
 //!
 //! Invariants: a message lies in one block; a block that has no message left is used again or freed. The
-//! owner calls [`SendBuffer::is_sparse`] after it took messages out of the middle, and moves the rest to a
-//! new buffer then: so the memory is never more than twice what is queued, and two blocks.
+//! owner calls [`SendBuffer::compact`] after it took messages out of the middle: so no more than twice what
+//! is queued is held, and two blocks ([`SendBuffer::check`]).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -48,8 +48,6 @@ pub(super) struct SendBuffer {
     blocks: VecDeque<Block>,
     /// The number of the first of them.
     first: u32,
-    /// Bytes of messages that are still queued.
-    live: usize,
     /// Memory for the next block.
     spare: Vec<u8>,
 }
@@ -68,7 +66,6 @@ impl SendBuffer {
             last.bytes.extend_from_slice(body);
             last.live += len;
         }
-        self.live += len;
         Place { block, at: at as u32, len: len as u32 }
     }
 
@@ -82,7 +79,6 @@ impl SendBuffer {
     pub(super) fn release(&mut self, place: Place) {
         if let Some(block) = self.blocks.get_mut(place.block.wrapping_sub(self.first) as usize) {
             block.live -= place.len();
-            self.live -= place.len();
         }
         while self.blocks.front().is_some_and(|block| block.live == 0)
             && let Some(mut block) = self.blocks.pop_front()
@@ -93,9 +89,15 @@ impl SendBuffer {
         }
     }
 
-    /// Whether more memory is held for messages that are gone than for those that are queued.
-    pub(super) fn is_sparse(&self) -> bool {
-        self.blocks.iter().map(|block| block.bytes.len()).sum::<usize>() > 2 * self.live + BLOCK
+    /// Moves the messages together, whose places these are, if more memory is held for messages that are gone
+    /// than for those that are queued.
+    pub(super) fn compact<'a>(&mut self, places: impl Iterator<Item = &'a mut Place>) {
+        let held: usize = self.blocks.iter().map(|block| block.bytes.len()).sum();
+        let live: usize = self.blocks.iter().map(|block| block.live).sum();
+        if held > 2 * live + BLOCK {
+            let old = std::mem::take(self);
+            places.for_each(|place| *place = self.push(&[], old.get(*place)));
+        }
     }
 
     /// The writer sleeps: memory that nothing is queued in is freed.
@@ -104,8 +106,15 @@ impl SendBuffer {
     }
 
     #[cfg(any(test, feature = "fuzz-internals"))]
-    pub(super) fn memory(&self) -> usize {
+    fn memory(&self) -> usize {
         self.blocks.iter().map(|block| block.bytes.capacity()).sum::<usize>() + self.spare.capacity()
+    }
+
+    /// `queued`: the bytes of all messages. A vector takes up to twice what it needs, and a block is left for
+    /// the next messages.
+    #[cfg(any(test, feature = "fuzz-internals"))]
+    pub(super) fn check(&self, queued: usize) {
+        assert!(self.memory() <= 2 * (2 * queued + 3 * BLOCK), "{} for {queued}", self.memory());
     }
 }
 
@@ -128,12 +137,8 @@ mod tests {
                 assert_eq!(buffer.get(place), bytes);
                 buffer.release(place);
             }
-            if buffer.is_sparse() {
-                let old = std::mem::take(&mut buffer);
-                queued.iter_mut().for_each(|(place, _)| *place = buffer.push(&[], old.get(*place)));
-            }
-            let bytes: usize = queued.iter().map(|(_, bytes)| bytes.len()).sum();
-            assert!(buffer.memory() <= 2 * (2 * bytes + 3 * BLOCK), "{} for {bytes}", buffer.memory());
+            buffer.compact(queued.iter_mut().map(|(place, _)| place));
+            buffer.check(queued.iter().map(|(_, bytes)| bytes.len()).sum());
         }
         queued.drain(..).for_each(|(place, _)| buffer.release(place));
         buffer.shrink();

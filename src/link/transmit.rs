@@ -8,6 +8,7 @@ use crate::wire::control::{Ack, Cancel, Goaway};
 use crate::wire::header::{Kind, MAX_CHUNK, WireError};
 
 use super::conns::Draining;
+use super::outbound::OVERSHOOT;
 use super::output::Output;
 use super::{Link, ReceiptHandle};
 
@@ -151,7 +152,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
             let (sent, begun) = lane.out.poll_chunk(
                 lane.id,
                 now,
-                left.min(MAX_CHUNK - MAX_CHUNK / 32),
+                left.min(MAX_CHUNK - MAX_CHUNK / OVERSHOOT),
                 batch,
                 &mut output.ended,
             );

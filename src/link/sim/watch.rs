@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::id::ConnId;
 use crate::lane::Priority;
+use crate::link::outbound::OVERSHOOT;
 use crate::wire::header::{HEADER_LEN, Kind};
 
 use super::world::{State, World};
@@ -65,7 +66,7 @@ impl World {
             }
         }
         // It may end where a message ends.
-        assert!(data <= before.chunk + before.chunk / 64, "{data} bytes of data in one batch");
+        assert!(data <= before.chunk + before.chunk / OVERSHOOT, "{data} bytes of data in one batch");
         // A lane whose next messages end unsent (expired, too large) is ready and then has nothing.
         if self.plan.deadlines || self.plan.lanes[0] != self.plan.lanes[1] {
             return;
