@@ -256,7 +256,7 @@ fn child(args: &[String]) -> Result<(), Failure> {
             let count: u64 = count.parse()?;
             let mut took = Vec::new();
             let mut before = Instant::now();
-            (contestant.ask)(count, addr, &mut || {
+            (contestant.ask)(count, addr, &mut |_| {
                 took.push(before.elapsed().as_nanos() as f64);
                 before = Instant::now();
             })?;
@@ -277,12 +277,16 @@ fn warm_up(count: u64) -> u64 {
     count / 2
 }
 
-/// CPU time of this process, getrusage(2).
 fn cpu_time() -> Duration {
+    used(libc::RUSAGE_SELF)
+}
+
+/// CPU time of this process, or of its children that have ended, getrusage(2).
+fn used(whose: libc::c_int) -> Duration {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is valid for writes, and all zeroes are a valid `rusage`.
     let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        libc::getrusage(whose, usage.as_mut_ptr());
         usage.assume_init()
     };
     let duration = |time: libc::timeval| {
@@ -300,14 +304,14 @@ struct Load {
 
 impl Load {
     fn start() -> Result<Self, Failure> {
-        Ok(Load { start: Instant::now(), busy: busy_time()?, own: children_time() })
+        Ok(Load { start: Instant::now(), busy: busy_time()?, own: used(libc::RUSAGE_CHILDREN) })
     }
 }
 
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = busy_time().unwrap_or_default().saturating_sub(self.busy);
-        let others = all.saturating_sub(children_time().saturating_sub(self.own));
+        let others = all.saturating_sub(used(libc::RUSAGE_CHILDREN).saturating_sub(self.own));
         write!(f, "others used {:.2} processors", others.as_secs_f64() / self.start.elapsed().as_secs_f64())
     }
 }
@@ -319,15 +323,4 @@ fn busy_time() -> Result<Duration, Failure> {
         text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
     let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| numbers.get(*index)).sum::<u64>();
     Ok(Duration::from_millis(busy * 10))
-}
-
-fn children_time() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: as in `cpu_time`.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let millis = |time: libc::timeval| time.tv_sec as u64 * 1000 + time.tv_usec as u64 / 1000;
-    Duration::from_millis(millis(usage.ru_utime) + millis(usage.ru_stime))
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use message_io::network::{Endpoint, NetEvent, SendStatus, Transport};
 use message_io::node::{self, NodeHandler, NodeListener};
 
-use super::{ASKED, Contestant, Tell};
+use super::{ASKED, Came, Contestant, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
@@ -47,7 +47,7 @@ fn messages(
     });
 }
 
-fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: Came<'_>) -> Result<(), Failure> {
     let (handler, listener) = listen(tell)?;
     let mut left = count;
     messages(handler, listener, |_, _, message| {
@@ -59,12 +59,7 @@ fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -
     Ok(())
 }
 
-fn send(
-    size: usize,
-    count: u64,
-    addr: &str,
-    wait: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
     let (handler, _listener, to) = connect(addr)?;
     let message = vec![7; size];
     (0..count).for_each(|_| deliver(&handler, to, &message));
@@ -82,12 +77,12 @@ fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+fn ask(count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
     let (handler, listener, to) = connect(addr)?;
     let mut left = count;
     deliver(&handler, to, &[7; ASKED]);
     messages(handler, listener, |handler, _, _| {
-        came();
+        came(1);
         left -= 1;
         if left == 0 {
             return ControlFlow::Break(());

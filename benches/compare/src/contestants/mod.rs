@@ -11,21 +11,26 @@ use crate::Failure;
 /// Tells the address that the other process is to dial.
 pub type Tell<'a> = &'a mut dyn FnMut(String) -> Result<(), Failure>;
 
-#[allow(clippy::type_complexity, reason = "each is used once, here")]
+/// Waits until the other process has received everything.
+pub type Wait<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
+
+/// Is called with how many messages came at once.
+pub type Came<'a> = &'a mut dyn FnMut(u64);
+
 pub struct Contestant {
     pub name: &'static str,
     /// The part of the messages that it is given, so that a round takes seconds: for 64 bytes and for 1 MiB.
     pub shares: [f64; 2],
     /// How many questions it is asked in a row.
     pub trips: u64,
-    /// Receives so many messages of this size; the last argument is called with how many came at once.
-    pub receive: fn(usize, u64, Tell<'_>, &mut dyn FnMut(u64)) -> Result<(), Failure>,
-    /// Sends so many messages of this size to this address, and waits by the last argument until they came.
-    pub send: fn(usize, u64, &str, &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure>,
+    /// Receives so many messages of this size.
+    pub receive: fn(usize, u64, Tell<'_>, Came<'_>) -> Result<(), Failure>,
+    /// Sends so many messages of this size to this address, and waits until they came.
+    pub send: fn(usize, u64, &str, Wait<'_>) -> Result<(), Failure>,
     /// Returns so many messages of 64 bytes to their sender.
     pub echo: fn(u64, Tell<'_>) -> Result<(), Failure>,
     /// Sends so many, each when the one before it is back; the last argument is called for each.
-    pub ask: fn(u64, &str, &mut dyn FnMut()) -> Result<(), Failure>,
+    pub ask: fn(u64, &str, Came<'_>) -> Result<(), Failure>,
 }
 
 impl Contestant {

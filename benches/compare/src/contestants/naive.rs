@@ -8,7 +8,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::raw::{accept, connect};
-use super::{ASKED, Contestant, Tell};
+use super::{ASKED, Came, Contestant, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
@@ -17,7 +17,7 @@ pub const CONTESTANT: Contestant =
 /// Messages that wait in a channel.
 const WAITING: usize = 1024;
 
-fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: Came<'_>) -> Result<(), Failure> {
     let messages = reader(accept(tell)?);
     for _ in 0..count {
         assert_eq!(messages.recv()?.len(), size);
@@ -26,12 +26,7 @@ fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -
     Ok(())
 }
 
-fn send(
-    size: usize,
-    count: u64,
-    addr: &str,
-    wait: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
     let writer = writer(connect(addr)?);
     for _ in 0..count {
         writer.send(vec![7; size])?;
@@ -48,13 +43,13 @@ fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+fn ask(count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
     let socket = connect(addr)?;
     let (messages, writer) = (reader(socket.try_clone()?), writer(socket));
     for _ in 0..count {
         writer.send(vec![7; ASKED])?;
         messages.recv()?;
-        came();
+        came(1);
     }
     Ok(())
 }

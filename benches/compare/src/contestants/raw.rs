@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use super::{ASKED, Contestant, Tell};
+use super::{ASKED, Came, Contestant, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
@@ -11,7 +11,7 @@ pub const CONTESTANT: Contestant =
 
 const BATCH: usize = 64 * 1024;
 
-fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: Came<'_>) -> Result<(), Failure> {
     let mut socket = accept(tell)?;
     let (mut buffer, mut bytes, mut told) = (vec![0; BATCH], 0, 0);
     while told < count {
@@ -23,12 +23,7 @@ fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -
     Ok(())
 }
 
-fn send(
-    size: usize,
-    count: u64,
-    addr: &str,
-    wait: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
     let mut socket = connect(addr)?;
     let batch = vec![7; (BATCH / size).max(1) * size];
     let mut left = size as u64 * count;
@@ -50,13 +45,13 @@ fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+fn ask(count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
     let mut socket = connect(addr)?;
     let mut buffer = [7; ASKED];
     for _ in 0..count {
         socket.write_all(&buffer)?;
         socket.read_exact(&mut buffer)?;
-        came();
+        came(1);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{ASKED, Contestant, Tell};
+use super::{ASKED, Came, Contestant, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant =
@@ -29,7 +29,7 @@ async fn accept(tell: Tell<'_>) -> Result<Framed<TcpStream, LengthDelimitedCodec
     framed(listener.accept().await?.0)
 }
 
-fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+fn receive(size: usize, count: u64, tell: Tell<'_>, came: Came<'_>) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut socket = accept(tell).await?;
         for _ in 0..count {
@@ -40,12 +40,7 @@ fn receive(size: usize, count: u64, tell: Tell<'_>, came: &mut dyn FnMut(u64)) -
     })
 }
 
-fn send(
-    size: usize,
-    count: u64,
-    addr: &str,
-    wait: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut socket = framed(TcpStream::connect(addr).await?)?;
         let message = Bytes::from(vec![7; size]);
@@ -68,14 +63,14 @@ fn echo(count: u64, tell: Tell<'_>) -> Result<(), Failure> {
     })
 }
 
-fn ask(count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+fn ask(count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut socket = framed(TcpStream::connect(addr).await?)?;
         let message = Bytes::from(vec![7; ASKED]);
         for _ in 0..count {
             socket.send(message.clone()).await?;
             socket.next().await.ok_or("the end")??;
-            came();
+            came(1);
         }
         Ok(())
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use unbroken::{BULK, Encryption, Event, LaneId, NORMAL, Node, PeerId, URGENT};
 
-use super::{ASKED, Contestant, Tell};
+use super::{ASKED, Came, Contestant, Tell, Wait};
 use crate::Failure;
 
 pub const PLAINTEXT: Contestant = Contestant {
@@ -64,7 +64,7 @@ fn receive(
     size: usize,
     count: u64,
     tell: Tell<'_>,
-    came: &mut dyn FnMut(u64),
+    came: Came<'_>,
 ) -> Result<(), Failure> {
     let node = listen(encryption, tell)?;
     let receiver = node.lane_receiver(lane(size)).ok_or("the lane has a receiver")?;
@@ -84,7 +84,7 @@ fn send(
     size: usize,
     count: u64,
     addr: &str,
-    wait: &mut dyn FnMut() -> Result<(), Failure>,
+    wait: Wait<'_>,
 ) -> Result<(), Failure> {
     let (node, peer) = dial(encryption, addr)?;
     let (peer, lane, message) = (node.peer_handle(peer), lane(size), Bytes::from(vec![7; size]));
@@ -121,12 +121,12 @@ fn echo(encryption: Encryption, count: u64, tell: Tell<'_>) -> Result<(), Failur
     Ok(())
 }
 
-fn ask(encryption: Encryption, count: u64, addr: &str, came: &mut dyn FnMut()) -> Result<(), Failure> {
+fn ask(encryption: Encryption, count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
     let (node, peer) = dial(encryption, addr)?;
     let message = Bytes::from(vec![7; ASKED]);
     for _ in 0..count {
         node.request(peer, (URGENT, message.clone()))?.wait()?;
-        came();
+        came(1);
     }
     Ok(())
 }
