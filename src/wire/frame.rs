@@ -36,27 +36,28 @@ impl Frame {
     }
 }
 
-/// Decodes the body of a frame that is wholly in memory. `body` has the announced length.
-pub(crate) fn decode_body(kind: Kind, body: Bytes) -> Result<Frame, WireError> {
+/// Decodes the body of a frame that is wholly in memory. `body` has the announced length. The data of a chunk is
+/// copied, nothing else.
+pub(crate) fn decode_body(kind: Kind, body: &[u8]) -> Result<Frame, WireError> {
     let short = || WireError::ShortBody { kind, len: body.len() };
     Ok(match kind {
         Kind::Chunk => {
-            let head = body.first_chunk::<CHUNK_HEAD_LEN>().ok_or_else(short)?;
+            let (head, data) = body.split_first_chunk::<CHUNK_HEAD_LEN>().ok_or_else(short)?;
             let (lane, flags, offset) = decode_chunk_head(*head)?;
-            if body.len() == CHUNK_HEAD_LEN {
+            if data.is_empty() {
                 return Err(short());
             }
-            Frame::Chunk { lane, flags, offset, data: body.slice(CHUNK_HEAD_LEN..) }
+            Frame::Chunk { lane, flags, offset, data: Bytes::copy_from_slice(data) }
         }
         Kind::Ping => {
-            let (nonce, padding) = decode_ping(kind, &body)?;
+            let (nonce, padding) = decode_ping(kind, body)?;
             Frame::Ping { nonce, padding }
         }
-        Kind::Pong => Frame::Pong(decode_ping(kind, &body)?.0),
-        Kind::Hello => Frame::Hello(Hello::decode(&body)?),
-        Kind::Ack => Frame::Ack(Ack::decode(&body)?),
-        Kind::Goaway => Frame::Goaway(Goaway::decode(&body)?),
-        Kind::Cancel => Frame::Cancel(Cancel::decode(&body)?),
-        Kind::Refused => Frame::Refused(Refused::decode(&body)?),
+        Kind::Pong => Frame::Pong(decode_ping(kind, body)?.0),
+        Kind::Hello => Frame::Hello(Hello::decode(body)?),
+        Kind::Ack => Frame::Ack(Ack::decode(body)?),
+        Kind::Goaway => Frame::Goaway(Goaway::decode(body)?),
+        Kind::Cancel => Frame::Cancel(Cancel::decode(body)?),
+        Kind::Refused => Frame::Refused(Refused::decode(body)?),
     })
 }

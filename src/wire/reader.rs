@@ -2,8 +2,6 @@
 
 use std::io::{self, Read};
 
-use bytes::Bytes;
-
 use super::buffer::ReadBuffer;
 use super::chunk_pool::ChunkPool;
 use super::frame::{self, Frame};
@@ -133,7 +131,7 @@ impl<S: Source> FrameReader<S> {
         let len = announced.body_len();
         if let Some(body) = behind.get(..len) {
             let frame = match announced {
-                Announced::Frame(kind, _) => frame::decode_body(kind, Bytes::copy_from_slice(body))?,
+                Announced::Frame(kind, _) => frame::decode_body(kind, body)?,
                 Announced::Extension(_) => Frame::Extension,
             };
             self.buffer.consume(HEADER_LEN + len);

@@ -292,7 +292,7 @@ fn read_simply(mut bytes: &[u8]) -> (Vec<Frame>, String) {
         bytes = rest;
         match announced {
             Announced::Extension(_) => frames.push(Frame::Extension),
-            Announced::Frame(kind, _) => match frame::decode_body(kind, Bytes::copy_from_slice(body)) {
+            Announced::Frame(kind, _) => match frame::decode_body(kind, body) {
                 Ok(frame) => frames.push(frame),
                 Err(error) => break format!("wire: {error}"),
             },
