@@ -148,6 +148,7 @@ impl Pair {
             from.link.attach(
                 &NewConn {
                     id: CONN,
+                    handle: CONN,
                     dialled: true,
                     incarnation: Incarnation(2),
                     ours: hello_a.clone(),
@@ -159,6 +160,7 @@ impl Pair {
             to.link.attach(
                 &NewConn {
                     id: CONN,
+                    handle: CONN,
                     dialled: false,
                     incarnation: Incarnation(1),
                     ours: hello_b,

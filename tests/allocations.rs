@@ -64,8 +64,8 @@ fn small_messages_in_numbers_need_no_allocation_each() {
             }
             ALLOCATIONS.load(Relaxed) - before
         };
-        // Buffers grow during the first count. Each chunk costs allocations too, and a machine that is busy with
-        // something else makes them shorter: the least is what a message costs.
+        // Buffers grow during the first count. Each chunk costs allocations too, and a machine that is busy
+        // with something else makes them shorter: the least is what a message costs.
         let least = (0..COUNTS).map(|_| count()).min().unwrap();
         let each = least as f64 / (AT_ONCE * ROUNDS) as f64;
         println!("{len} bytes: {each:.3} allocations a message");

@@ -11,7 +11,7 @@ use crate::health::kernel::KernelSample;
 use crate::health::liveness::{Ending, Limits};
 use crate::id::{ConnId, Incarnation};
 use crate::lane::LaneId;
-use crate::link::{AttachError, ConnSample, NewConn, Notice, Ticket};
+use crate::link::{AttachError, ConnSample, NewConn, Ticket};
 use crate::outcome::DropReason;
 use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck};
 use crate::wire::frame::Frame;
@@ -129,11 +129,9 @@ impl Liar {
 
     fn apply(&mut self) {
         let output = std::mem::take(&mut self.output);
-        for notice in &output.notices {
+        for (id, _) in &output.close {
             // The threads of a connection notice a little later that it is to end: see `end`.
-            if let Notice::Close(id, _) = notice {
-                self.conns.iter_mut().filter(|(conn, _)| conn == id).for_each(|(_, broken)| *broken = true);
-            }
+            self.conns.iter_mut().filter(|(conn, _)| conn == id).for_each(|(_, broken)| *broken = true);
         }
         self.ledger.note(output);
     }
@@ -271,7 +269,7 @@ impl Liar {
         let id = ConnId(self.next_conn);
         self.next_conn += 1;
         self.tokens.extend([ours.token, theirs.token]);
-        let new = NewConn { id, dialled, incarnation, ours, theirs };
+        let new = NewConn { id, handle: id, dialled, incarnation, ours, theirs };
         match self.side.link.attach(&new, self.now, &mut self.output) {
             Ok(()) => self.conns.push((id, false)),
             Err(AttachError::Probing(until)) => {

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
 use crate::lane::AckMode;
-use crate::link::{AttachError, NewConn, Notice, Ticket, Transmit};
+use crate::link::{AttachError, NewConn, Ticket, Transmit};
 use crate::outcome::DropReason;
 use crate::wire::control::{GoawayReason, Hello};
 use crate::wire::frame::Frame;
@@ -196,11 +196,9 @@ impl Pair {
     }
 
     fn apply(&mut self, side: usize, output: Fx) {
-        for notice in &output.notices {
-            if let Notice::Close(id, _) = notice {
-                let conn = self.conns.iter_mut().rev().find(|conn| conn.id == *id);
-                conn.into_iter().for_each(|conn| conn.ends[side].condemned = true);
-            }
+        for (id, _) in &output.close {
+            let conn = self.conns.iter_mut().rev().find(|conn| conn.id == *id);
+            conn.into_iter().for_each(|conn| conn.ends[side].condemned = true);
         }
         let ledger = &mut self.sides[side].ledger;
         ledger.note(output);
@@ -346,6 +344,7 @@ impl Pair {
         let (State::Dialling, Some(ours), Some(theirs)) = (end.state, &end.ours, &end.theirs) else { return };
         let new = NewConn {
             id: self.conns[conn].id,
+            handle: self.conns[conn].id,
             dialled: self.conns[conn].dialler == side,
             incarnation: end.peer,
             ours: ours.clone(),

@@ -14,7 +14,7 @@ use super::outbound::cost_of;
 use super::output::Output;
 use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requests};
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
     pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
         let index = self.check_lane(lane, len)?.index;
@@ -41,7 +41,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         purpose: Purpose<R>,
         token: T,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<u64, Refused> {
         let OutboundMessage { lane, body, deadline } = message;
         let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
@@ -75,7 +75,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         ticket: Ticket,
         body: &Bytes,
         token: T,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<(), Refused> {
         let index = self.check_reply(request, ticket, body.len())?;
         self.check_room(index, body.len())?;
@@ -107,7 +107,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
     /// `output.ended` had `from` entries.
-    pub(super) fn end_unsent_requests(&mut self, from: usize, output: &mut Output<T, R>) {
+    pub(super) fn end_unsent_requests(&mut self, from: usize, output: &mut Output<T, R, C>) {
         for (_, outcome, kind) in output.ended.iter().skip(from) {
             let error = match outcome {
                 Outcome::Taken => continue,
@@ -123,7 +123,12 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// The application takes the next message of a lane.
-    pub(crate) fn take(&mut self, index: usize, now: Instant, output: &mut Output<T, R>) -> Option<Arrived> {
+    pub(crate) fn take(
+        &mut self,
+        index: usize,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) -> Option<Arrived> {
         let lane = self.lanes.get_mut(index)?;
         let (arrived, urgency) = lane.inb.take()?;
         lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
@@ -131,7 +136,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// The application is done with a message that it took.
-    pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, output: &mut Output<T, R>) {
+    pub(crate) fn done(&mut self, index: usize, ticket: Ticket, now: Instant, output: &mut Output<T, R, C>) {
         if let Some(lane) = self.lanes.get_mut(index) {
             let urgency = lane.inb.done(ticket);
             lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
@@ -139,7 +144,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Nobody waits for the reply to this request any longer.
-    pub(crate) fn cancel(&mut self, request: u64, output: &mut Output<T, R>) {
+    pub(crate) fn cancel(&mut self, request: u64, output: &mut Output<T, R, C>) {
         let Some(pending) = self.requests.close(request) else { return };
         self.withdraw_or_cancel(request, pending.lane, Outcome::Dropped(DropReason::Cancelled), output);
     }
@@ -149,7 +154,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         request: u64,
         lane: LaneId,
         outcome: Outcome,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
         match Lane::find(&mut self.lanes, lane).and_then(|lane| lane.out.withdraw(is_request)) {
@@ -181,7 +186,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Withholds new credit on lanes whose messages wait for the application, or grants it again.
-    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, output: &mut Output<T, R>) {
+    pub(crate) fn set_withheld(&mut self, withheld: bool, now: Instant, output: &mut Output<T, R, C>) {
         for lane in &mut self.lanes {
             let urgency = lane.inb.set_withheld(withheld);
             lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
@@ -190,7 +195,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// Ends the link for good: every message and request ends with `reason`. Whole messages that arrived stay
     /// for the application.
-    pub(crate) fn close(&mut self, reason: DropReason, output: &mut Output<T, R>) {
+    pub(crate) fn close(&mut self, reason: DropReason, output: &mut Output<T, R, C>) {
         self.closed = Some(reason);
         for lane in &mut self.lanes {
             lane.out.clear(reason, &mut output.ended);

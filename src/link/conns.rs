@@ -14,15 +14,17 @@ use crate::wire::control::{GoawayReason, Hello};
 
 use super::Violation;
 use super::gather::Gather;
-use super::output::Output;
+use super::output::{CloseReason, Output};
 use super::scheduler::Scheduler;
 
 /// Pongs that nobody asked for before the connection ends.
 const MAX_STRIKES: u32 = 16;
 
 /// A connection whose handshake is complete.
-pub(crate) struct NewConn {
+pub(crate) struct NewConn<C = ConnId> {
     pub(crate) id: ConnId,
+    /// By this the link names the connection in its output.
+    pub(crate) handle: C,
     /// Whether this side dialled.
     pub(crate) dialled: bool,
     pub(crate) incarnation: Incarnation,
@@ -30,7 +32,7 @@ pub(crate) struct NewConn {
     pub(crate) theirs: Hello,
 }
 
-impl NewConn {
+impl<C> NewConn<C> {
     /// The HELLO of the side that dialled: it names the connection.
     pub(super) fn of_dialer(&self) -> &Hello {
         if self.dialled { &self.ours } else { &self.theirs }
@@ -46,8 +48,9 @@ pub(crate) enum Draining {
 }
 
 #[derive(Debug)]
-pub(crate) struct Conn {
+pub(crate) struct Conn<C = ConnId> {
     pub(crate) id: ConnId,
+    pub(crate) handle: C,
     /// The dialer's name for it.
     pub(super) token: u64,
     pub(crate) slot: u8,
@@ -101,9 +104,9 @@ pub(super) fn preference(home: u8, slot: u8) -> u8 {
     }
 }
 
-impl Conn {
+impl<C: Clone> Conn<C> {
     pub(super) fn new(
-        new: &NewConn,
+        new: &NewConn<C>,
         liveness: Liveness,
         pace: Pace,
         scheduler: Scheduler,
@@ -112,6 +115,7 @@ impl Conn {
         let dialer = new.of_dialer();
         Conn {
             id: new.id,
+            handle: new.handle.clone(),
             token: dialer.token,
             slot: dialer.slot,
             address: None,
@@ -227,30 +231,62 @@ impl Conn {
 }
 
 /// The connections of a link, in the order in which they joined.
-#[derive(Debug, Default)]
-pub(super) struct Conns(Vec<Conn>);
+#[derive(Debug)]
+pub(super) struct Conns<C> {
+    joined: Vec<Conn<C>>,
+    /// Connections of an earlier session: the link has asked for their end, and they carry nothing.
+    former: Vec<(ConnId, C)>,
+}
 
-impl Deref for Conns {
-    type Target = Vec<Conn>;
-
-    fn deref(&self) -> &Vec<Conn> {
-        &self.0
+impl<C> Default for Conns<C> {
+    fn default() -> Self {
+        Conns { joined: Vec::new(), former: Vec::new() }
     }
 }
 
-impl DerefMut for Conns {
-    fn deref_mut(&mut self) -> &mut Vec<Conn> {
-        &mut self.0
+/// Those of this session.
+impl<C> Deref for Conns<C> {
+    type Target = Vec<Conn<C>>;
+
+    fn deref(&self) -> &Vec<Conn<C>> {
+        &self.joined
     }
 }
 
-impl Conns {
-    pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Conn> {
+impl<C> DerefMut for Conns<C> {
+    fn deref_mut(&mut self) -> &mut Vec<Conn<C>> {
+        &mut self.joined
+    }
+}
+
+impl<C: Clone> Conns<C> {
+    /// The handles of all connections that have not ended.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &C> {
+        self.joined.iter().map(|conn| &conn.handle).chain(self.former.iter().map(|(_, handle)| handle))
+    }
+
+    /// The session is over: its connections are to end.
+    pub(super) fn let_go<T, R>(&mut self, output: &mut Output<T, R, C>) {
+        for conn in self.joined.drain(..) {
+            output.close.push((conn.handle.clone(), CloseReason::PeerRestarted));
+            self.former.push((conn.id, conn.handle));
+        }
+    }
+
+    /// The connection has ended. False if the link had let go of it before.
+    pub(super) fn remove(&mut self, id: ConnId) -> bool {
+        self.former.retain(|(former, _)| *former != id);
+        let before = self.joined.len();
+        self.joined.retain(|conn| conn.id != id);
+        self.joined.len() < before
+    }
+
+    pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Conn<C>> {
         self.iter_mut().find(|conn| conn.id == id)
     }
 
     /// The connection that serves lanes of that home best, the current one among equals.
-    pub(super) fn best(&self, home: u8, current: Option<ConnId>) -> Option<&Conn> {
+    pub(super) fn best(&self, home: u8, current: Option<ConnId>) -> Option<&Conn<C>> {
         self.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
             (conn.rank(), preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
         })
@@ -264,11 +300,11 @@ impl Conns {
     }
 
     /// Wakes the writer of this connection if it sleeps.
-    pub(super) fn wake<T, R>(&mut self, id: ConnId, output: &mut Output<T, R>) {
+    pub(super) fn wake<T, R>(&mut self, id: ConnId, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.by_id(id)
             && std::mem::take(&mut conn.idle)
         {
-            output.wake.push(id);
+            output.wake.push(conn.handle.clone());
         }
     }
 }

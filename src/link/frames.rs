@@ -15,9 +15,9 @@ use super::lane::Lane;
 use super::output::Output;
 use super::{Link, ReceiptHandle, Violation};
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Bytes arrived on this connection, whatever they mean.
-    pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, output: &mut Output<T, R>) {
+    pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.conns.by_id(conn) {
             conn.liveness.handle_received(at);
             if conn.liveness.is_suspect() {
@@ -33,7 +33,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         conn: ConnId,
         frame: Frame,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<(), Violation> {
         // A connection that is not, or no longer, part of the link has no say in it.
         match self.conns.by_id(conn) {
@@ -95,7 +95,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         offset: u64,
         data: Bytes,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<(), Violation> {
         let state = Lane::find(&mut self.lanes, lane).ok_or(Violation::UnknownLane(lane))?;
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
@@ -148,7 +148,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         by: ConnId,
         acks: &[(LaneId, LaneAck)],
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<(), Violation> {
         if acks.is_empty() {
             self.meter.handle_ack(0, now)?;

@@ -56,14 +56,14 @@ impl<T: ReceiptHandle> Lane<T> {
         lanes.iter_mut().find(|lane| lane.id == id)
     }
 
-    pub(super) fn enqueue<R>(
+    pub(super) fn enqueue<R, C: Clone>(
         &mut self,
         kind: MessageKind,
         body: &Bytes,
         deadline: Option<Instant>,
         token: T,
-        conns: &mut Conns,
-        output: &mut Output<T, R>,
+        conns: &mut Conns<C>,
+        output: &mut Output<T, R, C>,
     ) {
         self.out.push(kind, body, deadline, token);
         self.out.refuse_if_unknown(&mut output.ended);
@@ -82,7 +82,7 @@ impl<T: ReceiptHandle> Lane<T> {
 
     /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it
     /// moves it goes back to what the peer has acknowledged.
-    pub(super) fn reassign<R>(&mut self, conns: &mut Conns, output: &mut Output<T, R>) {
+    pub(super) fn reassign<R, C: Clone>(&mut self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
         let best = conns.best(self.home, self.conn).map(|conn| conn.id);
         if best != self.conn {
             self.conn = best;
@@ -93,7 +93,12 @@ impl<T: ReceiptHandle> Lane<T> {
 
     /// Chooses the connection for the lane's acknowledgements: where its chunks arrive if that is up. When it
     /// changes, everything is announced again there.
-    pub(super) fn route_acks<R>(&mut self, conns: &mut Conns, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn route_acks<R, C: Clone>(
+        &mut self,
+        conns: &mut Conns<C>,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
         let from = conns.iter().find(|conn| Some(conn.id) == self.from && conn.is_up());
         let route = from.map(|conn| conn.id).or_else(|| conns.control());
         if route != self.acks_by {
@@ -103,20 +108,25 @@ impl<T: ReceiptHandle> Lane<T> {
     }
 
     /// The peer may have missed any earlier announcement: announces everything again.
-    pub(super) fn resync<R>(&mut self, conns: &mut Conns, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn resync<R, C: Clone>(
+        &mut self,
+        conns: &mut Conns<C>,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
         self.inb.resync();
         self.ack_due = Some(now);
         self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
     }
 
     /// Schedules the acknowledgement of a change on this lane, now or within the acknowledgement delay.
-    pub(super) fn schedule_ack<R>(
+    pub(super) fn schedule_ack<R, C: Clone>(
         &mut self,
         urgency: Urgency,
         settings: &Settings,
-        conns: &mut Conns,
+        conns: &mut Conns<C>,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let due = match urgency {
             Urgency::Nothing => return,

@@ -86,7 +86,7 @@ use bytes::Bytes;
 
 use crate::health::keepalive::Keepalive;
 use crate::health::liveness;
-use crate::id::PeerId;
+use crate::id::{ConnId, PeerId};
 use crate::lane::{LaneConfig, LaneId};
 use crate::message::Payload;
 use crate::outcome::{DropReason, RequestError};
@@ -200,16 +200,16 @@ pub(crate) enum Purpose<R> {
 ///
 /// Inputs, commands and `poll_transmit` append what follows from them to an [`Output`]. The caller must carry
 /// it out after every call (or every few calls made in one go): wake the writers in `wake`, which then call
-/// `poll_transmit` until the batch is empty, close connections that a [`Notice::Close`] names, and take the
+/// `poll_transmit` until the batch is empty, close the connections in `close`, and take the
 /// samples in `samples`. Then it asks [`Link::next_timeout`] again, because any of these calls can change it.
 /// Instants must not go back.
-pub(crate) struct Link<T, R> {
+pub(crate) struct Link<T, R, C = ConnId> {
     settings: Settings,
     /// A lane is looked up where input enters; from there on functions take the lane itself, next to the
     /// other parts of the link that they need.
     lanes: Vec<Lane<T>>,
     requests: Requests<R>,
-    conns: Conns,
+    conns: Conns<C>,
     keepalive: Keepalive,
     paths: paths::Paths,
     session: session::Session,
@@ -224,7 +224,7 @@ pub(crate) struct Link<T, R> {
     pub(crate) counters: Counters,
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let lanes = settings.lanes.iter().enumerate().map(|(index, config)| Lane::new(index, config));

@@ -18,8 +18,6 @@ pub(crate) enum Notice {
     Suspect(ConnId),
     /// A byte arrived on a suspect connection.
     Recovered(ConnId),
-    /// The connection is to be closed at once.
-    Close(ConnId, CloseReason),
     /// The connection scores so low that it is to be replaced.
     ConnDegraded(ConnId),
     /// It scores well again.
@@ -50,44 +48,49 @@ pub(crate) enum CloseReason {
     PeerRestarted,
 }
 
+/// `C` is what the caller gave with each connection ([`super::NewConn::handle`]).
 #[derive(Debug)]
-pub(crate) struct Output<T, R> {
+pub(crate) struct Output<T, R, C = ConnId> {
     /// Messages that ended.
     pub(crate) ended: Ended<T>,
     /// Requests that ended.
     pub(crate) replies: Vec<(R, ReplyResult)>,
     pub(crate) notices: Vec<Notice>,
     /// Connections whose writer sleeps and has something to do.
-    pub(crate) wake: Vec<ConnId>,
+    pub(crate) wake: Vec<C>,
+    /// Connections that are to be closed at once.
+    pub(crate) close: Vec<(C, CloseReason)>,
     /// Connections of which the kernel's view is wanted ([`super::ConnSample`]).
-    pub(crate) samples: Vec<ConnId>,
+    pub(crate) samples: Vec<C>,
     /// Lanes (bit = index) whose inbox got messages.
     pub(crate) arrived: u64,
     /// A queue got room.
     pub(crate) space: bool,
 }
 
-impl<T, R> Output<T, R> {
+impl<T, R, C> Output<T, R, C> {
     /// Whether nothing follows from the input.
     pub(crate) fn is_empty(&self) -> bool {
-        let Output { ended, replies, notices, wake, samples, arrived, space } = self;
+        let Output { ended, replies, notices, wake, close, samples, arrived, space } = self;
         ended.is_empty()
             && replies.is_empty()
             && notices.is_empty()
             && wake.is_empty()
+            && close.is_empty()
             && samples.is_empty()
             && *arrived == 0
             && !*space
     }
 }
 
-impl<T, R> Default for Output<T, R> {
+impl<T, R, C> Default for Output<T, R, C> {
     fn default() -> Self {
         Output {
             ended: Vec::new(),
             replies: Vec::new(),
             notices: Vec::new(),
             wake: Vec::new(),
+            close: Vec::new(),
             samples: Vec::new(),
             arrived: 0,
             space: false,

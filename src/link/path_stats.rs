@@ -25,13 +25,13 @@ pub(crate) struct ConnSample {
     pub(crate) blocked: Duration,
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Asks for looks at the connections where one is due.
-    pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         let interval = self.settings.liveness.suspect_after / 2;
         for conn in self.conns.iter_mut().filter(|conn| conn.is_watched() && conn.next_sample <= now) {
             conn.next_sample = now + interval;
-            output.samples.push(conn.id);
+            output.samples.push(conn.handle.clone());
         }
     }
 
@@ -40,7 +40,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         look: &ConnSample,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let crowded = self.others_by_path(id).any(|conn| conn.score.filled_of_late(now));
         let rtt = self.others_by_path(id).map(|conn| conn.liveness.kernel_rtt()).max().unwrap_or_default();
@@ -73,9 +73,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// The other connections to the same address.
-    fn others_by_path(&self, id: ConnId) -> impl Iterator<Item = &Conn> {
+    fn others_by_path(&self, id: ConnId) -> impl Iterator<Item = &Conn<C>> {
         let address = self.conns.iter().find(|conn| conn.id == id).and_then(|conn| conn.address);
-        let same = move |conn: &&Conn| address.is_some() && conn.address == address && conn.id != id;
+        let same = move |conn: &&Conn<C>| address.is_some() && conn.address == address && conn.id != id;
         self.conns.iter().filter(same)
     }
 
@@ -87,20 +87,26 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// A connection has ended: how long was its path silent before?
-    pub(super) fn learn_from(&mut self, id: ConnId, ending: Ending, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn learn_from(
+        &mut self,
+        id: ConnId,
+        ending: Ending,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
         let Some(conn) = self.conns.by_id(id) else { return };
         let since = conn.liveness.unanswered_since().unwrap_or(now);
         let silences = conn.liveness.silences(ending, now);
         self.keepalive.handle_ended(silences);
         // Otherwise the next connection tells whether the peer lives.
-        let lives = |conn: &Conn| conn.id != id && conn.liveness.last_received() > since;
+        let lives = |conn: &Conn<C>| conn.id != id && conn.liveness.last_received() > since;
         if self.conns.iter().any(lives) {
             self.settle_lessons(now, output);
         }
     }
 
     /// The peer lives: what ended did not end with it.
-    pub(super) fn settle_lessons(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn settle_lessons(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         if self.keepalive.handle_peer_lives(now) {
             let interval = self.keepalive.interval(now);
             self.conns.iter_mut().for_each(|conn| conn.liveness.set_ping_interval(interval, now));

@@ -51,7 +51,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn of(conn: &Conn) -> Self {
+    fn of<C>(conn: &Conn<C>) -> Self {
         Measured { rtt: conn.liveness.measured_rtt(), chunk: conn.pace.chunk(), reduced: false }
     }
 }
@@ -76,7 +76,7 @@ impl Paths {
     }
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Where the connection that has just joined leads. `segment`: its full segment in bytes, 0 if that is
     /// not known.
     pub(crate) fn set_address(&mut self, id: ConnId, address: IpAddr, segment: usize) {
@@ -108,9 +108,10 @@ impl<T: ReceiptHandle, R> Link<T, R> {
 
     /// A successor that this side dialled and that does not answer goes when what it should succeed is well
     /// again.
-    pub(super) fn drop_failed_successors(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn drop_failed_successors(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         let is_up = |id: &ConnId| self.conns.iter().any(|conn| conn.id == *id && conn.is_up());
-        let failed = |conn: &&Conn| conn.dialled && conn.is_on_trial() && conn.is_serving() && !conn.is_up();
+        let failed =
+            |conn: &&Conn<C>| conn.dialled && conn.is_on_trial() && conn.is_serving() && !conn.is_up();
         let failed: Vec<_> = self
             .conns
             .iter()

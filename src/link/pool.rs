@@ -48,7 +48,7 @@ use super::conns::Draining;
 use super::output::{Notice, Output};
 use super::{Link, ReceiptHandle};
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     // --- which stay ----------------------------------------------------------------------------
 
     /// A connection has joined: settles which connections of its slot stay.
@@ -57,7 +57,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         replaces: Option<u64>,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let (us, peer) = (self.settings.us, self.settings.peer);
         let Some(newcomer) = self.conns.by_id(id) else { return };
@@ -88,7 +88,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Something of ours was answered on this connection.
-    pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, output: &mut Output<T, R, C>) {
         let Some(conn) = self.conns.by_id(id).filter(|conn| !conn.proven) else { return };
         conn.proven = true;
         let slot = conn.slot;
@@ -102,7 +102,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Ends the contests that are decided.
-    pub(super) fn settle_contests(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn settle_contests(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         let mut drained = Vec::new();
         for index in 0..self.conns.len() {
             let Some(conn) = self.conns.get_mut(index) else { break };
@@ -131,7 +131,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Its score has fallen below, or risen above, what is worth keeping.
-    pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, output: &mut Output<T, R>) {
+    pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.conns.by_id(id)
             && std::mem::replace(&mut conn.poor, poor) != poor
         {
@@ -145,7 +145,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         reason: GoawayReason,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let drain_timeout = self.settings.drain_timeout;
         let Some(conn) = self.conns.by_id(id) else { return };
@@ -164,7 +164,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         reason: GoawayReason,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let deadline = now + self.settings.drain_timeout;
         let Some(conn) = self.conns.by_id(id) else { return };
@@ -191,14 +191,12 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         ending: Ending,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         self.learn_from(id, ending, now, output);
         self.remember_path(id);
-        let before = self.conns.len();
-        self.conns.retain(|conn| conn.id != id);
-        if self.conns.len() == before {
-            return; // The link had let go of it already.
+        if !self.conns.remove(id) {
+            return;
         }
         if self.conns.is_empty() {
             self.down_since = Some(now);
@@ -212,7 +210,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     // --- which carries what ---------------------------------------------------------------------
 
     /// Assigns every lane, and its acknowledgements, to the best connection.
-    pub(super) fn reassign(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn reassign(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         for lane in &mut self.lanes {
             lane.reassign(&mut self.conns, output);
             lane.route_acks(&mut self.conns, now, output);
@@ -227,7 +225,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Nothing that was announced to the peer may be relied upon: announces everything again.
-    pub(super) fn resync(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(super) fn resync(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         self.lanes.iter_mut().for_each(|lane| lane.resync(&mut self.conns, now, output));
     }
 }

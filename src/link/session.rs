@@ -12,7 +12,7 @@ use crate::wire::control::{Hello, HelloLane, LaneAck};
 use crate::wire::stream::MessageKind;
 
 use super::conns::{Conn, NewConn};
-use super::output::{CloseReason, Notice, Output};
+use super::output::{Notice, Output};
 use super::scheduler::Scheduler;
 use super::{Link, ReceiptHandle, Violation};
 
@@ -84,7 +84,7 @@ pub(crate) enum AttachError {
     Violation(Violation),
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
     /// is for, and whether it is to replace the one that serves there. Where this node accepts connections
     /// depends on the connection, and is for the caller to add.
@@ -134,9 +134,9 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     /// Joins a connection to the link.
     pub(crate) fn attach(
         &mut self,
-        new: &NewConn,
+        new: &NewConn<C>,
         now: Instant,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Result<(), AttachError> {
         if self.closed.is_some() {
             return Err(AttachError::Closed);
@@ -196,7 +196,12 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         joined.map_err(AttachError::Violation)
     }
 
-    fn join(&mut self, new: &NewConn, now: Instant, output: &mut Output<T, R>) -> Result<(), Violation> {
+    fn join(
+        &mut self,
+        new: &NewConn<C>,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) -> Result<(), Violation> {
         let ended = output.ended.len();
         let agreed = self.lanes.iter_mut().try_for_each(|lane| {
             let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
@@ -231,7 +236,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         Ok(())
     }
 
-    fn adopt(&mut self, new: &NewConn) {
+    fn adopt(&mut self, new: &NewConn<C>) {
         self.session.peer =
             Some(PeerSide { incarnation: new.incarnation, session_id: Some(new.theirs.session_id) });
         self.lanes.iter_mut().for_each(|lane| lane.inb.set_sender(new.incarnation));
@@ -271,10 +276,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         self.session.probing_since = None;
     }
 
-    fn peer_restarted(&mut self, new: &NewConn, session_id: u64, output: &mut Output<T, R>) {
-        for conn in self.conns.drain(..) {
-            output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
-        }
+    fn peer_restarted(&mut self, new: &NewConn<C>, session_id: u64, output: &mut Output<T, R, C>) {
+        self.conns.let_go(output);
         self.keepalive.handle_peer_restarted();
         // A reply to an earlier life would meet nobody who asked.
         let resent = self.begin_session(output, |kind, _| {
@@ -293,7 +296,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// The peer's process lives but its memory of us is gone. Messages that had been begun may have arrived.
-    fn peer_forgot(&mut self, now: Instant, output: &mut Output<T, R>) {
+    fn peer_forgot(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         self.lose_begun(output);
         if self.down_since.is_none() {
             self.down_since = Some(now);
@@ -302,10 +305,8 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// The streams begin anew for a peer that forgot. Its connections that are left carry the old ones.
-    fn lose_begun(&mut self, output: &mut Output<T, R>) {
-        for conn in self.conns.drain(..) {
-            output.notices.push(Notice::Close(conn.id, CloseReason::PeerRestarted));
-        }
+    fn lose_begun(&mut self, output: &mut Output<T, R, C>) {
+        self.conns.let_go(output);
         let before = output.ended.len();
         self.begin_session(output, |kind, started| {
             (started || matches!(kind, MessageKind::Reply { .. })).then_some(DropReason::PeerForgot)
@@ -318,7 +319,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// We give up our memory: nobody came back within the resumption time.
-    pub(super) fn forget(&mut self, output: &mut Output<T, R>) {
+    pub(super) fn forget(&mut self, output: &mut Output<T, R, C>) {
         let before = output.ended.len();
         self.begin_session(output, |_, _| Some(DropReason::ResumptionExpired));
         let messages = output.ended.len() - before;
@@ -330,7 +331,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     }
 
     /// Requests that are neither queued nor with the peer any longer.
-    fn end_orphans(&mut self, reason: DropReason, output: &mut Output<T, R>) {
+    fn end_orphans(&mut self, reason: DropReason, output: &mut Output<T, R, C>) {
         let gone = self.requests.close_where(|id, _| {
             let asks = |kind| matches!(kind, MessageKind::Request { id: asked, .. } if asked == id);
             !self.lanes.iter().any(|lane| lane.out.contains(asks))
@@ -350,7 +351,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
     /// was sent). Returns how many messages that had been begun will be sent again.
     fn begin_session(
         &mut self,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
         drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
     ) -> usize {
         self.session.epoch += 1;
@@ -414,7 +415,11 @@ mod tests {
             ..ours.clone()
         };
         let incarnation = Incarnation(incarnation);
-        link.attach(&NewConn { id: ConnId(id), dialled: true, incarnation, ours, theirs }, now, output)
+        link.attach(
+            &NewConn { id: ConnId(id), handle: ConnId(id), dialled: true, incarnation, ours, theirs },
+            now,
+            output,
+        )
     }
 
     #[test]
@@ -428,7 +433,7 @@ mod tests {
             });
             let theirs = Hello { session_id: 1, lanes: lanes.collect(), ack_delay_ms, ..ours.clone() };
             let incarnation = Incarnation(1);
-            let new = NewConn { id: ConnId(1), dialled: true, incarnation, ours, theirs };
+            let new = NewConn { id: ConnId(1), handle: ConnId(1), dialled: true, incarnation, ours, theirs };
             link.attach(&new, start, &mut output).unwrap();
             let message =
                 OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };

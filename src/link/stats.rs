@@ -1,6 +1,6 @@
 //! Queries: they do not change the link.
 
-use crate::id::Incarnation;
+use crate::id::{ConnId, Incarnation};
 use crate::lane::{AckMode, LaneId, NORMAL};
 
 use super::conns::Conn;
@@ -27,9 +27,24 @@ pub(crate) struct LaneStats {
     pub(crate) duplicate_bytes: u64,
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
-    pub(crate) fn conns(&self) -> &[Conn] {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
+    /// The connections of this session.
+    pub(crate) fn conns(&self) -> &[Conn<C>] {
         &self.conns
+    }
+
+    pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn<C>> {
+        self.conns.iter().find(|conn| conn.id == id)
+    }
+
+    /// The handles of all connections that have not ended, those of an earlier session among them.
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &C> {
+        self.conns.handles()
+    }
+
+    /// Whether all connections have ended.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.handles().next().is_none()
     }
 
     /// True when nothing waits to be taken by the peer.

@@ -8,9 +8,9 @@ use crate::outcome::{DropReason, Outcome, RequestError};
 use super::output::{CloseReason, Notice, Output};
 use super::{Link, ReceiptHandle, conns};
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Does what is due. To be called at [`Link::next_timeout`]; earlier does no harm.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, output: &mut Output<T, R>) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         self.check_conns(now, output);
         let ended = output.ended.len();
         for lane in &mut self.lanes {
@@ -28,14 +28,14 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         output.space |= output.ended.len() > ended;
     }
 
-    fn check_conns(&mut self, now: Instant, output: &mut Output<T, R>) {
+    fn check_conns(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         let mut changed = false;
         let (mut pinged, mut failed) = (Vec::new(), Vec::new());
         // It grows back slowly.
         let ping_interval = self.keepalive.interval(now);
         for conn in self.conns.iter_mut().filter(|conn| !conn.closing) {
             if conn.drain_deadline().is_some_and(|deadline| now >= deadline) {
-                output.notices.push(Notice::Close(conn.id, CloseReason::DrainTimeout));
+                output.close.push((conn.handle.clone(), CloseReason::DrainTimeout));
                 conn.give_up();
                 changed = true;
                 continue;
@@ -56,7 +56,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
                     }
                     LivenessEvent::Recovered => output.notices.push(Notice::Recovered(conn.id)),
                     LivenessEvent::Dead => {
-                        output.notices.push(Notice::Close(conn.id, CloseReason::Dead));
+                        output.close.push((conn.handle.clone(), CloseReason::Dead));
                         conn.give_up();
                     }
                 }

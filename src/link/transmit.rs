@@ -22,7 +22,7 @@ pub(crate) enum Transmit {
     Finish,
 }
 
-impl<T: ReceiptHandle, R> Link<T, R> {
+impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Fills `batch` with what this connection shall send now: everything that is urgent about
     /// control, and one chunk's worth of data.
     pub(crate) fn poll_transmit(
@@ -30,7 +30,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         id: ConnId,
         now: Instant,
         batch: &mut Batch,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) -> Transmit {
         let is_control = self.conns.control() == Some(id);
         let Some(conn) = self.conns.by_id(id) else { return Transmit::Finish };
@@ -137,7 +137,7 @@ impl<T: ReceiptHandle, R> Link<T, R> {
         now: Instant,
         chunk: usize,
         batch: &mut Batch,
-        output: &mut Output<T, R>,
+        output: &mut Output<T, R, C>,
     ) {
         let (mut left, mut messages) = (chunk, 0);
         let ended = output.ended.len();
@@ -244,7 +244,7 @@ mod tests {
             let theirs =
                 Hello { peer_session_id: Some(ours.session_id), session_id: 2, lanes, ..ours.clone() };
             let id = ConnId(u64::from(slot));
-            let new = NewConn { id, dialled: true, incarnation: Incarnation(1), ours, theirs };
+            let new = NewConn { id, handle: id, dialled: true, incarnation: Incarnation(1), ours, theirs };
             link.attach(&new, now, &mut output).unwrap();
             poll(&mut link, id, now, &mut output, &mut bytes);
         }

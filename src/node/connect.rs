@@ -144,20 +144,20 @@ pub(super) fn shake_hands<'a>(
     }
     let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces));
     let mut reader = FrameReader::with_pool(Opener::new(&conn.socket, opens), core.shared.chunks.clone());
-    let (id, dialled) = (conn.id, conn.dialled);
+    let (id, handle, dialled) = (conn.id, Arc::clone(conn), conn.dialled);
     if dialled {
         let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };
         handshake::send_hello(&mut stream, &mut sealer, &ours).map_err(end_reason)?;
         let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
-        let new = NewConn { id, dialled, incarnation, ours, theirs };
-        link.attach(conn, &new, pending.deadline())?;
+        let new = NewConn { id, handle, dialled, incarnation, ours, theirs };
+        link.attach(&new, pending.deadline())?;
         stay(core, conn, &link)?;
     } else {
         // Its HELLO is the listener's consent: the dialer tells its application of no connection before.
         let theirs = handshake::read_hello(&mut reader).map_err(end_reason)?;
         let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };
-        let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs };
-        let attached = link.attach(conn, &new, pending.deadline()).and_then(|()| stay(core, conn, &link));
+        let new = NewConn { id, handle, dialled, incarnation, ours: ours.clone(), theirs };
+        let attached = link.attach(&new, pending.deadline()).and_then(|()| stay(core, conn, &link));
         attached.inspect_err(|reason| core.refuse(conn, peer, reason, &mut sealer))?;
         if let Err(error) = handshake::send_hello(&mut stream, &mut sealer, &ours) {
             return Err(release(conn, &link, end_reason(error)));

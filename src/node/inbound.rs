@@ -24,7 +24,7 @@ use super::event::Event;
 use super::event_queue::Class;
 use super::inbound_control::AdmitHook;
 use super::inner::NodeInner;
-use super::link::LinkHandle;
+use super::link::{LinkHandle, LinkInner};
 
 /// A peer that leaves this soon and sent no message counts as a wasted connection.
 const WASTED_CONNECTION: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ impl NodeInner {
                 // In this order: it is in the list of handshakes until it has joined its link.
                 self.evict(victim);
                 let has = |link: &&Arc<LinkHandle>| {
-                    link.inspect(|core| core.conns.iter().any(|conn| conn.id == victim))
+                    link.inspect(|core| core.link.handles().any(|conn| conn.id == victim))
                 };
                 if let Some(link) = self.all_links().iter().find(has) {
                     let line = format_args!("{} gives its place to {}", link.peer.short(), peer.short());
@@ -201,7 +201,7 @@ impl NodeInner {
             BanTarget::Peer(peer) => self.any_link(peer).iter().for_each(|link| link.end_all(&reason)),
             BanTarget::Address(_) => {
                 for link in self.all_links().iter().filter(|link| !self.shared.named.contains(link.peer)) {
-                    let conns = link.inspect(|core| core.conns.clone());
+                    let conns = link.inspect(LinkInner::handles);
                     let from_there =
                         |conn: &&Arc<ConnHandle>| !conn.dialled && BanTarget::at(conn.addr.ip()) == who;
                     conns.iter().filter(from_there).for_each(|conn| conn.end(reason.clone()));

@@ -130,7 +130,7 @@ impl NodeInner {
     /// The links, and those that are on their way out.
     pub(crate) fn all_links(&self) -> Vec<Arc<LinkHandle>> {
         let mut leaving = self.leaving.lock();
-        leaving.retain(|link| !link.inspect(|core| core.conns.is_empty()));
+        leaving.retain(|link| !link.inspect(|core| core.link.is_detached()));
         let leaving = leaving.clone();
         self.links().into_iter().chain(leaving).collect()
     }
@@ -142,8 +142,9 @@ impl NodeInner {
     /// The links of peers that are wanted or connected: not of strangers who may never come back.
     pub(crate) fn links_in_use(&self) -> Vec<Arc<LinkHandle>> {
         let kept = self.roster.lock().kept_peers();
-        let in_use =
-            |link: &Arc<LinkHandle>| kept.contains(&link.peer) || link.inspect(|core| !core.conns.is_empty());
+        let in_use = |link: &Arc<LinkHandle>| {
+            kept.contains(&link.peer) || link.inspect(|core| !core.link.is_detached())
+        };
         self.links().into_iter().filter(in_use).collect()
     }
 
@@ -156,7 +157,8 @@ impl NodeInner {
         }
         let kept = self.roster.lock().kept_peers();
         // One that never had a connection may be about to get its first.
-        let goes = |core: &link::LinkInner, unused| core.conns.is_empty() && (unused || core.life.joined > 0);
+        let goes =
+            |core: &link::LinkInner, unused| core.link.is_detached() && (unused || core.life.joined > 0);
         let absent = |link: Arc<LinkHandle>| {
             let unused = Arc::strong_count(&link) == 2;
             let since = link.inspect(|core| goes(core, unused).then_some(core.life.since));
@@ -362,7 +364,7 @@ impl NodeInner {
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.drain_all(GoawayReason::Shutdown));
         self.shared.wait_until(deadline.max(clock::now() + GOODBYE_TIME), || {
-            self.all_links().iter().all(|link| link.inspect(|core| core.conns.is_empty()))
+            self.all_links().iter().all(|link| link.inspect(|core| core.link.is_detached()))
         });
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
@@ -392,7 +394,7 @@ impl NodeInner {
     fn is_flushed(&self, link: &LinkHandle) -> bool {
         link.inspect(|core| {
             let since = core.life.since.unwrap_or(core.life.made);
-            core.link.is_flushed() || (core.conns.is_empty() && clock::now() > since + RECONNECT_GRACE)
+            core.link.is_flushed() || (core.link.is_detached() && clock::now() > since + RECONNECT_GRACE)
         })
     }
 

@@ -36,15 +36,14 @@ use super::shares::AccountId;
 
 /// Where a reply is waited for.
 pub(crate) type Waiter = Arc<Promise<ReplyResult>>;
-type LinkOutput = Output<PendingReceipt, Waiter>;
+type LinkOutput = Output<PendingReceipt, Waiter, Arc<ConnHandle>>;
 
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) shared: Arc<Shared>,
     /// The account of its queues in the node's budget, and of its inboxes in theirs.
     account: AccountId,
-    /// Protects the conversation and the list of its connections. Held for computations only, never
-    /// across a system call.
+    /// Protects the conversation. Held for computations only, never across a system call.
     core: Ordered<LinkInner, LINK>,
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
@@ -55,8 +54,7 @@ pub(crate) struct LinkHandle {
 }
 
 pub(crate) struct LinkInner {
-    pub(crate) link: Link<PendingReceipt, Waiter>,
-    pub(crate) conns: Vec<Arc<ConnHandle>>,
+    pub(crate) link: Link<PendingReceipt, Waiter, Arc<ConnHandle>>,
     receipts: Receipts,
     /// Bodies of messages that were copied, until one of them has ended.
     copied: Vec<Bytes>,
@@ -82,6 +80,11 @@ impl LinkInner {
     fn let_go(&mut self, message: &mut Outgoing) {
         // A larger one is kept with the receipt.
         self.copied.extend(message.take_owned().filter(|body| body.len() < COPY_BELOW));
+    }
+
+    /// The connections that have not ended.
+    pub(crate) fn handles(&self) -> Vec<Arc<ConnHandle>> {
+        self.link.handles().map(Arc::clone).collect()
     }
 
     /// Bytes of received messages, and those of unfinished ones among them.
@@ -172,7 +175,6 @@ impl LinkHandle {
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,
                 link: Link::new(settings, seed),
-                conns: Vec::new(),
                 receipts: Receipts::default(),
                 copied: Vec::new(),
                 withheld: false,
@@ -186,9 +188,22 @@ impl LinkHandle {
         }
     }
 
-    /// Does something under the lock and carries out what follows from it after the lock is released. Bytes
-    /// that were reserved of the node's budget and are not in the queues afterwards are released.
+    /// Does something under the lock and carries out what follows from it after the lock is released. The
+    /// monitor hears of the rest.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
+        let mut notices = Vec::new();
+        let result = self.with_notices(&mut notices, act);
+        notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
+        result
+    }
+
+    /// The same for the monitor, which gets the notices. Bytes that were reserved of the node's budget and
+    /// are not in the queues afterwards are released.
+    fn with_notices<A>(
+        self: &Arc<Self>,
+        notices: &mut Vec<Notice>,
+        act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
+    ) -> A {
         let now = clock::now();
         let mut output = LinkOutput::default();
         let mut core = self.core.lock();
@@ -214,21 +229,6 @@ impl LinkHandle {
             let (bytes, unfinished) = held_after;
             self.shared.received.update(self.account, bytes, unfinished, now)
         };
-        let wake: Vec<_> = output
-            .wake
-            .iter()
-            .filter_map(|id| core.conns.iter().find(|conn| conn.id == *id).cloned())
-            .collect();
-        let close: Vec<_> = output
-            .notices
-            .iter()
-            .filter_map(|notice| match notice {
-                Notice::Close(id, why) => {
-                    core.conns.iter().find(|conn| conn.id == *id).map(|conn| (Arc::clone(conn), *why))
-                }
-                _ => None,
-            })
-            .collect();
         for (_, reply) in &output.replies {
             match reply {
                 Ok(_) => core.life.score.handle_request_answered(now),
@@ -237,36 +237,34 @@ impl LinkHandle {
             }
         }
         let copied = if output.ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
-        let look: Vec<_> =
-            core.conns.iter().filter(|conn| output.samples.contains(&conn.id)).map(Arc::clone).collect();
         drop(core);
-        wake.iter().for_each(|conn| conn.wake());
-        close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         if look_at_inboxes {
             self.shared.alarm.now();
         }
-        self.carry_out(output, freed, &turns, copied);
-        look.iter().for_each(|conn| self.sample(conn));
+        notices.extend(self.carry_out(output, freed, &turns, copied));
         result
     }
 
     /// Asks the kernel how a connection does.
-    fn sample(self: &Arc<Self>, conn: &ConnHandle) {
+    fn sample(self: &Arc<Self>, conn: &ConnHandle, notices: &mut Vec<Notice>) {
         let look = ConnSample { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
-        let next = self.with(|core, now, output| {
+        let next = self.with_notices(notices, |core, now, output| {
             core.link.handle_sample(conn.id, &look, now, output);
             core.link.next_timeout()
         });
         next.into_iter().for_each(|at| self.shared.alarm.at(at));
     }
 
+    /// Returns what the node is to hear of.
     fn carry_out(
         self: &Arc<Self>,
         output: LinkOutput,
         freed: usize,
         turns: &[Arc<Turn>],
         mut bodies: Vec<Bytes>,
-    ) {
+    ) -> Vec<Notice> {
+        output.wake.iter().for_each(|conn| conn.wake());
+        output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.shared.queued.release(self.account, freed);
@@ -284,9 +282,9 @@ impl LinkHandle {
         if heard {
             self.changed.notify_all();
         }
-        for notice in output.notices {
-            self.shared.report(Report::Link(self.peer, notice));
-        }
+        let mut notices = output.notices;
+        output.samples.iter().for_each(|conn| self.sample(conn, &mut notices));
+        notices
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -10,6 +10,19 @@
 //! The threads and their names: [`crate::conn::threads`]. They share [`inner::NodeInner`]; the application's
 //! handle is not part of it, so dropping the last handle ends everything. The order in which they take locks:
 //! [`crate::lock`].
+//!
+//! # From suspect to replaced
+//! The monitor carries one fact from layer to layer, and posts nothing to itself:
+//!
+//! | layer | form of the fact | made by |
+//! | --- | --- | --- |
+//! | `health` | `LivenessEvent::Suspect`, `score::Change::Poor` | the timers of the connection, the kernel's figures |
+//! | `link` | [`Notice`](crate::link::Notice)`::Suspect`, `ConnDegraded`; the state of the connection | `handle_timeout`, `handle_sample` |
+//! | application | [`Event::Suspect`], [`Event::ConnDegraded`] | `monitor::handle_notice` |
+//! | `roster` | [`Trouble`](crate::roster::Trouble) in a [`LinkView`](crate::roster::LinkView), which names the connection and the reason | `pool::feedback`, from the state |
+//! | dial | [`Action::Dial`](crate::roster::Action) with that `Trouble` as `replaces`; `HELLO.replaces` | `Roster::poll`, `dial` |
+//! | the other `link` | `succeeds` of the newcomer, until it is proven | `pool::settle_newcomer` |
+//! | application | [`Event::Replaced`] | `monitor::handle_notice` |
 
 mod acceptor;
 mod alarm;

@@ -12,7 +12,6 @@ use super::event_queue::Class;
 use crate::clock;
 use crate::conduct::Misbehavior;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
@@ -51,7 +50,9 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
         }
         let mut next = now + LONGEST_SLEEP;
         for link in core.all_links() {
-            next = sooner(next, link.tick());
+            let (due, notices) = link.tick();
+            next = sooner(next, due);
+            notices.into_iter().for_each(|notice| handle_notice(core, &link, notice, now));
             next = sooner(next, pool::retire_aged(&link, core.seed, now));
             announce_state(core, &link, now);
             core.tidy(link);
@@ -65,7 +66,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
             scores_at = now + core.config.path.dead_after / SCORES;
         }
         next = sooner(next, core.expire_bans(now));
-        // So that the application hears of the cause before the dial.
+        // What other threads have reported meanwhile: the application hears of a cause before the dial.
         handle_reports(core, now);
         next = sooner(next, dial_due(core, now));
         core.threads.reap();
@@ -166,7 +167,11 @@ fn handle_reports(core: &Arc<NodeInner>, now: Instant) {
 
 fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
     match report {
-        Report::Link(peer, notice) => handle_notice(core, peer, notice, now),
+        Report::Link(peer, notice) => {
+            if let Some(link) = core.any_link(peer) {
+                handle_notice(core, &link, notice, now);
+            }
+        }
         Report::Ended { peer, conn, reason, proven, proof, useful } => {
             if let Some(slot) = proof {
                 core.roster.lock().handle_proven(peer, slot, now);
@@ -269,9 +274,8 @@ fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Leve
     }
 }
 
-fn handle_notice(core: &Arc<NodeInner>, peer: PeerId, notice: Notice, now: Instant) {
-    let Some(link) = core.any_link(peer) else { return };
-    let shared = &core.shared;
+fn handle_notice(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, notice: Notice, now: Instant) {
+    let (shared, peer) = (&core.shared, link.peer);
     match notice {
         // The application was told when it joined.
         Notice::Joined(_) => {}
@@ -280,8 +284,6 @@ fn handle_notice(core: &Arc<NodeInner>, peer: PeerId, notice: Notice, now: Insta
             shared.tell(Event::Suspect { peer, conn });
         }
         Notice::Recovered(conn) => shared.tell(Event::Recovered { peer, conn }),
-        // Carried out already; the end itself is reported when the threads are done.
-        Notice::Close(..) => {}
         Notice::Goaway(_, reason) => {
             let mut resting = Vec::new();
             let mut roster = core.roster.lock();
@@ -338,7 +340,7 @@ fn handle_notice(core: &Arc<NodeInner>, peer: PeerId, notice: Notice, now: Insta
             shared.tell(Event::Lost { peer, messages, by_peer });
         }
     }
-    announce_state(core, &link, now);
+    announce_state(core, link, now);
 }
 
 /// Tells the application and the roster when the state of a link has changed.

@@ -1,8 +1,10 @@
 //! The pool of a link as the roster sees it, and which of its connections are to be replaced.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::conn::ConnHandle;
 use crate::error::ReplaceError;
 use crate::id::PeerId;
 use crate::link::conns::Conn;
@@ -10,6 +12,8 @@ use crate::roster::{LinkView, ReplaceReason, Trouble, aged_at};
 
 use super::inner::NodeInner;
 use super::link::{self, Life, LinkHandle};
+
+type Joined = Conn<Arc<ConnHandle>>;
 
 /// The feedback to the roster about a link.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub(crate) struct LinkFeedback {
 pub(crate) fn feedback(state: &mut link::LinkInner, now: Instant) -> LinkFeedback {
     let view = view(state, now);
     let (conns, life) = (state.link.conns(), &mut state.life);
-    let new = |conn: &&Conn| conn.proven && !life.proofs.contains(&conn.id);
+    let new = |conn: &&Joined| conn.proven && !life.proofs.contains(&conn.id);
     let new: Vec<_> = conns.iter().filter(new).map(|conn| (conn.id, conn.slot)).collect();
     life.proofs.extend(new.iter().map(|(id, _)| *id));
     let changed = life.announced_to_roster.replace(view) != Some(view);
@@ -39,19 +43,16 @@ pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedba
 
 fn view(state: &link::LinkInner, now: Instant) -> LinkView {
     let mut view = LinkView::default();
-    for handle in &state.conns {
-        let conns = state.link.conns();
-        let Some(conn) = conns.iter().find(|conn| conn.id == handle.id && conn.is_serving()) else {
-            continue;
-        };
-        view.addr = view.addr.or(Some(handle.addr));
+    for conn in state.link.conns().iter().filter(|conn| conn.is_serving()) {
+        let addr = conn.handle.addr;
+        view.addr = view.addr.or(Some(addr));
         let reason = why_replaced(conn, &state.life);
         let waits = reason == Some(ReplaceReason::Suspect) && state.link.is_queued_out(conn.id, now);
         match reason.filter(|_| !waits) {
             None => view.good.insert(conn.slot),
             Some(reason) => {
-                let redial = redial(conn, handle.addr);
-                view.set_trouble(conn.slot, Trouble { conn: conn.id, addr: handle.addr, reason, redial });
+                let redial = redial(conn, addr);
+                view.set_trouble(conn.slot, Trouble { conn: conn.id, addr, reason, redial });
             }
         }
     }
@@ -60,7 +61,7 @@ fn view(state: &link::LinkInner, now: Instant) -> LinkView {
 
 /// Where the peer accepts connections, as this connection tells. An announced port counts only at the address
 /// from which it has answered: its word makes this node dial nobody else.
-fn redial(conn: &Conn, addr: SocketAddr) -> Option<SocketAddr> {
+fn redial(conn: &Joined, addr: SocketAddr) -> Option<SocketAddr> {
     if conn.dialled {
         return Some(addr);
     }
@@ -71,7 +72,7 @@ fn redial(conn: &Conn, addr: SocketAddr) -> Option<SocketAddr> {
 }
 
 /// Why a connection that serves needs a successor, if it does.
-fn why_replaced(conn: &Conn, life: &Life) -> Option<ReplaceReason> {
+fn why_replaced(conn: &Joined, life: &Life) -> Option<ReplaceReason> {
     if !conn.is_up() {
         return Some(ReplaceReason::Suspect);
     }
@@ -85,7 +86,7 @@ pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<
     let (aged, next) = link.inspect(|core| {
         let max_age = core.path.max_age?;
         let young = |id| core.life.retiring.iter().all(|(retiring, _)| *retiring != id);
-        let dialled = core.conns.iter().filter(|conn| conn.dialled && young(conn.id));
+        let dialled = core.link.handles().filter(|conn| conn.dialled && young(conn.id));
         let due = dialled.map(|conn| (conn.id, aged_at(conn.opened, max_age, conn.id, seed)));
         let (aged, later): (Vec<_>, Vec<_>) = due.partition(|(_, at)| *at <= now);
         Some((aged, later.into_iter().map(|(_, at)| at).min()))

@@ -269,12 +269,13 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
     let first = targets.first();
     link.inspect(|core| {
         let connections: Vec<ConnSnapshot> = core
-            .conns
+            .link
+            .conns()
             .iter()
-            .filter_map(|handle| {
-                let state = core.link.conns().iter().find(|state| state.id == handle.id)?;
+            .map(|state| {
+                let handle = &state.handle;
                 let heard = handle.last_received().unwrap_or(handle.opened);
-                Some(ConnSnapshot {
+                ConnSnapshot {
                     id: handle.id,
                     slot: state.slot,
                     addr: handle.addr,
@@ -294,7 +295,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
                     score_parts: state.score.parts(now),
                     poor: state.poor,
                     kernel: state.score.kernel().cloned(),
-                })
+                }
             })
             .collect();
         let (requests_waiting, requests_open) = core.link.open_requests();

@@ -36,8 +36,8 @@ impl Frame {
     }
 }
 
-/// Decodes the body of a frame that is wholly in memory. `body` has the announced length. The data of a chunk is
-/// copied, nothing else.
+/// Decodes the body of a frame that is wholly in memory. `body` has the announced length. The data of a chunk
+/// is copied, nothing else.
 pub(crate) fn decode_body(kind: Kind, body: &[u8]) -> Result<Frame, WireError> {
     let short = || WireError::ShortBody { kind, len: body.len() };
     Ok(match kind {

@@ -46,7 +46,14 @@ fn pair_with(ack_delay: Duration, lanes: Vec<LaneConfig>) -> (Side, Side, Instan
     let hello_b = b.link.hello(Incarnation(1), 0, false);
     let join = |side: &mut Side, dialled, ours: &Hello, theirs: &Hello| {
         let incarnation = Incarnation(if dialled { 2 } else { 1 });
-        let new = NewConn { id: CONN, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
+        let new = NewConn {
+            id: CONN,
+            handle: CONN,
+            dialled,
+            incarnation,
+            ours: ours.clone(),
+            theirs: theirs.clone(),
+        };
         side.link.attach(&new, now, &mut side.output).unwrap();
     };
     join(&mut a, true, &hello_a, &hello_b);

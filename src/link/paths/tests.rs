@@ -76,7 +76,8 @@ impl World {
         for (side, dialled) in [(a, true), (b, false)] {
             let (ours, theirs) = if dialled { (&hello_a, &hello_b) } else { (&hello_b, &hello_a) };
             let incarnation = Incarnation(if dialled { 2 } else { 1 });
-            let new = NewConn { id, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
+            let new =
+                NewConn { id, handle: id, dialled, incarnation, ours: ours.clone(), theirs: theirs.clone() };
             side.link.attach(&new, now, &mut side.output).unwrap();
             side.link.set_address(id, address, segment.into());
         }
@@ -179,15 +180,14 @@ impl World {
                     }
                 }
             }
-            for notice in to.output.notices.drain(..) {
-                if let Notice::Close(id, _) = notice {
-                    to.link.handle_conn_ended(
-                        id,
-                        crate::health::liveness::Ending::Deliberate,
-                        now,
-                        &mut Output::default(),
-                    );
-                }
+            to.output.notices.clear();
+            for (id, _) in to.output.close.drain(..) {
+                to.link.handle_conn_ended(
+                    id,
+                    crate::health::liveness::Ending::Deliberate,
+                    now,
+                    &mut Output::default(),
+                );
             }
         }
         // A connection that one side has let go of ends for both.

@@ -87,6 +87,7 @@ impl World {
         let (State::Dialling, Some(ours), Some(theirs)) = (end.state, &end.ours, &end.theirs) else { return };
         let new = NewConn {
             id: end.id,
+            handle: end.id,
             dialled: self.conns[conn].dialler == side,
             incarnation: end.peer,
             ours: ours.clone(),

@@ -328,17 +328,17 @@ impl World {
                 eprintln!("{now:>10}   {side}: {notice:?}");
             }
             match notice {
-                Notice::Close(id, _) => {
-                    if let Some(conn) = self.find(side, id) {
-                        self.after(5 * MS, Event::End { side, conn });
-                    }
-                }
                 Notice::Lost { .. } => assert!(self.plan.forgets),
                 Notice::PeerRestarted { .. } => assert!(self.ledger.lives[1 - side] > 0),
                 Notice::Repeated { .. } => assert!(self.ledger.lives[side] > 0),
                 Notice::Replaced { old, new } => self.check_replaced(side, old, new),
                 Notice::ConnDegraded(_) | Notice::ConnHealthy(_) | Notice::Learned { .. } => {}
                 Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
+            }
+        }
+        for (id, _) in output.close {
+            if let Some(conn) = self.find(side, id) {
+                self.after(5 * MS, Event::End { side, conn });
             }
         }
         for id in output.wake {

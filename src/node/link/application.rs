@@ -78,7 +78,7 @@ impl LinkHandle {
         }
         // A message with a deadline, a request, and what begins to wait for a peer that is away may need the
         // monitor earlier.
-        let timed = deadline.is_some() || reply.is_some() || core.conns.is_empty();
+        let timed = deadline.is_some() || reply.is_some() || core.link.conns().is_empty();
         let purpose = match reply {
             // The time that was spent waiting for room is part of the request's.
             Some((by, waiter)) => {
@@ -97,7 +97,7 @@ impl LinkHandle {
     pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
         let mut sent = 0;
         self.with(|core, now, output| {
-            if core.conns.is_empty() {
+            if core.link.conns().is_empty() {
                 return; // The monitor needs to know of the first one.
             }
             for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-use super::LinkHandle;
+use super::{LinkHandle, LinkInner};
 use crate::clock;
 use crate::conn::{ConnHandle, Port, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
-use crate::link::{AttachError, Draining, NewConn, Transmit, Violation};
+use crate::link::{AttachError, Draining, NewConn, Notice, Transmit, Violation};
 use crate::lock::Guard;
 use crate::node::event::Event;
 use crate::node::shared::Report;
@@ -43,22 +43,22 @@ impl LinkHandle {
     /// first, waits for the outcome, at most until `deadline`.
     pub(crate) fn attach(
         self: &Arc<Self>,
-        conn: &Arc<ConnHandle>,
-        new: &NewConn,
+        new: &NewConn<Arc<ConnHandle>>,
         deadline: Instant,
     ) -> Result<(), EndReason> {
+        let conn = &new.handle;
         let segment = tcp_info::read(&conn.socket).map_or(0, |sample| sample.snd_mss as usize);
         loop {
             let (result, heard) = self.with(|core, now, output| {
+                let returns = core.link.is_detached() && core.life.joined > 0;
                 let result = core.link.attach(new, now, output);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
                     core.link.set_address(conn.id, conn.addr.ip(), segment);
-                    if core.conns.is_empty() && core.life.joined > 0 {
+                    if returns {
                         core.life.score.handle_reconnected(now);
                     }
                     conn.messages_before.store(core.link.counters.messages_received, Relaxed);
-                    core.conns.push(Arc::clone(conn));
                     core.life.joined += 1;
                     core.life.name.clone_from(&new.theirs.name);
                     // Under the lock, so that it comes before whatever is seen of the link afterwards.
@@ -100,14 +100,13 @@ impl LinkHandle {
     pub(crate) fn detach(self: &Arc<Self>, conn: &ConnHandle, reason: &EndReason) {
         let received = conn.bytes_received.load(Relaxed);
         let (proven, proof, useful) = self.with(|core, now, output| {
-            let state = core.link.conns().iter().find(|state| state.id == conn.id && state.proven);
+            let state = core.link.conn(conn.id).filter(|state| state.proven);
             let (proven, slot) = (state.is_some(), state.map(|state| state.slot));
             let proof = slot.filter(|_| !core.life.proofs.contains(&conn.id));
             let useful = slot.filter(|_| received >= USEFUL);
             core.life.proofs.retain(|id| *id != conn.id);
             core.life.retiring.retain(|(id, _)| *id != conn.id);
             core.link.handle_conn_ended(conn.id, ending(reason), now, output);
-            core.conns.retain(|other| other.id != conn.id);
             core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
             core.life.bytes_received += conn.bytes_received.load(Relaxed);
             core.life.last_end = Some(reason.clone());
@@ -120,11 +119,11 @@ impl LinkHandle {
     }
 
     /// The monitor's round: deadlines of connections, timers of the link, and whether credit is withheld.
-    /// Returns when to look again.
-    pub(crate) fn tick(self: &Arc<Self>) -> Option<Instant> {
+    /// Returns when to look again, and what the node is to hear of.
+    pub(crate) fn tick(self: &Arc<Self>) -> (Option<Instant>, Vec<Notice>) {
         let now = clock::now();
         let (conns, limits, frame_timeout) =
-            self.inspect(|core| (core.conns.clone(), core.path.write_limits(), core.path.dead_after));
+            self.inspect(|core| (core.handles(), core.path.write_limits(), core.path.dead_after));
         let mut deadline = None;
         for conn in conns {
             // Without the lock: it may ask the kernel.
@@ -133,8 +132,9 @@ impl LinkHandle {
                 Err(cause) => conn.end(EndReason::new(Initiator::Library, cause)),
             }
         }
-        let next = self.with(|core, now, output| {
-            for conn in &core.conns {
+        let mut notices = Vec::new();
+        let next = self.with_notices(&mut notices, |core, now, output| {
+            for conn in core.handles() {
                 if let Some(at) = conn.last_received() {
                     core.link.handle_received(conn.id, at, output);
                 }
@@ -142,20 +142,20 @@ impl LinkHandle {
             core.link.handle_timeout(now, output);
             core.link.next_timeout()
         });
-        deadline.into_iter().chain(next).min()
+        (deadline.into_iter().chain(next).min(), notices)
     }
 
     pub(crate) fn handle_pause(&self, gap: Duration, now: Instant) {
         self.update(|core| {
             core.link.handle_pause(gap, now);
-            core.conns.iter().for_each(|conn| conn.handle_pause(gap));
+            core.link.handles().for_each(|conn| conn.handle_pause(gap));
         });
     }
 
     /// Says goodbye on every connection.
     pub(crate) fn drain_all(self: &Arc<Self>, reason: GoawayReason) {
         self.with(|core, now, output| {
-            for conn in &core.conns {
+            for conn in core.handles() {
                 core.link.drain(conn.id, reason, now, output);
             }
         });
@@ -170,7 +170,7 @@ impl LinkHandle {
 
     /// Ends every connection at once.
     pub(crate) fn end_all(&self, reason: &EndReason) {
-        let conns = self.inspect(|core| core.conns.clone());
+        let conns = self.inspect(LinkInner::handles);
         conns.iter().for_each(|conn| conn.end(reason.clone()));
     }
 
@@ -222,7 +222,7 @@ impl Port for Arc<LinkHandle> {
 
     fn is_draining(&self, conn: ConnId) -> Option<EndReason> {
         self.inspect(|core| {
-            let conn = core.link.conns().iter().find(|state| state.id == conn)?;
+            let conn = core.link.conn(conn)?;
             let (by, reason) = match conn.draining()? {
                 Draining::ByPeer(reason) => (Initiator::Peer, reason),
                 Draining::ByUs { reason, .. } => (Initiator::Library, reason),
