@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use unbroken::__bench::{Encoder, decode};
+use unbroken::bench_support::{Encoder, decode};
 
 const CHUNK: usize = 16 * 1024;
 

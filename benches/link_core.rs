@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use unbroken::__bench::Pair;
+use unbroken::bench_support::Pair;
 use unbroken::{BULK, LaneId, NORMAL};
 
 /// `chunk_16KiB`: a message fills a chunk, so messages per second are chunks per second.

@@ -1,5 +1,4 @@
-//! Internals for the benches. **Not part of the API**: it exists only with the feature
-//! `bench-internals` and changes without notice.
+//! Internals for the benches. **Not part of the API**: it is hidden and changes without notice.
 
 use std::time::Instant;
 
@@ -9,13 +8,13 @@ use crate::clock;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, ReceiptHandle};
+use crate::link::harness::{self, Core, Fx, Token};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
 use crate::wire::frame::Frame;
 use crate::wire::header::MAX_CHUNK;
-use crate::wire::reader::{FrameReader, ReadError};
 use crate::wire::stream::{Header, MessageKind, Parser};
 
 /// Frames as the writer makes them: chunks of whole messages, each with an acknowledgement behind it.
@@ -57,57 +56,26 @@ impl Encoder {
 
     /// The output of [`Encoder::encode`], as the bytes on the wire.
     pub fn bytes(&self) -> Vec<u8> {
-        flat(&self.batch)
+        let mut bytes = Vec::with_capacity(self.batch.len());
+        self.batch.copy(0..self.batch.len(), &mut bytes);
+        bytes
     }
 }
 
 /// Reads frames and finds the messages in them. Returns the number of both.
 pub fn decode(bytes: &[u8]) -> (usize, usize) {
-    let mut reader = FrameReader::new(bytes);
     let mut parser = Parser::new(MAX_CHUNK);
     let (mut frames, mut messages) = (0, 0);
-    loop {
-        match reader.next_buffered() {
-            Ok(Some(frame)) => {
-                frames += 1;
-                if let Frame::Chunk { mut data, .. } = frame {
-                    while !data.is_empty() {
-                        messages += usize::from(parser.next(&mut data).is_ok_and(|found| found.is_some()));
-                    }
-                }
+    harness::for_each_frame(bytes, |frame| {
+        frames += 1;
+        if let Frame::Chunk { mut data, .. } = frame {
+            while !data.is_empty() {
+                messages += usize::from(parser.next(&mut data).is_ok_and(|found| found.is_some()));
             }
-            Ok(None) => match reader.fill() {
-                Ok(_) => {}
-                Err(ReadError::Eof) => return (frames, messages),
-                Err(error) => unreachable!("what was just encoded is not decoded: {error:?}"),
-            },
-            Err(error) => unreachable!("what was just encoded is not decoded: {error:?}"),
         }
-    }
+    });
+    (frames, messages)
 }
-
-fn flat(batch: &Batch) -> Vec<u8> {
-    let mut slices = Vec::new();
-    let mut bytes = Vec::with_capacity(batch.len());
-    while bytes.len() < batch.len() {
-        slices.clear();
-        batch.slices(bytes.len(), &mut slices);
-        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
-    }
-    bytes
-}
-
-/// A receipt that nobody waits for.
-struct Unwatched;
-
-impl ReceiptHandle for Unwatched {
-    fn is_awaited(&self) -> bool {
-        false
-    }
-}
-
-type Core = Link<Unwatched, ()>;
-type Fx = Output<Unwatched, ()>;
 
 /// Two link cores joined in memory: no socket, no thread, no lock.
 pub struct Pair {
@@ -118,7 +86,6 @@ pub struct Pair {
 
 struct Side {
     link: Core,
-    batch: Batch,
     output: Fx,
 }
 
@@ -182,9 +149,10 @@ impl Pair {
         while moved.receipts < count {
             while sent < count {
                 let message = OutboundMessage { lane, body, deadline: None };
+                let token = Token { number: sent as usize, awaited: false };
                 let output = &mut self.from.output;
                 let refused =
-                    self.from.link.send(message, Purpose::Message, Unwatched, self.now, output).is_err();
+                    self.from.link.send(message, Purpose::Message, token, self.now, output).is_err();
                 if refused {
                     break;
                 }
@@ -200,8 +168,10 @@ impl Pair {
             }
             self.now += std::time::Duration::from_millis(30); // Longer than the delay of an acknowledgement.
             carry(&mut self.to, &mut self.from, self.now);
-            let ended = self.from.output.ended.drain(..);
-            moved.receipts += ended.filter(|(_, outcome, _)| *outcome == Outcome::Taken).count() as u64;
+            for (token, outcome, _) in self.from.output.ended.drain(..) {
+                debug_assert_eq!((token.number as u64, outcome), (moved.receipts, Outcome::Taken));
+                moved.receipts += 1;
+            }
             self.from.output.wake.clear();
             self.to.output.wake.clear();
         }
@@ -225,7 +195,7 @@ impl Side {
     fn new(us: PeerId, peer: PeerId, seed: u64) -> Self {
         let config = Config::default();
         let settings = config.link_settings(&config.path, us, peer);
-        Side { link: Link::new(settings, seed), batch: Batch::default(), output: Output::default() }
+        Side { link: Link::new(settings, seed), output: Output::default() }
     }
 }
 
@@ -234,24 +204,15 @@ impl Side {
 fn carry(from: &mut Side, to: &mut Side, now: Instant) -> u64 {
     let mut chunks = 0;
     loop {
-        from.batch.clear();
-        from.link.poll_transmit(CONN, now, &mut from.batch, &mut from.output);
-        if from.batch.is_empty() {
+        let (bytes, _) = harness::write(&mut from.link, CONN, now, &mut from.output);
+        if bytes.is_empty() {
             return chunks;
         }
-        let bytes = flat(&from.batch);
-        let mut reader = FrameReader::new(bytes.as_slice());
         to.link.handle_received(CONN, now, &mut to.output);
-        loop {
-            match reader.next_buffered() {
-                Ok(Some(frame)) => {
-                    chunks += u64::from(matches!(frame, Frame::Chunk { .. }));
-                    let handled = to.link.handle_frame(CONN, frame, now, &mut to.output);
-                    debug_assert!(handled.is_ok(), "{handled:?}");
-                }
-                Ok(None) if reader.fill().is_ok() => {}
-                _ => break,
-            }
-        }
+        harness::for_each_frame(&bytes, |frame| {
+            chunks += u64::from(matches!(frame, Frame::Chunk { .. }));
+            let handled = to.link.handle_frame(CONN, frame, now, &mut to.output);
+            debug_assert!(handled.is_ok(), "{handled:?}");
+        });
     }
 }

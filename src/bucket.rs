@@ -58,7 +58,7 @@ impl Bucket {
     }
 
     /// The same with less room: a simulation that stays within it has proved more.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn tighten(&mut self, per_second: f64, burst: f64) {
         *self = Bucket::new(per_second, burst).saving(self.most);
     }

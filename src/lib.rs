@@ -77,15 +77,9 @@ compile_error!("unbroken supports Unix and Windows: this system has neither poll
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
 // conduct, link, promise | conn, receipt | config | roster | node
 
-#[cfg(feature = "bench-internals")]
-#[doc(hidden)]
-#[path = "bench_support.rs"]
-pub mod __bench;
-#[cfg(any(test, feature = "fuzz-internals"))]
-#[doc(hidden)]
-#[path = "fuzz_support/mod.rs"]
-pub mod __fuzz;
 mod admission;
+#[doc(hidden)] // For the benches of this crate.
+pub mod bench_support;
 mod bucket;
 mod clock;
 pub mod codec;
@@ -93,6 +87,9 @@ mod conduct;
 mod config;
 mod conn;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)] // For the fuzz targets of this crate.
+pub mod fuzz_support;
 mod health;
 mod id;
 mod identity_file;

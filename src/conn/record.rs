@@ -188,7 +188,7 @@ impl Sealer {
 }
 
 impl Sealing {
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn go_on_at(&mut self, number: u64) {
         self.key.number = number;
     }
@@ -350,12 +350,12 @@ impl<R: Read> Opening<R> {
         }
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn go_on_at(&mut self, number: u64) {
         self.key.number = number;
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity()
     }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::script::Script;
-use super::side::{Fx, Ledger, Side, lanes, settings};
+use super::side::{Ledger, Side, lanes, settings};
 use crate::clock;
 use crate::health::kernel::KernelSample;
 use crate::health::liveness::{Ending, Limits};
 use crate::id::{ConnId, Incarnation};
 use crate::lane::LaneId;
+use crate::link::harness::{self, Fx};
 use crate::link::{AttachError, ConnSample, NewConn, Ticket};
 use crate::outcome::DropReason;
 use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck};
@@ -61,7 +62,7 @@ struct Liar {
     tokens: Vec<u64>,
     nonces: Vec<u64>,
     /// Requests of the link: the id, and the number of the waiter.
-    asked: Vec<(u64, u64)>,
+    asked: Vec<(u64, usize)>,
     /// Messages that the application has, and requests among them.
     tickets: Vec<(usize, Ticket)>,
     requests: Vec<(u64, Ticket)>,
@@ -165,7 +166,7 @@ impl Liar {
         }
         let body = Bytes::from(vec![9; script.small()]);
         let token = self.ledger.token(script.flag());
-        let number = token.number();
+        let number = token.number;
         let replied = self.side.link.reply(id, ticket, &body, token, &mut self.output);
         self.ledger.accepted(number, replied.is_ok());
     }
@@ -282,23 +283,21 @@ impl Liar {
 
     fn transmit(&mut self, script: &mut Script<'_>) {
         let Some((conn, _)) = script.pick(&self.conns) else { return };
-        let (frames, _, _) = self.side.transmit(conn, self.now, &mut self.output);
-        for frame in frames {
-            match frame {
-                Frame::Ping { nonce, .. } => self.nonces.push(nonce),
-                Frame::Ack(Ack { lanes }) | Frame::Goaway(Goaway { lanes, .. }) => {
-                    for (lane, state) in lanes {
-                        let told = self.told.get_mut(index_of(lane));
-                        told.into_iter().for_each(|told| *told = state);
-                    }
+        let (bytes, _) = harness::write(&mut self.side.link, conn, self.now, &mut self.output);
+        harness::for_each_frame(&bytes, |frame| match frame {
+            Frame::Ping { nonce, .. } => self.nonces.push(nonce),
+            Frame::Ack(Ack { lanes }) | Frame::Goaway(Goaway { lanes, .. }) => {
+                for (lane, state) in lanes {
+                    let told = self.told.get_mut(index_of(lane));
+                    told.into_iter().for_each(|told| *told = state);
                 }
-                Frame::Chunk { lane, offset, data, .. } => {
-                    let sent = self.sent.get_mut(index_of(lane));
-                    sent.into_iter().for_each(|sent| *sent = (*sent).max(offset + data.len() as u64));
-                }
-                _ => {}
             }
-        }
+            Frame::Chunk { lane, offset, data, .. } => {
+                let sent = self.sent.get_mut(index_of(lane));
+                sent.into_iter().for_each(|sent| *sent = (*sent).max(offset + data.len() as u64));
+            }
+            _ => {}
+        });
     }
 
     fn end(&mut self, script: &mut Script<'_>) {

@@ -1,5 +1,5 @@
 //! Internals for the fuzz targets: one function for each. **Not part of the API**: it exists only with
-//! the feature `fuzz-internals` and changes without notice.
+//! `--cfg fuzzing`, which `cargo fuzz` sets.
 //!
 //! A function takes whatever the fuzzer came up with and panics if something does not hold that
 //! should. How to run them, and what they cover: `tests/fuzz/README.md`.
@@ -7,17 +7,16 @@
 mod frames;
 mod handshake;
 mod link;
-mod pair;
 mod records;
 mod script;
 #[cfg(test)]
 mod seeds;
 mod side;
 
+pub use crate::link::sim::pair;
 pub use frames::frames;
 pub use handshake::handshake;
 pub use link::link;
-pub use pair::pair;
 pub use records::records;
 
 use crate::config::Config;

@@ -7,36 +7,10 @@ use bytes::Bytes;
 
 use super::script::Script;
 use crate::health::liveness::Limits;
-use crate::id::{ConnId, PeerId};
+use crate::id::PeerId;
 use crate::lane::{AckMode, LaneConfig, LaneId, Priority};
-use crate::link::{Link, OutboundMessage, Output, Purpose, ReceiptHandle, Settings, Transmit};
-use crate::outcome::Outcome;
-use crate::wire::batch::Batch;
-use crate::wire::frame::Frame;
-use crate::wire::reader::{FrameReader, ReadError};
-use crate::wire::stream::MessageKind;
-
-/// A receipt: the number of its message.
-#[derive(Debug)]
-pub(super) struct Token {
-    number: u64,
-    awaited: bool,
-}
-
-impl Token {
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl ReceiptHandle for Token {
-    fn is_awaited(&self) -> bool {
-        self.awaited
-    }
-}
-
-/// Waiters are the requests' numbers.
-pub(super) type Fx = Output<Token, u64>;
+use crate::link::harness::{Core, Fx, Token};
+use crate::link::{Link, OutboundMessage, Purpose, Settings};
 
 /// Three lanes with next to no room, so that every bound is met soon.
 pub(super) fn lanes(small: bool) -> Vec<LaneConfig> {
@@ -78,7 +52,7 @@ pub(super) fn settings(side: usize, lanes: Vec<LaneConfig>, hurried: bool) -> Se
 }
 
 pub(super) struct Side {
-    pub(super) link: Link<Token, u64>,
+    pub(super) link: Core,
 }
 
 impl Side {
@@ -96,11 +70,11 @@ impl Side {
         now: Instant,
         ledger: &mut Ledger,
         output: &mut Fx,
-    ) -> Option<(u64, u64)> {
+    ) -> Option<(u64, usize)> {
         let what = script.byte();
         let token = ledger.token(what & 1 == 1);
-        let number = token.number();
-        let mut body = number.to_le_bytes().to_vec();
+        let number = token.number;
+        let mut body = (number as u64).to_le_bytes().to_vec();
         body.resize(8 + (script.small() << (what >> 5 & 1)), 3);
         let lane = LaneId([0, 1, 7].get(lane).copied().unwrap_or(0));
         let deadline = (what & 2 == 2).then(|| now + Duration::from_millis(script.small() as u64));
@@ -114,86 +88,44 @@ impl Side {
         }
         sent.ok().map(|id| (id, number))
     }
-
-    /// The output for the writer of a connection: the frames, and their bytes.
-    pub(super) fn transmit(
-        &mut self,
-        conn: ConnId,
-        now: Instant,
-        output: &mut Fx,
-    ) -> (Vec<Frame>, Vec<u8>, Transmit) {
-        let mut batch = Batch::default();
-        let transmit = self.link.poll_transmit(conn, now, &mut batch, output);
-        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
-        batch.copy(0..batch.len(), &mut bytes);
-        assert_eq!(bytes.len(), batch.len());
-        if let Transmit::Continue { at, .. } = transmit {
-            assert!(
-                !bytes.is_empty() || at.is_none_or(|at| at > now),
-                "an idle writer that is not to sleep spins"
-            );
-        }
-        let mut reader = FrameReader::new(bytes.as_slice());
-        loop {
-            match reader.next_buffered() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => match reader.fill() {
-                    Ok(_) => {}
-                    Err(ReadError::Eof) => return (frames, bytes, transmit),
-                    Err(error) => unreachable!("what was written cannot be read: {error:?}"),
-                },
-                Err(error) => unreachable!("what was written cannot be read: {error:?}"),
-            }
-        }
-    }
 }
 
 /// The messages that were accepted, and how they ended.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// The number that was given last.
-    last: u64,
-    messages: HashMap<u64, bool>,
-    requests: HashMap<u64, bool>,
-    /// Messages whose receipts say that they were taken.
-    pub(super) taken: Vec<u64>,
+    last: usize,
+    messages: HashMap<usize, bool>,
+    requests: HashMap<usize, bool>,
 }
 
 impl Ledger {
-    /// Goes on with the numbers, and knows of nothing.
-    pub(super) fn next_life(&self) -> Self {
-        Ledger { last: self.last, ..Ledger::default() }
-    }
-
     pub(super) fn token(&mut self, awaited: bool) -> Token {
         self.last += 1;
         Token { number: self.last, awaited }
     }
 
-    pub(super) fn accepted(&mut self, number: u64, accepted: bool) {
+    pub(super) fn accepted(&mut self, number: usize, accepted: bool) {
         if accepted {
             self.messages.insert(number, false);
         }
     }
 
-    fn asked(&mut self, number: u64) {
+    fn asked(&mut self, number: usize) {
         self.requests.insert(number, false);
     }
 
     /// Nobody waits any longer: there will be no word of it.
-    pub(super) fn cancelled(&mut self, number: u64) {
+    pub(super) fn cancelled(&mut self, number: usize) {
         self.requests.insert(number, true);
     }
 
     /// Everything ends once, and nothing ends that was not accepted.
     pub(super) fn note(&mut self, output: Fx) {
-        for (token, outcome, kind) in output.ended {
+        for (token, outcome, _) in output.ended {
             // A message on a lane that the peer refuses ends before `send` returns.
             let ended = self.messages.insert(token.number, true);
             assert_eq!(ended, Some(false), "message {} ended as {outcome}", token.number);
-            if outcome == Outcome::Taken && !matches!(kind, MessageKind::Reply { .. }) {
-                self.taken.push(token.number);
-            }
         }
         for (number, reply) in output.replies {
             let ended = self.requests.insert(number, true);
@@ -204,7 +136,7 @@ impl Ledger {
     /// To be asked when the link has ended.
     pub(super) fn check_end(&self) {
         let open =
-            |map: &HashMap<u64, bool>| map.iter().find(|(_, ended)| !**ended).map(|(number, _)| *number);
+            |map: &HashMap<usize, bool>| map.iter().find(|(_, ended)| !**ended).map(|(number, _)| *number);
         assert_eq!(open(&self.messages), None, "a message never ended");
         assert_eq!(open(&self.requests), None, "a request never ended");
     }

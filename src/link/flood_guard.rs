@@ -181,7 +181,7 @@ impl FrameMeter {
     }
 
     /// Hardly any room, and hardly any that comes with time: only what is free or earned gets through.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn tighten(&mut self) {
         self.chunks = Bucket::new(0.0, 64.0 * CHUNK_WORTH as f64);
         for bucket in

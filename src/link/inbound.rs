@@ -330,7 +330,7 @@ impl Inbound {
         self.received - self.discarded - self.whole
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) {
         let state = self.state();
         assert!(state.taken <= self.whole && self.whole <= self.received);

@@ -117,7 +117,7 @@ impl Inbox {
         self.messages.len()
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
         let here = self.messages.iter().filter(|waiting| matches!(waiting.content, Content::InChunk(..)));
         assert_eq!(here.count(), self.chunks.iter().map(|(_, count)| count).sum::<usize>());

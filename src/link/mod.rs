@@ -76,8 +76,9 @@ mod timers;
 mod transmit;
 mod violation;
 
-#[cfg(test)]
-mod sim;
+pub(crate) mod harness;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sim;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

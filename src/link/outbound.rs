@@ -526,7 +526,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.queue.is_empty()
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) {
         assert!(self.peer.taken <= self.peer.received);
         assert!(self.peer.received <= self.cursor && self.cursor <= self.sent && self.sent <= self.end);

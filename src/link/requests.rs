@@ -179,7 +179,7 @@ impl<R> Requests<R> {
         (self.pending.len(), self.open.len())
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) {
         assert_eq!(self.ranks.len(), self.open.len());
         assert!(self.open.iter().all(|(id, open)| self.ranks.contains(&open.rank(*id))));

@@ -105,14 +105,14 @@ impl SendBuffer {
         self.spare = Vec::new();
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     fn memory(&self) -> usize {
         self.blocks.iter().map(|block| block.bytes.capacity()).sum::<usize>() + self.spare.capacity()
     }
 
     /// `queued`: the bytes of all messages. A vector takes up to twice what it needs, and a block is left for
     /// the next messages.
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self, queued: usize) {
         assert!(self.memory() <= 2 * (2 * queued + 3 * BLOCK), "{} for {queued}", self.memory());
     }

@@ -116,7 +116,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     }
 
     /// The invariants after every input, whatever the peer has sent.
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) {
         for (lane, config) in self.lanes.iter().zip(self.settings.lanes.iter()) {
             lane.out.check();

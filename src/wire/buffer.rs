@@ -58,7 +58,7 @@ impl ReadBuffer {
         self.end = self.memory.len().min(self.end + count);
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         self.memory.capacity()
     }

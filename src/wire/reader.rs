@@ -97,7 +97,6 @@ struct Partial {
 }
 
 impl<S: Source> FrameReader<S> {
-    #[cfg(any(test, feature = "bench-internals", feature = "fuzz-internals"))]
     pub(crate) fn new(source: S) -> Self {
         FrameReader::with_pool(source, ChunkPool::default())
     }
@@ -182,7 +181,7 @@ impl<S: Source> FrameReader<S> {
         self.partial.is_some() || !self.buffer.is_empty() || self.source.holds_back()
     }
 
-    #[cfg(any(test, feature = "fuzz-internals"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity() + self.partial.as_ref().map_or(0, |partial| partial.memory.capacity())
     }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use crate::lane::AckMode;
+use crate::link::harness::{Fx, Token};
 use crate::link::{OutboundMessage, Purpose, Refused, Ticket};
 use crate::wire::stream::MessageKind;
 
+use super::dice::Dice;
 use super::ledger::{Kind, content};
 use super::plan::{MS, Plan, SECOND};
-use super::world::{Event, Fx, Token, World};
+use super::world::{Event, World};
 
 pub(super) struct App {
     /// Messages that it will still send.
@@ -49,7 +51,7 @@ impl App {
     }
 }
 
-impl World {
+impl World<'_> {
     pub(super) fn apps_are_done(&self) -> bool {
         self.sides.iter().all(|side| side.app.is_done())
     }
@@ -62,19 +64,19 @@ impl World {
         let every = if eager { 5 * MS } else { self.plan.app_every[side] };
         self.after(2 * every, Event::App { side, life });
         for lane in 0..self.plan.lanes[side].len() {
-            while self.sides[side].app.arrived & (1 << lane) != 0 && (eager || self.rng.u8(..4) > 0) {
+            while self.sides[side].app.arrived & (1 << lane) != 0 && (eager || self.dice.u8(..4) > 0) {
                 self.take(side, lane);
             }
         }
-        while !self.sides[side].app.held.is_empty() && (eager || self.rng.bool()) {
+        while !self.sides[side].app.held.is_empty() && (eager || self.dice.bool()) {
             self.finish_one(side);
         }
-        while !self.sides[side].app.asked.is_empty() && (eager || self.rng.bool()) {
+        while !self.sides[side].app.asked.is_empty() && (eager || self.dice.bool()) {
             if !self.answer_one(side) {
                 break;
             }
         }
-        if self.plan.cancels && self.rng.u8(..8) == 0 {
+        if self.plan.cancels && self.dice.u8(..8) == 0 {
             self.cancel_one(side);
         }
         self.send_some(side);
@@ -104,7 +106,7 @@ impl World {
 
     fn finish_one(&mut self, side: usize) {
         let count = self.sides[side].app.held.len();
-        let (lane, ticket, number) = self.sides[side].app.held.swap_remove(self.rng.usize(..count));
+        let (lane, ticket, number) = self.sides[side].app.held.swap_remove(self.dice.usize(..count));
         self.ledger.taken(side, number);
         let (now, mut output) = (self.instant(), Fx::default());
         self.sides[side].link.done(lane, ticket, now, &mut output);
@@ -114,16 +116,16 @@ impl World {
     /// Answers a request. False when the queue is full.
     fn answer_one(&mut self, side: usize) -> bool {
         let count = self.sides[side].app.asked.len();
-        let chosen = self.rng.usize(..count);
+        let chosen = self.dice.usize(..count);
         let (lane, id, ticket, asked) = self.sides[side].app.asked[chosen];
-        if !self.healed && self.rng.u8(..10) == 0 {
+        if !self.healed && self.dice.u8(..10) == 0 {
             self.sides[side].app.asked.swap_remove(chosen);
             self.sides[side].link.abandon(id, ticket);
             return true;
         }
         let number = self.ledger.next();
         let len = self.length(side, lane);
-        let token = Token { number, awaited: self.rng.bool() };
+        let token = Token { number, awaited: self.dice.bool() };
         let mut output = Fx::default();
         let result = self.sides[side].link.reply(id, ticket, &content(number, len), token, &mut output);
         match result {
@@ -146,7 +148,7 @@ impl World {
     fn cancel_one(&mut self, side: usize) {
         let life = self.ledger.life(side);
         let requests = self.ledger.requests_of(life);
-        let Some((number, id)) = self.rng.choice(requests) else { return };
+        let Some((number, id)) = self.dice.choice(requests) else { return };
         self.ledger.cancelled(number, self.now);
         let mut output = Fx::default();
         self.sides[side].link.cancel(id, &mut output);
@@ -163,10 +165,10 @@ impl World {
                 app.blocked.take()
             } else if let Some(next) = app.script.pop() {
                 Some(next)
-            } else if app.left > 0 && (self.healed || self.rng.bool()) {
+            } else if app.left > 0 && (self.healed || self.dice.bool()) {
                 app.left -= 1;
-                let lane = self.rng.usize(..self.plan.lanes[side].len());
-                Some((lane, self.length(side, lane), self.rng.u8(..4) == 0))
+                let lane = self.dice.usize(..self.plan.lanes[side].len());
+                Some((lane, self.length(side, lane), self.dice.u8(..4) == 0))
             } else {
                 None
             };
@@ -183,11 +185,11 @@ impl World {
         // The largest messages in the smallest pieces would take most of the time and show the least.
         let tiny = self.plan.max_chunk < 100 || self.plan.piece < 1000;
         let most = if tiny { most.min(300) } else { most };
-        match self.rng.u8(..6) {
+        match self.dice.u8(..6) {
             0 => least,
             1 => most,
-            2 => self.rng.usize(least..=most),
-            _ => self.rng.usize(least..=most.min(200)),
+            2 => self.dice.usize(least..=most),
+            _ => self.dice.usize(least..=most.min(200)),
         }
     }
 
@@ -195,11 +197,11 @@ impl World {
         let number = self.ledger.next();
         let config = &self.plan.lanes[side][lane];
         let (id, max) = (config.id, config.max_message);
-        let chance = |of: bool, rng: &mut fastrand::Rng| of && rng.u8(..4) == 0;
+        let chance = |of: bool, dice: &mut Dice<'_>| of && dice.u8(..4) == 0;
         let deadline =
-            chance(self.plan.deadlines, &mut self.rng).then(|| self.now + self.rng.u64(0..2 * SECOND));
-        let wait = if chance(self.plan.cancels, &mut self.rng) {
-            self.rng.u64(MS..3 * SECOND) / MS * MS
+            chance(self.plan.deadlines, &mut self.dice).then(|| self.now + self.dice.u64(0..2 * SECOND));
+        let wait = if chance(self.plan.cancels, &mut self.dice) {
+            self.dice.u64(MS..3 * SECOND) / MS * MS
         } else {
             60 * SECOND
         };
@@ -208,11 +210,11 @@ impl World {
             true => Purpose::Request { wait: Duration::from_micros(wait), waiter: request },
             false => Purpose::Message,
         };
-        let token = Token { number, awaited: self.rng.bool() };
+        let token = Token { number, awaited: self.dice.bool() };
         let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
         let queued = self.queued(side, lane);
-        if self.rng.u8(..20) == 0 {
+        if self.dice.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
             let message = OutboundMessage { lane: id, body: &content(0, max + 1), deadline: None };
             let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);

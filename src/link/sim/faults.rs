@@ -1,14 +1,17 @@
-//! Faults: cuts, black holes, lags, drains, partitions and restarts.
+//! Faults: cuts, black holes, lags, drains, partitions, restarts, withheld credit and pauses of the process.
+
+use std::time::Duration;
 
 use crate::id::Incarnation;
 use crate::link::Link;
+use crate::link::harness::Fx;
 use crate::wire::control::GoawayReason;
 
 use super::app::App;
 use super::plan::{MS, SECOND};
-use super::world::{Event, Fx, State, World};
+use super::world::{Event, State, World};
 
-impl World {
+impl World<'_> {
     pub(super) fn fault(&mut self) {
         if self.now >= self.plan.chaos {
             return;
@@ -19,20 +22,20 @@ impl World {
             .take(20)
             .filter(|conn| self.conns[*conn].ends.iter().any(|end| end.state != State::Ended))
             .collect();
-        let Some(conn) = self.rng.choice(live) else { return };
-        let side = self.rng.usize(0..2);
-        let notice = [0; 2].map(|_| self.rng.u64(0..=self.plan.notice));
-        match self.rng.u8(..13) {
+        let Some(conn) = self.dice.choice(live) else { return };
+        let side = self.dice.usize(0..2);
+        let notice = [0; 2].map(|_| self.dice.u64(0..=self.plan.notice));
+        match self.dice.u8(..15) {
             0 | 1 => self.sever(conn, notice),
             2 | 3 => {
                 let sent = self.conns[conn].pipes[side].sent;
                 self.plan.cut_notice = notice;
-                self.conns[conn].pipes[side].cut_at = Some(sent + self.rng.u64(1..5000));
+                self.conns[conn].pipes[side].cut_at = Some(sent + self.dice.u64(1..5000));
             }
             4 if self.plan.pings => self.conns[conn].pipes[side].hole = true,
             5 if self.plan.pings => self.conns[conn].pipes.iter_mut().for_each(|pipe| pipe.hole = true),
             // Data that was sent on a lagging connection arrives long after its lanes moved on.
-            6 => self.conns[conn].pipes[side].delay = self.rng.u64(100 * MS..4 * SECOND),
+            6 => self.conns[conn].pipes[side].delay = self.dice.u64(100 * MS..4 * SECOND),
             7 => {
                 let (id, now, mut output) = (self.conns[conn].ends[side].id, self.instant(), Fx::default());
                 self.sides[side].link.drain(id, GoawayReason::Replaced, now, &mut output);
@@ -40,9 +43,9 @@ impl World {
             }
             8 if self.plan.restarts => self.restart(side),
             9 if self.plan.forgets => {
-                self.partitioned_until = self.now + self.rng.u64(SECOND..8 * SECOND);
+                self.partitioned_until = self.now + self.dice.u64(SECOND..8 * SECOND);
                 for conn in 0..self.conns.len() {
-                    let hole = self.plan.pings && self.rng.bool();
+                    let hole = self.plan.pings && self.dice.bool();
                     let wire = &mut self.conns[conn];
                     if wire.ends.iter().all(|end| end.state == State::Ended) {
                         continue;
@@ -60,13 +63,24 @@ impl World {
                 self.dial(side, slot, true);
             }
             11 => {
-                let (id, poor) = (self.conns[conn].ends[side].id, self.rng.bool());
+                let (now, withheld, mut output) = (self.instant(), self.dice.bool(), Fx::default());
+                self.sides[side].link.set_withheld(withheld, now, &mut output);
+                self.apply(side, output);
+            }
+            12 => {
+                let gap = Duration::from_micros(self.dice.u64(MS..500 * MS));
+                let now = self.instant();
+                self.sides[side].link.handle_pause(gap, now);
+                self.apply(side, Fx::default());
+            }
+            13 => {
+                let (id, poor) = (self.conns[conn].ends[side].id, self.dice.bool());
                 let (now, mut output) = (self.instant(), Fx::default());
                 self.sides[side].link.set_poor(id, poor, now, &mut output);
                 self.apply(side, output);
             }
             _ => {
-                let slot = self.rng.u8(..self.plan.slots);
+                let slot = self.dice.u8(..self.plan.slots);
                 self.after(300 * MS, Event::Dial { side, slot, replaces: false });
             }
         }
@@ -79,7 +93,9 @@ impl World {
         for side in 0..2 {
             let ids: Vec<_> = self.sides[side].link.conns().iter().map(|conn| conn.id).collect();
             let mut output = Fx::default();
-            ids.into_iter().for_each(|id| self.sides[side].link.set_poor(id, false, now, &mut output));
+            let link = &mut self.sides[side].link;
+            ids.into_iter().for_each(|id| link.set_poor(id, false, now, &mut output));
+            link.set_withheld(false, now, &mut output);
             self.apply(side, output);
         }
     }
@@ -96,7 +112,7 @@ impl World {
     pub(super) fn restart(&mut self, side: usize) {
         for conn in 0..self.conns.len() {
             let wire = &mut self.conns[conn];
-            let silent = self.plan.pings && self.rng.bool() && wire.ends[1 - side].state == State::Attached;
+            let silent = self.plan.pings && self.dice.bool() && wire.ends[1 - side].state == State::Attached;
             if wire.ends[side].state == State::Ended {
                 continue;
             }
@@ -110,7 +126,7 @@ impl World {
         }
         self.ledger.restarted(side);
         let left = self.sides[side].app.left;
-        let seed = self.rng.u64(..);
+        let seed = self.dice.u64(..);
         let node = &mut self.sides[side];
         node.link = Link::new(self.plan.settings(side), seed);
         node.link.meter.tighten();

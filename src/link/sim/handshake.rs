@@ -1,19 +1,20 @@
 //! Dialling, HELLO, and joining the link, in whatever order the two sides come to it.
 
 use crate::id::ConnId;
+use crate::link::harness::Fx;
 use crate::link::{AttachError, NewConn};
 
 use super::net::Pipe;
 use super::plan::{MS, SECOND};
-use super::world::{Conn, End, Event, Fx, State, World};
+use super::world::{Conn, End, Event, State, World};
 
-impl World {
+impl World<'_> {
     /// Sees to it that each slot has a connection, as the node's roster does.
     pub(super) fn roster(&mut self, side: usize, life: usize) {
         if self.ledger.lives[side] != life {
             return;
         }
-        let again = self.now + 20 * MS + self.rng.u64(0..50 * MS);
+        let again = self.now + 20 * MS + self.dice.u64(0..50 * MS);
         self.at(again, Event::Roster { side, life });
         if self.plan.dials_by_hand {
             return;
@@ -52,7 +53,7 @@ impl World {
         if let Some((side, at)) = self.plan.cuts.get(index) {
             pipes[*side].cut_at = Some(*at);
         }
-        let ends = [1, 0].map(|peer: usize| End::new(self.sides[peer].incarnation, self.rng.u64(..)));
+        let ends = [1, 0].map(|peer: usize| End::new(self.sides[peer].incarnation, self.dice.u64(..)));
         self.conns.push(Conn { slot, replaces, dialler, pipes, ends });
         for side in 0..2 {
             self.at(self.now + 3 * SECOND, Event::HandshakeTimeout { side, conn: index });
@@ -95,6 +96,7 @@ impl World {
         };
         let (now, mut output) = (self.instant(), Fx::default());
         let result = self.sides[side].link.attach(&new, now, &mut output);
+        self.conns[conn].ends[side].probing = matches!(result, Err(AttachError::Probing(_)));
         if self.trace {
             let (ours, theirs) = (new.ours.session_id, new.theirs.session_id);
             eprintln!(

@@ -13,17 +13,38 @@
 //! - [`app`]: the two applications
 //! - [`ledger`]: what was promised for each message, and whether it was kept
 //! - [`watch`]: what must hold after every step and in every batch
+//! - [`dice`]: the choices of a run, drawn from a seed or made by a fuzzer
 //! - [`exhaustive`], [`random`]: the tests
 //!
 //! To replay one random run with a trace: `UNBROKEN_SEED=17 cargo test one_seed -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed check panics")]
+#![cfg_attr(not(test), allow(dead_code, reason = "the tests use the rest"))]
+
 mod app;
+mod dice;
+#[cfg(test)]
 mod exhaustive;
 mod faults;
 mod handshake;
 mod ledger;
 mod net;
 mod plan;
+#[cfg(test)]
 mod random;
 mod watch;
 mod world;
+
+use self::dice::Dice;
+use self::plan::{Plan, SECOND};
+use self::world::World;
+
+/// Runs two links whose plan, network, faults and applications are chosen by `script`, the input of a fuzz
+/// target. Panics if a promise is broken.
+pub fn pair(script: &[u8]) {
+    let mut dice = Dice::scripted(script);
+    let drawn = Plan::random(&mut dice);
+    // Short, so that the fuzzer tries many.
+    let plan = Plan { messages: drawn.messages.min(20), chaos: drawn.chaos.min(3 * SECOND), ..drawn };
+    World::new(plan, dice, false).run();
+}

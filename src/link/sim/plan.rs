@@ -1,4 +1,4 @@
-//! The plan of one run. Everything is drawn from the seed, so a seed names a run.
+//! The plan of one run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use crate::id::PeerId;
 use crate::lane::{AckMode, LaneConfig, LaneId, MAX_SLOTS, Priority};
 use crate::link::Settings;
 
+use super::dice::Dice;
+
 /// Virtual time is counted in microseconds.
 pub(super) const MS: u64 = 1_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    pub(super) seed: u64,
     pub(super) lanes: [Vec<LaneConfig>; 2],
     pub(super) ack_delay: u64,
     /// Without pings only a wake-up in its right place moves things on: a lost one shows.
@@ -64,66 +65,64 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn random(seed: u64) -> Plan {
-        let mut rng = fastrand::Rng::with_seed(seed ^ 0x51_2e_77);
-        let restarts = rng.u8(..4) == 0;
-        let forgets = rng.u8(..5) == 0;
-        let pings = forgets || rng.bool();
-        let count = rng.usize(1..=4);
-        let mut lanes: Vec<_> = (0..count).map(|index| lane(&mut rng, index)).collect();
-        if rng.u8(..3) == 0
+    pub(super) fn random(dice: &mut Dice<'_>) -> Plan {
+        let restarts = dice.u8(..4) == 0;
+        let forgets = dice.u8(..5) == 0;
+        let pings = forgets || dice.bool();
+        let count = dice.usize(1..=4);
+        let mut lanes: Vec<_> = (0..count).map(|index| lane(dice, index)).collect();
+        if dice.u8(..3) == 0
             && let Some(first) = lanes.first_mut()
         {
             first.priority = Priority::Urgent;
         }
         let mut theirs = lanes.clone();
         // The two sides need not agree on limits, nor on which lanes there are.
-        if rng.u8(..4) == 0 {
+        if dice.u8(..4) == 0 {
             theirs = theirs
                 .iter()
                 .enumerate()
-                .map(|(index, old)| LaneConfig { priority: old.priority, ..lane(&mut rng, index) })
+                .map(|(index, old)| LaneConfig { priority: old.priority, ..lane(dice, index) })
                 .collect();
-            if rng.bool() && count > 1 {
+            if dice.bool() && count > 1 {
                 theirs.pop();
             }
         }
-        let suspect = rng.u64(50..1000);
+        let suspect = dice.u64(50..1000);
         let day = 86_400_000;
         let (ping, dead) =
-            if pings { (rng.u64(300..10_000), suspect + rng.u64(1000..20_000)) } else { (day, 2 * day) };
+            if pings { (dice.u64(300..10_000), suspect + dice.u64(1000..20_000)) } else { (day, 2 * day) };
         Plan {
-            seed,
             lanes: [lanes, theirs],
-            ack_delay: *rng.choice(&[0, MS, 20 * MS]).unwrap_or(&0),
+            ack_delay: *dice.choice(&[0, MS, 20 * MS]).unwrap_or(&0),
             pings,
             limits: Limits {
                 ping_interval: Duration::from_millis(ping),
                 suspect_after: Duration::from_millis(suspect),
                 dead_after: Duration::from_millis(dead),
             },
-            resumption: if forgets { rng.u64(SECOND..5 * SECOND) } else { 100_000 * SECOND },
-            drain_timeout: rng.u64(100 * MS..3 * SECOND),
-            max_requests: rng.usize(1..20),
-            max_chunk: *rng.choice(&[1, 7, 100, 1000, 1000, 5000, 20_000]).unwrap_or(&100),
-            messages: rng.usize(1..60),
-            chaos: rng.u64(SECOND..10 * SECOND),
-            fault_every: rng.u64(20 * MS..SECOND),
-            dials: *rng.choice(&[[true, true], [true, false], [false, true]]).unwrap_or(&[true, true]),
-            slots: rng.u8(1..=MAX_SLOTS),
-            delay: *rng.choice(&[0, MS, 20 * MS, 100 * MS]).unwrap_or(&0),
-            jitter: *rng.choice(&[1, 5 * MS]).unwrap_or(&1),
-            piece: *rng.choice(&[20, 1000, 10_000]).unwrap_or(&1000),
+            resumption: if forgets { dice.u64(SECOND..5 * SECOND) } else { 100_000 * SECOND },
+            drain_timeout: dice.u64(100 * MS..3 * SECOND),
+            max_requests: dice.usize(1..20),
+            max_chunk: *dice.choice(&[1, 7, 100, 1000, 1000, 5000, 20_000]).unwrap_or(&100),
+            messages: dice.usize(1..60),
+            chaos: dice.u64(SECOND..10 * SECOND),
+            fault_every: dice.u64(20 * MS..SECOND),
+            dials: *dice.choice(&[[true, true], [true, false], [false, true]]).unwrap_or(&[true, true]),
+            slots: dice.u8(1..=MAX_SLOTS),
+            delay: *dice.choice(&[0, MS, 20 * MS, 100 * MS]).unwrap_or(&0),
+            jitter: *dice.choice(&[1, 5 * MS]).unwrap_or(&1),
+            piece: *dice.choice(&[20, 1000, 10_000]).unwrap_or(&1000),
             restarts,
             forgets,
-            deadlines: rng.u8(..3) == 0,
-            cancels: rng.bool(),
-            app_every: [rng.u64(MS..300 * MS), rng.u64(MS..300 * MS)],
+            deadlines: dice.u8(..3) == 0,
+            cancels: dice.bool(),
+            app_every: [dice.u64(MS..300 * MS), dice.u64(MS..300 * MS)],
             min_len: if restarts || forgets { 4 } else { 0 },
-            notice: *rng.choice(&[0, 50 * MS, 2 * SECOND]).unwrap_or(&0),
-            smaller: rng.usize(..2),
-            byte_time: rng.u64(0..3),
-            dials_back: rng.bool(),
+            notice: *dice.choice(&[0, 50 * MS, 2 * SECOND]).unwrap_or(&0),
+            smaller: dice.usize(..2),
+            byte_time: dice.u64(0..3),
+            dials_back: dice.bool(),
             script: None,
             dials_by_hand: false,
             cuts: Vec::new(),
@@ -177,7 +176,7 @@ impl Plan {
             smaller: 0,
             byte_time: 0,
             script: Some(script),
-            ..Plan::random(0)
+            ..Plan::random(&mut Dice::seeded(0))
         }
     }
 
@@ -200,17 +199,17 @@ impl Plan {
     }
 }
 
-fn lane(rng: &mut fastrand::Rng, index: usize) -> LaneConfig {
-    let max_message = *rng.choice(&[4, 100, 4096, 4096, 16 * 1024, 64 * 1024]).unwrap_or(&100);
+fn lane(dice: &mut Dice<'_>, index: usize) -> LaneConfig {
+    let max_message = *dice.choice(&[4, 100, 4096, 4096, 16 * 1024, 64 * 1024]).unwrap_or(&100);
     LaneConfig {
         id: LaneId(index as u8),
-        priority: if rng.u8(..4) == 0 { Priority::Urgent } else { Priority::Weighted(rng.u8(1..=8)) },
+        priority: if dice.u8(..4) == 0 { Priority::Urgent } else { Priority::Weighted(dice.u8(1..=8)) },
         max_message,
         // The longest header is 16 bytes: the smallest window that lets the largest message through.
-        window: max_message + 16 + *rng.choice(&[0, 1, 100, 5000]).unwrap_or(&0),
-        max_untaken: *rng.choice(&[1, 2, 5, 100]).unwrap_or(&1),
-        queue: max_message + rng.usize(0..3 * max_message + 2000),
-        ack_mode: if rng.bool() { AckMode::Received } else { AckMode::Done },
-        slot: if rng.bool() { None } else { Some(rng.u8(..MAX_SLOTS)) },
+        window: max_message + 16 + *dice.choice(&[0, 1, 100, 5000]).unwrap_or(&0),
+        max_untaken: *dice.choice(&[1, 2, 5, 100]).unwrap_or(&1),
+        queue: max_message + dice.usize(0..3 * max_message + 2000),
+        ack_mode: if dice.bool() { AckMode::Received } else { AckMode::Done },
+        slot: if dice.bool() { None } else { Some(dice.u8(..MAX_SLOTS)) },
     }
 }

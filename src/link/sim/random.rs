@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::dice::Dice;
 use super::plan::Plan;
 use super::world::World;
 
@@ -16,11 +17,11 @@ pub(super) fn run_named(name: &str, run: impl FnOnce()) {
 
 fn run_seed(seed: u64, trace: bool) {
     run_named(&format!("UNBROKEN_SEED={seed}"), || {
-        let plan = Plan::random(seed);
+        let plan = Plan::random(&mut Dice::seeded(seed ^ 0x51_2e_77));
         if trace {
             eprintln!("{plan:#?}");
         }
-        World::new(plan, trace).run();
+        World::new(plan, Dice::seeded(seed), trace).run();
     });
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Before {
     weighted: bool,
 }
 
-impl World {
+impl World<'_> {
     fn ready(&self, side: usize, id: ConnId, urgent: bool) -> bool {
         let lanes = self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]);
         lanes.into_iter().any(|(lane, config)| {

@@ -7,32 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
-use crate::link::{Link, Notice, Output, ReceiptHandle, Transmit};
-use crate::wire::batch::Batch;
+use crate::link::harness::{self, Core, Fx};
+use crate::link::{Link, Notice, Transmit};
 use crate::wire::control::Hello;
 use crate::wire::frame::Frame;
 use crate::wire::reader::{FrameReader, ReadError};
 
 use super::app::App;
+use super::dice::Dice;
 use super::ledger::Ledger;
 use super::net::{Arrivals, Pipe, Source};
 use super::plan::{MS, Plan, SECOND};
 use super::watch::Watch;
-
-/// The sender's half of a receipt: the message's number.
-pub(super) struct Token {
-    pub(super) number: usize,
-    pub(super) awaited: bool,
-}
-
-impl ReceiptHandle for Token {
-    fn is_awaited(&self) -> bool {
-        self.awaited
-    }
-}
-
-/// Waiters are the requests' numbers.
-pub(super) type Fx = Output<Token, usize>;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -110,6 +96,8 @@ pub(super) struct End {
     pub(super) theirs: Option<Hello>,
     pub(super) read_done: bool,
     pub(super) write_done: bool,
+    /// The link has deferred this connection until the one that serves has answered.
+    pub(super) probing: bool,
     asleep: bool,
     /// Numbers the writer's questions, so that an old alarm does not wake it.
     ask: u64,
@@ -125,7 +113,7 @@ pub(super) struct Conn {
 }
 
 pub(super) struct Side {
-    pub(super) link: Link<Token, usize>,
+    pub(super) link: Core,
     pub(super) incarnation: Incarnation,
     pub(super) app: App,
     pub(super) next_conn: u64,
@@ -134,9 +122,9 @@ pub(super) struct Side {
     timer: Option<u64>,
 }
 
-pub(super) struct World {
+pub(super) struct World<'a> {
     pub(super) plan: Plan,
-    pub(super) rng: fastrand::Rng,
+    pub(super) dice: Dice<'a>,
     base: Instant,
     pub(super) now: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -151,19 +139,18 @@ pub(super) struct World {
     timers_in_a_row: u32,
 }
 
-impl World {
-    pub(super) fn new(plan: Plan, trace: bool) -> World {
-        let mut rng = fastrand::Rng::with_seed(plan.seed);
+impl<'a> World<'a> {
+    pub(super) fn new(plan: Plan, mut dice: Dice<'a>, trace: bool) -> World<'a> {
         let sides = [0, 1].map(|side| Side {
-            link: Link::new(plan.settings(side), rng.u64(..)),
-            incarnation: Incarnation(rng.u64(..)),
+            link: Link::new(plan.settings(side), dice.u64(..)),
+            incarnation: Incarnation(dice.u64(..)),
             app: App::new(&plan, side),
             next_conn: 1,
             replaced_at: [0; 3],
             timer: None,
         });
         let mut world = World {
-            rng,
+            dice,
             base: crate::clock::now(),
             now: 0,
             events: BTreeMap::new(),
@@ -184,7 +171,7 @@ impl World {
             world.at(0, Event::App { side, life: 0 });
         }
         if world.plan.fault_every > 0 {
-            let first = world.rng.u64(0..world.plan.fault_every);
+            let first = world.dice.u64(0..world.plan.fault_every);
             world.at(first, Event::Fault);
         }
         world.at(world.plan.chaos, Event::Heal);
@@ -281,7 +268,7 @@ impl World {
     }
 
     pub(super) fn after(&mut self, most: u64, event: Event) {
-        let at = self.now + self.rng.u64(0..=most);
+        let at = self.now + self.dice.u64(0..=most);
         self.at(at, event);
     }
 
@@ -382,11 +369,9 @@ impl World {
             return;
         }
         let (id, now) = (end.id, self.instant());
-        let (mut batch, mut output) = (Batch::default(), Fx::default());
+        let mut output = Fx::default();
         let before = self.before_batch(side, id);
-        let transmit = self.sides[side].link.poll_transmit(id, now, &mut batch, &mut output);
-        let bytes = batch.to_vec();
-        assert_eq!(bytes.len(), batch.len());
+        let (bytes, transmit) = harness::write(&mut self.sides[side].link, id, now, &mut output);
         self.check_batch(side, id, before, &bytes);
         self.write(conn, side, &bytes);
         match transmit {
@@ -398,11 +383,10 @@ impl World {
                 }
             }
             Transmit::Continue { .. } if !bytes.is_empty() => {
-                let busy = bytes.len() as u64 * self.plan.byte_time + self.rng.u64(1..100);
+                let busy = bytes.len() as u64 * self.plan.byte_time + self.dice.u64(1..100);
                 self.ask_again(side, conn, self.now + busy);
             }
             Transmit::Continue { at, .. } => {
-                assert!(at.is_none_or(|at| at > now), "an idle writer that is not to sleep spins");
                 if let Some(at) = at {
                     self.ask_again(side, conn, self.micros(at));
                 }
@@ -423,9 +407,9 @@ impl World {
         pipe.sent += bytes.len() as u64;
         let cut = pipe.cut_at == Some(pipe.sent);
         while !bytes.is_empty() && !self.conns[conn].pipes[from].hole {
-            let (piece, rest) = bytes.split_at(self.rng.usize(1..=self.plan.piece.min(bytes.len())));
+            let (piece, rest) = bytes.split_at(self.dice.usize(1..=self.plan.piece.min(bytes.len())));
             bytes = rest;
-            let jitter = self.rng.u64(0..self.plan.jitter);
+            let jitter = self.dice.u64(0..self.plan.jitter);
             let at = self.conns[conn].pipes[from].arrival(self.now, jitter);
             self.at(at, Event::Arrive { conn, to: 1 - from, bytes: piece.to_vec() });
         }
@@ -519,10 +503,13 @@ impl World {
         if !self.conns[conn].ends[side].write_done && !self.conns[conn].pipes[side].severed {
             self.send_eof(conn, side);
         }
+        if self.conns[conn].ends[side].probing {
+            self.sides[side].link.stop_probing();
+        }
         if state == State::Attached {
             let (now, mut output) = (self.instant(), Fx::default());
             let endings = [Ending::Deliberate, Ending::Closed, Ending::Failed];
-            let ending = endings[self.rng.usize(..endings.len())];
+            let ending = endings[self.dice.usize(..endings.len())];
             self.sides[side].link.handle_conn_ended(id, ending, now, &mut output);
             self.apply(side, output);
         }
@@ -542,6 +529,7 @@ impl End {
             theirs: None,
             read_done: false,
             write_done: false,
+            probing: false,
             asleep: false,
             ask: 0,
         }

@@ -6,7 +6,7 @@ use unbroken::Config;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let Ok(config) = toml::from_str::<Config>(text) else { return };
-    unbroken::__fuzz::config(&config);
+    unbroken::fuzz_support::config(&config);
     // What was read is what is written. A setting too large for the format is refused by it.
     if let Ok(written) = toml::to_string(&config) {
         assert_eq!(toml::from_str::<Config>(&written).as_ref(), Ok(&config), "{written}");

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::__fuzz::handshake(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::fuzz_support::handshake(data));

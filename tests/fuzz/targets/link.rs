@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::__fuzz::link(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::fuzz_support::link(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::__fuzz::records(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| unbroken::fuzz_support::records(data));
