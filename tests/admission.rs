@@ -10,18 +10,16 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 use unbroken::{
     AdmissionConfig, AdmitDecision, Ban, BanTarget, Config, DropReason, Encryption, EndCause, Event,
     Identity, Misbehavior, NORMAL, Node, Outcome, PeerConfig, PeerId, Refusal, RefusedReason,
 };
+use unbroken_test_support::raw::{GOAWAY, PING, Raw, RawIdentity, connect_from, encryption, frame};
 
 const LONG: Duration = Duration::from_secs(30);
 const CREDIT: u64 = 1 << 20;
@@ -509,7 +507,7 @@ fn a_peer_that_connects_and_leaves_in_a_loop_is_banned_for_a_time() {
         config.conduct.ban_time = Duration::from_secs(2);
         config.conduct.address_ban_time = Duration::from_secs(2);
     });
-    let goodbye = support::raw::encode_goaway(0);
+    let goodbye = unbroken_test_support::raw::encode_goaway(0);
     let visit = || {
         let mut raw = come(&node, 1, 1, 1).expect("not banned yet");
         raw.send(GOAWAY, &goodbye).unwrap();
@@ -548,11 +546,11 @@ fn one_message_on_an_earlier_visit_excuses_no_loop_of_visits() {
         if sends {
             let message =
                 [&[NORMAL.0, 0][..], &(sent * 6u64).to_le_bytes(), &2u32.to_le_bytes(), b"hi"].concat();
-            raw.send(support::raw::CHUNK, &message).unwrap();
+            raw.send(unbroken_test_support::raw::CHUNK, &message).unwrap();
             sent += 1;
             wait_for(&node, |event| matches!(event, Event::Message(_)).then_some(()));
         }
-        raw.send(GOAWAY, &support::raw::encode_goaway(0)).unwrap();
+        raw.send(GOAWAY, &unbroken_test_support::raw::encode_goaway(0)).unwrap();
         raw.stream.shutdown(Shutdown::Write).unwrap();
         let _ = raw.stream.read_to_end(&mut Vec::new());
         wait_for(&node, |event| match event {

@@ -4,15 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on shall say so")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
-mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use support::cluster::Pair;
 use unbroken::NORMAL;
+use unbroken_test_support::cluster::Pair;
 
 struct Counting;
 

@@ -10,24 +10,22 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use support::cluster::{
-    Pair, Peer, THREADS_OF_A_PAIR, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood,
-    mixed, wait_for_threads,
-};
-use support::numbered::message;
-use support::process;
-use support::proxy::{Direction, FaultProxy, Ways};
-use support::raw::{self, RawIdentity};
 use unbroken::{
     BULK, Config, DropReason, EndCause, Event, GoawayReason, Initiator, NORMAL, Outcome, PeerConfig, URGENT,
 };
+use unbroken_test_support::cluster::{
+    Pair, Peer, THREADS_OF_A_PAIR, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood,
+    mixed, wait_for_threads,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::process;
+use unbroken_test_support::proxy::{Direction, FaultProxy, Ways};
+use unbroken_test_support::raw::{self, RawIdentity};
 
 /// How late the machine may make us.
 const SLACK: Duration = Duration::from_secs(4);

@@ -11,21 +11,19 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use support::black_hole::BlackHole;
-use support::cluster::{
-    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
-};
-use support::numbered::message;
-use support::proxy::FaultProxy;
 use unbroken::{
     BreakerState, Config, EndCause, EndReason, Event, Identity, LinkState, NORMAL, Outcome, Outgoing,
     PeerConfig, URGENT,
 };
+use unbroken_test_support::black_hole::BlackHole;
+use unbroken_test_support::cluster::{
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::FaultProxy;
 
 const SLACK: Duration = Duration::from_secs(2);
 const MS: Duration = Duration::from_millis(1);

@@ -10,8 +10,6 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,16 +17,16 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::child::ChildNode;
-use support::cluster::{
-    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, path, skip,
-};
-use support::numbered::message;
-use support::proxy::{Faults, Ways, md5sig_supported};
-use support::raw::{self, Raw, RawIdentity};
 use unbroken::{
     BULK, Config, ConnId, EndCause, EndReason, Event, Identity, NORMAL, Node, PeerConfig, PeerId, URGENT,
 };
+use unbroken_test_support::child::ChildNode;
+use unbroken_test_support::cluster::{
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, path, skip,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::{Faults, Ways, md5sig_supported};
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 /// How late the machine may make us. The bounds themselves are between half a second and two.
 const SLACK: Duration = Duration::from_secs(3);
@@ -130,12 +128,12 @@ fn a_path_that_stands_still_while_the_kernels_acknowledge() {
 #[test]
 #[ignore = "helper: child process"]
 fn child_process() {
-    support::child::run();
+    unbroken_test_support::child::run();
 }
 
 #[test]
 fn a_frozen_peer_idle_and_under_load() {
-    let config = Config { listen: vec![any_addr()], ..support::cluster::config() };
+    let config = Config { listen: vec![any_addr()], ..unbroken_test_support::cluster::config() };
     let identity = Identity::generate().unwrap();
     let peer = identity.peer_id();
     let mut child = ChildNode::start(&config, &identity);
@@ -145,7 +143,7 @@ fn a_frozen_peer_idle_and_under_load() {
     for load in [false, true] {
         let flood = load.then(|| flood(&parent, peer, BULK, 1, 12, |_| 4 * 1024 * 1024));
         if load {
-            assert_eq!(child.next().seq, 0);
+            assert_eq!(child.next_taken().seq, 0);
         }
         let conn = conn_to(&parent, peer);
         let since = Instant::now();

@@ -10,14 +10,12 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::cluster::any_addr;
-use support::proxy::{FaultProxy, md5sig_supported};
-use support::raw::encryption;
 use unbroken::{Announce, Event, Node, Outcome, PeerId, URGENT};
+use unbroken_test_support::cluster::any_addr;
+use unbroken_test_support::proxy::{FaultProxy, md5sig_supported};
+use unbroken_test_support::raw::encryption;
 
 const LONG: Duration = Duration::from_secs(60);
 

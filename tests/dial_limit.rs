@@ -12,12 +12,12 @@
     reason = "a test may panic, runs on the real clock, and asks the kernel what std does not offer"
 )]
 
-mod support;
-
-use support::black_hole::BlackHole;
-use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr};
-use support::process;
 use unbroken::{Event, PeerConfig, PeerRecord, URGENT};
+use unbroken_test_support::black_hole::BlackHole;
+use unbroken_test_support::cluster::{
+    Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
+};
+use unbroken_test_support::process;
 
 const DIALS: usize = 64;
 const ABSENT: u16 = 1_500;

@@ -10,16 +10,14 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::proxy::{FaultProxy, Ways};
 use unbroken::{
     Event, Identity, LaneConfig, LaneId, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind,
     StartError, URGENT,
 };
+use unbroken_test_support::proxy::{FaultProxy, Ways};
 
 const LONG: Duration = Duration::from_secs(60);
 

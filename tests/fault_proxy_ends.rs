@@ -9,16 +9,12 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-#[path = "fault_proxy/common.rs"]
-mod common;
-mod support;
-
 use std::io::Write;
 use std::time::Instant;
 
-use crate::support::process::{fds, resident_bytes, threads};
-use crate::support::proxy::{Faults, Side, Ways};
-use common::*;
+use unbroken_test_support::process::{fds, resident_bytes, threads};
+use unbroken_test_support::proxy::{Faults, Side, Ways};
+use unbroken_test_support::rig::*;
 
 #[test]
 fn drop_joins_threads_and_closes_sockets() {

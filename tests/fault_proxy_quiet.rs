@@ -10,17 +10,13 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-#[path = "fault_proxy/common.rs"]
-mod common;
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use crate::support::proxy::{Direction, Side, Ways};
-use common::*;
 use socket2::SockRef;
+use unbroken_test_support::proxy::{Direction, Side, Ways};
+use unbroken_test_support::rig::*;
 
 fn cpu_time() -> Duration {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

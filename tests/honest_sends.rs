@@ -10,8 +10,6 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -19,15 +17,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::select;
-use support::cluster::{
-    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
-};
-use support::numbered::{Checker, message};
-use support::proxy::{FaultProxy, Faults, Ways};
 use unbroken::{
     AckMode, BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
     PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, URGENT,
 };
+use unbroken_test_support::cluster::{
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
+};
+use unbroken_test_support::numbered::{Checker, message};
+use unbroken_test_support::proxy::{FaultProxy, Faults, Ways};
 
 const KIB: usize = 1024;
 

@@ -9,20 +9,18 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::thread;
 use std::time::Duration;
 
-use support::cluster::{
-    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
-};
-use support::numbered::{Checker, message};
-use support::proxy::FaultProxy;
 use unbroken::{
     BULK, Config, Event, Identity, LaneId, LaneSnapshot, NORMAL, Node, PeerConfig, PeerId, Receipt,
     SendErrorKind, URGENT,
 };
+use unbroken_test_support::cluster::{
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
+};
+use unbroken_test_support::numbered::{Checker, message};
+use unbroken_test_support::proxy::FaultProxy;
 
 const KIB: usize = 1024;
 /// What a queued message costs beyond its bytes: header and bookkeeping.

@@ -9,18 +9,16 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Metadata, Record};
 use parking_lot::Mutex;
-use support::cluster::{Pair, TIMEOUT, any_addr, builder, eventually, first_addr};
-use support::numbered::message;
-use support::raw::{Raw, RawIdentity};
 use unbroken::{Event, Outcome, URGENT};
+use unbroken_test_support::cluster::{Pair, TIMEOUT, any_addr, builder, eventually, first_addr};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{Raw, RawIdentity};
 
 /// Keeps what is written. Whoever holds the lock is a disk that is full, or a pipe that nobody reads.
 struct Sink(Mutex<Vec<(Level, String)>>);

@@ -10,14 +10,12 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
-use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
-use support::raw::{self, Raw, RawIdentity};
 use unbroken::{BULK, Config, Event, Identity, Node, PeerConfig, PeerId, URGENT};
+use unbroken_test_support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 const CREDIT: u64 = 1 << 20;
 

@@ -10,14 +10,12 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::cluster::{Pair, all_taken, path};
-use support::numbered::message;
-use support::proxy::Ways;
 use unbroken::{Config, Event, URGENT};
+use unbroken_test_support::cluster::{Pair, all_taken, path};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::Ways;
 
 fn tune(config: &mut Config) {
     // What cannot be cured by a new connection is not to end one either.

@@ -9,21 +9,19 @@
     reason = "a test: it fails by panicking"
 )]
 
-mod support;
-
 use std::net::TcpListener;
 use std::process::Command;
 
-use support::child::ChildNode;
-use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
-use support::numbered::message;
-use support::raw::{self, Raw, RawIdentity};
 use unbroken::{Config, Event, Identity, NORMAL, Node, PeerConfig, PeerId, URGENT};
+use unbroken_test_support::child::ChildNode;
+use unbroken_test_support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 #[test]
 #[ignore = "helper: child process"]
 fn child_process() {
-    support::child::run();
+    unbroken_test_support::child::run();
 }
 
 /// A peer that speaks versions 1 and 2 and sends what only version 2 knows, wherever a receiver skips it.
@@ -173,7 +171,7 @@ fn a_node_of_the_next_version_and_one_of_this_version_replace_each_others_connec
             all_taken(&receipts);
             eventually("the connections are replaced", || replaced(&this) >= before + 3);
             for seq in 0..200 {
-                let taken = next.next();
+                let taken = next.next_taken();
                 assert_eq!((taken.stream, taken.seq), (round, seq));
             }
             this.wait_count(NORMAL, round, 200);

@@ -11,19 +11,17 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::time::Duration;
 
-use support::child::{ChildNode, Taken};
-use support::cluster::{
-    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, flood, mixed, skip,
-};
-use support::numbered::message;
-use support::proxy::{Direction, FaultProxy, Faults, Side, Ways, md5sig_supported};
 use unbroken::{
     AckMode, BULK, Config, EndCause, Event, Identity, LaneId, NORMAL, PeerConfig, RequestError, URGENT,
 };
+use unbroken_test_support::child::{ChildNode, Taken};
+use unbroken_test_support::cluster::{
+    Pair, Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, flood, mixed, skip,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::{Direction, FaultProxy, Faults, Side, Ways, md5sig_supported};
 
 /// The whole life of a conversation in both directions on two lanes, while `harm` does its worst.
 fn converse(pair: &Pair, count: u64, harm: impl FnOnce(&Pair)) {
@@ -251,11 +249,11 @@ fn requests_survive_reconnects() {
 #[test]
 #[ignore = "helper: child process"]
 fn child_process() {
-    support::child::run();
+    unbroken_test_support::child::run();
 }
 
 fn child_config() -> Config {
-    let mut config = Config { listen: vec![any_addr()], ..support::cluster::config() };
+    let mut config = Config { listen: vec![any_addr()], ..unbroken_test_support::cluster::config() };
     eager(&mut config);
     config.lanes[0].ack_mode = AckMode::Done;
     config
@@ -280,7 +278,7 @@ fn a_frozen_and_thawed_peer_misses_nothing_and_repeats_nothing() {
     child.take_all();
     let flood = flood(&parent, identity.peer_id(), NORMAL, 1, 600, |_| 2000);
     for seq in 0..100 {
-        assert_eq!(child.next(), took(NORMAL, 1, seq..seq + 1)[0]);
+        assert_eq!(child.next_taken(), took(NORMAL, 1, seq..seq + 1)[0]);
     }
     let mark = parent.mark();
     child.child.freeze().unwrap();
@@ -290,7 +288,7 @@ fn a_frozen_and_thawed_peer_misses_nothing_and_repeats_nothing() {
     });
     child.child.thaw().unwrap();
     for seq in 100..600 {
-        assert_eq!(child.next(), took(NORMAL, 1, seq..seq + 1)[0]);
+        assert_eq!(child.next_taken(), took(NORMAL, 1, seq..seq + 1)[0]);
     }
     all_taken(&flood.join().unwrap());
     let restarts = parent.look(|log| log.count(|event| matches!(event, Event::PeerRestarted { .. })));

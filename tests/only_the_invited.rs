@@ -10,8 +10,6 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,12 +17,14 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr};
-use support::numbered::message;
-use support::raw::{self, Raw, RawIdentity};
 use unbroken::{
     BULK, Config, Encryption, EndCause, Event, Identity, NORMAL, PeerConfig, PeerId, Receipt, URGENT,
 };
+use unbroken_test_support::cluster::{
+    Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 /// These tests are about encryption, whatever the others run in.
 fn encrypted(config: &mut Config) {

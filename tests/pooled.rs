@@ -10,17 +10,15 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::cluster::{
+use unbroken::{BULK, Config, ConnState, Event, NORMAL, Node, Outcome, PeerConfig, PeerId, URGENT};
+use unbroken_test_support::cluster::{
     Log, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, skip, within,
 };
-use support::numbered::message;
-use support::proxy::{Direction, FaultProxy, md5sig_supported};
-use unbroken::{BULK, Config, ConnState, Event, NORMAL, Node, Outcome, PeerConfig, PeerId, URGENT};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::{Direction, FaultProxy, md5sig_supported};
 
 const MIB: usize = 1 << 20;
 

@@ -10,20 +10,18 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::cluster::{
+use unbroken::{BULK, Config, ConnId, EndCause, Event, NORMAL, Outcome, PeerConfig, URGENT};
+use unbroken_test_support::cluster::{
     Log, Pair, Peer, TIMEOUT, all_taken, builder, calm_path, eventually, flood, skip, within,
 };
-use support::numbered::message;
-use support::proxy::{Direction, Faults, Ways, md5sig_supported};
-use support::raw::{self, Raw, RawIdentity};
-use unbroken::{BULK, Config, ConnId, EndCause, Event, NORMAL, Outcome, PeerConfig, URGENT};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::{Direction, Faults, Ways, md5sig_supported};
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 const MIB: usize = 1 << 20;
 
@@ -139,12 +137,12 @@ fn both_sides_ask_at_once() {
     let pair = Pair::start_each(
         |config| {
             calm(config);
-            config.listen = vec![support::cluster::any_addr()];
+            config.listen = vec![unbroken_test_support::cluster::any_addr()];
         },
         calm,
     );
     let (a, b) = (&pair.a, &pair.b);
-    b.add_peer(PeerConfig::new(support::cluster::first_addr(a).to_string())).unwrap();
+    b.add_peer(PeerConfig::new(unbroken_test_support::cluster::first_addr(a).to_string())).unwrap();
     // Before it has answered there once `b` does not know that this is `a`.
     let blocks = flood(a, b.id(), NORMAL, 1, 2000, |_| 20_000);
     for _ in 0..30 {

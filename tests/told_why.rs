@@ -9,8 +9,6 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-mod support;
-
 use std::error::Error;
 use std::io;
 use std::sync::Once;
@@ -19,11 +17,11 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter, Metadata, Record};
 use parking_lot::Mutex;
-use support::cluster::{Peer, TIMEOUT, any_addr, builder, first_addr, within};
 use unbroken::{
     AdmitDecision, Builder, Config, EndCause, EndReason, Event, Identity, Initiator, Node, Outcome,
     PeerConfig, PeerId, RefusedReason, URGENT, WaitError,
 };
+use unbroken_test_support::cluster::{Peer, TIMEOUT, any_addr, builder, first_addr, within};
 
 /// What a report prints that goes through all sources, as `{:#}` of anyhow does.
 fn with_sources(error: &dyn Error) -> String {

@@ -10,17 +10,17 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::cluster::{Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed};
-use support::proxy::FaultProxy;
 use unbroken::{
     Config, EndCause, Event, GoawayReason, Identity, LinkState, NORMAL, Node, PathConfig, PeerConfig, PeerId,
     PeerRecord, ReplaceError, ReplaceReason, RetireReason,
 };
+use unbroken_test_support::cluster::{
+    Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed,
+};
+use unbroken_test_support::proxy::FaultProxy;
 
 fn calm(tune: impl FnOnce(&mut Config)) -> unbroken::Builder {
     builder(|config| {
@@ -291,7 +291,9 @@ fn replacing_goes_by_another_path_and_loses_nothing() {
         assert_eq!(conns.iter().map(|conn| conn.addr).collect::<Vec<_>>(), [path]);
     }
     assert_eq!(node.snapshot().replacements, 3);
-    let gaps = |log: &support::cluster::Log| log.count(|event| matches!(event, Event::LinkDown { .. }));
+    let gaps = |log: &unbroken_test_support::cluster::Log| {
+        log.count(|event| matches!(event, Event::LinkDown { .. }))
+    };
     assert_eq!(node.look(gaps), 0);
     flood.join().unwrap();
     other.check(2_000);
@@ -308,7 +310,9 @@ fn an_old_connection_is_replaced_by_the_side_that_dialled() {
     other.add_peer(PeerConfig { id: Some(node.id()), ..PeerConfig::new(address(&node)) }).unwrap();
     let joined = |event: &Event| matches!(event, Event::Connected { .. });
     node.wait("three successors", |log| (log.count(joined) >= 4).then_some(()));
-    let gaps = |log: &support::cluster::Log| log.count(|event| matches!(event, Event::LinkDown { .. }));
+    let gaps = |log: &unbroken_test_support::cluster::Log| {
+        log.count(|event| matches!(event, Event::LinkDown { .. }))
+    };
     assert_eq!(node.look(gaps), 0);
     let mut aged = 0;
     for side in [&node, &other] {

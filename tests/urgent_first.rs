@@ -10,17 +10,15 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::cluster::{
+use unbroken::{BULK, Config, Event, NORMAL, Outcome, PeerConfig, URGENT};
+use unbroken_test_support::cluster::{
     Pair, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
 };
-use support::numbered::message;
-use support::proxy::{Direction, Faults, Ways};
-use unbroken::{BULK, Config, Event, NORMAL, Outcome, PeerConfig, URGENT};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::proxy::{Direction, Faults, Ways};
 
 const MIB: usize = 1 << 20;
 
@@ -165,7 +163,7 @@ fn a_consumer_that_stands_still_stops_its_own_lane_only() {
         all_taken(&[vote, transaction, back]);
     }
     assert_eq!(a.mark(), mark, "the link had trouble");
-    let mut seen = support::numbered::Checker::default();
+    let mut seen = unbroken_test_support::numbered::Checker::default();
     while seen.messages < 12 {
         let message = bulk.recv_timeout(TIMEOUT).unwrap().expect("a block");
         seen.take(BULK, &message.into_bytes());

@@ -10,20 +10,18 @@
     reason = "a test: it fails by panicking, and it reads the real clock"
 )]
 
-mod support;
-
 use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::cluster::{
+use unbroken::{BULK, Config, EndCause, Event, LaneId, NORMAL, PeerConfig, URGENT};
+use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, mixed,
 };
-use support::numbered::{self, message};
-use support::proxy::{Direction, Faults, Ways};
-use support::raw::{self, Raw, RawIdentity};
-use unbroken::{BULK, Config, EndCause, Event, LaneId, NORMAL, PeerConfig, URGENT};
+use unbroken_test_support::numbered::{self, message};
+use unbroken_test_support::proxy::{Direction, Faults, Ways};
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 fn calm(config: &mut Config) {
     config.path = calm_path();

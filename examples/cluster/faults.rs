@@ -12,9 +12,9 @@ use crate::plan::{
     share_out,
 };
 use crate::strangers::Crowd;
-use crate::support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
 use crate::table::{Balance, Line};
 use crate::wire::{Command, Work};
+use unbroken_test_support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
 
 /// In seconds: a vote that takes longer while nothing is wrong with its path is late, on a busy machine too.
 const LATE: f64 = 2.0;

@@ -19,6 +19,9 @@
     reason = "an application, not the library: it reads the real clock where it needs the time"
 )]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("the cluster example needs Linux: it freezes processes and makes the kernel drop packets");
+
 mod args;
 mod cluster;
 mod content;
@@ -32,9 +35,6 @@ mod sender;
 mod strangers;
 mod table;
 mod wire;
-
-#[path = "../../tests/support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 

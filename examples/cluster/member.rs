@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::node::Role;
-use crate::support::process::Child;
 use crate::wire::LinkFigures;
+use unbroken_test_support::process::Child;
 
 pub(crate) struct Member {
     pub(crate) child: Child,

@@ -16,8 +16,8 @@ use crate::Failure;
 use crate::content::{self, Kind, mix};
 use crate::monitor::{self, Paths};
 use crate::sender::{self, Job};
-use crate::support::raw::encryption;
 use crate::wire::{Command, Report, Reporter};
+use unbroken_test_support::raw::encryption;
 
 const VARIABLE: &str = "UNBROKEN_CLUSTER_NODE";
 /// How many messages are processed before they are reported together.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use unbroken::BULK;
 
-use crate::support::raw::{self, CHUNK, PING, PONG, Raw, RawIdentity};
+use unbroken_test_support::raw::{self, CHUNK, PING, PONG, Raw, RawIdentity};
 
 const STRANGERS: u16 = 24;
 /// Between two visits of one stranger.

@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
-use super::common::*;
-use crate::support::proxy::{Direction, FaultProxy, Faults, Ways};
 use socket2::{Domain, Socket, Type};
+use unbroken_test_support::proxy::{Direction, FaultProxy, Faults, Ways};
+use unbroken_test_support::rig::*;
 
 #[test]
 fn refuse_and_accept_on_the_same_port() {

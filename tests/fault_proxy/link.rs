@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::common::*;
-use crate::support::proxy::{Direction, Faults, Ways};
+use unbroken_test_support::proxy::{Direction, Faults, Ways};
+use unbroken_test_support::rig::*;
 
 const BOTH: [Direction; 2] = Direction::BOTH;
 

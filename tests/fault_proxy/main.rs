@@ -9,11 +9,7 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod breaks;
-mod common;
 mod holes;
 mod link;
 mod process;

@@ -8,8 +8,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use super::common::*;
-use crate::support::process::Child;
+use unbroken_test_support::process::Child;
+use unbroken_test_support::rig::*;
 
 const ROLE: &str = "CHILD_ROLE";
 

@@ -9,9 +9,9 @@ use socket2::SockRef;
 use unbroken::{EndCause, NORMAL, Outcome, Outgoing, PeerConfig, SendErrorKind, URGENT};
 
 use crate::scene::{CREDIT, SLACK, Scene, ack, chunk, in_stream, say};
-use crate::support::cluster::within;
-use crate::support::numbered::message;
-use crate::support::raw::{self, Raw};
+use unbroken_test_support::cluster::within;
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{self, Raw};
 
 fn small(config: &mut unbroken::Config) {
     let lane = &mut config.lanes[1];

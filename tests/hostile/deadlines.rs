@@ -9,8 +9,8 @@ use unbroken::{BULK, EndCause, NORMAL};
 
 use crate::handshake::{Greeted, greet_by_hand};
 use crate::scene::{SLACK, Scene, chunk, goaway, in_stream, path, refusal, say};
-use crate::support::numbered::message;
-use crate::support::raw::{self, RawIdentity, preface_only};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{self, RawIdentity, preface_only};
 
 const BEAT: Duration = Duration::from_millis(50);
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use unbroken::{BULK, EndCause, NORMAL, URGENT};
 
 use crate::scene::{SLACK, Scene, ack, chunk, goaway, in_stream, nonce, reply, request, say};
-use crate::support::cluster::{all_taken, flood, within};
-use crate::support::numbered::message;
-use crate::support::process;
-use crate::support::raw::{self, RawIn};
+use unbroken_test_support::cluster::{all_taken, flood, within};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::process;
+use unbroken_test_support::raw::{self, RawIn};
 
 #[test]
 fn floods_end() {

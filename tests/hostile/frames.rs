@@ -6,8 +6,8 @@ use std::net::Shutdown;
 use unbroken::{Encryption, EndCause, EndReason, Initiator, NORMAL};
 
 use crate::scene::{Scene, chunk, in_stream, nonce, say};
-use crate::support::numbered::message;
-use crate::support::raw::{self, encryption};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::raw::{self, encryption};
 
 #[test]
 fn frames_that_are_none() {

@@ -10,8 +10,8 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use unbroken::{Encryption, EndCause, Event, PeerConfig};
 
 use crate::scene::{CREDIT, Scene, nonce, refusal, say};
-use crate::support::cluster::{eventually, first_addr};
-use crate::support::raw::{self, Raw, RawIdentity, connect_from, encryption};
+use unbroken_test_support::cluster::{eventually, first_addr};
+use unbroken_test_support::raw::{self, Raw, RawIdentity, connect_from, encryption};
 
 /// Sends this, reads to the end. Gives how many bytes came back, and why it ended.
 fn answer(scene: &Scene, bytes: &[u8]) -> (usize, String) {

@@ -2,8 +2,8 @@
 //! and memory are flat afterwards, and an honest pair that votes all the time is not harmed.
 //!
 //! Every row of the list of hostile inputs is here, over real sockets, by a peer made by hand that lies after
-//! an honest handshake; in the mode of [`support::raw::encryption`]. Each row prints what the honest pair
-//! measured beside it. Those that another file tests at length are only named:
+//! an honest handshake; in the mode of [`unbroken_test_support::raw::encryption`]. Each row prints what the
+//! honest pair measured beside it. Those that another file tests at length are only named:
 //!
 //! | row | where |
 //! |---|---|
@@ -23,9 +23,6 @@
     clippy::disallowed_methods,
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod credit;
 mod deadlines;

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use unbroken::{BULK, Config, Event, NORMAL, Node, Outcome, URGENT};
 
 use crate::scene::{Scene, alone, chunk, in_stream, path};
-use crate::support::cluster::{Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, within};
-use crate::support::numbered::message;
-use crate::support::process;
-use crate::support::raw::{self, Raw, RawIdentity, connect_from};
+use unbroken_test_support::cluster::{
+    Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, within,
+};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::process;
+use unbroken_test_support::raw::{self, Raw, RawIdentity, connect_from};
 
 #[test]
 fn two_thousand_connections_at_once() {

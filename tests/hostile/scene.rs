@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use unbroken::{Config, EndCause, EndReason, Event, Initiator, LaneId, Outcome, PathConfig, URGENT};
 
-use crate::support::cluster::{
+use unbroken_test_support::cluster::{
     Peer, THREADS_OF_A_PAIR, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, wait_for_threads,
 };
-use crate::support::numbered::message;
-use crate::support::process;
-use crate::support::raw::{self, Raw, RawIdentity};
+use unbroken_test_support::numbered::message;
+use unbroken_test_support::process;
+use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 /// What a stranger allows the node to send.
 pub(crate) const CREDIT: u64 = 1 << 20;
@@ -280,7 +280,7 @@ pub(crate) fn chunk(lane: LaneId, offset: u64, data: &[u8]) -> Vec<u8> {
     raw::frame(raw::CHUNK, &[&[lane.0, 0][..], &offset.to_le_bytes(), data].concat())
 }
 
-pub(crate) use crate::support::raw::State;
+pub(crate) use unbroken_test_support::raw::State;
 
 pub(crate) fn ack(lanes: &[State]) -> Vec<u8> {
     raw::frame(raw::ACK, &raw::encode_states(lanes))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use unbroken::{BanTarget, Encryption, EndCause, Event, NORMAL, Outcome};
 
 use crate::scene::{SLACK, Scene, ack, goaway, refusal, say};
-use crate::support::cluster::{eventually, within};
-use crate::support::raw::{self, Raw, encryption};
+use unbroken_test_support::cluster::{eventually, within};
+use unbroken_test_support::raw::{self, Raw, encryption};
 
 #[test]
 fn one_identity_twice() {
@@ -162,7 +162,7 @@ fn visits_for_nothing_lead_to_a_ban() {
             // In order: with anything unread a close would be a reset, and that may be the network's fault.
             raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
             while raw.read_frame().is_ok() {}
-            let ended = |log: &crate::support::cluster::Log| {
+            let ended = |log: &unbroken_test_support::cluster::Log| {
                 log.count(|event| matches!(event, Event::Disconnected { peer, .. } if *peer == who.id()))
             };
             eventually("the visit is over", || scene.node.look(ended) == visits);

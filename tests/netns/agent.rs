@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use unbroken::{Config, ConnSnapshot, Event, Identity, LaneId, Node, PeerId};
 
 use crate::net::Way;
-use crate::support::numbered;
+use unbroken_test_support::numbered;
 
 pub(crate) const CONFIG: &str = "UNBROKEN_TEST_NETNS";
 pub(crate) const WHO: &str = "UNBROKEN_TEST_NETNS_WHO";

@@ -16,9 +16,6 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod agent;
 mod hosts;
 mod ledger;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::net::Net;
 use crate::pair::{Pair, SECOND, Setup, millis};
-use crate::support::cluster::calm_path;
 use crate::table::Row;
 use unbroken::PathConfig;
+use unbroken_test_support::cluster::calm_path;
 
 /// A tenth of what the strictest NATs keep.
 const MEMORY: u32 = 3;

@@ -9,9 +9,9 @@ use unbroken::{BULK, Config, LaneId, NORMAL, PathConfig, PeerConfig, URGENT};
 use crate::agent::{self, Figures, micros};
 use crate::ledger::Ledger;
 use crate::net::{B, Net, PORT, Place, Way};
-use crate::support::cluster::{self, TIMEOUT};
-use crate::support::process::Child;
 use crate::table::Row;
+use unbroken_test_support::cluster::{self, TIMEOUT};
+use unbroken_test_support::process::Child;
 
 /// The length of a vote, of a letter (which fills a packet), and of a block.
 const VOTE: usize = 64;

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::agent::{Job, Senders, micros};
 use crate::net::{B, PORT};
-use crate::support::numbered;
+use unbroken_test_support::numbered;
 
 /// Lane, whether the chunk ends its message, and its length.
 const HEAD: usize = 6;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::net::{Net, may_use};
-use crate::support::cluster::skip;
+use unbroken_test_support::cluster::skip;
 
 /// What a fault did.
 pub(crate) struct Row {

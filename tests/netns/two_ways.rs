@@ -8,8 +8,8 @@ use unbroken::{BULK, PathConfig, URGENT};
 use crate::agent::micros;
 use crate::net::{B_SECOND, Net, PORT, Place, Way};
 use crate::pair::{Pair, SECOND, Setup, millis};
-use crate::support::cluster::TIMEOUT;
 use crate::table::Row;
+use unbroken_test_support::cluster::TIMEOUT;
 
 const SLACK: Duration = Duration::from_secs(1);
 

@@ -1,12 +1,5 @@
 //! Addresses that do not answer, on loopback and without privileges.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "shared by test binaries that each use a part, and a test may panic"
-)]
-
 use std::net::SocketAddr;
 
 use socket2::{Domain, SockAddr, Socket, Type};

@@ -9,16 +9,6 @@
 //! }
 //! ```
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "included by several tests, none of which uses all of it; it reads the real clock"
-)]
-
 use std::io::BufRead;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -67,7 +57,7 @@ impl ChildNode {
     /// Takes `n` messages, one after the other, and keeps those of lanes that wait for `done`.
     pub fn take(&mut self, n: usize) -> Vec<Taken> {
         self.child.send_line(&format!("take {n}")).expect("the child runs");
-        (0..n).map(|_| self.next()).collect()
+        (0..n).map(|_| self.next_taken()).collect()
     }
 
     /// Takes everything from now on.
@@ -99,7 +89,7 @@ impl ChildNode {
     }
 
     /// The next message that the child has taken.
-    pub fn next(&mut self) -> Taken {
+    pub fn next_taken(&mut self) -> Taken {
         // Another command may have passed over it while it waited for its own answer.
         let mut passed = self.child.skipped().iter().enumerate().skip(self.passed);
         let found = passed.find(|(_, line)| line.contains("@took "));

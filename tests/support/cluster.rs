@@ -1,16 +1,6 @@
 //! Nodes for tests: scaled-down timeouts, a thread that takes everything and keeps a record, and waiting by
 //! condition instead of by time.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "included by several tests, none of which uses all of it; it reads the real clock"
-)]
-
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;

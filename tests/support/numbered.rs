@@ -1,8 +1,6 @@
 //! Messages that say which they are and prove that they are whole, and a checker that holds a lane to
 //! exactly once, in order, with the right content.
 
-#![allow(dead_code, unreachable_pub, reason = "included by several tests, none of which uses all of it")]
-
 use std::collections::HashMap;
 
 use bytes::Bytes;

@@ -1,11 +1,5 @@
 //! Child processes that tests can freeze and kill, and what this process itself uses.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    reason = "included by several tests, none of which uses all of it; it reads the real clock"
-)]
 #![allow(unsafe_code, reason = "signals and pidfd, each with its argument")]
 
 use std::ffi::c_int;

@@ -2,15 +2,6 @@
 //! does what a test tells it to, or nothing. It is written from the page on the wire format, with the ciphers
 //! that come with `snow`: a second implementation. In the mode of [`encryption`].
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "included by several tests, none of which uses all of it; it reads the real clock"
-)]
-
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

@@ -15,14 +15,6 @@
 //! proxy.reset_all();
 //! ```
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    reason = "included by several tests, none of which uses all of it; it reads the real clock"
-)]
-
 mod faults;
 mod flow;
 mod md5sig;

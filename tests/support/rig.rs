@@ -1,19 +1,13 @@
 //! A proxy with a listening target, and checks on plain std sockets.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unsafe_code,
-    reason = "shared by three test programs; asks the kernel what std does not tell"
-)]
-
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::support::proxy::{FaultProxy, md5sig_supported};
 use socket2::SockRef;
+
+use crate::proxy::{FaultProxy, md5sig_supported};
 
 /// Far longer than anything takes, so that only a hang runs into it.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -97,6 +91,7 @@ pub fn expect_silence(mut stream: &TcpStream) {
 }
 
 /// Bytes written that the peer's kernel has not acknowledged.
+#[allow(unsafe_code, reason = "one ioctl that std does not have")]
 pub fn unacknowledged(stream: &TcpStream) -> usize {
     let mut bytes: libc::c_int = 0;
     assert_eq!(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) }, 0);
