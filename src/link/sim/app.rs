@@ -61,7 +61,11 @@ impl World<'_> {
             return;
         }
         let eager = self.healed;
-        let every = if eager { 5 * MS } else { self.plan.app_every[side] };
+        let every = match eager {
+            false => self.plan.app_every[side],
+            true if self.sides[side].app.is_done() => 50 * MS,
+            true => 5 * MS,
+        };
         self.after(2 * every, Event::App { side, life });
         for lane in 0..self.plan.lanes[side].len() {
             while self.sides[side].app.arrived & (1 << lane) != 0 && (eager || self.dice.u8(..4) > 0) {

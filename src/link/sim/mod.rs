@@ -36,15 +36,22 @@ mod watch;
 mod world;
 
 use self::dice::Dice;
-use self::plan::{Plan, SECOND};
+use self::plan::{MS, Plan, SECOND};
 use self::world::World;
 
 /// Runs two links whose plan, network, faults and applications are chosen by `script`, the input of a fuzz
 /// target. Panics if a promise is broken.
 pub fn pair(script: &[u8]) {
     let mut dice = Dice::scripted(script);
-    let drawn = Plan::random(&mut dice);
+    let mut plan = Plan::random(&mut dice);
     // Short, so that the fuzzer tries many.
-    let plan = Plan { messages: drawn.messages.min(20), chaos: drawn.chaos.min(3 * SECOND), ..drawn };
+    plan.messages = plan.messages.min(8);
+    plan.chaos = plan.chaos.min(SECOND);
+    plan.fault_every = plan.fault_every.min(100 * MS);
+    plan.max_chunk = plan.max_chunk.max(100);
+    plan.piece = plan.piece.max(300);
+    for lane in plan.lanes.iter_mut().flatten() {
+        lane.max_message = lane.max_message.min(1000);
+    }
     World::new(plan, dice, false).run();
 }
