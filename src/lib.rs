@@ -104,6 +104,7 @@ mod promise;
 mod receipt;
 mod roster;
 mod serde_util;
+mod sync;
 mod wire;
 
 // The API has types of both: these are the versions that it means.

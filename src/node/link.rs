@@ -8,8 +8,8 @@ mod receiving;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::outcome::RequestError;
 use crate::promise::Promise;
 use crate::receipt::{PendingReceipt, Receipts};
 use crate::roster::{LinkView, ReplaceReason};
+use crate::sync::atomic::AtomicU64;
 
 use super::budget::Turn;
 use super::event_queue::Class;

@@ -20,7 +20,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
@@ -29,7 +28,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use crate::clock;
 use crate::id::PeerId;
 use crate::lane::{LaneConfig, Priority};
-use crate::lock::{MAILBOX, Ordered};
+use crate::lock::MAILBOX;
+use crate::sync::Lock;
+use crate::sync::atomic::AtomicU64;
 
 use super::event::Event;
 use super::event_queue::{Class, EventQueue, Subject};
@@ -78,7 +79,7 @@ impl std::error::Error for Closed {}
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    state: Ordered<State, MAILBOX>,
+    state: Lock<State, MAILBOX>,
     main: Signal,
     /// Used once the events have a receiver of their own.
     events: Signal,
@@ -221,7 +222,7 @@ impl Mailbox {
             _ => 0,
         });
         Mailbox {
-            state: Ordered::new(State {
+            state: Lock::new(State {
                 events: EventQueue::new(max_events),
                 ready: lanes.iter().map(|_| VecDeque::new()).collect(),
                 passed_over: vec![0; lanes.len()],

@@ -15,14 +15,16 @@
 //!   outcome. So one of the two sees the other, and no watcher waits for an outcome that is there.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::broadcast::Changes;
-use crate::lock::{LEAF, Ordered};
+use crate::lock::LEAF;
 use crate::outcome::{DropReason, Outcome};
+use crate::sync::Lock;
+use crate::sync::atomic::{AtomicBool, AtomicU8};
 
 /// So many receipts share a block, which lives as long as one of them does.
 pub(super) const SLOTS: u8 = 128;
@@ -65,7 +67,7 @@ pub(super) struct Block {
     held: [AtomicU32; SLOTS as usize],
     /// Whether there is anything in `watchers`.
     watched: AtomicBool,
-    watchers: Ordered<Vec<(u8, Watcher)>, LEAF>,
+    watchers: Lock<Vec<(u8, Watcher)>, LEAF>,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Block {
             outcomes: std::array::from_fn(|_| AtomicU8::new(0)),
             held: std::array::from_fn(|_| AtomicU32::new(0)),
             watched: AtomicBool::new(false),
-            watchers: Ordered::new(Vec::new()),
+            watchers: Lock::new(Vec::new()),
         }
     }
 
@@ -177,5 +179,41 @@ mod tests {
             block.set(3, outcome);
             assert_eq!((block.outcome(3), block.outcome(2)), (Some(outcome), None));
         }
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod every_interleaving {
+    use shuttle::check_dfs;
+    use shuttle::thread;
+
+    use super::*;
+
+    /// One thread ends two slots, others begin to watch them: each hears of it once.
+    #[test]
+    fn no_watcher_misses_the_end_of_its_slot() {
+        check_dfs(
+            || {
+                let block = Arc::new(Block::new());
+                let ends = thread::spawn({
+                    let block = Arc::clone(&block);
+                    move || (0..2).for_each(|slot| block.set(slot, Outcome::Taken))
+                });
+                let counts = thread::spawn({
+                    let block = Arc::clone(&block);
+                    move || {
+                        let changes = Arc::default();
+                        block.watch(0, &changes);
+                        changes
+                    }
+                });
+                let ready = block.channel(1);
+                ends.join().unwrap();
+                assert_eq!(counts.join().unwrap().count(), 1);
+                assert_eq!(ready.try_recv(), Ok(()));
+                assert!(block.watchers.lock().is_empty());
+            },
+            None,
+        );
     }
 }

@@ -27,6 +27,11 @@ impl Changes {
         *self.count.lock() += 1;
         self.changed.notify_all();
     }
+
+    #[cfg(all(test, shuttle))]
+    pub(super) fn count(&self) -> u64 {
+        *self.count.lock()
+    }
 }
 
 /// The receipts of one message to many peers.

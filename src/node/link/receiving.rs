@@ -1,7 +1,6 @@
 //! The link as the mailbox and the messages that were taken from it use it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 
@@ -15,6 +14,7 @@ use crate::node::mailbox::Source;
 use crate::node::message::{Message, Origin};
 use crate::node::outgoing::Outgoing;
 use crate::receipt::Receipt;
+use crate::sync::atomic::AtomicU64;
 use crate::wire::stream::MessageKind;
 
 use super::LinkHandle;

@@ -276,3 +276,31 @@ fn threads_that_announce_and_threads_that_take_leave_no_message_behind() {
     taken.dedup();
     assert_eq!(taken.len(), all, "each once");
 }
+
+#[cfg(shuttle)]
+mod every_interleaving {
+    use shuttle::check_dfs;
+    use shuttle::thread;
+
+    use super::*;
+
+    /// Messages arrive while another thread takes: none is left where nobody looks.
+    #[test]
+    fn no_message_is_left_in_an_inbox_that_is_not_listed() {
+        check_dfs(
+            || {
+                let (mailbox, source) = (Arc::new(mailbox()), source(1));
+                let arrives = thread::spawn({
+                    let (mailbox, source) = (Arc::clone(&mailbox), Arc::clone(&source));
+                    move || (1..=2).for_each(|number| arrive(&mailbox, &source, URGENT, [number]))
+                });
+                let mut taken = mailbox.take(Reader::Everything, 2).unwrap();
+                arrives.join().unwrap();
+                taken.extend(mailbox.take(Reader::Everything, 2).unwrap());
+                assert_eq!(taken.len(), 2);
+                assert!(mailbox.main.ready.try_recv().is_ok(), "nobody would have been woken");
+            },
+            None,
+        );
+    }
+}
