@@ -10,6 +10,7 @@ use crate::error::SendError;
 use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneId, NORMAL, URGENT};
 use crate::link::Ticket;
+use crate::lock::LEAF;
 use crate::node::message::{Message, Origin};
 use crate::receipt::Receipt;
 
@@ -19,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 struct Inboxes {
     peer: PeerId,
     listed: AtomicU64,
-    lanes: Vec<Mutex<VecDeque<u64>>>,
+    lanes: Vec<Lock<VecDeque<u64>, LEAF>>,
     /// Runs once, when messages have been taken out of an inbox and the mailbox does not know yet how many
     /// are left.
     in_between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -91,7 +92,7 @@ fn source(number: u8) -> Arc<Inboxes> {
     Arc::new(Inboxes {
         peer: PeerId::from_bytes([number; 32]),
         listed: AtomicU64::new(0),
-        lanes: LaneConfig::defaults().iter().map(|_| Mutex::default()).collect(),
+        lanes: LaneConfig::defaults().iter().map(|_| Lock::default()).collect(),
         in_between: Mutex::default(),
     })
 }
