@@ -21,8 +21,9 @@ use super::budget::Wait;
 use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
-use super::outgoing::{Outgoing, PendingReply, SendManyError, SendOrRecv};
+use super::outgoing::{Outgoing, SendManyError, SendOrRecv};
 use super::peer_handle::PeerHandle;
+use super::pending_reply::PendingReply;
 
 impl Node {
     // --- sending --------------------------------------------------------------------------------

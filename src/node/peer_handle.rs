@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::budget::Wait;
 use super::link::LinkHandle;
-use super::outgoing::{Outgoing, PendingReply, SendManyError};
+use super::outgoing::{Outgoing, SendManyError};
+use super::pending_reply::PendingReply;
 use super::snapshot::PeerSnapshot;
 use super::{LinkState, Node};
 use crate::error::{SendError, SendErrorKind};

@@ -10,7 +10,7 @@
 //! - [`world`]: the event queue, the connections' readers and writers, the timers
 //! - [`handshake`]: dialling, HELLO, joining the link
 //! - [`faults`]: what goes wrong, and restarts
-//! - [`app`]: the two applications
+//! - [`app`], [`app_steps`]: the two applications
 //! - [`ledger`]: what was promised for each message, and whether it was kept
 //! - [`watch`]: what must hold after every step and in every batch
 //! - [`dice`]: the choices of a run, drawn from a seed or made by a fuzzer
@@ -22,6 +22,7 @@
 #![cfg_attr(not(test), allow(dead_code, reason = "the tests use the rest"))]
 
 mod app;
+mod app_steps;
 mod dice;
 #[cfg(test)]
 mod exhaustive;
@@ -32,6 +33,7 @@ mod net;
 mod plan;
 #[cfg(test)]
 mod random;
+mod waits;
 mod watch;
 mod world;
 

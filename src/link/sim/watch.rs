@@ -1,25 +1,11 @@
 //! The invariants after every step, in every batch, and at the end.
 
-use std::collections::HashMap;
-
 use crate::id::ConnId;
 use crate::lane::Priority;
 use crate::link::outbound::OVERSHOOT;
 use crate::wire::header::{HEADER_LEN, Kind};
 
 use super::world::{State, World};
-
-/// The waits on each connection of each side.
-#[derive(Default)]
-pub(super) struct Watch(HashMap<(usize, ConnId), Waits>);
-
-#[derive(Default)]
-struct Waits {
-    /// Batches in a row in which an urgent lane was passed over.
-    passed_over: u32,
-    /// Urgent chunks in a row while a weighted lane waited.
-    urgent_run: u32,
-}
 
 /// The data that a connection could send before it was asked.
 pub(super) struct Before {
@@ -71,7 +57,7 @@ impl World<'_> {
         if self.plan.deadlines || self.plan.lanes[0] != self.plan.lanes[1] {
             return;
         }
-        let waits = self.watch.0.entry((side, id)).or_default();
+        let waits = self.waits.entry((side, id)).or_default();
         let passed = before.urgent && chunks.first() == Some(&false);
         waits.passed_over = if passed { waits.passed_over + 1 } else { 0 };
         assert!(waits.passed_over <= 1, "an urgent message waits for more than one chunk");

@@ -1,7 +1,7 @@
 //! The event queue, the connections' readers and writers, and the timers.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::dice::Dice;
 use super::ledger::Ledger;
 use super::net::{Arrivals, Pipe, Source};
 use super::plan::{MS, Plan, SECOND};
-use super::watch::Watch;
+use super::waits::Waits;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -132,7 +132,8 @@ pub(super) struct World<'a> {
     pub(super) sides: [Side; 2],
     pub(super) conns: Vec<Conn>,
     pub(super) ledger: Ledger,
-    pub(super) watch: Watch,
+    /// On each connection of each side.
+    pub(super) waits: HashMap<(usize, ConnId), Waits>,
     pub(super) partitioned_until: u64,
     pub(super) healed: bool,
     pub(super) trace: bool,
@@ -158,7 +159,7 @@ impl<'a> World<'a> {
             sides,
             conns: Vec::new(),
             ledger: Ledger::default(),
-            watch: Watch::default(),
+            waits: HashMap::new(),
             partitioned_until: 0,
             healed: false,
             trace,
