@@ -1,4 +1,4 @@
-//! What encryption costs: the same rounds encrypted and in plaintext by turns, so that whatever else the
+//! The cost of encryption: the same rounds encrypted and in plaintext by turns, so that whatever else the
 //! machine does meets both alike. Prints the medians and their ratio. Wanted on loopback: at 256 KiB at least
 //! 60 % of the rate in plaintext, at 64 B at least 80 %, there and back at most 1.25 times the time.
 

@@ -21,7 +21,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_g
 use crossbeam_channel::{Receiver, bounded};
 use unbroken::{BULK, Encryption, LaneId, NORMAL};
 
-/// What one round sends: enough to make its beginning and end small.
+/// The bytes of one round: enough to make its beginning and end small.
 const CASES: [(&str, LaneId, usize, u64); 3] =
     [("64B", NORMAL, 64, 100_000), ("1KiB", NORMAL, 1024, 50_000), ("256KiB", BULK, 256 * 1024, 400)];
 

@@ -1,5 +1,6 @@
-//! Who may connect, who has to make room, and who is put out, over real sockets. All of 127.0.0.0/8 is this
-//! machine, so one test has as many addresses and subnets as it likes, once loopback is not exempt.
+//! Admission over real sockets: peers that may connect, that have to make room, and that are put out. All of
+//! 127.0.0.0/8 is this machine, so one test has as many addresses and subnets as it likes, once loopback is
+//! not exempt.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,7 +51,7 @@ fn come(node: &Node, subnet: u8, host: u8, seed: u8) -> Option<Raw> {
     Raw::dial_from(source(subnet, host), addr(node), &RawIdentity::new(seed.into(), CREDIT)).ok()
 }
 
-/// Whether the node has closed this connection, or does soon. Of one that it keeps nothing is heard.
+/// Whether the node has closed this connection, or does soon. A connection that it keeps stays silent.
 fn is_closed(mut stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     match stream.read(&mut [0; 1]) {
@@ -439,7 +440,7 @@ fn a_wanted_peer_is_disconnected_and_comes_back() {
     });
 }
 
-/// Who is banned for what a connection did: where names are proven the peer, else the address.
+/// The target of a ban for what a connection did: the peer where names are proven, else the address.
 #[test]
 fn a_candidate_that_was_dialled_is_banned_like_any_stranger() {
     let listener = node(|_| {});
@@ -474,7 +475,7 @@ fn target(subnet: u8, seed: u8) -> BanTarget {
 #[test]
 fn a_flood_ends_the_connection_and_in_the_end_bans() {
     let node = node(|_| {});
-    // Gives the bans that came of it.
+    // Returns the bans that came of it.
     let flood = || {
         let who = RawIdentity::new(1, CREDIT);
         let mut raw = Raw::dial_from(source(1, 1), addr(&node), &who).unwrap();

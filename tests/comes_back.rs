@@ -68,7 +68,7 @@ fn prove(dialer: &Peer, listener: &Peer, seq: u64) {
 fn a_lost_connection_is_redialled_at_once() {
     let pair = Pair::start(|config| {
         calm(config);
-        // What an attempt that is not made at once would wait for.
+        // An attempt that is not made at once would wait for this.
         config.path.backoff_first = Duration::from_secs(120);
         config.path.backoff_max = Duration::from_secs(120);
     });
@@ -354,7 +354,7 @@ fn a_first_address_that_does_not_answer_delays_nobody() {
     let proxy = FaultProxy::start(first_addr(&b)).unwrap();
     let a = Peer::start(builder(|config| {
         calm(config);
-        // What it would cost, each time, to wait for one of them.
+        // The cost of waiting for one of them, each time.
         config.path.connect_timeout = 10 * TIMEOUT;
         let dead = (0..12).map(|n| hole.addr(n).to_string());
         config.peers.push(PeerConfig {

@@ -1,4 +1,4 @@
-//! What the default settings promise, with the default settings: nothing is scaled down here. Only the mode
+//! The promises with the default settings: nothing is scaled down here. Only the mode
 //! is as in all tests.
 
 #![allow(
@@ -44,7 +44,7 @@ impl Pair {
         pair
     }
 
-    /// Sends a vote and waits until it was received and acknowledged. Gives the time that took.
+    /// Sends a vote and waits until it was received and acknowledged. Returns the time that took.
     fn vote(&self, text: &'static str) -> Duration {
         let mut start = Instant::now();
         let receipt = loop {

@@ -1,4 +1,4 @@
-//! What happens at the edges: the end of a node seen by many threads, peers that are given up, addresses
+//! The edges: the end of a node seen by many threads, peers that are given up, addresses
 //! that never answered, names that are given twice.
 
 #![allow(

@@ -33,7 +33,7 @@ fn reset(stream: TcpStream) {
 #[test]
 fn waiting_costs_no_cpu() {
     let black_holes = can_black_hole();
-    // What the ends do, under faults that keep the proxy from finishing the flow.
+    // The acts of the ends, under faults that keep the proxy from finishing the flow.
     for fault in 0..6 {
         let rig = Rig::new();
         let mut kept = Vec::new();

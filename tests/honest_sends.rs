@@ -405,7 +405,7 @@ fn many_threads_can_wait_on_one_broadcast() {
     let addr = first_addr(&hub).to_string();
     let [quick, slow] = [(); 2].map(|()| Peer::start(builder(unloaded).peer(addr.clone())));
     [&quick, &slow].iter().for_each(|peer| hub.wait_up(peer.id()));
-    // What is left in its inbox is not taken. (A batch at most was under way when it paused.)
+    // Messages left in its inbox are not taken. (A batch at most was under way when it paused.)
     slow.pause();
     for seq in 0..20 {
         let broadcast = Arc::new(hub.broadcast((NORMAL, message(1, seq, 64))));
@@ -772,7 +772,7 @@ fn a_body_s_destructor_may_take_a_lock_that_the_sender_holds_and_call_the_node()
     all_taken(&receipts);
     pair.b.check(3000);
     eventually("all bodies were dropped", || *pool.lock.lock().unwrap() == 3000);
-    // What ends unsent is no exception, however it ends.
+    // A message that ends unsent is no exception, however it ends.
     cut_off(&pair);
     let expiring = Outgoing::new(NORMAL, body(3000, 100)).expires_in(Duration::from_millis(50));
     let expiring = node.send(peer, expiring).unwrap();

@@ -23,7 +23,7 @@ use unbroken_test_support::numbered::{Checker, message};
 use unbroken_test_support::proxy::FaultProxy;
 
 const KIB: usize = 1024;
-/// What a queued message costs beyond its bytes: header and bookkeeping.
+/// The cost of a queued message beyond its bytes: header and bookkeeping.
 const EACH: usize = 16 + 128;
 
 /// Small lanes: messages to 64 KiB, windows of 256 KiB, queues of 512 KiB.
@@ -180,7 +180,7 @@ fn strangers_that_take_nothing_take_nothing_from_others() {
     votes_are_accepted(&node, other.id());
     let held: usize = node.snapshot().queued_bytes;
     assert!(held <= (2048 + 65) * KIB / 4, "strangers hold {held} bytes");
-    // What is given up is given back.
+    // Bytes that are given up are released.
     for stranger in &deaf {
         assert!(node.remove_peer(stranger.id()));
     }
@@ -315,7 +315,7 @@ fn a_node_that_holds_too_much_gives_no_new_credit_until_it_holds_less() {
     let left = most - checker.bytes;
     thread::sleep(Duration::from_millis(400)); // That nothing comes is told by no event.
     let held = b.snapshot().inbox_bytes;
-    // What had been granted and was under way still comes.
+    // Messages for which credit had been granted still come.
     let granted = 3 * WINDOW - most;
     assert!(
         held <= left + granted,

@@ -20,7 +20,7 @@ use unbroken_test_support::cluster::{Pair, TIMEOUT, any_addr, builder, eventuall
 use unbroken_test_support::numbered::message;
 use unbroken_test_support::raw::{Raw, RawIdentity};
 
-/// Keeps what is written. Whoever holds the lock is a disk that is full, or a pipe that nobody reads.
+/// Keeps what is written. The holder of the lock stands for a disk that is full, or a pipe that nobody reads.
 struct Sink(Mutex<Vec<(Level, String)>>);
 
 impl log::Log for Sink {

@@ -83,7 +83,7 @@ fn events_have_a_receiver_of_their_own() {
     assert!(matches!(first, Some(Event::Message(_))), "{first:?}");
     all_taken(&[vote]);
     assert!(node.try_recv().unwrap().is_none());
-    // What tells of the named peer comes first.
+    // Events about the named peer come first.
     let about = |event: Event| match event {
         Event::Connected { peer, .. } => Some(peer),
         _ => None,
@@ -302,8 +302,8 @@ fn names_that_are_gone_take_no_vote_from_a_healthy_peer() {
         life = builder(|_| {}).listen(addr).start().unwrap();
     }
     node.wait_up(life.id());
-    // What waits for the last names is more than strangers may have, unless the first ones were forgotten for
-    // it.
+    // The messages that wait for the last names are more than strangers may have, unless the first ones were
+    // forgotten for it.
     let queued = node.snapshot().queued_bytes;
     println!("{} MiB wait for names that are gone", queued / MIB);
     assert!(queued > 256 * MIB, "{queued} bytes: the budget was never short");

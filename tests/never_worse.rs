@@ -1,5 +1,5 @@
 //! Promise 15: replacing connections never makes a path deliver later than leaving the connection alone would
-//! have. What packet loss and narrow links do is in `netns`.
+//! have. Packet loss and narrow links are in `netns`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use unbroken_test_support::numbered::message;
 use unbroken_test_support::proxy::Ways;
 
 fn tune(config: &mut Config) {
-    // What cannot be cured by a new connection is not to end one either.
+    // A fault that no new connection cures must not end one either.
     config.path = path();
     config.path.dead_after = Duration::from_secs(20);
     config.path.write_timeout = Duration::from_secs(20);

@@ -43,12 +43,12 @@ struct Middle {
 
 #[derive(Default)]
 struct State {
-    /// What to flip in the connections to come, first in first out: the direction and the byte.
+    /// The bits to flip in the connections to come, first in first out: the direction and the byte.
     flips: Mutex<Vec<(bool, usize)>>,
     heard: Mutex<Vec<Heard>>,
 }
 
-/// What was said on one connection.
+/// The bytes of one connection.
 #[derive(Clone, Default)]
 struct Heard {
     by_dialer: Vec<u8>,

@@ -219,7 +219,7 @@ fn two_hundred_simultaneous_dials() {
             scope.spawn(move || unwant(a, b));
             scope.spawn(move || unwant(b, a));
         });
-        // What is not heard of yet would speak against the next round's wish.
+        // A report that is still under way would speak against the next round's replacement.
         let heard_of_all = |log: &Log| {
             let count = |which: fn(&Event) -> bool| log.count(which);
             let joined = count(|event| matches!(event, Event::Connected { .. }));

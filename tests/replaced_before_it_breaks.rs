@@ -300,7 +300,7 @@ fn a_suspect_connection_is_replaced_before_it_dies() {
     for round in 0..5 {
         let old = only_conn(a, b);
         let mark = a.mark();
-        // What is there goes into a black hole; what comes new is served.
+        // Connections that exist go into a black hole; new ones are served.
         assert!(pair.proxy.black_hole());
         let vote = a.send(b.id(), (URGENT, message(1, round, 64))).unwrap();
         all_taken(&[vote]);

@@ -23,7 +23,7 @@ use unbroken::{
 };
 use unbroken_test_support::cluster::{Peer, TIMEOUT, any_addr, builder, first_addr, within};
 
-/// What a report prints that goes through all sources, as `{:#}` of anyhow does.
+/// The text of a report that goes through all sources, as `{:#}` of anyhow does.
 fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -111,7 +111,7 @@ fn waiting_for_a_link_that_does_not_come_says_why() {
     let other = Identity::generate().unwrap().peer_id();
     let error = dialler.wait_linked(other, short).unwrap_err();
     assert_eq!(error.to_string(), "0 of 1 links came up in time; no dial has failed");
-    // Who waits when the node shuts down learns it at once.
+    // A dial that waits when the node shuts down ends at once.
     let waiter = dialler.clone();
     let waits = thread::spawn(move || waiter.wait_linked(peer, Duration::MAX));
     dialler.shutdown(Duration::ZERO);
@@ -159,7 +159,7 @@ fn a_broadcast_names_the_configured_peers_that_it_cannot_address() {
     assert_eq!(node.broadcast_to(&[pinned], (URGENT, "vote")).unidentified(), [""; 0]);
 }
 
-/// What the one logger of this process was given.
+/// The lines that the one logger of this process was given.
 struct Sink(Mutex<Vec<(Level, String)>>);
 
 impl log::Log for Sink {
@@ -241,26 +241,26 @@ fn refusal(listener: Builder, before: impl FnOnce(&Peer, PeerId), why: RefusedRe
 }
 
 #[test]
-fn whoever_is_denied_learns_it() {
+fn a_denied_peer_learns_it() {
     let other = Identity::generate().unwrap().peer_id();
     let listed = builder(|config| config.admission.allow_peers = vec![other]);
     refusal(listed, |_, _| {}, RefusedReason::Denied, "not on the list");
 }
 
 #[test]
-fn whoever_the_application_refuses_learns_it() {
+fn a_peer_that_the_application_refuses_learns_it() {
     let refuses = builder(|_| {}).admit(|_, _| AdmitDecision::Refuse);
     refusal(refuses, |_, _| {}, RefusedReason::Application, "the application refused it");
 }
 
 #[test]
-fn whoever_is_banned_learns_it() {
+fn a_banned_peer_learns_it() {
     let bans = |listener: &Peer, peer| listener.ban(peer, None);
     refusal(builder(|_| {}), bans, RefusedReason::Banned, "banned");
 }
 
 #[test]
-fn whoever_finds_a_full_node_learns_it() {
+fn a_peer_learns_that_the_node_is_full() {
     let small = builder(|config| {
         config.admission.max_inbound = 1;
         config.admission.reserved = 0;

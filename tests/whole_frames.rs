@@ -133,7 +133,7 @@ fn stream_of(count: u64, len: usize) -> Vec<u8> {
     stream
 }
 
-/// What came over one connection: the part of the bulk stream, from which offset, and how many bytes of
+/// The content of one connection: the part of the bulk stream, from which offset, and how many bytes of
 /// an unfinished frame stood at its end.
 struct Came {
     from: Option<u64>,

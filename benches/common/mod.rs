@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use unbroken::{Encryption, Event, Node, PeerId};
 
-/// What is compared, by the names of the benches.
+/// The contestants, by the names of the benches.
 pub const MODES: [(&str, Encryption); 2] =
     [("unbroken", Encryption::Noise), ("unbroken_plaintext", Encryption::Plaintext)];
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::plan::{Fault, SCALE};
 
-/// What a run does.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Args {
     pub(crate) nodes: usize,

@@ -29,7 +29,7 @@ struct Watch {
     first: BTreeMap<(usize, usize), Option<u64>>,
 }
 
-/// What a row of the table knows beside the books.
+/// The figures of a table row that are not in the books.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -40,7 +40,7 @@ pub(crate) struct Row {
     pub(crate) quorums: (u64, u64),
 }
 
-/// What happened to connections.
+/// Events of connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkEvents {
     /// Connections that joined, counted at both ends.
@@ -161,7 +161,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What all nodes send from now on.
+    /// Sets the traffic of all nodes from now on.
     pub(crate) fn work(&mut self, work: Work) -> Result<(), Failure> {
         self.tell_all(&Command::Work(work.clone()))?;
         self.work = work;
@@ -455,7 +455,7 @@ impl Cluster {
 
     // --- pools ----------------------------------------------------------------------------------
 
-    /// What both ends of a link said of it last, if they said it at `since_us` or later.
+    /// The last state of a link that both its ends reported, if they did at `since_us` or later.
     fn both_ends(&self, (a, b): (usize, usize), since_us: u64) -> Option<[&LinkFigures; 2]> {
         let said = |at: usize, of: usize| {
             let said = self.members.get(at)?.figures.get(of)?.as_ref()?;

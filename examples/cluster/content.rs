@@ -1,11 +1,11 @@
-//! What the messages hold: a header that says which message it is, and a pattern that follows from
+//! The content of messages: a header that says which message it is, and a pattern that follows from
 //! it, so that the receiver can tell whether every single byte is the right one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use unbroken::{BULK, LaneId, NORMAL, URGENT};
 
-/// What a message is for.
+/// The purpose of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// To all, answered by a vote of each.
@@ -120,7 +120,7 @@ fn decode(bytes: &[u8], seed: u64) -> Option<Header> {
     })
 }
 
-/// Gives the length first, then the bytes.
+/// Returns the length first, then the bytes.
 fn pattern_of(header: &Header, to: usize, seed: u64) -> fastrand::Rng {
     let words =
         [u64::from(header.kind.lane().0), header.from as u64, to as u64, u64::from(header.life), header.seq];

@@ -1,4 +1,4 @@
-//! What is done to the cluster, one fault after the other, and the balance at the end.
+//! The faults of the cluster, one after the other, and the balance at the end.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use unbroken_test_support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
 /// In seconds: a vote that takes longer while nothing is wrong with its path is late, on a busy machine too.
 const LATE: f64 = 2.0;
 
-/// What one fault has shown.
+/// The result of one fault.
 struct Shown {
     /// From `since` to when the last of the affected pairs had a vote through again.
     first_vote: Option<Duration>,
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     run.finish(result, shown)
 }
 
-/// What nodes send unless a fault wants something else.
+/// The traffic of nodes unless a fault wants another.
 fn usual() -> Work {
     Work { proposal_ms: 100, transactions: 100, block_ms: 400, saturate: Vec::new() }
 }
@@ -525,7 +525,7 @@ impl Run<'_> {
         Ok(Shown { note, ..shown })
     }
 
-    /// A crowd at one node. What it takes must not be missing to the others.
+    /// A crowd at one node. Its share must not be missing to the others.
     fn strangers(&mut self, victim: usize) -> Result<Shown, Failure> {
         let member = self.cluster.members.get(victim).ok_or("no such node")?;
         let target = member.addr.ok_or("the victim listens nowhere")?;

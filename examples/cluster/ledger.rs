@@ -16,7 +16,7 @@ struct Stream {
     /// For each intended message its row in the table.
     rows: Vec<usize>,
     accepted: u64,
-    /// What receipts have said.
+    /// The outcomes that receipts have told.
     taken: u64,
     /// Numbers that were refused, to this peer alone: not sent.
     refused: BTreeSet<u64>,
@@ -67,7 +67,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     streams: BTreeMap<Key, Stream>,
-    /// What is counted when it happens: the rest is counted at the end.
+    /// Events are counted here when they happen; the rest is counted at the end.
     incidents: Vec<Counts>,
     row: usize,
     /// The first things that went wrong, in words.
@@ -91,7 +91,7 @@ impl Ledger {
         Ledger { lives: vec![0; nodes], incidents: vec![Counts::default()], ..Ledger::default() }
     }
 
-    /// What happens from now on belongs to this row.
+    /// Everything from now on belongs to this row.
     pub(crate) fn set_row(&mut self, row: usize) {
         self.row = row;
         self.incidents.resize(self.incidents.len().max(row + 1), Counts::default());
@@ -170,7 +170,7 @@ impl Ledger {
                 self.complain(format!("{}: {seq} came twice", name(key)));
                 self.incident(|counts| counts.duplicated += 1);
             } else if seq < expected {
-                // What it skips is late when it comes, and lost when it never does.
+                // A skipped message is late when it comes, and lost when it never does.
                 self.complain(format!("{}: {seq} came when {expected} was expected", name(key)));
                 self.incident(|counts| counts.out_of_order += 1);
             }
@@ -214,7 +214,7 @@ impl Ledger {
         totals
     }
 
-    /// What happened so far that must not.
+    /// The errors so far.
     pub(crate) fn incidents(&self) -> Counts {
         let mut sum = Counts::default();
         self.incidents.iter().for_each(|counts| sum.add(counts));
@@ -248,7 +248,7 @@ impl Ledger {
         let mut rows = std::mem::take(&mut self.incidents);
         for (key, stream) in &std::mem::take(&mut self.streams) {
             let sent = stream.accepted.max(stream.arrived.len() as u64);
-            // What was never sent cannot arrive.
+            // A message that was never sent cannot arrive.
             if stream.arrived.len() > stream.rows.len() {
                 self.complain(format!("{}: more arrived than was sent", name(*key)));
             }

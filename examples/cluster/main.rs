@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Every link is a pool of two connections that go by different paths: the votes' by path 0, the blocks' by
-//! path 1, until something happens. What the library decides about them, and why, is shown as it happens.
+//! path 1, until something happens. The decisions of the library about them, and why, are shown as they
+//! happen.
 //!
 //! Run it with `cargo run --release --example cluster`; `--help` lists the flags.
 

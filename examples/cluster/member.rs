@@ -17,7 +17,7 @@ pub(crate) struct Member {
     pub(crate) frozen: bool,
     /// The links that are up, by what the node said last.
     pub(crate) links: Vec<bool>,
-    /// What it said of its links last, and when.
+    /// The last state of its links that it reported, and when.
     pub(crate) figures: Vec<Option<(u64, LinkFigures)>>,
     /// Connections that this node had dialled and that were replaced, for each peer.
     pub(crate) replaced: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What a node tells its parent of its links: what the library did about them and why, and how they are.
+//! The reports of a node about its links: the decisions of the library and why, and how the links are.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -84,7 +84,7 @@ impl<'a> Monitor<'a> {
         Monitor { shared, dialled: HashMap::new(), replacing: HashMap::new(), relieved: HashSet::new() }
     }
 
-    /// What an event says, if it is news of a peer's link.
+    /// The meaning of an event that concerns a peer's link.
     fn news_of(&mut self, event: &Event) -> Option<(PeerId, LinkNews)> {
         let peer_of = |id: &PeerId| self.shared.peers.iter().find(|(_, peer)| peer == id);
         let plain = |id: &PeerId, news, why: String| {
@@ -236,7 +236,7 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// What is not fine about a score.
+/// The parts of a score that are low.
 fn in_words(parts: &ScoreParts) -> String {
     let all = [
         ("answers", parts.answers),

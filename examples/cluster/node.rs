@@ -25,7 +25,7 @@ const BATCH: usize = 64;
 /// How long what was accepted may take to go out when the node is told to quit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Who a node process is.
+/// The identity of a node process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
     pub(crate) index: usize,
@@ -39,7 +39,7 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// What the parent said; `None` in the parent itself.
+    /// The parent's commands; `None` in the parent itself.
     pub(crate) fn from_environment() -> Option<Result<Role, Failure>> {
         let text = std::env::var(VARIABLE).ok()?;
         let numbers: Result<Vec<u64>, _> = text.split(' ').map(str::parse).collect();
@@ -96,7 +96,7 @@ impl Role {
     }
 }
 
-/// What the threads of a node share.
+/// The state that the threads of a node share.
 pub(crate) struct Shared {
     pub(crate) role: Role,
     pub(crate) node: Node,

@@ -13,7 +13,7 @@ use crate::content::{self, Header, Kind, mix};
 use crate::node::{Shared, spawn};
 use crate::wire::{Report, Work};
 
-/// What the sender is asked to do.
+/// A task of the sender.
 pub(crate) enum Job {
     Work(Work),
     Row(usize),

@@ -1,4 +1,4 @@
-//! What people see: progress while it runs, the table and the last line at the end.
+//! The output: progress while it runs, the table and the last line at the end.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -29,7 +29,7 @@ pub(crate) struct Balance {
     pub(crate) ok: bool,
 }
 
-/// What is shown while it runs.
+/// The display while it runs.
 pub(crate) struct Progress<'a> {
     pub(crate) members: &'a [Member],
     pub(crate) ledger: &'a Ledger,
@@ -51,7 +51,7 @@ pub(crate) struct View {
     /// Lines on the screen that the next table replaces.
     drawn: usize,
     before: (u64, u64),
-    /// What the monitors of the nodes have decided since it was shown last, alike with alike.
+    /// The decisions of the nodes' monitors since they were shown last, alike with alike.
     decisions: BTreeMap<(News, String), Vec<String>>,
     decisions_due: Instant,
 }
@@ -256,7 +256,7 @@ impl View {
 
     fn print(&mut self, text: &str) {
         let mut out = io::stdout().lock();
-        // Whoever stopped reading does not stop the run: its exit code still counts.
+        // A reader that has gone does not stop the run: its exit code still counts.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
@@ -329,7 +329,7 @@ impl View {
     }
 }
 
-/// What a decision is called, in words; `None` for other news.
+/// A decision in words; `None` for other reports.
 fn title(news: News) -> Option<String> {
     let title = match news {
         News::Suspect => "suspect, an answer is overdue",

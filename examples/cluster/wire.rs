@@ -1,4 +1,4 @@
-//! What the parent and its nodes say to each other: JSON, one object a line. A line that a kill cut
+//! The messages between the parent and its nodes: JSON, one object a line. A line that a kill cut
 //! short is no JSON and does not count.
 
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use unbroken::ReplaceReason;
 pub(crate) enum Command {
     /// Where to dial which node: an address for each path.
     Peers(Vec<(usize, Vec<SocketAddr>)>),
-    /// What to send from now on.
+    /// Sets the traffic from now on.
     Work(Work),
     /// Messages sent from now on belong to this row of the table.
     Row(usize),
@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Quit,
 }
 
-/// What a node sends.
+/// The traffic of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Work {
@@ -99,7 +99,7 @@ pub(crate) enum News {
     Lost,
 }
 
-/// What the library said of a link, or of one of its connections.
+/// A decision of the library about a link, or one of its connections.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LinkNews {
     pub(crate) peer: usize,

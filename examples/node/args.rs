@@ -41,7 +41,7 @@ most 5 s, then prints its summary; a second signal ends it at once. RUST_LOG=deb
 Exit code: 0; 1 if a message was missing, repeated, damaged or dropped while the node ran, or the node
 could not start; 2 if the command line or a setting is wrong.";
 
-/// What the command line asks for.
+/// The arguments of the command line.
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) config: Config,
@@ -141,7 +141,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
     Ok(Parsed::Run(Box::new(args)))
 }
 
-/// What each flag alone cannot know.
+/// Checks the flags against each other.
 fn check(args: &Args) -> Result<(), String> {
     let config = &args.config;
     if !args.learn.is_empty() && config.target_peers == 0 {

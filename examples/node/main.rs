@@ -78,7 +78,7 @@ fn start(args: Args) -> Result<bool, Failure> {
     })?;
     node.learn(args.learn.clone());
     match run::Run::new(node, args).run(&signals) {
-        // Whoever read the lines has had enough, as `head` does.
+        // The reader of the lines has had enough, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         result => result.map_err(|error| Failure::System(error.to_string())),
     }

@@ -161,7 +161,7 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the records when it is time to. Gives when it is next.
+    /// Writes the records when it is time to. Returns when it is next.
     fn save_due(&mut self) -> io::Result<Option<Instant>> {
         if self.save_at.is_some_and(|at| at <= Instant::now()) {
             self.save()?;
@@ -205,7 +205,7 @@ impl Run {
 
     // --- sending --------------------------------------------------------------------------------
 
-    /// Sends what is due. Gives the time of the next message.
+    /// Sends what is due. Returns the time of the next message.
     fn send_due(&mut self) -> io::Result<Option<Instant>> {
         let Some(from) = self.send_from.filter(|_| self.stopped.is_none()) else { return Ok(None) };
         let now = Instant::now();
@@ -424,7 +424,7 @@ impl Run {
         }
     }
 
-    /// What is wrong with a connection, as long as it is there.
+    /// The fault of a connection, as long as it is there.
     fn score_of(&self, peer: PeerId, conn: ConnId) -> Option<String> {
         let peer = self.node.peer(peer)?;
         let conn = peer.connections.iter().find(|other| other.id == conn)?;

@@ -1,4 +1,4 @@
-//! What the summary counts.
+//! The counters of the summary.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What goes over the link: numbered, checksummed messages, and the check of what arrives.
+//! The messages of the link: numbered and checksummed, and the check of those that arrive.
 
 use std::collections::HashMap;
 
@@ -86,7 +86,7 @@ fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What the number of a message says.
+/// The meaning of a message's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sequence {
     /// The first that was heard from this life of the peer: there is nothing to compare it with.
@@ -102,7 +102,7 @@ pub(crate) enum Sequence {
     },
 }
 
-/// What is wrong with a message that does not carry what its lane should.
+/// Returns the fault of a message whose content does not belong on its lane.
 pub(crate) const DAMAGED: &str = "its checksum is wrong, or it comes from another application";
 
 /// Checks numbers per peer, per life of the peer, and per kind.
@@ -128,7 +128,7 @@ impl Checker {
             std::cmp::Ordering::Equal => Sequence::Next,
             std::cmp::Ordering::Greater => Sequence::Gap { missing: seq - expected },
             std::cmp::Ordering::Less => {
-                // What is expected next has not changed.
+                // The number that is expected next has not changed.
                 self.expected.insert((peer, kind), (incarnation, expected));
                 Sequence::Repeat { expected }
             }

@@ -173,7 +173,7 @@ fn is_no_such_option(error: &io::Error) -> bool {
     error.raw_os_error() == Some(windows_sys::Win32::Networking::WinSock::WSAENOPROTOOPT)
 }
 
-/// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). What is
+/// How much unsent data the kernel accepts before a write waits (TCP_NOTSENT_LOWAT, tcp(7)). Data
 /// in flight is not counted, so throughput does not suffer. Elsewhere than on Linux the kernel's send buffer
 /// is the limit.
 pub(crate) fn set_backlog(socket: &Socket, bytes: usize) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! What drives a link core without threads: shared by the simulation, the fuzz targets and the benches.
+//! Drives a link core without threads: shared by the simulation, the fuzz targets and the benches.
 
 use std::time::Instant;
 

@@ -80,7 +80,7 @@
 //! # Several receivers
 //! [`Node::lane_receiver`](crate::Node::lane_receiver) moves a lane from `Node::recv` to a
 //! thread of its own, and [`Node::event_receiver`](crate::Node::event_receiver) does so with the events that
-//! are no messages. What that does to the order:
+//! are no messages. The order then:
 //!
 //! - Messages of one peer on one lane come in the order in which they were sent, as long as one thread
 //!   receives that lane. Two threads that call `recv` on the same receiver share the messages, and which of

@@ -66,7 +66,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
             scores_at = now + core.config.path.dead_after / SCORES;
         }
         next = sooner(next, core.expire_bans(now));
-        // What other threads have reported meanwhile: the application hears of a cause before the dial.
+        // Reports of other threads since then: the application hears of a cause before the dial.
         handle_reports(core, now);
         next = sooner(next, dial_due(core, now));
         core.threads.reap();

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_when_it_closes_or_panics() {
+    fn every_waiter_is_told_when_it_closes_or_panics() {
         let (resolver, release, _) = resolver();
         let bug = wait(resolver.look_up("bug:1", Class::Named)).unwrap_err();
         assert_eq!(bug.cause, EndCause::Panic);

@@ -40,8 +40,8 @@ pub(crate) trait Source {
     /// Waits for bytes once, unless some are held back already.
     fn read(&mut self, to: &mut [u8]) -> Result<Got, ReadError>;
 
-    /// The same into memory whose first `filled` bytes are there already, as far as `until`. What the memory
-    /// holds behind them has no meaning.
+    /// The same into memory whose first `filled` bytes are there already, as far as `until`. The bytes
+    /// behind them have no meaning.
     fn read_into(&mut self, memory: &mut Vec<u8>, filled: usize, until: usize) -> Result<Got, ReadError> {
         // Each byte is zeroed once only, however short the reads are.
         memory.resize(until.max(memory.len()), 0);

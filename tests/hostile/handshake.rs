@@ -13,7 +13,7 @@ use crate::scene::{CREDIT, Scene, nonce, refusal, say};
 use unbroken_test_support::cluster::{eventually, first_addr};
 use unbroken_test_support::raw::{self, Raw, RawIdentity, connect_from, encryption};
 
-/// Sends this, reads to the end. Gives how many bytes came back, and why it ended.
+/// Sends this, reads to the end. Returns how many bytes came back, and why it ended.
 fn answer(scene: &Scene, bytes: &[u8]) -> (usize, String) {
     let mut stream = TcpStream::connect(scene.addr()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -112,7 +112,7 @@ fn strangers_that_speak_something_else() {
 #[test]
 fn hellos_that_lie() {
     let scene = Scene::set(|_| ());
-    // What comes in the place of HELLO.
+    // Frames in the place of HELLO.
     let instead = |bytes: &[u8]| {
         let mut who = scene.stranger();
         // The honest HELLO is cut off: it says so many lanes that `Raw` has to send it by hand.
@@ -185,7 +185,7 @@ fn hellos_that_lie() {
         lanes[49].lane = 200;
         who.hello.lanes = lanes;
         let raw = scene.join(&who);
-        // What it does not have is refused at once, what it has is sent.
+        // A message that it does not have is refused at once, one that it has is sent.
         let refused = scene.node.send(who.id(), (unbroken::BULK, "x")).map(|receipt| receipt.wait());
         assert_eq!(refused, Ok(unbroken::Outcome::Dropped(unbroken::DropReason::LaneRefused)));
         drop(raw);
@@ -275,7 +275,7 @@ pub(crate) struct Greeted {
     pub(crate) stream: TcpStream,
     /// For what follows.
     pub(crate) seal: Seal,
-    /// What was sent for it.
+    /// The bytes that were sent for it.
     said: Vec<u8>,
 }
 

@@ -89,7 +89,7 @@ fn full_speed_into_a_slow_application(peers: usize, each: u64) {
     let linked = |sender: &Node| sender.peer(node.id()).is_some_and(|peer| !peer.connections.is_empty());
     eventually("all are connected", || node.snapshot().connections == peers && senders.iter().all(linked));
     let before = process::resident_bytes().unwrap();
-    // What the senders queue is theirs, and in the same process: one payload for all.
+    // The queues of the senders are theirs, and in the same process: one payload for all.
     let payload = bytes::Bytes::from(vec![7u8; LEN]);
     let receipts: Vec<Vec<_>> = senders
         .iter()
@@ -144,7 +144,7 @@ fn two_hundred_peers_at_full_speed_do_not_fill_the_memory() {
     full_speed_into_a_slow_application(200, 200);
 }
 
-/// A life in which as many empty messages are sent as there is credit for. Gives how many those are.
+/// A life in which as many empty messages are sent as there is credit for. Returns how many those are.
 fn live(node: &Peer, who: &RawIdentity, patience: Duration) -> u64 {
     let mut raw = Raw::dial(first_addr(node), who).unwrap();
     raw.stream.set_read_timeout(Some(patience)).unwrap();
@@ -218,7 +218,7 @@ fn a_full_node_lets_in_nobody_new() {
     honest.wait_up(node.id());
     all_taken(&[honest.send(node.id(), (URGENT, message(1, 0, 64))).unwrap()]);
     node.pause();
-    // Whoever has the most names would fill the most windows: each comes, fills one, and goes.
+    // A peer with the most names would fill the most windows: each comes, fills one, and goes.
     let mut refused = 0;
     for seed in 1..=20 {
         let who = RawIdentity::new(seed, 1 << 20);
@@ -232,7 +232,7 @@ fn a_full_node_lets_in_nobody_new() {
     // Five fill the inbox; one may have been on its way out when the application stopped.
     assert!(refused >= 13, "{refused} of 20 were refused");
     assert!(node.snapshot().inbox_bytes < 2 << 20);
-    // Who was known before is served, and comes back too.
+    // A peer that was known before is served, and comes back too.
     let vote = honest.send(node.id(), (URGENT, message(1, 1, 64))).unwrap();
     node.resume();
     assert_eq!(vote.wait_timeout(TIMEOUT), Some(Outcome::Taken));

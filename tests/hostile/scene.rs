@@ -19,7 +19,7 @@ use unbroken_test_support::numbered::message;
 use unbroken_test_support::process;
 use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
-/// What a stranger allows the node to send.
+/// The credit of a stranger to the node.
 pub(crate) const CREDIT: u64 = 1 << 20;
 /// How much later than its deadline a busy machine may make an end.
 pub(crate) const SLACK: Duration = Duration::from_secs(6);
@@ -117,7 +117,7 @@ impl Scene {
         ended.1
     }
 
-    /// Says something as a new stranger. Gives how the connection ended: by the library.
+    /// Says something as a new stranger. Returns how the connection ended: by the library.
     pub(crate) fn end_for(&self, say: impl FnOnce(&mut Raw)) -> EndCause {
         let (who, mut raw) = self.joined();
         say(&mut raw);

@@ -29,7 +29,7 @@ pub(crate) fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// What the node says about its link.
+/// The node's report about its link.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) reconnects: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Figures {
     pub(crate) conns: Vec<ConnFigures>,
 }
 
-/// What it says about a connection.
+/// Its report about a connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ConnFigures {
     pub(crate) slot: u8,
@@ -140,7 +140,7 @@ impl Job {
         }
     }
 
-    /// Sends until it is told to stop. What is due while a send waits, or the process is frozen, is
+    /// Sends until it is told to stop. A message that is due while a send waits, or the process is frozen, is
     /// left out.
     fn run(&self, send: impl Fn(LaneId, Bytes) -> Result<(), String>, stop: &AtomicBool) {
         let mut next = Instant::now();

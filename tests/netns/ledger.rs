@@ -1,4 +1,4 @@
-//! What was sent and what was taken, and whether that is the same.
+//! The messages that were sent and those that were taken, and whether they are the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Ledger {
         self.took.len()
     }
 
-    /// What was sent and has not come.
+    /// The messages that were sent and have not come.
     pub(crate) fn missing(&self) -> usize {
         let missing = self.sent.iter().filter(|((_, stream), _)| !self.cut.contains(stream));
         missing
@@ -68,7 +68,7 @@ impl Ledger {
     }
 
     /// Everything came, once and in order within each life of the receiver, and a new life goes on where the
-    /// one before ended, or repeats the last that it took. Gives how many were repeated so.
+    /// one before ended, or repeats the last that it took. Returns how many were repeated so.
     pub(crate) fn check(&self) -> usize {
         assert_eq!(self.missing(), 0, "lost");
         let mut again = 0;

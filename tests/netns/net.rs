@@ -113,7 +113,7 @@ impl Net {
         self.try_nft("add table ip t\nadd chain ip t path { type filter hook forward priority 0; }")
     }
 
-    /// Gives a and b a second way to each other, with interfaces and addresses of its own.
+    /// Adds a second way between a and b, with interfaces and addresses of its own.
     ///
     /// # Errors
     /// Says why not.
@@ -246,7 +246,8 @@ impl Net {
         self.run(&format!("{tool} -n {} {arguments}", self.name(place)));
     }
 
-    /// What names mean for those who start in `place` from now on, or started when there was a file already.
+    /// Sets the addresses of names for programs that start in `place` from now on, or started when there was
+    /// a file already.
     ///
     /// # Errors
     /// Where /etc cannot be written to.

@@ -31,7 +31,7 @@ pub(crate) struct Host {
     config: Config,
     child: Option<Child>,
     life: u32,
-    /// What it sent, and the other took.
+    /// The messages that it sent, and the other took.
     pub(crate) votes: Ledger,
     pub(crate) events: Vec<(u64, String)>,
     held: bool,
@@ -286,7 +286,7 @@ impl Pair {
                 n => assert!(Instant::now() < deadline, "{n} receipts never ended\n{}", self.story()),
             }
         }
-        // What comes twice may come late.
+        // A message that comes twice may come late.
         self.pass(millis(150));
         let again = self.a.votes.check() + self.b.votes.check();
         let (to_b, to_a) = self.worst_since(self.fault, URGENT);
@@ -388,7 +388,7 @@ impl Host {
         self.child = Some(Child::spawn(command).expect("a child process"));
     }
 
-    /// Kills its process, frozen or not. What it had taken by then is known.
+    /// Kills its process, frozen or not. The messages that it had taken by then are known.
     pub(crate) fn kill(&mut self, its: &mut Ledger) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("killed");
@@ -444,7 +444,7 @@ impl Host {
         }
     }
 
-    /// What it said last of its link.
+    /// Its last report about its link.
     pub(crate) fn figures(&self) -> &Figures {
         self.figures.back().expect("it was asked")
     }

@@ -10,7 +10,7 @@ use crate::net::Net;
 use crate::pair::{Pair, SECOND, Setup, millis};
 use crate::table::Line;
 
-/// Of the rate, in percent, is what blocks take.
+/// The share of the rate that blocks take, in percent.
 const LOAD: u64 = 40;
 
 /// The nodes of these tests take no larger one, in bytes.
@@ -26,9 +26,9 @@ struct Case {
     replaced: usize,
 }
 
-/// What became of the votes and blocks.
+/// The outcome of the votes and blocks.
 struct Ride {
-    /// Of votes, in both directions.
+    /// Delays of votes, in both directions.
     median: Duration,
     late: Duration,
     worst: Duration,

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::net::{Net, may_use};
 use unbroken_test_support::cluster::skip;
 
-/// What a fault did.
+/// The effect of a fault.
 pub(crate) struct Row {
     /// The longest that a vote took after the fault, each way.
     pub(crate) to_b: Duration,
     pub(crate) to_a: Duration,
-    /// What was allowed.
+    /// The effect that was allowed.
     pub(crate) bound: Duration,
     /// Votes and blocks that were taken.
     pub(crate) messages: usize,

@@ -150,7 +150,7 @@ pub fn run() {
         for count in todo {
             let mut taken = 0;
             while taken < count {
-                // What comes after the order counts too: events are no messages.
+                // A message that comes after the order counts too: events are no messages.
                 let Ok(event) = its_node.recv() else { return };
                 if let Event::Repeated { messages, .. } = event {
                     println!("@repeated {messages}");

@@ -51,7 +51,7 @@ struct Shared {
     resumed: Condvar,
 }
 
-/// What a node has heard.
+/// The events and messages that a node has received.
 #[derive(Default)]
 pub struct Log {
     /// Everything but messages, with the time at which it was taken.

@@ -1,4 +1,4 @@
-//! What the tests and the cluster example share: a proxy that causes faults, and child processes; and
+//! Shared by the tests and the cluster example: a proxy that causes faults, and child processes; and
 //! for the tests of promises, nodes that keep a record of what they hear.
 
 #![allow(

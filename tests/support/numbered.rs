@@ -76,7 +76,7 @@ pub struct Checker {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What was wrong.
+    /// The errors.
     pub errors: Vec<String>,
 }
 

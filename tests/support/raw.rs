@@ -11,7 +11,7 @@ use snow::{HandshakeState, StatelessTransportState};
 use socket2::{Domain, Socket, Type};
 use unbroken::{Encryption, Identity, LaneConfig, PeerId};
 
-/// What the tests run in: encrypted, or in plaintext if the environment has `UNBROKEN_PLAINTEXT=1`.
+/// The mode of the tests: encrypted, or in plaintext if the environment has `UNBROKEN_PLAINTEXT=1`.
 pub fn encryption() -> Encryption {
     match std::env::var("UNBROKEN_PLAINTEXT").as_deref() {
         Ok("1") => Encryption::Plaintext,
@@ -127,7 +127,7 @@ pub fn encode_states(lanes: &[State]) -> Vec<u8> {
     bytes
 }
 
-/// What a body of ACK says.
+/// Decodes a body of ACK.
 pub fn decode_states(mut body: &[u8]) -> Vec<State> {
     let body = &mut body;
     let (count, len) = (take(body, 1)[0], usize::from(take(body, 1)[0]));
@@ -155,7 +155,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Who the hand-made peer is, and what it remembers.
+/// The identity and the memory of the hand-made peer.
 #[derive(Clone, Debug)]
 pub struct RawIdentity {
     pub secret: [u8; 32],

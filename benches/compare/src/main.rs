@@ -5,7 +5,7 @@
 //! unbroken-compare [--quick] [--only NAME[,NAME]] [--size BYTES[,BYTES]]
 //! ```
 //!
-//! What counts are the ratios: absolute figures drift by a third from run to run on a virtual machine. The CPU
+//! The ratios count: absolute figures drift by a third from run to run on a virtual machine. The CPU
 //! time of both processes drifts less. The load that others put on the machine is printed above each table.
 //!
 //! Each contestant sends from one thread, as fast as it may, and receives on one thread, with its defaults and

@@ -128,7 +128,7 @@ fn the_keys_of_the_two_sides_fit_and_are_new_each_time() {
 }
 
 #[test]
-fn whoever_reads_a_flipped_bit_ends_the_handshake() {
+fn a_flipped_bit_ends_the_handshake() {
     for at in 0..FROM_DIALER + FROM_LISTENER {
         let bit = (at % 8) as u8;
         let fates = match at.checked_sub(FROM_DIALER) {

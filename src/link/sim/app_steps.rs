@@ -1,4 +1,4 @@
-//! What the two applications do: they send, take, are done, answer and cancel, fast or slowly.
+//! The steps of the two applications: they send, take, are done, answer and cancel, fast or slowly.
 
 use std::time::Duration;
 

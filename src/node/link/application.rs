@@ -59,7 +59,7 @@ impl LinkHandle {
 
     /// Accepts a message, if it is this sender's turn and there is room. Returns its receipt, the id of a
     /// request, and the time at which the monitor is to look at the latest.
-    #[allow(clippy::too_many_arguments)] // What is sent, how it waits, and where.
+    #[allow(clippy::too_many_arguments)] // The message, how it waits, and where.
     fn accept(
         &self,
         core: &mut LinkInner,

@@ -1,4 +1,4 @@
-//! What the proxy can be told to do to the traffic, and what it tells about it.
+//! The faults that the proxy can be told to cause, and its counters.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ pub struct Faults {
     pub recv_buffer: Option<usize>,
 }
 
-/// What the faults amount to for one direction.
+/// The sum of the faults for one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) delay: Duration,

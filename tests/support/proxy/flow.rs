@@ -22,7 +22,7 @@ const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(1);
 /// A cut does not wait longer for a receiver whose window is closed.
 const ACKNOWLEDGED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What can be asked of a flow.
+/// A command to a flow.
 #[derive(Clone, Copy)]
 pub(super) enum Command {
     SetFaults(Faults),
@@ -54,7 +54,7 @@ impl Handle {
     }
 }
 
-/// What a new flow starts with.
+/// The start of a new flow.
 pub(super) struct Start {
     pub(super) client: Socket,
     pub(super) target: SocketAddr,
@@ -133,7 +133,7 @@ impl Flow {
         Ok((flow, handle))
     }
 
-    /// The thread's whole life. Whoever learns of its end (by an answer, or by the counters) can
+    /// The thread's whole life. A thread that learns of its end (by an answer, or by the counters) can
     /// rely on the sockets being closed.
     pub(super) fn run(mut self, registration: Registration) {
         let over = match self.connect() {

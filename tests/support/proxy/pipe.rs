@@ -23,7 +23,7 @@ const CHUNK_COST: usize = 64;
 /// rate too low on a busy machine; more would be a burst after a pause.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// What one step has done, and what the caller has to do.
+/// The result of one step, and the next thing to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing can be done before what [`Pipe::wait`] says.
@@ -42,7 +42,7 @@ pub(super) enum Step {
     SinkGone,
 }
 
-/// What a pipe waits for.
+/// The event that a pipe waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wait {
     pub(super) readable: bool,
@@ -85,9 +85,9 @@ pub(super) struct Pipe {
     spare: Vec<u8>,
     pacer: Pacer,
     source: Source,
-    /// What comes behind the queue, and when it was known.
+    /// The end behind the queue, and when it was known.
     end: Option<(Instant, End)>,
-    /// What is read goes nowhere, because the sink was told that nothing more will come.
+    /// Bytes that are read are dropped, because the sink was told that nothing more will come.
     discard: bool,
     sink_gone: bool,
     fin_sent: bool,
@@ -131,7 +131,7 @@ impl Pipe {
         self.fetch(source, now)
     }
 
-    /// What to wait for, after a step that returned [`Step::Wait`].
+    /// The event to wait for, after a step that returned [`Step::Wait`].
     pub(super) fn wait(&self) -> Wait {
         self.wait
     }

@@ -1,4 +1,4 @@
-//! What the proxy's threads share: the settings for new flows, the list of flows, the counters.
+//! The state that the proxy's threads share: the settings for new flows, the list of flows, the counters.
 
 use std::collections::VecDeque;
 use std::io;
@@ -108,7 +108,7 @@ impl Shared {
         }
         if old.refuse != new.refuse {
             // Shutting a listener down takes it out of the listening state, with the port still
-            // bound: so nobody else gets the port, and no client meets itself there. What fails
+            // bound: so nobody else gets the port, and no client meets itself there. A failure
             // here is retried by the accept loop.
             let _ = if new.refuse {
                 self.listener.shutdown(Shutdown::Both)

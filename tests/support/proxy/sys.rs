@@ -90,7 +90,7 @@ pub(super) fn segments_in(socket: &impl AsRawFd) -> Option<u32> {
     (done == 0).then_some(u32::from_ne_bytes(field.try_into().ok()?))
 }
 
-/// Gives the size of the receive buffer back to the kernel's care after SO_RCVBUF (Linux 5.14).
+/// Returns the size of the receive buffer to the kernel's care after SO_RCVBUF (Linux 5.14).
 pub(super) fn unlock_buffers(socket: &impl AsRawFd) {
     let none: libc::c_int = 0;
     // Where it is refused, the restored size stays fixed, which is harmless.

@@ -1,4 +1,4 @@
-//! What is compared. Each contestant is four functions: receive and send one way, echo and ask.
+//! The contestants. Each one is four functions: receive and send one way, echo and ask.
 
 mod message_io;
 mod naive;

@@ -1,4 +1,4 @@
-//! What one writes first: a channel, a writer thread with one write for each message, a reader thread with a
+//! The first design that comes to mind: a channel, a writer thread with one write for each message, a reader thread with a
 //! buffer, and another channel. The length goes before each message.
 
 use std::io::{BufReader, Read, Write};
