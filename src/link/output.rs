@@ -14,6 +14,8 @@ use super::outbound::Ended;
 pub(crate) enum Notice {
     /// A connection joined the link.
     Joined(ConnId),
+    /// A connection was proven, or serves no longer: the roster's view of the pool has changed.
+    PoolChanged,
     /// An answer is overdue on this connection.
     Suspect(ConnId),
     /// A byte arrived on a suspect connection.

@@ -91,6 +91,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     pub(super) fn handle_proven(&mut self, id: ConnId, now: Instant, output: &mut Output<T, R, C>) {
         let Some(conn) = self.conns.by_id(id).filter(|conn| !conn.proven) else { return };
         conn.proven = true;
+        output.notices.push(Notice::PoolChanged);
         let slot = conn.slot;
         for old in std::mem::take(&mut conn.succeeds) {
             if self.conns.iter().any(|conn| conn.id == old && conn.slot == slot && conn.is_serving()) {
@@ -154,6 +155,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let time = if suspect { drain_timeout.min(conn.liveness.patience()) } else { drain_timeout };
         let deadline = now + time;
         if conn.start_draining(Draining::ByUs { reason, said: false }, deadline) {
+            output.notices.push(Notice::PoolChanged);
             self.reassign(now, output);
             self.conns.wake(id, output);
         }

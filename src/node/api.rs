@@ -378,7 +378,7 @@ impl Node {
             }
         });
         let new = new.count();
-        core.shared.alarm.now();
+        core.shared.agenda.wake();
         new
     }
 

@@ -271,7 +271,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, SeqCst);
         self.0.shared.progress();
-        self.0.shared.alarm.now();
+        self.0.shared.agenda.round_now();
     }
 }
 
@@ -284,7 +284,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, deadline: Instant) -> Self {
         core.pending.lock().insert(conn.id, (Arc::clone(conn), deadline));
-        core.shared.alarm.at(deadline);
+        core.shared.agenda.round_at(deadline);
         Pending { core: Arc::clone(core), id: conn.id }
     }
 
@@ -292,7 +292,7 @@ impl Pending {
         if let Some((_, old)) = self.core.pending.lock().get_mut(&self.id) {
             *old = deadline;
         }
-        self.core.shared.alarm.at(deadline);
+        self.core.shared.agenda.round_at(deadline);
     }
 
     fn deadline(&self) -> Instant {

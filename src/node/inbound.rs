@@ -190,7 +190,7 @@ impl NodeInner {
         self.shared.tell(Event::Banned { ban });
         self.put_out(who);
         // It has a new deadline.
-        self.shared.alarm.now();
+        self.shared.agenda.round_now();
     }
 
     /// Ends the connections of this target. For an address only connections that came from there, and none of

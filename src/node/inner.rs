@@ -12,7 +12,7 @@ use crate::conn::handshake::Card;
 use crate::conn::threads::{self, Threads};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::lock::{LEAF, LEAVING, LINKS, Ordered, ROSTER, SHUTDOWN};
+use crate::lock::{LEAF, LEAVING, LINKS, Ordered, SHUTDOWN};
 use crate::outcome::DropReason;
 use crate::roster::Roster;
 use crate::wire::control::GoawayReason;
@@ -24,6 +24,8 @@ use super::inbound_control::{AdmitHook, InboundControl};
 use super::link::{self, LinkHandle};
 use super::resolver::Resolver;
 use super::shared::Shared;
+use super::shares::AccountId;
+use super::tracked::Tracked;
 
 /// How long the last goodbyes may take when no grace is left.
 const GOODBYE_TIME: Duration = Duration::from_millis(100);
@@ -44,7 +46,7 @@ pub(crate) struct NodeInner {
     /// Admission of inbound connections.
     pub(crate) inbound: InboundControl,
     /// Protects the plan of whom to dial.
-    pub(crate) roster: Ordered<Roster, ROSTER>,
+    pub(crate) roster: Tracked<Roster>,
     /// Protects the list of connections in handshake, with their deadlines.
     pub(crate) pending: Ordered<HashMap<ConnId, (Arc<ConnHandle>, Instant)>, LEAF>,
     /// Connections and dials, to be held against `max_connections`.
@@ -82,7 +84,7 @@ impl NodeInner {
             links: Ordered::default(),
             leaving: Ordered::default(),
             inbound: InboundControl::new(&config, admit_hook, rng.u64(..)),
-            roster: Ordered::new(Roster::new(card.peer, &config, rng.u64(..))),
+            roster: Tracked::new(Roster::new(card.peer, &config, rng.u64(..))),
             seed: rng.u64(..),
             pending: Ordered::default(),
             connections: AtomicUsize::new(0),
@@ -129,10 +131,19 @@ impl NodeInner {
 
     /// The links, and those that are on their way out.
     pub(crate) fn all_links(&self) -> Vec<Arc<LinkHandle>> {
-        let mut leaving = self.leaving.lock();
-        leaving.retain(|link| !link.inspect(|core| core.link.is_detached()));
-        let leaving = leaving.clone();
+        let leaving = self.leaving.lock().clone();
         self.links().into_iter().chain(leaving).collect()
+    }
+
+    /// The link with this account, also if it is on its way out.
+    pub(crate) fn link_of(&self, account: AccountId, peer: PeerId) -> Option<Arc<LinkHandle>> {
+        let leaving = || self.leaving.lock().iter().find(|link| link.account == account).cloned();
+        self.link(peer).filter(|link| link.account == account).or_else(leaving)
+    }
+
+    /// Forgets the links on their way out that have no connection any longer.
+    pub(crate) fn release_left(&self) {
+        self.leaving.lock().retain(|link| !link.inspect(|core| core.link.is_detached()));
     }
 
     pub(crate) fn any_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
@@ -151,10 +162,11 @@ impl NodeInner {
     /// Forgets links of strangers without a connection, those first that were lost first, until no more are
     /// left than may be, and what waits for them keeps no named peer from its part of the queues.
     pub(crate) fn forget_strangers(&self) {
-        let links = self.links();
-        if links.len() <= self.config.max_absent_strangers && !self.shared.queued.is_overdrawn() {
+        let few = self.links.lock().len() <= self.config.max_absent_strangers;
+        if few && !self.shared.queued.is_overdrawn() {
             return;
         }
+        let links = self.links();
         let kept = self.roster.lock().kept_peers();
         // One that never had a connection may be about to get its first.
         let goes =
@@ -257,7 +269,10 @@ impl NodeInner {
             });
             Arc::new(link)
         });
-        Ok(Arc::clone(link))
+        let link = Arc::clone(link);
+        drop(links);
+        link.look_now();
+        Ok(link)
     }
 
     /// A connection has joined this link. False when the link was given up meanwhile: it would be one
@@ -267,11 +282,13 @@ impl NodeInner {
     }
 
     /// Forgets a link of a stranger that has nothing left to remember, and that nobody else is about to
-    /// use: a handshake would join, and a send would be accepted by, a link that nobody can find.
-    pub(crate) fn tidy(&self, link: Arc<LinkHandle>) {
-        if link.inspect(|core| core.link.is_forgotten()) {
-            self.unlist(&link, |core, unused| unused && core.link.is_forgotten());
-        }
+    /// use: a handshake would join, and a send would be accepted by, a link that nobody can find. True if it
+    /// is kept for that reason alone, so that another attempt is due.
+    pub(crate) fn tidy(&self, link: &Arc<LinkHandle>) -> bool {
+        link.inspect(|core| core.link.is_forgotten())
+            && !self.unlist(link, |core, unused| unused && core.link.is_forgotten())
+            && self.is_kept(link)
+            && !self.roster.lock().is_kept(link.peer)
     }
 
     /// One more peer is to be dialled, for ever.
@@ -283,7 +300,7 @@ impl NodeInner {
             let _ = self.link_for(id);
         }
         self.classify_links();
-        self.shared.alarm.now();
+        self.shared.agenda.wake();
     }
 
     /// The set of peers that the operator has named may have changed.
@@ -296,7 +313,7 @@ impl NodeInner {
         // Under the roster's lock, so that the later answer is kept.
         self.shared.named.replace(named);
         if look_at_inboxes {
-            self.shared.alarm.now();
+            self.shared.agenda.look_at_all();
         }
     }
 
@@ -369,7 +386,7 @@ impl NodeInner {
         self.end_pending(&shutdown);
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
-        self.shared.alarm.now();
+        self.shared.agenda.round_now();
         self.threads.join_all();
         self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
@@ -446,11 +463,11 @@ mod tests {
         let core = core();
         let stranger = PeerId::from_bytes([7; 32]);
         let in_handshake = core.link_for(stranger).unwrap();
-        core.tidy(core.link(stranger).unwrap());
+        core.tidy(&core.link(stranger).unwrap());
         core.forget_strangers();
         assert!(core.is_kept(&in_handshake));
         drop(in_handshake);
-        core.tidy(core.link(stranger).unwrap());
+        core.tidy(&core.link(stranger).unwrap());
         assert!(core.link(stranger).is_none());
     }
 }

@@ -28,6 +28,7 @@ use crate::receipt::{PendingReceipt, Receipts};
 use crate::roster::{LinkView, ReplaceReason};
 use crate::sync::atomic::AtomicU64;
 
+use super::agenda::Entry;
 use super::budget::Turn;
 use super::event_queue::Class;
 use super::mailbox::Source;
@@ -42,14 +43,16 @@ type LinkOutput = Output<PendingReceipt, Waiter, Arc<ConnHandle>>;
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
     pub(crate) shared: Arc<Shared>,
-    /// The account of its queues in the node's budget, and of its inboxes in theirs.
-    account: AccountId,
+    /// The account of its queues in the node's budget, and of its inboxes in theirs; names the link, too.
+    pub(crate) account: AccountId,
     /// Protects the conversation. Held for computations only, never across a system call.
     core: Ordered<LinkInner, LINK>,
     /// A connection joined, ended, or was heard of while it is probed.
     changed: Condvar,
     /// Lanes (bit = index) that the mailbox has in its lists.
     listed: AtomicU64,
+    /// When the monitor looks at it.
+    entry: Entry,
     /// It accepts nothing any more.
     ended: AtomicBool,
 }
@@ -185,6 +188,7 @@ impl LinkHandle {
             }),
             changed: Condvar::new(),
             listed: AtomicU64::new(0),
+            entry: Entry::new(account, peer),
             ended: AtomicBool::new(false),
         }
     }
@@ -240,7 +244,7 @@ impl LinkHandle {
         let copied = if output.ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
         drop(core);
         if look_at_inboxes {
-            self.shared.alarm.now();
+            self.shared.agenda.look_at_all();
         }
         notices.extend(self.carry_out(output, freed, &turns, copied));
         result
@@ -253,7 +257,7 @@ impl LinkHandle {
             core.link.handle_sample(conn.id, &look, now, output);
             core.link.next_timeout()
         });
-        next.into_iter().for_each(|at| self.shared.alarm.at(at));
+        self.look_at(next);
     }
 
     /// Returns what the node is to hear of.
@@ -286,6 +290,16 @@ impl LinkHandle {
         let mut notices = output.notices;
         output.samples.iter().for_each(|conn| self.sample(conn, &mut notices));
         notices
+    }
+
+    /// The monitor is to look at this link by then.
+    pub(crate) fn look_at(&self, deadline: Option<Instant>) {
+        deadline.into_iter().for_each(|at| self.shared.agenda.look_at(&self.entry, at));
+    }
+
+    /// The monitor is to look at this link at once.
+    pub(crate) fn look_now(&self) {
+        self.shared.agenda.look_now(&self.entry);
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -321,8 +335,9 @@ impl Drop for LinkHandle {
     fn drop(&mut self) {
         self.shared.queued.close_account(self.account);
         if self.shared.received.close(self.account) {
-            self.shared.alarm.now();
+            self.shared.agenda.look_at_all();
         }
+        self.shared.agenda.forget(&self.entry);
     }
 }
 

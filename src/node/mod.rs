@@ -25,7 +25,7 @@
 //! | application | [`Event::Replaced`] | `monitor::handle_notice` |
 
 mod acceptor;
-mod alarm;
+mod agenda;
 mod api;
 mod background;
 mod budget;
@@ -53,6 +53,7 @@ mod shared;
 mod shares;
 mod snapshot;
 mod start_error;
+mod tracked;
 mod wait;
 
 use std::net::SocketAddr;

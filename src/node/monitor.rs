@@ -24,9 +24,9 @@ use super::link::{LinkHandle, LinkState};
 use super::pool;
 use super::shared::Report;
 
-/// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// A link that is to be forgotten, and that another thread holds, is looked at again after this time.
+const TIDY_AGAIN: Duration = Duration::from_secs(1);
 /// When it wakes up so much later than planned, the whole process stood still (SIGSTOP, a suspended
 /// machine), and what seems overdue is not.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -36,10 +36,11 @@ const PAUSE: Duration = Duration::from_millis(700);
 const SCORES: u32 = 20;
 
 pub(crate) fn run(core: &Arc<NodeInner>) {
+    let agenda = &core.shared.agenda;
     let mut planned = None;
     let mut scores_at = clock::now();
     loop {
-        core.shared.alarm.begin();
+        agenda.begin();
         // Looked at before the reports are: the last connection reports its end before it is gone.
         let last_round = core.is_closing() && core.connections.load(SeqCst) == 0;
         let now = clock::now();
@@ -48,35 +49,42 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
         if last_round {
             return;
         }
-        let mut next = now + LONGEST_SLEEP;
-        for link in core.all_links() {
-            let (due, notices) = link.tick();
-            next = sooner(next, due);
-            notices.into_iter().for_each(|notice| handle_notice(core, &link, notice, now));
-            next = sooner(next, pool::retire_aged(&link, core.seed, now));
-            announce_state(core, &link, now);
-            core.tidy(link);
+        let due = agenda.due(now);
+        if due.all {
+            core.all_links().iter().for_each(|link| look_at(core, link, now));
+        } else {
+            let links = due.links.into_iter().filter_map(|(account, peer)| core.link_of(account, peer));
+            links.for_each(|link| look_at(core, &link, now));
         }
         core.forget_strangers();
         core.reclaim_unfinished(now);
-        next = sooner(next, check_pending(core, now));
         if now >= scores_at {
             core.update_scores(now);
             core.shared.chunks.shrink();
             scores_at = now + core.config.path.dead_after / SCORES;
         }
-        next = sooner(next, core.expire_bans(now));
+        if due.round {
+            let next = [check_pending(core, now), core.expire_bans(now)];
+            next.into_iter().flatten().for_each(|at| agenda.round_at(at));
+            core.release_left();
+            core.threads.reap();
+        }
         // Reports of other threads since then: the application hears of a cause before the dial.
         handle_reports(core, now);
-        next = sooner(next, dial_due(core, now));
-        core.threads.reap();
+        dial_due(core, now).into_iter().for_each(|at| agenda.round_at(at));
         // Overdue timers are being settled by another thread: no reason to spin.
-        planned = Some(core.shared.alarm.sleep(next, now + SHORTEST_SLEEP));
+        planned = Some(agenda.sleep(now + SHORTEST_SLEEP));
     }
 }
 
-fn sooner(next: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(next, |other| next.min(other))
+/// Settles what is due on a link, and plans the next look.
+fn look_at(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
+    let (next, notices) = link.tick();
+    notices.into_iter().for_each(|notice| handle_notice(core, link, notice, now));
+    let aged = pool::retire_aged(link, core.seed, now);
+    announce_state(core, link, now);
+    let tidy = core.tidy(link).then(|| now + TIDY_AGAIN);
+    link.look_at([next, aged, tidy].into_iter().flatten().min());
 }
 
 fn forgive_pause(core: &NodeInner, planned: Option<Instant>, now: Instant) {
@@ -114,9 +122,9 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
         return None;
     }
     loop {
-        let action = core.roster.lock().poll(now);
+        let action = core.roster.poll(now, |roster| roster.poll(now).ok_or_else(|| roster.next_timeout(now)));
         match action {
-            Some(Action::Dial {
+            Ok(Action::Dial {
                 target,
                 named,
                 peer,
@@ -138,7 +146,7 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
                     Dial { target, class, peer, expected, slot, replaces, prefer, short, dial_back, config },
                 );
             }
-            Some(Action::Retire { peer, successor }) => {
+            Ok(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
                     let line = format_args!("{} retired for {}", peer.short(), successor.short());
                     core.shared.log(peer, Level::Info, line);
@@ -147,10 +155,10 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
                     core.shared.tell(Event::PeerRetired { peer, successor, reason });
                 }
             }
-            Some(Action::BreakerChanged { address, state }) => {
+            Ok(Action::BreakerChanged { address, state }) => {
                 tell_of_dials(core, &address.clone(), Event::Breaker { address, state });
             }
-            None => return core.roster.lock().next_timeout(now),
+            Err(next) => return next,
         }
     }
 }
@@ -170,6 +178,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
         Report::Link(peer, notice) => {
             if let Some(link) = core.any_link(peer) {
                 handle_notice(core, &link, notice, now);
+                link.look_now();
             }
         }
         Report::Ended { peer, conn, reason, proven, proof, useful } => {
@@ -200,6 +209,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
             if let Some(link) = core.any_link(peer) {
                 link.update(|state| state.life.score.handle_ended(proven, orderly, now));
                 announce_state(core, &link, now);
+                link.look_now();
             }
         }
         Report::Dialled { target, slot, peer, address, addr } => {
@@ -224,6 +234,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
             if let Some(link) = core.link(peer) {
                 link.update(|state| state.life.announced_to_roster = None);
                 announce_state(core, &link, now);
+                link.look_now();
             }
         }
         Report::WrongPeer { target, address, expected, found } => {
@@ -278,7 +289,7 @@ fn handle_notice(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, notice: Notice, 
     let (shared, peer) = (&core.shared, link.peer);
     match notice {
         // The application was told when it joined.
-        Notice::Joined(_) => {}
+        Notice::Joined(_) | Notice::PoolChanged => {}
         Notice::Suspect(conn) => {
             link.update(|state| state.life.score.handle_suspect(now));
             shared.tell(Event::Suspect { peer, conn });
@@ -369,6 +380,7 @@ fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
         (feedback, changed)
     });
     let (feedback, changed) = change;
+    link.look_at(feedback.next);
     // One that was given up does not speak for one that came after it.
     if core.is_kept(link) {
         pool::notify_roster(core, peer, feedback, now);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::conn::ConnHandle;
 use crate::error::ReplaceError;
@@ -13,6 +13,9 @@ use crate::roster::{LinkView, ReplaceReason, Trouble, aged_at};
 use super::inner::NodeInner;
 use super::link::{self, Life, LinkHandle};
 
+/// A suspect connection whose successor would wait in the same queue is looked at again after this time.
+const QUEUED_OUT_AGAIN: Duration = Duration::from_millis(100);
+
 type Joined = Conn<Arc<ConnHandle>>;
 
 /// The feedback to the roster about a link.
@@ -22,17 +25,20 @@ pub(crate) struct LinkFeedback {
     view: Option<LinkView>,
     /// Places with a connection that was proven since.
     proofs: Vec<u8>,
+    /// When the view may have changed though nothing happened.
+    pub(crate) next: Option<Instant>,
 }
 
 /// Returns what is new on a link. It counts as told.
 pub(crate) fn feedback(state: &mut link::LinkInner, now: Instant) -> LinkFeedback {
-    let view = view(state, now);
+    let (view, next) = view(state, now);
     let (conns, life) = (state.link.conns(), &mut state.life);
     let new = |conn: &&Joined| conn.proven && !life.proofs.contains(&conn.id);
     let new: Vec<_> = conns.iter().filter(new).map(|conn| (conn.id, conn.slot)).collect();
     life.proofs.extend(new.iter().map(|(id, _)| *id));
     let changed = life.announced_to_roster.replace(view) != Some(view);
-    LinkFeedback { view: changed.then_some(view), proofs: new.into_iter().map(|(_, slot)| slot).collect() }
+    let proofs = new.into_iter().map(|(_, slot)| slot).collect();
+    LinkFeedback { view: changed.then_some(view), proofs, next }
 }
 
 pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedback, now: Instant) {
@@ -41,13 +47,14 @@ pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedba
     feedback.view.into_iter().for_each(|view| roster.handle_link(peer, view, now));
 }
 
-fn view(state: &link::LinkInner, now: Instant) -> LinkView {
-    let mut view = LinkView::default();
+fn view(state: &link::LinkInner, now: Instant) -> (LinkView, Option<Instant>) {
+    let (mut view, mut next) = (LinkView::default(), None);
     for conn in state.link.conns().iter().filter(|conn| conn.is_serving()) {
         let addr = conn.handle.addr;
         view.addr = view.addr.or(Some(addr));
         let reason = why_replaced(conn, &state.life);
         let waits = reason == Some(ReplaceReason::Suspect) && state.link.is_queued_out(conn.id, now);
+        next = next.or(waits.then(|| now + QUEUED_OUT_AGAIN));
         match reason.filter(|_| !waits) {
             None => view.good.insert(conn.slot),
             Some(reason) => {
@@ -56,7 +63,7 @@ fn view(state: &link::LinkInner, now: Instant) -> LinkView {
             }
         }
     }
-    view
+    (view, next)
 }
 
 /// Where the peer accepts connections, as this connection tells. An announced port counts only at the address
@@ -111,7 +118,7 @@ impl NodeInner {
             return Err(ReplaceError::NoAddress);
         }
         serving.iter().for_each(|conn| link.retire(*conn, ReplaceReason::Asked));
-        self.shared.alarm.now();
+        link.look_now();
         Ok(serving.len())
     }
 }

@@ -16,7 +16,7 @@ use crate::lock::{Guard, LEAF, Ordered};
 use crate::roster::TargetId;
 use crate::wire::chunk_pool::ChunkPool;
 
-use super::alarm::Alarm;
+use super::agenda::Agenda;
 use super::background::Background;
 use super::budget::Budget;
 use super::event::Event;
@@ -67,7 +67,8 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) mailbox: Mailbox,
-    pub(crate) alarm: Alarm,
+    /// When the monitor looks at which link.
+    pub(crate) agenda: Agenda,
     pub(crate) named: NamedPeers,
     /// Bytes in the queues of all links.
     pub(crate) queued: Budget,
@@ -86,7 +87,7 @@ impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
         Shared {
             mailbox: Mailbox::new(&config.lanes, config.max_events),
-            alarm: Alarm::new(),
+            agenda: Agenda::new(),
             named: NamedPeers::default(),
             queued: Budget::new(queue_shares(config)),
             background: Arc::default(),
@@ -114,7 +115,7 @@ impl Shared {
 
     pub(crate) fn report(&self, report: Report) {
         self.reports.lock().push(report);
-        self.alarm.now();
+        self.agenda.wake();
     }
 
     pub(crate) fn take_reports(&self) -> Vec<Report> {

@@ -35,8 +35,15 @@ use crate::id::PeerId;
 const STRANGERS: usize = 16;
 
 /// Names an account. A peer that was removed and added again has a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AccountId(u64);
+
+#[cfg(test)]
+impl AccountId {
+    pub(crate) fn numbered(number: u64) -> Self {
+        AccountId(number)
+    }
+}
 
 /// A table of accounts, which are looked up for every message that is sent: their numbers come from this
 /// process alone, so nobody can choose them to collide.

@@ -46,7 +46,7 @@ impl LinkHandle {
             match sent {
                 Ok((receipt, id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-                    timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
+                    self.look_at(timeout);
                     return Ok((receipt, waiter.clone().map(|waiter| (id, waiter))));
                 }
                 Err(Refused::Full) if place.as_ref().is_some_and(|place| pause(place)) => {}

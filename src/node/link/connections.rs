@@ -70,11 +70,11 @@ impl LinkHandle {
             let refuse = |cause| Err(EndReason::new(Initiator::Library, cause));
             match result {
                 Ok(timeout) => {
-                    timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
+                    self.look_at(timeout);
                     return Ok(());
                 }
                 Err(AttachError::Probing(until)) => {
-                    self.shared.alarm.now();
+                    self.look_now();
                     let mut core = self.core.lock();
                     let over = clock::now() >= deadline || conn.reason().is_some();
                     if !over && core.heard == heard {
@@ -159,13 +159,13 @@ impl LinkHandle {
                 core.link.drain(conn.id, reason, now, output);
             }
         });
-        self.shared.alarm.now();
+        self.look_now();
     }
 
     /// Says goodbye on one connection.
     pub(crate) fn drain_one(self: &Arc<Self>, conn: ConnId, reason: GoawayReason) {
         self.with(|core, now, output| core.link.drain(conn, reason, now, output));
-        self.shared.alarm.now();
+        self.look_now();
     }
 
     /// Ends every connection at once.
@@ -203,7 +203,7 @@ impl Port for Arc<LinkHandle> {
             let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
             (transmit, timeout)
         });
-        timeout.into_iter().for_each(|at| self.shared.alarm.at(at));
+        self.look_at(timeout);
         transmit
     }
 
@@ -232,6 +232,6 @@ impl Port for Arc<LinkHandle> {
     }
 
     fn watch_until(&self, deadline: Instant) {
-        self.shared.alarm.at(deadline);
+        self.look_at(Some(deadline));
     }
 }
