@@ -1,6 +1,6 @@
 //! One node and many peers at full speed, for a given time: threads that send to each peer, a thread that
-//! broadcasts, a thread that waits for the receipt of one vote after the other, and, with `--faults`, a thread
-//! that cuts connections. Every message is checked where it arrives: content, order, once.
+//! broadcasts, a thread that waits for the receipt of one vote after the other, and, with `--faults`, a
+//! thread that cuts connections. Every message is checked where it arrives: content, order, once.
 //!
 //! ```text
 //! cargo bench --bench stress -- --peers 50 --seconds 10 --faults
