@@ -127,7 +127,7 @@ pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
     LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerHandle, PeerSnapshot, PendingReply,
-    RetireReason, SendManyError, SendOrRecv, StartError, WaitError,
+    RetireReason, SendManyError, SendOrRecv, StartError, TypedError, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

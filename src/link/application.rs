@@ -157,20 +157,17 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         output: &mut Output<T, R, C>,
     ) {
         let is_request = |kind| matches!(kind, MessageKind::Request { id, .. } if id == request);
-        match Lane::find(&mut self.lanes, lane).and_then(|lane| lane.out.withdraw(is_request)) {
-            Some((token, kind)) => {
-                output.ended.push((token, outcome, kind));
-                output.space = true;
-            }
-            None => {
-                self.cancels.push(request);
-                // More than the peer may have open at once cannot be of interest to it.
-                if self.cancels.len() > self.settings.max_requests {
-                    self.cancels.remove(0);
-                }
-                self.conns.control().into_iter().for_each(|conn| self.conns.wake(conn, output));
-            }
+        let lane = Lane::find(&mut self.lanes, lane);
+        if lane.is_some_and(|lane| lane.out.withdraw(outcome, &mut output.ended, is_request)) {
+            output.space = true;
+            return;
         }
+        self.cancels.push(request);
+        // More than the peer may have open at once cannot be of interest to it.
+        if self.cancels.len() > self.settings.max_requests {
+            self.cancels.remove(0);
+        }
+        self.conns.control().into_iter().for_each(|conn| self.conns.wake(conn, output));
     }
 
     /// Whether the requester of a request of the peer's still waits.

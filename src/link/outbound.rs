@@ -124,6 +124,25 @@ pub(crate) struct Outbound<T> {
     next_expiry: Option<Instant>,
     /// Bytes that were sent more than once.
     pub(crate) resent: u64,
+    pub(crate) ends: Ends,
+}
+
+/// How many messages of a lane have ended, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) taken: u64,
+    pub(crate) expired: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Ends {
+    fn count(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Taken => &mut self.taken,
+            Outcome::Expired => &mut self.expired,
+            Outcome::Dropped(_) => &mut self.dropped,
+        } += 1;
+    }
 }
 
 /// Messages that have ended: their tokens, how they ended, and what they were.
@@ -147,6 +166,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             refused: false,
             next_expiry: None,
             resent: 0,
+            ends: Ends::default(),
         }
     }
 
@@ -170,8 +190,8 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.queue.push_back(message);
     }
 
-    /// Lets go of a message that left the queue.
-    fn forget(&mut self, message: Queued<T>) -> (T, MessageKind) {
+    /// A message has left the queue.
+    fn end(&mut self, message: Queued<T>, outcome: Outcome, ended: &mut Ended<T>) {
         self.queued_bytes -= message.cost();
         if message.start == NOT_STARTED {
             self.waiting_bytes -= message.len() as u64;
@@ -179,7 +199,8 @@ impl<T: ReceiptHandle> Outbound<T> {
         if let Content::Copied(place) = message.content {
             self.buffer.release(place);
         }
-        (message.token, message.kind)
+        self.ends.count(outcome);
+        ended.push((message.token, outcome, message.kind));
     }
 
     /// Messages were taken out of the middle of the queue: the rest moves together if that frees memory.
@@ -190,14 +211,19 @@ impl<T: ReceiptHandle> Outbound<T> {
         }));
     }
 
-    /// Takes a message back that was not started.
-    pub(crate) fn withdraw(&mut self, matches: impl Fn(MessageKind) -> bool) -> Option<(T, MessageKind)> {
-        let index = (self.started..self.queue.len())
-            .find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)))?;
-        let message = self.queue.remove(index)?;
-        let withdrawn = self.forget(message);
+    /// Takes a message back. False if there is none, or if it was started.
+    pub(crate) fn withdraw(
+        &mut self,
+        outcome: Outcome,
+        ended: &mut Ended<T>,
+        matches: impl Fn(MessageKind) -> bool,
+    ) -> bool {
+        let mut waiting = self.started..self.queue.len();
+        let index = waiting.find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)));
+        let Some(message) = index.and_then(|index| self.queue.remove(index)) else { return false };
+        self.end(message, outcome, ended);
         self.compact();
-        Some(withdrawn)
+        true
     }
 
     /// The peer has this lane too.
@@ -265,8 +291,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             self.started -= 1;
             self.at = self.at.saturating_sub(1);
             if let Some(message) = self.queue.pop_front() {
-                let (token, kind) = self.forget(message);
-                ended.push((token, Outcome::Taken, kind));
+                self.end(message, Outcome::Taken, ended);
             }
         }
         Ok(ack.received > old.received)
@@ -332,8 +357,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         for message in waiting {
             match reason(message.kind) {
                 Some(reason) => {
-                    let (token, kind) = self.forget(message);
-                    ended.push((token, Outcome::Dropped(reason), kind));
+                    self.end(message, Outcome::Dropped(reason), ended);
                 }
                 None => self.queue.push_back(message),
             }
@@ -361,8 +385,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.next_expiry = None;
         for message in self.queue.split_off(self.started) {
             if message.deadline.is_some_and(|deadline| deadline <= now) {
-                let (token, kind) = self.forget(message);
-                ended.push((token, Outcome::Expired, kind));
+                self.end(message, Outcome::Expired, ended);
             } else {
                 self.next_expiry = earliest(self.next_expiry, message.deadline);
                 self.queue.push_back(message);
@@ -422,8 +445,7 @@ impl<T: ReceiptHandle> Outbound<T> {
                 return;
             };
             if let Some(message) = self.queue.remove(self.started) {
-                let (token, kind) = self.forget(message);
-                ended.push((token, outcome, kind));
+                self.end(message, outcome, ended);
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::id::{ConnId, Incarnation};
 use crate::lane::{AckMode, LaneId, NORMAL};
 
 use super::conns::Conn;
+use super::outbound::Ends;
 use super::{Link, ReceiptHandle};
 
 /// Messages since the link began.
@@ -22,6 +23,7 @@ pub(crate) struct LaneStats {
     pub(crate) queued_messages: usize,
     pub(crate) queued_bytes: usize,
     pub(crate) resent_bytes: u64,
+    pub(crate) ends: Ends,
     pub(crate) inbox_messages: usize,
     pub(crate) inbox_bytes: u64,
     pub(crate) duplicate_bytes: u64,
@@ -60,6 +62,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 queued_messages,
                 queued_bytes,
                 resent_bytes: lane.out.resent,
+                ends: lane.out.ends,
                 inbox_messages: lane.inb.inbox_len(),
                 inbox_bytes: lane.inb.held_bytes(),
                 duplicate_bytes: lane.inb.duplicate_bytes,

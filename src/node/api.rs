@@ -21,6 +21,8 @@ use super::budget::Wait;
 use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::LinkHandle;
 use super::mailbox::{Closed, Reader};
+#[cfg(feature = "bincode")]
+use super::outgoing::TypedError;
 use super::outgoing::{Outgoing, SendManyError, SendOrRecv};
 use super::peer_handle::PeerHandle;
 use super::pending_reply::PendingReply;
@@ -229,6 +231,46 @@ impl Node {
         }
     }
 
+    /// Asks a peer with a value and waits for a value, both encoded by [`Bincode`](crate::codec::Bincode);
+    /// the other end uses [`Message::decode`](crate::Message::decode) and
+    /// [`Message::reply_typed`](crate::Message::reply_typed). Waits as long as
+    /// [`Config::request_timeout`](crate::Config::request_timeout) says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{Event, NORMAL, Node};
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// # let server = bob.clone();
+    /// std::thread::spawn(move || {
+    ///     for event in server.events() {
+    ///         if let Event::Message(mut message) = event
+    ///             && let Ok((name, height)) = message.decode::<(String, u64)>()
+    ///         {
+    ///             message.reply_typed(&format!("{name} {height}")).expect("room in the queue");
+    ///         }
+    ///     }
+    /// });
+    /// let answer: String = alice.request_typed(bob.id(), NORMAL, &("block", 7_u64))?;
+    /// assert_eq!(answer, "block 7");
+    /// # bob.shutdown(Duration::ZERO);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Says which step failed.
+    #[cfg(feature = "bincode")]
+    pub fn request_typed<Q, A>(&self, peer: PeerId, lane: LaneId, request: &Q) -> Result<A, TypedError>
+    where
+        Q: serde::Serialize + ?Sized,
+        A: serde::de::DeserializeOwned,
+    {
+        let reply = self.request(peer, Outgoing::typed(lane, request)?)?.wait()?;
+        Ok(crate::codec::decode(&reply.into_bytes())?)
+    }
+
     fn link_to(&self, peer: PeerId, message: Outgoing) -> Result<(Arc<LinkHandle>, Outgoing), SendError> {
         let message = self.check_open(message)?;
         match self.handle.core.link(peer) {
@@ -380,6 +422,15 @@ impl Node {
         let new = new.count();
         core.shared.agenda.wake();
         new
+    }
+
+    /// The network is back: dials every wanted peer that is not linked now, whatever its backoff. The waits
+    /// begin anew. A peer that asked this node to stay away is left alone until that time is over. For a
+    /// program that hears of its machine's network, as from netlink on Linux.
+    pub fn dial_now(&self) {
+        let core = &self.handle.core;
+        core.roster.lock().dial_now(clock::now());
+        core.shared.agenda.wake();
     }
 
     /// Returns what this node knows of peers, to be kept for its next life

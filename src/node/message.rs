@@ -13,6 +13,9 @@ use crate::link::Ticket;
 use crate::message::Payload;
 use crate::receipt::Receipt;
 
+#[cfg(feature = "bincode")]
+use super::outgoing::TypedError;
+
 /// The interface that a message needs of the link by which it came.
 pub(crate) trait Origin: Send + Sync {
     fn peer(&self) -> PeerId;
@@ -148,6 +151,16 @@ impl Message {
         let receipt = Arc::clone(&self.origin).reply(request, self.ticket, reply)?;
         self.request = None;
         Ok(receipt)
+    }
+
+    /// Answers a request with a value, encoded by [`Bincode`](crate::codec::Bincode); the other end uses
+    /// [`Node::request_typed`](crate::Node::request_typed) or [`Payload::decode`](crate::Payload::decode).
+    ///
+    /// # Errors
+    /// When the value cannot be serialised, else as [`Message::reply`].
+    #[cfg(feature = "bincode")]
+    pub fn reply_typed<M: serde::Serialize + ?Sized>(&mut self, reply: &M) -> Result<Receipt, TypedError> {
+        Ok(self.reply(crate::codec::encode(reply)?)?)
     }
 
     /// Says that the message is processed. The same as dropping it.

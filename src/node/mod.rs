@@ -77,7 +77,7 @@ pub use lane_receiver::{EventReceiver, LaneReceiver};
 pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
-pub use outgoing::{Outgoing, SendManyError, SendOrRecv};
+pub use outgoing::{Outgoing, SendManyError, SendOrRecv, TypedError};
 pub use peer_handle::PeerHandle;
 pub use pending_reply::PendingReply;
 use resolver::Resolver;

@@ -10,6 +10,7 @@ use crate::codec::{Codec, CodecError};
 use crate::error::SendError;
 use crate::lane::LaneId;
 use crate::link::{COPY_BELOW, OutboundMessage};
+use crate::outcome::RequestError;
 use crate::receipt::Receipt;
 
 use super::event::Event;
@@ -118,6 +119,48 @@ impl Outgoing {
 impl<B: Into<Bytes>> From<(LaneId, B)> for Outgoing {
     fn from((lane, body): (LaneId, B)) -> Self {
         Outgoing::new(lane, body)
+    }
+}
+
+/// A call with typed messages failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TypedError {
+    /// A value could not be encoded, or the reply is no such value.
+    Codec(CodecError),
+    /// The message was not accepted.
+    Send(SendError),
+    /// The request ended without a reply.
+    Request(RequestError),
+}
+
+impl fmt::Display for TypedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TypedError::Codec(error) => error.fmt(f),
+            TypedError::Send(error) => error.fmt(f),
+            TypedError::Request(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TypedError {}
+
+impl From<CodecError> for TypedError {
+    fn from(error: CodecError) -> Self {
+        TypedError::Codec(error)
+    }
+}
+
+impl From<SendError> for TypedError {
+    fn from(error: SendError) -> Self {
+        TypedError::Send(error)
+    }
+}
+
+impl From<RequestError> for TypedError {
+    fn from(error: RequestError) -> Self {
+        TypedError::Request(error)
     }
 }
 

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use super::budget::Wait;
 use super::link::LinkHandle;
+#[cfg(feature = "bincode")]
+use super::outgoing::TypedError;
 use super::outgoing::{Outgoing, SendManyError};
 use super::pending_reply::PendingReply;
 use super::snapshot::PeerSnapshot;
 use super::{LinkState, Node};
 use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
+#[cfg(feature = "bincode")]
+use crate::lane::LaneId;
 use crate::lock::{LEAF, Ordered};
 use crate::receipt::Receipt;
 
@@ -170,6 +174,19 @@ impl PeerHandle {
         timeout: Duration,
     ) -> Result<PendingReply, SendError> {
         self.node.request_timeout(self.peer, request, timeout)
+    }
+
+    /// As [`Node::request_typed`].
+    ///
+    /// # Errors
+    /// Those of [`Node::request_typed`].
+    #[cfg(feature = "bincode")]
+    pub fn request_typed<Q, A>(&self, lane: LaneId, request: &Q) -> Result<A, TypedError>
+    where
+        Q: serde::Serialize + ?Sized,
+        A: serde::de::DeserializeOwned,
+    {
+        self.node.request_typed(self.peer, lane, request)
     }
 
     /// Returns whether the link is up. `None` if there is no link to the peer.

@@ -178,6 +178,13 @@ pub struct LaneSnapshot {
     pub queued_bytes: usize,
     /// Bytes that were sent more than once, after a connection was lost or replaced.
     pub resent_bytes: u64,
+    /// Messages that ended because the peer's application took them.
+    pub taken_messages: u64,
+    /// Messages that ended unsent because their time was over
+    /// ([`Outgoing::expires_in`](crate::Outgoing::expires_in)).
+    pub expired_messages: u64,
+    /// Messages that ended in another way; [`DropReason`](crate::DropReason) has which there are.
+    pub dropped_messages: u64,
     /// Messages that wait for this application.
     pub inbox_messages: usize,
     /// Bytes that this application has not taken, or is not done with.
@@ -381,6 +388,9 @@ impl From<crate::link::LaneStats> for LaneSnapshot {
             queued_messages: stats.queued_messages,
             queued_bytes: stats.queued_bytes,
             resent_bytes: stats.resent_bytes,
+            taken_messages: stats.ends.taken,
+            expired_messages: stats.ends.expired,
+            dropped_messages: stats.ends.dropped,
             inbox_messages: stats.inbox_messages,
             inbox_bytes: stats.inbox_bytes,
             duplicate_bytes: stats.duplicate_bytes,

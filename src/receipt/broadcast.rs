@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Condvar;
 
 use super::Receipt;
@@ -18,19 +19,58 @@ use crate::outcome::Outcome;
 /// channel would wake one of them only.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    count: Ordered<u64, LEAF>,
+    state: Ordered<State, LEAF>,
     changed: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    count: usize,
+    /// How many receipts there are.
+    total: usize,
+    /// The channel of [`Broadcast::ready`], once it was asked for and until all have ended.
+    ready: Option<(Sender<()>, Receiver<()>)>,
+}
+
 impl Changes {
+    fn of(total: usize) -> Arc<Self> {
+        Arc::new(Changes {
+            state: Ordered::new(State { total, ..State::default() }),
+            changed: Condvar::new(),
+        })
+    }
+
     pub(super) fn tell(&self) {
-        *self.count.lock() += 1;
+        let mut state = self.state.lock();
+        state.count += 1;
+        let all = state.count >= state.total;
+        let ready = if all { state.ready.take() } else { state.ready.clone() };
+        drop(state);
         self.changed.notify_all();
+        // With the last one the channel is disconnected, when this sender is dropped.
+        if let Some((sender, _)) = ready {
+            let _ = sender.try_send(());
+        }
+    }
+
+    fn ready(&self) -> Receiver<()> {
+        let mut state = self.state.lock();
+        if let Some((_, receiver)) = &state.ready {
+            return receiver.clone();
+        }
+        let (sender, receiver) = bounded(1);
+        if state.count > 0 {
+            let _ = sender.try_send(());
+        }
+        if state.count < state.total {
+            state.ready = Some((sender, receiver.clone()));
+        }
+        receiver
     }
 
     #[cfg(all(test, shuttle))]
-    pub(super) fn count(&self) -> u64 {
-        *self.count.lock()
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().count
     }
 }
 
@@ -105,7 +145,7 @@ impl std::error::Error for QuorumError {}
 
 impl Broadcast {
     pub(crate) fn new(receipts: Vec<(PeerId, Receipt)>, refused: Vec<(PeerId, SendErrorKind)>) -> Self {
-        let changes = Arc::<Changes>::default();
+        let changes = Changes::of(receipts.len());
         for (_, receipt) in &receipts {
             receipt.watch(&changes);
         }
@@ -138,6 +178,40 @@ impl Broadcast {
     /// ([`Node::wait_for_links`](crate::Node::wait_for_links)).
     pub fn unidentified(&self) -> &[String] {
         &self.unidentified
+    }
+
+    /// The receipt of one peer, if the message was accepted for it.
+    pub fn receipt(&self, peer: PeerId) -> Option<&Receipt> {
+        self.receipts.iter().find(|(id, _)| *id == peer).map(|(_, receipt)| receipt)
+    }
+
+    /// A channel for `crossbeam_channel::select!`, the same for all who ask: it gets a token when receipts
+    /// have ended since the last token, and is disconnected when all have. After each token look at
+    /// [`Broadcast::progress`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::crossbeam_channel::{after, select};
+    /// use unbroken::{Node, URGENT};
+    ///
+    /// # let listener = || Node::builder().listen("127.0.0.1:0".parse().unwrap()).start();
+    /// # let peers = [listener()?, listener()?];
+    /// # let node = Node::builder().peers(peers.iter().map(|peer| peer.local_addrs()[0].to_string())).start()?;
+    /// # node.wait_for_links(2, Duration::from_secs(30))?;
+    /// # peers.clone().map(|peer| std::thread::spawn(move || peer.events().for_each(drop)));
+    /// let vote = node.broadcast((URGENT, "block 7"));
+    /// let (ready, timeout) = (vote.ready(), after(Duration::from_secs(30)));
+    /// while vote.progress().taken.len() < 2 {
+    ///     select! {
+    ///         recv(ready) -> _ => {}
+    ///         recv(timeout) -> _ => panic!("no quorum within 30 s"),
+    ///     }
+    /// }
+    /// # peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ready(&self) -> Receiver<()> {
+        self.changes.ready()
     }
 
     /// How far it has come.
@@ -182,7 +256,7 @@ impl Broadcast {
                 .fold(0, |sum: u64, weight| sum.saturating_add(*weight))
         };
         loop {
-            let seen = *self.changes.count.lock();
+            let seen = self.changes.state.lock().count;
             let progress = self.progress();
             let reached = sum(&progress.taken);
             if reached >= wanted {
@@ -194,16 +268,48 @@ impl Broadcast {
                 let unidentified = self.unidentified.clone();
                 return Err(QuorumError { progress, reached, wanted, impossible, unidentified });
             }
-            let mut count = self.changes.count.lock();
-            while *count == seen {
+            let mut state = self.changes.state.lock();
+            while state.count == seen {
                 match deadline {
-                    Some(deadline) if !Guard::wait_until(&mut count, &self.changes.changed, deadline) => {
+                    Some(deadline) if !Guard::wait_until(&mut state, &self.changes.changed, deadline) => {
                         break;
                     }
                     Some(_) => {}
-                    None => Guard::wait(&mut count, &self.changes.changed),
+                    None => Guard::wait(&mut state, &self.changes.changed),
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::TryRecvError;
+
+    use super::*;
+    use crate::outcome::DropReason;
+    use crate::receipt::Receipts;
+
+    #[test]
+    fn its_channel_tells_of_each_end_and_disconnects_with_the_last() {
+        let mut receipts = Receipts::default();
+        let (mut tokens, open): (Vec<_>, Vec<_>) = (0..3).map(|_| receipts.open(None)).unzip();
+        let peer = |number| PeerId::from_bytes([number; 32]);
+        let mut end = |outcome| drop(tokens.pop().map(|token| token.end(outcome)));
+        let broadcast = Broadcast::new((1..4).map(peer).zip(open).collect(), Vec::new());
+        let ready = broadcast.ready();
+        assert_eq!(ready.try_recv(), Err(TryRecvError::Empty));
+        end(Outcome::Taken);
+        assert_eq!(ready.try_recv(), Ok(()));
+        assert_eq!(broadcast.receipt(peer(3)).and_then(Receipt::poll), Some(Outcome::Taken));
+        assert!(broadcast.receipt(peer(4)).is_none());
+        end(Outcome::Expired);
+        end(Outcome::Dropped(DropReason::PeerRemoved));
+        assert_eq!(ready.try_recv(), Ok(()), "two ends, one token");
+        assert_eq!(ready.try_recv(), Err(TryRecvError::Disconnected));
+        let late = broadcast.ready();
+        assert_eq!((late.try_recv(), late.try_recv()), (Ok(()), Err(TryRecvError::Disconnected)));
+        let empty = Broadcast::new(Vec::new(), Vec::new()).ready();
+        assert_eq!(empty.try_recv(), Err(TryRecvError::Disconnected));
     }
 }

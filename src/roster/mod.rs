@@ -336,6 +336,14 @@ impl Roster {
         }
     }
 
+    /// Dials every wanted peer that is not linked, whatever it waits for, but for those that asked this node
+    /// to stay away.
+    pub(crate) fn dial_now(&mut self, now: Instant) {
+        let rests = |target: &Target| target.blocked || target.rests_until.is_some_and(|until| until > now);
+        let wanted = self.targets.iter_mut().filter(|target| target.is_wanted() && !rests(target));
+        wanted.for_each(|target| target.dial_now(now));
+    }
+
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let busy = self.busy();
         let counts = self.dial_counts();

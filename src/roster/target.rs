@@ -390,6 +390,16 @@ impl Target {
         self.rests_until = Some(now + wait);
     }
 
+    /// All waits are over and begin anew.
+    pub(super) fn dial_now(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.min(now);
+        self.backoff.succeed();
+        for place in &mut self.places {
+            place.retry_at = place.retry_at.map(|at| at.min(now));
+            place.backoff.succeed();
+        }
+    }
+
     pub(super) fn not_at_once(&mut self) {
         self.backoff.not_at_once();
         self.places.iter_mut().for_each(|place| place.backoff.not_at_once());

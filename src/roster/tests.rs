@@ -771,3 +771,21 @@ fn a_dial_that_waits_is_no_failure_and_comes_in_its_turn() {
     let failed = roster.stats(now).iter().filter(|stats| stats.failures > 1).count();
     assert!(failed <= 6, "{failed}");
 }
+
+// --- the network is back ------------------------------------------------------------------------
+
+#[test]
+fn dial_now_ends_every_wait_of_a_wanted_peer() {
+    let (mut roster, mut now) = roster();
+    let mut wait = Duration::ZERO;
+    while wait <= S {
+        now += wait;
+        let one = dial(&mut roster, now).expect("a dial is due");
+        wait = refused(&mut roster, one, now).expect("a wait");
+    }
+    assert!(dial(&mut roster, now).is_none());
+    roster.dial_now(now);
+    let one = dial(&mut roster, now).expect("a dial at once");
+    // The next wait is a short one again.
+    assert!(refused(&mut roster, one, now).is_some_and(|wait| wait <= S));
+}
