@@ -10,12 +10,13 @@
 //! | [`LEAVING`] | `NodeInner::leaving` | the links that were given up and still have connections | those links are looked at |
 //! | [`LINKS`] | `NodeInner::links` | the table of links, not the links | links or the roster are looked at |
 //! | [`ROSTER`] | `NodeInner::roster` | the plan of what to dial | it computes |
+//! | [`WRITER`] | `ConnHandle::write_half` | the right to write to a socket | a batch is taken from the link and written |
 //! | [`LINK`] | `LinkHandle::core` | one conversation and the list of its connections | it computes; effects are carried out after unlocking |
 //! | [`MAILBOX`] | `Mailbox::state` | what waits for the application | it computes |
 //! | [`LEAF`] | all others | counters, lists and budgets | they compute; no other lock is taken |
 //!
-//! Except for that of the shutdown, no lock is held across a system call, while code of the application runs,
-//! or while a thread waits for anything but that lock's own condition.
+//! Except for those of the shutdown and of writers, no lock is held across a system call, while code of the
+//! application runs, or while a thread waits for anything but that lock's own condition.
 
 use std::cell::Cell;
 use std::fmt;
@@ -28,9 +29,10 @@ pub(crate) const SHUTDOWN: u8 = 0;
 pub(crate) const LEAVING: u8 = 1;
 pub(crate) const LINKS: u8 = 2;
 pub(crate) const ROSTER: u8 = 3;
-pub(crate) const LINK: u8 = 4;
-pub(crate) const MAILBOX: u8 = 5;
-pub(crate) const LEAF: u8 = 6;
+pub(crate) const WRITER: u8 = 4;
+pub(crate) const LINK: u8 = 5;
+pub(crate) const MAILBOX: u8 = 6;
+pub(crate) const LEAF: u8 = 7;
 
 thread_local! {
     /// The ranks of the locks that this thread holds, a bit each.
@@ -49,12 +51,21 @@ impl<T, const RANK: u8> Ordered<T, RANK> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T, RANK> {
+        Self::assert_order();
+        Guard::of(self.mutex.lock())
+    }
+
+    /// `None` if another thread holds the lock.
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T, RANK>> {
+        Self::assert_order();
+        self.mutex.try_lock().map(Guard::of)
+    }
+
+    fn assert_order() {
         if cfg!(debug_assertions) {
             let held = HELD.get();
             assert!(held >> RANK == 0, "lock of rank {RANK} taken under the locks of ranks {held:#b}");
-            HELD.set(held | 1 << RANK);
         }
-        Guard { guard: self.mutex.lock() }
     }
 }
 
@@ -69,7 +80,14 @@ pub(crate) struct Guard<'a, T, const RANK: u8> {
     guard: MutexGuard<'a, T>,
 }
 
-impl<T, const RANK: u8> Guard<'_, T, RANK> {
+impl<'a, T, const RANK: u8> Guard<'a, T, RANK> {
+    fn of(guard: MutexGuard<'a, T>) -> Self {
+        if cfg!(debug_assertions) {
+            HELD.set(HELD.get() | 1 << RANK);
+        }
+        Guard { guard }
+    }
+
     /// Unlocks, waits to be notified, and locks again.
     pub(crate) fn wait(guard: &mut Self, changed: &Condvar) {
         Self::assert_alone();

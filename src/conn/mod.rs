@@ -8,7 +8,8 @@
 //! ```
 //!
 //! # Invariants
-//! - Exactly one thread writes to the socket at a time: the handshake, and after it the writer.
+//! - Exactly one thread writes to the socket at a time: the handshake, and after it the one that holds the
+//!   [`WriteHalf`](writer::WriteHalf).
 //! - A write that fails or runs out of time ends the connection; the stream is never written to again.
 //! - The reader blocks on its socket and on nothing else, and runs no application code.
 //! - The thread that ends the connection says why; the first reason stays ([`ConnHandle::end`]).
@@ -42,12 +43,13 @@ use crate::clock;
 use crate::error::{EndCause, EndReason};
 use crate::id::{ConnId, PeerId};
 use crate::link::{Transmit, Violation};
-use crate::lock::{LEAF, Ordered};
+use crate::lock::{LEAF, Ordered, WRITER};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 
 pub(crate) use write_watch::WriteLimits;
 use write_watch::WriteWatch;
+use writer::WriteHalf;
 
 /// A write that takes longer has met a full buffer.
 const LONG_WRITE: Duration = Duration::from_millis(1);
@@ -82,6 +84,8 @@ pub(crate) struct ConnHandle {
     last_received: AtomicU64,
     frame_since: AtomicU64,
     write_since: AtomicU64,
+    /// Held by the thread that writes. `None` before the handshake is over and after the last write.
+    write_half: Ordered<Option<WriteHalf>, WRITER>,
     /// The watch of the write that is under way.
     write: Ordered<Option<WriteWatch>, LEAF>,
     /// How long writes took that are over, in microseconds.
@@ -108,6 +112,7 @@ impl ConnHandle {
             last_received: AtomicU64::new(0),
             frame_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
+            write_half: Ordered::new(None),
             write: Ordered::new(None),
             blocked: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),

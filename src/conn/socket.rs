@@ -200,6 +200,24 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const SEND_FLAGS: i32 = 0;
 
+/// Sends as much as the kernel takes at once, without waiting (`MSG_DONTWAIT`, send(2)). 0: it takes nothing
+/// now, or the system has no such flag.
+pub(crate) fn send_now(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(unix)]
+    return loop {
+        match socket.send_with_flags(bytes, SEND_FLAGS | libc::MSG_DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(0),
+            result => break result,
+        }
+    };
+    #[cfg(not(unix))]
+    {
+        let _ = (socket, bytes);
+        Ok(0)
+    }
+}
+
 /// A socket as a stream that never raises SIGPIPE.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stream<'a>(pub(crate) &'a Socket);

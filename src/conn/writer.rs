@@ -1,8 +1,29 @@
-//! The writer thread: asks the link what to send, writes it, sleeps when there is nothing.
+//! Writing: a thread for each connection that asks the link what to send, writes it, and sleeps when there is
+//! nothing; and, while that thread sleeps, the threads of the application, which then need not wake it.
+//!
+//! ```text
+//!               nothing to send                    a thread of the application has sent, and may write
+//!   writing ----------------------> asleep ------------------------------------------------+
+//!      ^                             |  ^                                                  v
+//!      |    woken, or time is over   |  |   all of it was taken by the kernel         written now
+//!      +-----------------------------+  +--------------------------------------------------+
+//!      ^                                                                                   |
+//!      +-------- woken: a part is left, or more than [`MOST_NOW`] bytes wait --------------+
+//! ```
+//!
+//! Invariants:
+//! - The thread that holds the [`WriteHalf`] polls the link and writes: batches go out in the order in which
+//!   the link made them.
+//! - A batch that was taken from the link and not written whole stays in the half, and the writer is woken.
+//!   It writes that first.
+//! - A thread of the application waits neither for the half nor for the kernel.
+//! - When the half is released with nothing left in it, the link knows that nobody writes (its last batch was
+//!   empty), and the writer wakes up by the time that the link has asked for.
 
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
@@ -12,26 +33,63 @@ use crate::wire::batch::Batch;
 use super::record::Sealer;
 use super::{ConnHandle, LONG_WRITE, Port, WriteLimits, WriteWatch, socket};
 
+/// A larger batch is left to the writer.
+const MOST_NOW: usize = 16 * 1024;
+/// So many batches are written now before the writer is woken for the rest.
+const BATCHES_NOW: usize = 3;
+
+/// The state of writing to a connection, and the right to.
+pub(crate) struct WriteHalf {
+    sealer: Sealer,
+    batch: Batch,
+    /// The batch was not written yet; the step that follows it.
+    unwritten: Option<Transmit>,
+    /// Bytes for the socket of a batch that was written in part.
+    rest: Vec<u8>,
+    /// Until when the writer sleeps. `None`: until it is woken.
+    sleeps_until: Option<Instant>,
+}
+
+impl std::fmt::Debug for WriteHalf {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteHalf").field("rest", &self.rest.len()).finish_non_exhaustive()
+    }
+}
+
+/// Writing may begin.
+pub(crate) fn begin(conn: &ConnHandle, sealer: Sealer) {
+    let (batch, rest) = (Batch::default(), Vec::new());
+    let half = WriteHalf { sealer, batch, unwritten: None, rest, sleeps_until: None };
+    *conn.write_half.lock() = Some(half);
+}
+
 /// Runs until the connection ends.
-pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, limits: WriteLimits) {
-    let mut batch = Batch::default();
+pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
     let mut backlog = 0;
     loop {
-        batch.clear();
-        let transmit = port.poll_transmit(conn.id, &mut batch);
-        let nothing = batch.is_empty();
-        if !nothing && let Err(reason) = write(conn, port, sealer, &batch, limits) {
-            conn.end(reason);
-            return;
-        }
+        let mut guard = conn.write_half.lock();
+        // A write on another thread has failed.
+        let Some(half) = guard.as_mut() else { return };
+        let transmit = match half.write_left(conn, port, limits) {
+            Ok(Some(transmit)) => Ok(transmit),
+            Ok(None) => half.write_next(conn, port, limits),
+            Err(reason) => Err(reason),
+        };
         match transmit {
-            Transmit::Finish => {
+            Err(reason) => {
+                *guard = None;
+                conn.end(reason);
+                return;
+            }
+            Ok(Transmit::Finish) => {
+                *guard = None;
                 // The other side reads to the end, answers with its own, and nothing in flight is
                 // destroyed by a reset.
                 let _ = conn.socket.shutdown(Shutdown::Write);
                 return;
             }
-            Transmit::Continue { at, chunk } => {
+            Ok(Transmit::Continue { at, chunk }) => {
                 if chunk != backlog {
                     backlog = chunk;
                     // Only a hint to the kernel: without it urgent data waits longer, nothing breaks.
@@ -39,10 +97,13 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, limi
                         log::debug!("{}: TCP_NOTSENT_LOWAT: {error}", conn.id);
                     }
                 }
-                if nothing {
+                if half.batch.is_empty() {
                     if conn.reason().is_some() {
+                        *guard = None;
                         return;
                     }
+                    half.sleeps_until = at;
+                    drop(guard);
                     // A token, or the time: either way there may be something to send.
                     let _ = match at {
                         Some(at) => conn.woken.recv_deadline(at).is_ok(),
@@ -54,19 +115,106 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, sealer: &mut Sealer, limi
     }
 }
 
-fn write(
+/// Writes what the link has to send on this thread, if the writer sleeps and the kernel takes it at once.
+/// What is left is the writer's.
+pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port) {
+    if !try_write_now(conn, port) {
+        conn.wake();
+    }
+}
+
+/// True if nothing is left to the writer.
+fn try_write_now(conn: &ConnHandle, port: &impl Port) -> bool {
+    let Some(mut guard) = conn.write_half.try_lock() else { return false };
+    let Some(half) = guard.as_mut().filter(|half| half.rest.is_empty() && half.unwritten.is_none()) else {
+        return false;
+    };
+    for _ in 0..BATCHES_NOW {
+        half.batch.clear();
+        let transmit = port.poll_transmit(conn.id, &mut half.batch);
+        match transmit {
+            Transmit::Continue { at, .. } if half.batch.is_empty() => {
+                return at.is_none_or(|at| half.sleeps_until.is_some_and(|until| until <= at));
+            }
+            Transmit::Continue { .. } if half.batch.len() <= MOST_NOW => match half.send_now(conn) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(reason) => {
+                    *guard = None;
+                    conn.end(reason);
+                    return false;
+                }
+            },
+            _ => {
+                half.unwritten = Some(transmit);
+                return false;
+            }
+        }
+    }
+    false
+}
+
+impl WriteHalf {
+    /// Takes the next batch from the link and writes it.
+    fn write_next(
+        &mut self,
+        conn: &ConnHandle,
+        port: &impl Port,
+        limits: WriteLimits,
+    ) -> Result<Transmit, EndReason> {
+        self.batch.clear();
+        let transmit = port.poll_transmit(conn.id, &mut self.batch);
+        if !self.batch.is_empty() {
+            let (sealer, batch) = (&mut self.sealer, &self.batch);
+            watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+        }
+        Ok(transmit)
+    }
+
+    /// Writes what another thread has left, if it has. Returns the step that follows an unwritten batch.
+    fn write_left(
+        &mut self,
+        conn: &ConnHandle,
+        port: &impl Port,
+        limits: WriteLimits,
+    ) -> Result<Option<Transmit>, EndReason> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            let slices = |from, out: &mut Vec<_>| out.extend(rest.get(from..).map(IoSlice::new));
+            watched(conn, port, limits, |to, is_late| write_all(to, rest.len(), slices, &is_late))?;
+        }
+        let Some(transmit) = self.unwritten.take() else { return Ok(None) };
+        if !self.batch.is_empty() {
+            let (sealer, batch) = (&mut self.sealer, &self.batch);
+            watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+        }
+        Ok(Some(transmit))
+    }
+
+    /// Sends the batch as far as the kernel takes it at once. True if that is all of it.
+    fn send_now(&mut self, conn: &ConnHandle) -> Result<bool, EndReason> {
+        let failed = |error: io::Error| EndReason::io("write", &error);
+        self.sealer.append(&self.batch, &mut self.rest).map_err(|error| failed(io::Error::other(error)))?;
+        let sent = socket::send_now(&conn.socket, &self.rest).map_err(failed)?;
+        conn.bytes_sent.fetch_add(sent as u64, Relaxed);
+        self.rest.drain(..sent);
+        Ok(self.rest.is_empty())
+    }
+}
+
+/// A write that may block, under the eyes of the monitor.
+fn watched(
     conn: &ConnHandle,
     port: &impl Port,
-    sealer: &mut Sealer,
-    batch: &Batch,
     limits: WriteLimits,
+    write: impl FnOnce(&mut socket::Stream<'_>, &dyn Fn() -> bool) -> io::Result<usize>,
 ) -> Result<(), EndReason> {
     let start = clock::now();
     *conn.write.lock() = Some(WriteWatch::new(start));
     conn.note(&conn.write_since, start);
     port.watch_until(start + limits.write_timeout / 4);
     let is_late = || conn.reason().is_some() || conn.check_write(limits, clock::now()).is_err();
-    let result = write_batch(&mut socket::Stream(&conn.socket), sealer, batch, is_late);
+    let result = write(&mut socket::Stream(&conn.socket), &is_late);
     conn.write_since.store(0, Relaxed);
     *conn.write.lock() = None;
     let lasted = clock::now().saturating_duration_since(start);

@@ -185,14 +185,15 @@ fn release(conn: &ConnHandle, link: &Arc<LinkHandle>, reason: EndReason) -> EndR
 
 /// Reads and writes until the connection ends.
 pub(super) fn serve(core: &NodeInner, conn: &Arc<ConnHandle>, joined: Joined<'_>) {
-    let Joined { link, mut reader, mut sealer } = joined;
+    let Joined { link, mut reader, sealer } = joined;
+    writer::begin(conn, sealer);
     // Detached even if a thread panics: the link must not wait for a connection that is gone.
     let detach = Detach { conn, link: &link };
     let (its_conn, its_link, limits) = (Arc::clone(conn), Arc::clone(&link), link.path().write_limits());
     let of_panic = Arc::clone(conn);
     let writer = threads::spawn_guarded(
         &core.threads.name("writer"),
-        move || writer::run(&its_conn, &its_link, &mut sealer, limits),
+        move || writer::run(&its_conn, &its_link, limits),
         move || of_panic.end(EndReason::new(Initiator::Library, EndCause::Panic)),
     );
     match writer {

@@ -1,6 +1,7 @@
 //! A link with its lock, and what its effects mean for the threads around it. For what the application does
 //! with it, and what its connections do, are modules of their own.
 
+mod allowance;
 mod application;
 mod connections;
 mod receiving;
@@ -196,17 +197,35 @@ impl LinkHandle {
     /// Does something under the lock and carries out what follows from it after the lock is released. The
     /// monitor hears of the rest.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
+        self.with_writers(ConnHandle::wake, act)
+    }
+
+    /// The same for a thread of the application: it writes itself what follows from what it does, if nobody
+    /// else writes and it has not done so for too much of its time.
+    fn with_writing<A>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
+    ) -> A {
+        self.with_writers(|conn| allowance::write_now(conn, self), act)
+    }
+
+    fn with_writers<A>(
+        self: &Arc<Self>,
+        wake: impl Fn(&ConnHandle),
+        act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
+    ) -> A {
         let mut notices = Vec::new();
-        let result = self.with_notices(&mut notices, act);
+        let result = self.with_notices(&mut notices, wake, act);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
         result
     }
 
-    /// The same for the monitor, which gets the notices. Bytes that were reserved of the node's budget and
-    /// are not in the queues afterwards are released.
+    /// The same for the monitor, which gets the notices. `wake` sees to a connection whose writer sleeps.
+    /// Bytes that were reserved of the node's budget and are not in the queues afterwards are released.
     fn with_notices<A>(
         self: &Arc<Self>,
         notices: &mut Vec<Notice>,
+        wake: impl Fn(&ConnHandle),
         act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
     ) -> A {
         let now = clock::now();
@@ -246,14 +265,14 @@ impl LinkHandle {
         if look_at_inboxes {
             self.shared.agenda.look_at_all();
         }
-        notices.extend(self.carry_out(output, freed, &turns, copied));
+        notices.extend(self.carry_out(output, wake, freed, &turns, copied));
         result
     }
 
     /// Asks the kernel how a connection does.
     fn sample(self: &Arc<Self>, conn: &ConnHandle, notices: &mut Vec<Notice>) {
         let look = ConnSample { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
-        let next = self.with_notices(notices, |core, now, output| {
+        let next = self.with_notices(notices, ConnHandle::wake, |core, now, output| {
             core.link.handle_sample(conn.id, &look, now, output);
             core.link.next_timeout()
         });
@@ -264,11 +283,12 @@ impl LinkHandle {
     fn carry_out(
         self: &Arc<Self>,
         output: LinkOutput,
+        wake: impl Fn(&ConnHandle),
         freed: usize,
         turns: &[Arc<Turn>],
         mut bodies: Vec<Bytes>,
     ) -> Vec<Notice> {
-        output.wake.iter().for_each(|conn| conn.wake());
+        output.wake.iter().for_each(|conn| wake(conn));
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.

@@ -40,7 +40,7 @@ impl LinkHandle {
         let reply = reply_by.zip(waiter.as_ref());
         let mut place = None;
         let refused = loop {
-            let sent = self.with(|core, now, output| {
+            let sent = self.with_writing(|core, now, output| {
                 self.accept(core, &mut message, deadline, reply, wait, &mut place, now, output)
             });
             match sent {
@@ -96,7 +96,7 @@ impl LinkHandle {
     /// without a deadline only.
     pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
         let mut sent = 0;
-        self.with(|core, now, output| {
+        self.with_writing(|core, now, output| {
             if core.link.conns().is_empty() {
                 return; // The monitor needs to know of the first one.
             }

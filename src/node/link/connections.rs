@@ -133,7 +133,7 @@ impl LinkHandle {
             }
         }
         let mut notices = Vec::new();
-        let next = self.with_notices(&mut notices, |core, now, output| {
+        let next = self.with_notices(&mut notices, ConnHandle::wake, |core, now, output| {
             for conn in core.handles() {
                 if let Some(at) = conn.last_received() {
                     core.link.handle_received(conn.id, at, output);

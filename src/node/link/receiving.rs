@@ -30,7 +30,7 @@ impl Source for LinkHandle {
 
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
         let mut arrived = Vec::new();
-        let (id, ack_mode, more) = self.with(|core, now, output| {
+        let (id, ack_mode, more) = self.with_writing(|core, now, output| {
             while arrived.len() < max
                 && let Some(next) = core.link.take(lane, now, output)
             {
@@ -67,7 +67,7 @@ impl Origin for LinkHandle {
         // The lane is that of the request.
         let mut reply = Outgoing::new(NORMAL, body);
         let len = reply.len();
-        let replied = self.with(|core, _, output| {
+        let replied = self.with_writing(|core, _, output| {
             let index = core.link.check_reply(request, ticket, len)?;
             if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
                 return Err(Refused::Full);
@@ -91,6 +91,6 @@ impl Origin for LinkHandle {
     }
 
     fn done(self: Arc<Self>, lane: usize, ticket: Ticket) {
-        self.with(|core, now, output| core.link.done(lane, ticket, now, output));
+        self.with_writing(|core, now, output| core.link.done(lane, ticket, now, output));
     }
 }
