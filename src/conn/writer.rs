@@ -11,6 +11,9 @@
 //!      +-------- woken: a part is left, or more than [`MOST_NOW`] bytes wait --------------+
 //! ```
 //!
+//! When messages come faster than one in [`LEAST_GAP`], or the writer has written [`MUCH`] within
+//! [`WRITER_FIRST`], it is woken instead: with one write for each message they would go slower.
+//!
 //! Invariants:
 //! - The thread that holds the [`WriteHalf`] polls the link and writes: batches go out in the order in which
 //!   the link made them.
@@ -23,7 +26,7 @@
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
@@ -37,6 +40,11 @@ use super::{ConnHandle, LONG_WRITE, Port, WriteLimits, WriteWatch, socket};
 const MOST_NOW: usize = 16 * 1024;
 /// So many batches are written now before the writer is woken for the rest.
 const BATCHES_NOW: usize = 3;
+/// So soon after another write the writer is woken: it takes many messages with each write.
+const LEAST_GAP: Duration = Duration::from_micros(20);
+/// After a write of so many bytes it is woken for so long: there will be more.
+const MUCH: usize = 4 * 1024;
+const WRITER_FIRST: Duration = Duration::from_millis(1);
 
 /// The state of writing to a connection, and the right to.
 pub(crate) struct WriteHalf {
@@ -48,6 +56,9 @@ pub(crate) struct WriteHalf {
     rest: Vec<u8>,
     /// Until when the writer sleeps. `None`: until it is woken.
     sleeps_until: Option<Instant>,
+    /// When something was written last, and when much was.
+    written: Option<Instant>,
+    much_written: Option<Instant>,
 }
 
 impl std::fmt::Debug for WriteHalf {
@@ -60,8 +71,15 @@ impl std::fmt::Debug for WriteHalf {
 /// Writing may begin.
 pub(crate) fn begin(conn: &ConnHandle, sealer: Sealer) {
     let (batch, rest) = (Batch::default(), Vec::new());
-    let half = WriteHalf { sealer, batch, unwritten: None, rest, sleeps_until: None };
-    *conn.write_half.lock() = Some(half);
+    *conn.write_half.lock() = Some(WriteHalf {
+        sealer,
+        batch,
+        unwritten: None,
+        rest,
+        sleeps_until: None,
+        written: None,
+        much_written: None,
+    });
 }
 
 /// Runs until the connection ends.
@@ -117,18 +135,17 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
 
 /// Writes what the link has to send on this thread, if the writer sleeps and the kernel takes it at once.
 /// What is left is the writer's.
-pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port) {
-    if !try_write_now(conn, port) {
+pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port, now: Instant) {
+    if !try_write_now(conn, port, now) {
         conn.wake();
     }
 }
 
 /// True if nothing is left to the writer.
-fn try_write_now(conn: &ConnHandle, port: &impl Port) -> bool {
+fn try_write_now(conn: &ConnHandle, port: &impl Port, now: Instant) -> bool {
     let Some(mut guard) = conn.write_half.try_lock() else { return false };
-    let Some(half) = guard.as_mut().filter(|half| half.rest.is_empty() && half.unwritten.is_none()) else {
-        return false;
-    };
+    let Some(half) = guard.as_mut().filter(|half| half.may_write_now(now)) else { return false };
+    half.written = Some(now);
     for _ in 0..BATCHES_NOW {
         half.batch.clear();
         let transmit = port.poll_transmit(conn.id, &mut half.batch);
@@ -155,6 +172,19 @@ fn try_write_now(conn: &ConnHandle, port: &impl Port) -> bool {
 }
 
 impl WriteHalf {
+    fn may_write_now(&self, now: Instant) -> bool {
+        let passed = |since: Option<Instant>, time| since.is_none_or(|at| now >= at + time);
+        let nothing_left = self.rest.is_empty() && self.unwritten.is_none();
+        nothing_left && passed(self.written, LEAST_GAP) && passed(self.much_written, WRITER_FIRST)
+    }
+
+    fn note_written(&mut self, at: Instant) {
+        self.written = Some(at);
+        if self.batch.len() >= MUCH {
+            self.much_written = Some(at);
+        }
+    }
+
     /// Takes the next batch from the link and writes it.
     fn write_next(
         &mut self,
@@ -166,7 +196,8 @@ impl WriteHalf {
         let transmit = port.poll_transmit(conn.id, &mut self.batch);
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);
-            watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+            let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+            self.note_written(ended);
         }
         Ok(transmit)
     }
@@ -186,7 +217,8 @@ impl WriteHalf {
         let Some(transmit) = self.unwritten.take() else { return Ok(None) };
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);
-            watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+            let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
+            self.note_written(ended);
         }
         Ok(Some(transmit))
     }
@@ -202,13 +234,13 @@ impl WriteHalf {
     }
 }
 
-/// A write that may block, under the eyes of the monitor.
+/// A write that may block, under the eyes of the monitor. Returns when it ended.
 fn watched(
     conn: &ConnHandle,
     port: &impl Port,
     limits: WriteLimits,
     write: impl FnOnce(&mut socket::Stream<'_>, &dyn Fn() -> bool) -> io::Result<usize>,
-) -> Result<(), EndReason> {
+) -> Result<Instant, EndReason> {
     let start = clock::now();
     *conn.write.lock() = Some(WriteWatch::new(start));
     conn.note(&conn.write_since, start);
@@ -217,14 +249,15 @@ fn watched(
     let result = write(&mut socket::Stream(&conn.socket), &is_late);
     conn.write_since.store(0, Relaxed);
     *conn.write.lock() = None;
-    let lasted = clock::now().saturating_duration_since(start);
+    let end = clock::now();
+    let lasted = end.saturating_duration_since(start);
     if lasted >= LONG_WRITE {
         conn.blocked.fetch_add(lasted.as_micros() as u64, Relaxed);
     }
     match result {
         Ok(count) => {
             conn.bytes_sent.fetch_add(count as u64, Relaxed);
-            Ok(())
+            Ok(end)
         }
         Err(error) if is_timeout(&error) => Err(EndReason::new(Initiator::Library, EndCause::WriteTimeout)),
         Err(error) => Err(EndReason::io("write", &error)),

@@ -511,7 +511,9 @@ impl<T: ReceiptHandle> Outbound<T> {
                     }
                 }
             }
-            if flags == 0 && message.token.is_awaited() {
+            // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.
+            let alone = matches!(message.kind, MessageKind::Message);
+            if flags == 0 && alone && message.token.is_awaited() {
                 flags = ACK_NOW;
             }
             self.cursor = message.start + to as u64;

@@ -15,6 +15,8 @@ use crate::conn::{ConnHandle, Port, writer};
 /// One in so many.
 const SHARE: u32 = 5;
 const MOST: Duration = Duration::from_millis(20);
+/// With less left the writer is woken. More than most writes take, so that none spends what is not there.
+const LEAST: Duration = Duration::from_micros(100);
 
 thread_local! {
     /// What is left of this thread's allowance, and when that was.
@@ -25,10 +27,10 @@ thread_local! {
 pub(super) fn write_now(conn: &ConnHandle, port: &impl Port) {
     let start = clock::now();
     let left = left(LEFT.get(), start);
-    if left.is_zero() {
+    if left < LEAST {
         return conn.wake();
     }
-    writer::write_now(conn, port);
+    writer::write_now(conn, port, start);
     let end = clock::now();
     LEFT.set(Some((left.saturating_sub(end.saturating_duration_since(start)), end)));
 }
