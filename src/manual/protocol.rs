@@ -290,7 +290,7 @@
 //! | bytes of the body | field | meaning |
 //! |---|---|---|
 //! | 0 | lane | `u8` |
-//! | 1 | flags | bit 0: ACK_NOW, a receipt in this chunk is waited for |
+//! | 1 | flags | bit 0: ACK_NOW, the receipt of a message in this chunk is waited for |
 //! | 2..10 | offset | `u64`: where in the lane's stream this piece begins |
 //! | 10.. | data | 1 byte to 1 MiB of the stream |
 //!

@@ -1,7 +1,7 @@
 //! The node: what an application holds.
 //!
 //! ```text
-//!   application --send--> link (lanes, receipts) --> writer thread --> socket
+//!   application --send--> link (lanes, receipts) --> writer thread --> socket   (or the sending thread)
 //!               <-events- mailbox <- inboxes <------- reader thread <-- socket
 //!                                        ^
 //!                 monitor thread: deadlines, pings, dials      acceptor thread per address

@@ -1,7 +1,9 @@
-//! The handshake and the records, byte by byte. The other side is often `snow` with its own ciphers.
+//! The handshake and the records, byte by byte, and threads that write. The other side is often `snow` with
+//! its own ciphers.
 
 mod handshake;
 mod records;
+mod writing;
 
 use snow::TransportState;
 
