@@ -206,7 +206,11 @@ impl LinkHandle {
         self: &Arc<Self>,
         act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
     ) -> A {
-        self.with_writers(|conn| allowance::write_now(conn, self), act)
+        let noted = |core: &mut LinkInner, now, output: &mut LinkOutput| {
+            allowance::note_call(now);
+            act(core, now, output)
+        };
+        self.with_writers(|conn| allowance::write_now(conn, self), noted)
     }
 
     fn with_writers<A>(

@@ -2,9 +2,9 @@
 //!
 //! Waking a writer that sleeps costs more than a small write: the call of `send` that follows a pause makes
 //! it itself. When calls come in a row, one write for each costs more than waking the writer once, which then
-//! takes many messages with one call. So a thread has an allowance: it grows by a [`SHARE`] of the time that
-//! passes, up to [`MOST`], and is spent by the time that its writes take. A broadcast to a thousand peers
-//! after a pause is written whole; a stream of them is left to the writers but for that share.
+//! takes many messages with one call. So a thread has an allowance: it is spent by the time that its writes
+//! take, and grows by a [`SHARE`] of each pause between two calls, up to [`MOST`]. A broadcast to a thousand
+//! peers after a pause is written whole; a stream is left to the writers.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -17,26 +17,48 @@ const SHARE: u32 = 5;
 const MOST: Duration = Duration::from_millis(20);
 /// With less left the writer is woken. More than most writes take, so that none spends what is not there.
 const LEAST: Duration = Duration::from_micros(100);
+/// Calls that follow each other faster come in a row.
+const PAUSE: Duration = Duration::from_micros(20);
 
 thread_local! {
-    /// What is left of this thread's allowance, and when that was.
-    static LEFT: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
+    static OF_THIS_THREAD: Cell<Option<Allowance>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    left: Duration,
+    /// The end of the last call.
+    called: Instant,
+}
+
+impl Allowance {
+    /// A call begins.
+    fn at_call(before: Option<Allowance>, now: Instant) -> Allowance {
+        let Some(Allowance { left, called }) = before else { return Allowance { left: MOST, called: now } };
+        let pause = now.saturating_duration_since(called);
+        let grown = if pause < PAUSE { left } else { MOST.min(left + pause / SHARE) };
+        Allowance { left: grown, called: now }
+    }
+
+    /// A write has begun with the call, and ends.
+    fn at_end(self, end: Instant) -> Allowance {
+        Allowance { left: self.left.saturating_sub(end.saturating_duration_since(self.called)), called: end }
+    }
+}
+
+/// This thread calls the library.
+pub(super) fn note_call(now: Instant) {
+    OF_THIS_THREAD.set(Some(Allowance::at_call(OF_THIS_THREAD.get(), now)));
 }
 
 /// Writes what the link has for this connection, or wakes its writer.
 pub(super) fn write_now(conn: &ConnHandle, port: &impl Port) {
     let start = clock::now();
-    let left = left(LEFT.get(), start);
-    if left < LEAST {
+    let Some(allowance) = OF_THIS_THREAD.get().filter(|allowance| allowance.left >= LEAST) else {
         return conn.wake();
-    }
+    };
     writer::write_now(conn, port, start);
-    let end = clock::now();
-    LEFT.set(Some((left.saturating_sub(end.saturating_duration_since(start)), end)));
-}
-
-fn left(before: Option<(Duration, Instant)>, now: Instant) -> Duration {
-    before.map_or(MOST, |(left, at)| MOST.min(left + now.saturating_duration_since(at) / SHARE))
+    OF_THIS_THREAD.set(Some(Allowance { called: start, ..allowance }.at_end(clock::now())));
 }
 
 #[cfg(test)]
@@ -44,12 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_spent_by_writes_and_grows_with_a_share_of_the_time() {
+    fn it_is_spent_by_writes_and_grows_with_a_share_of_pauses() {
         let now = clock::now();
-        assert_eq!(left(None, now), MOST);
-        let ms = Duration::from_millis;
-        assert_eq!(left(Some((Duration::ZERO, now)), now), Duration::ZERO);
-        assert_eq!(left(Some((ms(2), now)), now + ms(10)), ms(4));
-        assert_eq!(left(Some((ms(2), now)), now + ms(1000)), MOST);
+        let (us, ms) = (Duration::from_micros, Duration::from_millis);
+        let mut allowance = Allowance::at_call(None, now);
+        assert_eq!(allowance.left, MOST);
+        allowance = allowance.at_end(now + ms(15));
+        assert_eq!(allowance.left, ms(5));
+        // Calls in a row: it does not grow.
+        for call in 0..1000 {
+            allowance = Allowance::at_call(Some(allowance), now + ms(15) + us(10) * call);
+        }
+        assert_eq!(allowance.left, ms(5));
+        let called = allowance.called;
+        assert_eq!(Allowance::at_call(Some(allowance), called + ms(10)).left, ms(7));
+        assert_eq!(Allowance::at_call(Some(allowance), called + ms(1000)).left, MOST);
+        assert_eq!(allowance.at_end(called + ms(6)).left, Duration::ZERO);
     }
 }
