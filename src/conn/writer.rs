@@ -11,7 +11,7 @@
 //!      +-------- woken: a part is left, or more than [`MOST_NOW`] bytes wait --------------+
 //! ```
 //!
-//! When messages come faster than one in [`LEAST_GAP`], or the writer has written [`MUCH`] within
+//! When messages come faster than one in [`LEAST_GAP`], or the writer has written several at once within
 //! [`WRITER_FIRST`], it is woken instead: with one write for each message they would go slower.
 //!
 //! Invariants:
@@ -42,8 +42,7 @@ const MOST_NOW: usize = 16 * 1024;
 const BATCHES_NOW: usize = 3;
 /// So soon after another write the writer is woken: it takes many messages with each write.
 const LEAST_GAP: Duration = Duration::from_micros(20);
-/// After a write of so many bytes it is woken for so long: there will be more.
-const MUCH: usize = 4 * 1024;
+/// After a write of several messages it is woken for so long: there will be more that gather.
 const WRITER_FIRST: Duration = Duration::from_millis(1);
 
 /// The state of writing to a connection, and the right to.
@@ -56,9 +55,9 @@ pub(crate) struct WriteHalf {
     rest: Vec<u8>,
     /// Until when the writer sleeps. `None`: until it is woken.
     sleeps_until: Option<Instant>,
-    /// When something was written last, and when much was.
+    /// When something was written last, and when several messages were at once.
     written: Option<Instant>,
-    much_written: Option<Instant>,
+    several_written: Option<Instant>,
 }
 
 impl std::fmt::Debug for WriteHalf {
@@ -78,7 +77,7 @@ pub(crate) fn begin(conn: &ConnHandle, sealer: Sealer) {
         rest,
         sleeps_until: None,
         written: None,
-        much_written: None,
+        several_written: None,
     });
 }
 
@@ -107,7 +106,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
                 let _ = conn.socket.shutdown(Shutdown::Write);
                 return;
             }
-            Ok(Transmit::Continue { at, chunk }) => {
+            Ok(Transmit::Continue { at, chunk, .. }) => {
                 if chunk != backlog {
                     backlog = chunk;
                     // Only a hint to the kernel: without it urgent data waits longer, nothing breaks.
@@ -175,13 +174,13 @@ impl WriteHalf {
     fn may_write_now(&self, now: Instant) -> bool {
         let passed = |since: Option<Instant>, time| since.is_none_or(|at| now >= at + time);
         let nothing_left = self.rest.is_empty() && self.unwritten.is_none();
-        nothing_left && passed(self.written, LEAST_GAP) && passed(self.much_written, WRITER_FIRST)
+        nothing_left && passed(self.written, LEAST_GAP) && passed(self.several_written, WRITER_FIRST)
     }
 
-    fn note_written(&mut self, at: Instant) {
+    fn note_written(&mut self, transmit: Transmit, at: Instant) {
         self.written = Some(at);
-        if self.batch.len() >= MUCH {
-            self.much_written = Some(at);
+        if let Transmit::Continue { messages: 2.., .. } = transmit {
+            self.several_written = Some(at);
         }
     }
 
@@ -197,7 +196,7 @@ impl WriteHalf {
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);
             let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
-            self.note_written(ended);
+            self.note_written(transmit, ended);
         }
         Ok(transmit)
     }
@@ -218,7 +217,7 @@ impl WriteHalf {
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);
             let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
-            self.note_written(ended);
+            self.note_written(transmit, ended);
         }
         Ok(Some(transmit))
     }

@@ -16,8 +16,8 @@ use super::{Link, ReceiptHandle};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transmit {
     /// Write it, if it is not empty, and ask again at the latest then. With an empty batch: sleep until
-    /// woken or until then.
-    Continue { at: Option<Instant>, chunk: usize },
+    /// woken or until then. So many messages begin in it.
+    Continue { at: Option<Instant>, chunk: usize, messages: usize },
     /// Write it, then shut the write side down: the last word is said.
     Finish,
 }
@@ -61,8 +61,9 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         }
         // With a write that is made anyway nothing needs to wait.
         let gather_until = if batch.is_empty() { self.gather_until(id, now) } else { None };
+        let mut messages = 0;
         if draining.is_none() && gather_until.is_none() {
-            self.push_data(id, now, chunk, batch, output);
+            messages = self.push_data(id, now, chunk, batch, output);
         }
         if ack_at.is_some() && !batch.is_empty() {
             // A write is made anyway: the acknowledgement rides along.
@@ -95,7 +96,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 conn.liveness.handle_sent(now);
             }
         }
-        Transmit::Continue { at: self.next_ack(id).into_iter().chain(gather_until).min(), chunk }
+        Transmit::Continue { at: self.next_ack(id).into_iter().chain(gather_until).min(), chunk, messages }
     }
 
     /// Until when the messages for this connection wait for more: see [`super::gather`].
@@ -138,10 +139,10 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         chunk: usize,
         batch: &mut Batch,
         output: &mut Output<T, R, C>,
-    ) {
+    ) -> usize {
         let (mut left, mut messages) = (chunk, 0);
         let ended = output.ended.len();
-        let Some(conn) = self.conns.by_id(id) else { return };
+        let Some(conn) = self.conns.by_id(id) else { return 0 };
         while left > 0 && batch.has_room() {
             let lanes = &self.lanes;
             let ready = |index: usize| {
@@ -167,6 +168,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         conn.gather.handle_sent(messages, now);
         output.space |= output.ended.len() > ended;
         self.end_unsent_requests(ended, output);
+        messages
     }
 }
 

@@ -41,7 +41,7 @@ impl Port for &Script {
         } else if *ended {
             return Transmit::Finish;
         }
-        Transmit::Continue { at: None, chunk: 16 * 1024 }
+        Transmit::Continue { at: None, chunk: 16 * 1024, messages: 1 }
     }
 
     fn handle_frames(&self, _: ConnId, _: &mut Vec<Frame>, _: Instant) -> Result<(), Violation> {

@@ -30,7 +30,7 @@ impl Source for LinkHandle {
 
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
         let mut arrived = Vec::new();
-        let (id, ack_mode, more) = self.with_writing(|core, now, output| {
+        let (id, ack_mode, more) = self.with(|core, now, output| {
             while arrived.len() < max
                 && let Some(next) = core.link.take(lane, now, output)
             {
