@@ -73,7 +73,8 @@ impl PendingReply {
         self.waiter.ready()
     }
 
-    /// The receipt of the request itself.
+    /// The receipt of the request itself. It ends with the reply, or within the peer's
+    /// [`Config::ack_delay`](crate::Config::ack_delay) after its application has received the request.
     pub fn receipt(&self) -> &Receipt {
         &self.receipt
     }
