@@ -68,16 +68,23 @@ impl Ledger {
     }
 
     /// Everything came, once and in order within each life of the receiver, and a new life goes on where the
-    /// one before ended, or repeats the last that it took. Returns how many were repeated so.
+    /// one before ended (which may have taken one message more, and been killed before it told), or repeats
+    /// the last that it took. Returns how many were repeated so.
     pub(crate) fn check(&self) -> usize {
         assert_eq!(self.missing(), 0, "lost");
         let mut again = 0;
+        // The lives that took a message and did not tell: one each, as they take one after the other.
+        let mut untold = Vec::new();
         for key in self.sent.keys() {
             let (mut next, mut its_life) = (0, 0);
             for took in self.took.iter().filter(|took| (took.lane, took.stream) == *key) {
                 let lane = LaneId(took.lane);
                 if took.life != its_life && took.seq < next {
                     again += (next - took.seq) as usize;
+                    next = took.seq;
+                }
+                if took.life != its_life && took.seq == next + 1 && !untold.contains(&its_life) {
+                    untold.push(its_life);
                     next = took.seq;
                 }
                 its_life = took.life;
