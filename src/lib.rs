@@ -50,7 +50,9 @@
 //!   is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and
 //!   when, can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
 //!
-//! Next: [`manual::event_loop`], the threads of an application and what to do with each event.
+//! Next: [`manual::event_loop`], the threads of an application and what to do with each event;
+//! [`manual::from_tcp`], for a program that has streams of its own; [`manual::lanes_and_sizes`];
+//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`].
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or

@@ -72,8 +72,7 @@ pub struct PathConfig {
     /// Default 0.5 s.
     #[serde(with = "human")]
     pub backoff_first: Duration,
-    /// The bound doubles with each attempt, up to this and to twice the time since the first one. Default
-    /// 60 s.
+    /// The bound doubles with each attempt, up to this and to the time since the first one. Default 60 s.
     #[serde(with = "human")]
     pub backoff_max: Duration,
     /// After so many failures in a row the breaker opens. Default 5.

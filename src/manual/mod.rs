@@ -3,5 +3,9 @@
 
 pub mod behind_nat;
 pub mod event_loop;
+pub mod from_tcp;
+pub mod lanes_and_sizes;
+pub mod operating;
 pub mod protocol;
+pub mod restart_and_recovery;
 pub mod threat_model;

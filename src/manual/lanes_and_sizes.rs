@@ -1,0 +1,89 @@
+//! Guide: choosing lanes and sizes.
+//!
+//! # The three lanes that are there
+//!
+//! | lane | for | largest message | window | queue | priority |
+//! |---|---|---|---|---|---|
+//! | [`URGENT`](crate::URGENT) | votes, proposals, evidence | 1 MiB | 4 MiB | 8 MiB | before the others |
+//! | [`NORMAL`](crate::NORMAL) | transactions, requests | 4 MiB | 8 MiB | 16 MiB | weight 4 |
+//! | [`BULK`](crate::BULK) | blocks, synchronisation | 32 MiB | 34 MiB | 64 MiB | weight 1 |
+//!
+//! Messages of one lane arrive in the order in which they were sent; there is no order between lanes. A lane
+//! that is full, because its receiver takes nothing, stops no other lane. So put two kinds of messages on two
+//! lanes if one must not wait for the other, and on one lane if their order matters.
+//!
+//! # A lane of one's own
+//! All nodes of a network need a lane with the same id; limits may differ, and the receiver's bind the
+//! sender. A peer without the lane ends messages on it as
+//! [`DropReason::LaneRefused`](crate::DropReason::LaneRefused).
+//!
+//! ```
+//! use std::time::Duration;
+//! use unbroken::{AckMode, LaneConfig, LaneId, Node, Priority};
+//!
+//! const GOSSIP: LaneId = LaneId(7);
+//!
+//! let builder = || {
+//!     Node::builder().lane(LaneConfig {
+//!         id: GOSSIP,
+//!         priority: Priority::Weighted(2),
+//!         max_message: 64 * 1024,
+//!         window: 1024 * 1024,
+//!         // The receipt ends when the message was processed, not when it was received.
+//!         ack_mode: AckMode::Done,
+//!         ..LaneConfig::default()
+//!     })
+//! };
+//! let bob = builder().listen("127.0.0.1:0".parse()?).start()?;
+//! let alice = builder().peer(bob.local_addrs()[0].to_string()).start()?;
+//! alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+//!
+//! let receipt = alice.send(bob.id(), (GOSSIP, "peers: 12"))?;
+//! let gossip = bob.lane_receiver(GOSSIP).expect("no other receiver of this lane");
+//! let message = gossip.recv()?;
+//! assert_eq!(receipt.poll(), None, "received, and not processed");
+//! drop(message);
+//! receipt.wait();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Sizes
+//! - **[`max_message`](crate::LaneConfig::max_message)**: the largest message, of both sides the smaller. A
+//!   send above one's own is refused at once; above the peer's it ends as
+//!   [`DropReason::TooLargeForPeer`](crate::DropReason::TooLargeForPeer).
+//! - **[`window`](crate::LaneConfig::window)**: the bytes that a peer may have under way to this node or in
+//!   its inbox. The throughput of a lane is at most one window in a round trip: 8 MiB at 100 ms are 80 MiB/s.
+//!   A receiver that does not take costs one window of memory for each peer and lane;
+//!   [`Config::max_inbox`](crate::Config::max_inbox) bounds the sum.
+//! - **[`queue`](crate::LaneConfig::queue)**: the bytes that wait at the sender until the peer's application
+//!   has taken them. It is what an outage costs: at 100 KiB/s of votes and blocks for a peer, 16 MiB are
+//!   almost three minutes. [`Config::max_queued`](crate::Config::max_queued) bounds the sum over all peers.
+//! - **[`max_untaken`](crate::LaneConfig::max_untaken)**: bounds the cost of very small messages, about 120
+//!   bytes each.
+//!
+//! Large messages need no cutting: they are sent in chunks, and an urgent message goes between two of them.
+//! Cut what need not be whole: a receiver gets a message when its last byte has come.
+//!
+//! # Messages that are worthless later
+//! [`Outgoing::expires_in`](crate::Outgoing::expires_in) drops a message that was not begun in time, so that
+//! a peer that was away gets the votes of this round and not those of the last hundred:
+//!
+//! ```
+//! use std::time::Duration;
+//! use unbroken::{Outgoing, URGENT};
+//!
+//! let vote = Outgoing::new(URGENT, "round 12: yes").expires_in(Duration::from_secs(2));
+//! assert_eq!(vote.expiry(), Some(Duration::from_secs(2)));
+//! ```
+//!
+//! # Which connection carries a lane
+//! With more than one connection to a peer ([`Config::connections`](crate::Config::connections),
+//! [`PeerConfig::important`](crate::PeerConfig::important)) each lane has a home: urgent ones the first,
+//! those of weight 1 the second, others the third; in a smaller pool they share. When a connection is in
+//! trouble its lanes move at once. So votes do not share the queue of a kernel with blocks.
+//! [`LaneConfig::slot`](crate::LaneConfig::slot) chooses another home.
+//!
+//! # How full they are
+//! [`LaneSnapshot`](crate::LaneSnapshot) of each peer: messages queued, in the inbox, taken, expired and
+//! dropped. A queue that grows for minutes is a peer that takes less than it is sent; an inbox that grows is
+//! this application.

@@ -1,0 +1,81 @@
+//! Guide: operating a node.
+//!
+//! # The log
+//! By the `log` crate, with the target `unbroken`. `error`: a bug or lost data, or two processes with one
+//! identity. `warn`: a peer misbehaved, or the system ran short. `info`: a link came or went, a peer
+//! restarted, a lesson was learned. `debug`: each connection and each dial. Lines that a stranger can cause
+//! are limited in number. `info` is right for production; `debug` for one node that you look at.
+//!
+//! # What to watch
+//! [`Node::snapshot`](crate::Node::snapshot) is a serde value; take it every few seconds and keep what your
+//! monitoring can keep. It costs about a lock for each peer.
+//!
+//! | figure | alarm | why |
+//! |---|---|---|
+//! | [`NodeSnapshot::peers`](crate::NodeSnapshot::peers) whose [`state`](crate::PeerSnapshot::state) is `Up` | fewer than a quorum needs, for 5 s | below that no round ends; 5 s outlast a replacement and most restarts |
+//! | a peer's [`state_age_ms`](crate::PeerSnapshot::state_age_ms) while it is `Down` | more than a minute | it is away, or its address has changed: [`last_error`](crate::PeerSnapshot::last_error) says which |
+//! | [`replacements`](crate::NodeSnapshot::replacements) | more than 10 a minute for several minutes | a path loses packets, or a middlebox closes connections; which one is in [`Event::Replacing`](crate::Event::Replacing) |
+//! | [`LaneSnapshot::queued_bytes`](crate::LaneSnapshot::queued_bytes) | above half of the lane's queue | the peer takes less than it is sent; soon sends wait or are refused |
+//! | [`inbox_bytes`](crate::NodeSnapshot::inbox_bytes) | above a quarter of [`Config::max_inbox`](crate::Config::max_inbox) | this application receives too slowly; above half strangers get no credit |
+//! | [`expired_messages`](crate::LaneSnapshot::expired_messages), [`dropped_messages`](crate::LaneSnapshot::dropped_messages) | they grow | votes that came too late, or a link that was given up |
+//! | [`events_lost`](crate::NodeSnapshot::events_lost) | above 0 | the application does not take its events |
+//! | [`refused`](crate::NodeSnapshot::refused), [`evicted`](crate::NodeSnapshot::evicted) | a jump | a crowd of strangers, or a wrong network name; [`Event::Refused`](crate::Event::Refused) says why |
+//! | [`ConnSnapshot::rtt_ms`](crate::ConnSnapshot::rtt_ms), [`score`](crate::ConnSnapshot::score) | a score below 0.7 for minutes | below 0.4 the connection is replaced; in between the path is merely poor |
+//!
+//! ```
+//! use unbroken::{LinkState, NodeSnapshot};
+//!
+//! /// One line for a log or a status page.
+//! fn summary(snapshot: &NodeSnapshot) -> String {
+//!     let up = snapshot.peers.iter().filter(|peer| peer.state == LinkState::Up).count();
+//!     let worst = snapshot.peers.iter().map(|peer| peer.score).fold(1.0, f64::min);
+//!     let expired: u64 =
+//!         snapshot.peers.iter().flat_map(|peer| &peer.lanes).map(|lane| lane.expired_messages).sum();
+//!     format!(
+//!         "{up} of {} peers up, worst score {worst:.2}, {} KiB queued, {expired} expired",
+//!         snapshot.peers.len(),
+//!         snapshot.queued_bytes / 1024,
+//!     )
+//! }
+//!
+//! let node = unbroken::Node::builder().start()?;
+//! assert_eq!(summary(&node.snapshot()), "0 of 0 peers up, worst score 1.00, 0 KiB queued, 0 expired");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Capacity
+//! Measured on a virtual machine with two processors, 1,000 peers of one node, plaintext; `benches/README.md`
+//! has how.
+//!
+//! | for each connection | |
+//! |---|---|
+//! | threads | 2, and 3 to 5 more for the node and each of its listening addresses |
+//! | file descriptors | 1; raise `ulimit -n` above [`Config::max_connections`](crate::Config::max_connections) (4,000) |
+//! | resident memory, idle | about 62 KiB where it was dialled; queues and inboxes come on top |
+//! | CPU time, idle | 1,000 of them: 1 % of a processor |
+//! | a message of 64 B in a stream, to one peer | 0.3 to 0.6 us of both sides together |
+//! | a vote after a pause, until its receipt | about 60 us of the sender's CPU time |
+//!
+//! Above some hundred peers a broadcast of one small message costs mostly the wake-ups of the threads: 100 ms
+//! until all receipts of 1,000 peers, when all of them run on the same two processors.
+//!
+//! # Settings worth a thought
+//! - **A few important peers** (consensus): [`PeerConfig::important`](crate::PeerConfig::important) gives a
+//!   peer [`Config::important_connections`](crate::Config::important_connections) (2) connections, over
+//!   different addresses where it has several, so that votes go on while one connection is replaced.
+//! - **Many peers over the open network**: [`Config::target_peers`](crate::Config::target_peers) with
+//!   candidates ([`Node::learn`](crate::Node::learn)), and the limits of
+//!   [`AdmissionConfig`](crate::AdmissionConfig).
+//! - **Deadlines**: [`PathConfig`](crate::PathConfig) has each with its default and what too small and too
+//!   large lead to. The defaults were tested from loopback to 16 kbit/s and 300 ms; change them for a reason.
+//!
+//! # First questions
+//! - *A peer does not link.* [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error) and
+//!   [`Event::DialFailed`](crate::Event::DialFailed) say why: refused by the system (nobody listens), no
+//!   answer (a firewall), another network or encryption, another identity than the one named, banned or full
+//!   at the other side.
+//! - *It links and is lost again and again.* [`Event::Disconnected`](crate::Event::Disconnected) says which
+//!   side ended it and why. The same idle time before each end is a middlebox: the ping interval adapts by
+//!   itself ([`Event::PingIntervalLearned`](crate::Event::PingIntervalLearned)).
+//! - *Sends wait.* The lane's `queued_bytes` at the sender and `inbox_bytes` at the receiver tell the network
+//!   from the application.
