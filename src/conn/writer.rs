@@ -133,7 +133,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
 }
 
 /// Writes what the link has to send on this thread, if the writer sleeps and the kernel takes it at once.
-/// What is left is the writer's.
+/// The writer does the rest.
 pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port, now: Instant) {
     if !try_write_now(conn, port, now) {
         conn.wake();

@@ -23,7 +23,7 @@ use super::key;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Gives out bytes as batches, then the end, and notes the threads that took them.
+/// Returns bytes as batches, then the end, and notes the threads that took them.
 #[derive(Default)]
 struct Script {
     batches: Mutex<VecDeque<Vec<u8>>>,
