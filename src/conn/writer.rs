@@ -88,12 +88,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
         let mut guard = conn.write_half.lock();
         // A write on another thread has failed.
         let Some(half) = guard.as_mut() else { return };
-        let transmit = match half.write_left(conn, port, limits) {
-            Ok(Some(transmit)) => Ok(transmit),
-            Ok(None) => half.write_next(conn, port, limits),
-            Err(reason) => Err(reason),
-        };
-        match transmit {
+        match half.write_next(conn, port, limits) {
             Err(reason) => {
                 *guard = None;
                 conn.end(reason);
@@ -184,42 +179,29 @@ impl WriteHalf {
         }
     }
 
-    /// Takes the next batch from the link and writes it.
+    /// Writes what another thread has left of a batch, and the next batch: one that was left whole, or what
+    /// the link has.
     fn write_next(
         &mut self,
         conn: &ConnHandle,
         port: &impl Port,
         limits: WriteLimits,
     ) -> Result<Transmit, EndReason> {
-        self.batch.clear();
-        let transmit = port.poll_transmit(conn.id, &mut self.batch);
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            let slices = |from, out: &mut Vec<_>| out.extend(rest.get(from..).map(IoSlice::new));
+            watched(conn, port, limits, |to, is_late| write_all(to, rest.len(), slices, &is_late))?;
+        }
+        let transmit = self.unwritten.take().unwrap_or_else(|| {
+            self.batch.clear();
+            port.poll_transmit(conn.id, &mut self.batch)
+        });
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);
             let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
             self.note_written(transmit, ended);
         }
         Ok(transmit)
-    }
-
-    /// Writes what another thread has left, if it has. Returns the step that follows an unwritten batch.
-    fn write_left(
-        &mut self,
-        conn: &ConnHandle,
-        port: &impl Port,
-        limits: WriteLimits,
-    ) -> Result<Option<Transmit>, EndReason> {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            let slices = |from, out: &mut Vec<_>| out.extend(rest.get(from..).map(IoSlice::new));
-            watched(conn, port, limits, |to, is_late| write_all(to, rest.len(), slices, &is_late))?;
-        }
-        let Some(transmit) = self.unwritten.take() else { return Ok(None) };
-        if !self.batch.is_empty() {
-            let (sealer, batch) = (&mut self.sealer, &self.batch);
-            let ended = watched(conn, port, limits, |to, is_late| write_batch(to, sealer, batch, is_late))?;
-            self.note_written(transmit, ended);
-        }
-        Ok(Some(transmit))
     }
 
     /// Sends the batch as far as the kernel takes it at once. True if that is all of it.
