@@ -222,6 +222,11 @@ impl Liveness {
         self.hole = self.stall.timeouts() >= TIMEOUTS_OF_A_HOLE && self.stall.lasts(now) >= self.patience();
     }
 
+    /// The kernel sends again after a timeout, and nothing that is in flight was acknowledged since.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stall.timeouts() > 0
+    }
+
     /// An acknowledgement came, or what was outstanding moved elsewhere.
     pub(crate) fn handle_progress(&mut self, now: Instant, outstanding: bool) {
         self.unacked_since = outstanding.then_some(now);

@@ -83,6 +83,8 @@ pub(crate) struct Conn<C = ConnId> {
     pub(super) gathering: bool,
     /// Its score is so low that any other one is better.
     pub(crate) poor: bool,
+    /// The kernel sends again after a timeout, and nothing that is in flight was acknowledged since.
+    pub(super) stalled: bool,
     draining: Option<(Draining, Instant)>,
     /// The link has asked for its end, and will not ask again.
     pub(super) closing: bool,
@@ -135,6 +137,7 @@ impl<C: Clone> Conn<C> {
             gather: Gather::default(),
             gathering: false,
             poor: false,
+            stalled: false,
             draining: None,
             closing: false,
             goaway_heard: false,
@@ -165,7 +168,7 @@ impl<C: Clone> Conn<C> {
 
     /// Whether the kernel's view of it can tell anything new.
     pub(super) fn is_watched(&self) -> bool {
-        self.is_serving() && (self.poor || self.liveness.expects_answer())
+        self.is_serving() && (self.poor || self.stalled || self.liveness.expects_answer())
     }
 
     pub(crate) fn goaway_said(&mut self) {
@@ -285,10 +288,12 @@ impl<C: Clone> Conns<C> {
         self.iter_mut().find(|conn| conn.id == id)
     }
 
-    /// The connection that serves lanes of that home best, the current one among equals.
-    pub(super) fn best(&self, home: u8, current: Option<ConnId>) -> Option<&Conn<C>> {
+    /// The connection that serves lanes of that home best, the current one among equals; an urgent lane would
+    /// rather have one that is not stalled.
+    pub(super) fn best(&self, home: u8, is_urgent: bool, current: Option<ConnId>) -> Option<&Conn<C>> {
         self.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
-            (conn.rank(), preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
+            let moves = !(is_urgent && conn.stalled);
+            (conn.rank(), moves, preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
         })
     }
 
@@ -296,7 +301,7 @@ impl<C: Clone> Conns<C> {
     /// there is, and if there is no other, one that drains and has not sent its GOAWAY.
     pub(super) fn control(&self) -> Option<ConnId> {
         let speaking = || self.iter().filter(|conn| conn.speaks()).min_by_key(|conn| conn.id);
-        self.best(0, None).or_else(speaking).map(|conn| conn.id)
+        self.best(0, false, None).or_else(speaking).map(|conn| conn.id)
     }
 
     /// Wakes the writer of this connection if it sleeps.

@@ -83,7 +83,7 @@ impl<T: ReceiptHandle> Lane<T> {
     /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it
     /// moves it goes back to what the peer has acknowledged.
     pub(super) fn reassign<R, C: Clone>(&mut self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
-        let best = conns.best(self.home, self.conn).map(|conn| conn.id);
+        let best = conns.best(self.home, self.is_urgent, self.conn).map(|conn| conn.id);
         if best != self.conn {
             self.conn = best;
             self.out.rewind();

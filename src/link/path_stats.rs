@@ -52,12 +52,13 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             conn.liveness.handle_kernel(kernel, now);
             conn.score.handle_kernel(kernel, now);
         }
-        let change = conn.score.poll(now);
+        let (stalled, change) = (conn.liveness.is_stalled(), conn.score.poll(now));
         if let Some(change) = change {
             let poor = change == Change::Poor;
             output.notices.push(if poor { Notice::ConnDegraded(id) } else { Notice::ConnHealthy(id) });
             self.set_poor(id, poor, now, output);
         }
+        self.set_stalled(id, stalled, now, output);
         self.handle_timeout(now, output);
     }
 

@@ -28,6 +28,12 @@
 //! | 1 | suspect |
 //! | 0 | draining, or given up: carries nothing |
 //!
+//! Among equals an urgent lane goes by one that is not *stalled*, whatever its home. A connection is stalled
+//! while the kernel sends again after a timeout (RFC 6298): a single small segment that is lost has nothing
+//! behind it that would tell of the loss sooner, and where a bulk transfer keeps the queue on the way full, the
+//! next tries are lost too. 64 kbit/s, two connections: a vote waited for 10 s (measured). What is sent twice
+//! for it is small; the other lanes stay.
+//!
 //! So the lanes of a slot that dies move at once to the best survivor, and back when the slot has a
 //! connection that has proved itself. A lane that moves goes on from what the peer has acknowledged: on
 //! every connection its chunks begin at or before what the receiver has, and are contiguous from there.
@@ -135,6 +141,21 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     pub(crate) fn set_poor(&mut self, id: ConnId, poor: bool, now: Instant, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.conns.by_id(id)
             && std::mem::replace(&mut conn.poor, poor) != poor
+        {
+            self.reassign(now, output);
+        }
+    }
+
+    /// A timeout has begun, or is over.
+    pub(crate) fn set_stalled(
+        &mut self,
+        id: ConnId,
+        stalled: bool,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
+        if let Some(conn) = self.conns.by_id(id)
+            && std::mem::replace(&mut conn.stalled, stalled) != stalled
         {
             self.reassign(now, output);
         }

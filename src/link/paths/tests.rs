@@ -335,3 +335,29 @@ fn a_connection_that_a_full_queue_keeps_out_gets_no_successor_at_first() {
     assert_eq!(notices_about_the_second(100.0, 130), (suspect, false));
     assert!(!notices_about_the_second(30.0, 60).1, "no queue");
 }
+
+#[test]
+fn votes_leave_a_connection_that_is_in_a_timeout_and_blocks_stay() {
+    let mut world = World::new(None);
+    world.dial(1, false);
+    world.run(Duration::from_secs(1));
+    let at = |world: &World| {
+        let lane =
+            |id| world.sides[0].link.lanes.iter().find(|lane| lane.id == id).and_then(|lane| lane.conn);
+        (lane(URGENT), lane(crate::lane::BULK))
+    };
+    let first = (Some(ConnId(1)), Some(ConnId(2)));
+    assert_eq!(at(&world), first);
+    let mut look = |id, unacked| {
+        let kernel =
+            KernelSample { unacked, retransmits: 1, bytes_acked: Some(1), ..KernelSample::default() };
+        let (look, now) = (ConnSample { kernel: Some(kernel), blocked: Duration::ZERO }, world.now);
+        let side = &mut world.sides[0];
+        side.link.handle_sample(ConnId(id), &look, now, &mut side.output);
+        at(&world)
+    };
+    assert_eq!(look(2, 1), first, "blocks have no better place");
+    assert_eq!(look(1, 1), first, "neither is better");
+    assert_eq!(look(2, 0), (Some(ConnId(2)), Some(ConnId(2))));
+    assert_eq!(look(1, 0), first, "what was in flight is acknowledged");
+}

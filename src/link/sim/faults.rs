@@ -25,7 +25,7 @@ impl World<'_> {
         let Some(conn) = self.dice.choice(live) else { return };
         let side = self.dice.usize(0..2);
         let notice = [0; 2].map(|_| self.dice.u64(0..=self.plan.notice));
-        match self.dice.u8(..15) {
+        match self.dice.u8(..16) {
             0 | 1 => self.sever(conn, notice),
             2 | 3 => {
                 let sent = self.conns[conn].pipes[side].sent;
@@ -79,6 +79,12 @@ impl World<'_> {
                 self.sides[side].link.set_poor(id, poor, now, &mut output);
                 self.apply(side, output);
             }
+            14 => {
+                let (id, stalled) = (self.conns[conn].ends[side].id, self.dice.bool());
+                let (now, mut output) = (self.instant(), Fx::default());
+                self.sides[side].link.set_stalled(id, stalled, now, &mut output);
+                self.apply(side, output);
+            }
             _ => {
                 let slot = self.dice.u8(..self.plan.slots);
                 self.after(300 * MS, Event::Dial { side, slot, replaces: false });
@@ -94,7 +100,10 @@ impl World<'_> {
             let ids: Vec<_> = self.sides[side].link.conns().iter().map(|conn| conn.id).collect();
             let mut output = Fx::default();
             let link = &mut self.sides[side].link;
-            ids.into_iter().for_each(|id| link.set_poor(id, false, now, &mut output));
+            for id in ids {
+                link.set_poor(id, false, now, &mut output);
+                link.set_stalled(id, false, now, &mut output);
+            }
             link.set_withheld(false, now, &mut output);
             self.apply(side, output);
         }
