@@ -178,6 +178,9 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             if ready {
                 self.conns.wake(conn, output); // New credit, or room under `max_untaken`.
             }
+            if let Some(lane) = Lane::find(&mut self.lanes, *id) {
+                lane.handle_acked(&mut self.conns, output);
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::id::ConnId;
 use crate::lane::{LaneConfig, LaneId, Priority};
 use crate::wire::stream::MessageKind;
 
-use super::conns::Conns;
+use super::conns::{Conn, Conns};
 use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
 use super::outbound::Outbound;
@@ -27,6 +27,8 @@ pub(super) struct Lane<T> {
     pub(super) home: u8,
     /// The connection that carries what we send.
     pub(super) conn: Option<ConnId>,
+    /// Sends nothing until the peer has acknowledged what was sent, and moves then.
+    leaving: bool,
     /// The connection that brought something last.
     pub(super) from: Option<ConnId>,
     /// The connection that carries our acknowledgements.
@@ -46,6 +48,7 @@ impl<T: ReceiptHandle> Lane<T> {
             inb: Inbound::new(config),
             home: config.home(),
             conn: None,
+            leaving: false,
             from: None,
             acks_by: None,
             ack_due: None,
@@ -81,14 +84,35 @@ impl<T: ReceiptHandle> Lane<T> {
     }
 
     /// Moves the lane to the best connection. It stays where it is as long as nothing is better; when it
-    /// moves it goes back to what the peer has acknowledged.
+    /// moves it goes back to what the peer has acknowledged. A lane that is not urgent leaves a connection
+    /// that serves as well as the other one only when that is everything: what was sent may be much, and
+    /// would be sent twice.
     pub(super) fn reassign<R, C: Clone>(&mut self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
-        let best = conns.best(self.home, self.is_urgent, self.conn).map(|conn| conn.id);
-        if best != self.conn {
+        let best = conns.best(self.home, self.is_urgent, self.conn);
+        let rank = conns.iter().find(|conn| Some(conn.id) == self.conn).map(Conn::rank);
+        let is_equal = best.map(Conn::rank) == rank;
+        let best = best.map(|conn| conn.id);
+        let waits = best != self.conn && is_equal && !self.is_urgent && self.out.outstanding() > 0;
+        let was_leaving = std::mem::replace(&mut self.leaving, waits);
+        if best != self.conn && !waits {
             self.conn = best;
             self.out.rewind();
-            best.into_iter().for_each(|conn| conns.wake(conn, output));
+        } else if waits || !was_leaving {
+            return;
         }
+        self.conn.into_iter().for_each(|conn| conns.wake(conn, output));
+    }
+
+    /// The peer has acknowledged data: a lane that waited for it moves.
+    pub(super) fn handle_acked<R, C: Clone>(&mut self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
+        if self.leaving {
+            self.reassign(conns, output);
+        }
+    }
+
+    /// Whether it has something for this connection to send now.
+    pub(super) fn is_ready_on(&self, conn: ConnId) -> bool {
+        self.conn == Some(conn) && !self.leaving && self.out.is_ready()
     }
 
     /// Chooses the connection for the lane's acknowledgements: where its chunks arrive if that is up. When it

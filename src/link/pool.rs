@@ -30,14 +30,15 @@
 //!
 //! Among equals an urgent lane goes by one that is not *stalled*, whatever its home. A connection is stalled
 //! while the kernel sends again after a timeout (RFC 6298): a single small segment that is lost has nothing
-//! behind it that would tell of the loss sooner, and where a bulk transfer keeps the queue on the way full, the
-//! next tries are lost too. 64 kbit/s, two connections: a vote waited for 10 s (measured). What is sent twice
-//! for it is small; the other lanes stay.
+//! behind it that would tell of the loss sooner, and where a bulk transfer keeps the queue on the way full,
+//! the next tries are lost too. 64 kbit/s, two connections: a vote waited for 10 s (measured). What is sent
+//! twice for it is small; the other lanes stay.
 //!
 //! So the lanes of a slot that dies move at once to the best survivor, and back when the slot has a
-//! connection that has proved itself. A lane that moves goes on from what the peer has acknowledged: on
-//! every connection its chunks begin at or before what the receiver has, and are contiguous from there.
-//! It follows that both sides may choose freely, without agreeing first.
+//! connection that has proved itself: the urgent ones at once, the others when the peer has acknowledged what
+//! they have sent, because it would be sent twice. A lane that moves goes on from what the peer has
+//! acknowledged: on every connection its chunks begin at or before what the receiver has, and are contiguous
+//! from there. It follows that both sides may choose freely, without agreeing first.
 //!
 //! # Acknowledgements
 //! Data that arrives on a connection is acknowledged on it as long as it is up, else by the best there is. So

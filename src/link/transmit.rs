@@ -102,7 +102,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Until when the messages for this connection wait for more: see [`super::gather`].
     fn gather_until(&self, id: ConnId, now: Instant) -> Option<Instant> {
         let until = self.conns.iter().find(|conn| conn.id == id)?.gather.until(now)?;
-        let mut ready = self.lanes.iter().filter(|lane| lane.conn == Some(id) && lane.out.is_ready());
+        let mut ready = self.lanes.iter().filter(|lane| lane.is_ready_on(id));
         ready.all(|lane| !lane.is_pressing()).then_some(until)
     }
 
@@ -145,9 +145,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let Some(conn) = self.conns.by_id(id) else { return 0 };
         while left > 0 && batch.has_room() {
             let lanes = &self.lanes;
-            let ready = |index: usize| {
-                lanes.get(index).is_some_and(|lane| lane.conn == Some(id) && lane.out.is_ready())
-            };
+            let ready = |index: usize| lanes.get(index).is_some_and(|lane| lane.is_ready_on(id));
             let Some(index) = conn.scheduler.pick(ready) else { break };
             let Some(lane) = self.lanes.get_mut(index) else { break };
             let (sent, begun) = lane.out.poll_chunk(

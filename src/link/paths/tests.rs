@@ -361,3 +361,25 @@ fn votes_leave_a_connection_that_is_in_a_timeout_and_blocks_stay() {
     assert_eq!(look(2, 0), (Some(ConnId(2)), Some(ConnId(2))));
     assert_eq!(look(1, 0), first, "what was in flight is acknowledged");
 }
+
+#[test]
+fn a_lane_goes_home_when_what_it_has_sent_is_acknowledged() {
+    let mut world = World::new(None);
+    world.run(Duration::from_millis(200));
+    world.send(0, crate::lane::BULK, 200_000);
+    world.step();
+    world.dial(1, false);
+    let lane = |world: &World, id| {
+        let lane = world.sides[0].link.lanes.iter().find(|lane| lane.id == id).unwrap();
+        (lane.conn, lane.out.outstanding())
+    };
+    let mut waited = false;
+    while lane(&world, crate::lane::BULK).0 == Some(ConnId(1)) {
+        waited |= world.sides[0].link.conns().iter().all(|conn| conn.proven);
+        world.step();
+    }
+    assert!(waited, "nothing was outstanding");
+    assert_eq!(lane(&world, crate::lane::BULK), (Some(ConnId(2)), 0));
+    world.run(Duration::from_secs(1));
+    assert!(world.sides[0].link.lanes.iter().all(|lane| lane.out.is_empty()));
+}

@@ -17,9 +17,9 @@ pub(super) struct Before {
 impl World<'_> {
     fn ready(&self, side: usize, id: ConnId, urgent: bool) -> bool {
         let lanes = self.sides[side].link.lanes.iter().zip(&self.plan.lanes[side]);
-        lanes.into_iter().any(|(lane, config)| {
-            (config.priority == Priority::Urgent) == urgent && lane.conn == Some(id) && lane.out.is_ready()
-        })
+        lanes
+            .into_iter()
+            .any(|(lane, config)| (config.priority == Priority::Urgent) == urgent && lane.is_ready_on(id))
     }
 
     pub(super) fn before_batch(&self, side: usize, id: ConnId) -> Before {
