@@ -125,7 +125,8 @@ fn votes_go_on_when_their_path_is_black_holed_under_load() {
     // Suspect after 1 s of silence (calm_path); the rest is for a busy machine.
     assert!(*worst < Duration::from_secs(3), "{worst:?}");
     eprintln!("{} votes, the one into the hole took {worst:?}", times.len());
-    // Back home when the slot has a connection again, by whatever path.
+    // Back home when the slot has a connection again, by whatever path: at once if it is a new one, and if it
+    // is the one that was in the hole, when the kernel has had an answer.
     pooled.paths[0].heal();
     pooled.wait_full(2);
     let sent = || {
@@ -135,11 +136,15 @@ fn votes_go_on_when_their_path_is_black_holed_under_load() {
             .find(|conn| conn.slot == 0 && conn.state == ConnState::Up)
             .map_or(0, |conn| conn.bytes_sent)
     };
-    let before = sent();
-    all_taken(&[a.send(b.id(), (URGENT, message(4, 0, MIB / 2))).unwrap()]);
-    // Counted when the write is over, which may be after the peer has taken what it wrote.
-    eventually("the urgent lane is at home again", || sent() - before > MIB as u64 / 2);
-    b.check(times.len() as u64 + 401);
+    let mut more = 0;
+    eventually("the urgent lane is at home again", || {
+        let before = sent();
+        all_taken(&[a.send(b.id(), (URGENT, message(4, more, MIB / 2))).unwrap()]);
+        more += 1;
+        // What was counted when the write was over may be a part of the one before.
+        sent().saturating_sub(before) > MIB as u64 / 4
+    });
+    b.check(times.len() as u64 + 400 + more);
     a.check(2000);
 }
 
