@@ -77,7 +77,8 @@ compile_error!("unbroken supports Unix and Windows: this system has neither poll
 
 // A module uses only modules of its own group and of the groups before it:
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
-// conduct, link, promise | conn, receipt | config | roster | node
+// conduct, link, promise | conn, receipt | config | roster | node |
+// metrics
 
 mod admission;
 #[doc(hidden)] // For the benches of this crate.
@@ -100,6 +101,8 @@ mod link;
 mod lock;
 pub mod manual;
 mod message;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod node;
 mod outcome;
 mod promise;

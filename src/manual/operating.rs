@@ -8,7 +8,9 @@
 //!
 //! # What to watch
 //! [`Node::snapshot`](crate::Node::snapshot) is a serde value; take it every few seconds and keep what your
-//! monitoring can keep. It costs about a lock for each peer.
+//! monitoring can keep. It costs about a lock for each peer. With the feature `metrics` the module
+//! `unbroken::metrics` takes it to the `metrics` facade, and so to Prometheus; `examples/metrics` has a
+//! server of the text format and a dashboard for Grafana.
 //!
 //! | figure | alarm | why |
 //! |---|---|---|
