@@ -52,7 +52,8 @@
 //!
 //! Next: [`manual::event_loop`], the threads of an application and what to do with each event;
 //! [`manual::from_tcp`], for a program that has streams of its own; [`manual::lanes_and_sizes`];
-//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`].
+//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`]; and `test_util` (Linux,
+//! behind the feature `test-util`), which brings the faults of networks to the tests of your own node.
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
@@ -78,7 +79,7 @@ compile_error!("unbroken supports Unix and Windows: this system has neither poll
 // A module uses only modules of its own group and of the groups before it:
 // id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
 // conduct, link, promise | conn, receipt | config | roster | node |
-// metrics
+// metrics, test_util
 
 mod admission;
 #[doc(hidden)] // For the benches of this crate.
@@ -110,6 +111,8 @@ mod receipt;
 mod roster;
 mod serde_util;
 mod sync;
+#[cfg(all(feature = "test-util", target_os = "linux"))]
+pub mod test_util;
 mod wire;
 
 // The API has types of both: these are the versions that it means.

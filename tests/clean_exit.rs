@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use unbroken::test_util::{Direction, FaultProxy, Ways};
 use unbroken::{
     BULK, Config, DropReason, EndCause, Event, GoawayReason, Initiator, NORMAL, Outcome, PeerConfig, URGENT,
 };
@@ -24,7 +25,6 @@ use unbroken_test_support::cluster::{
 };
 use unbroken_test_support::numbered::message;
 use unbroken_test_support::process;
-use unbroken_test_support::proxy::{Direction, FaultProxy, Ways};
 use unbroken_test_support::raw::{self, RawIdentity};
 
 /// How late the machine may make us.

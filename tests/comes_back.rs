@@ -14,6 +14,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::FaultProxy;
 use unbroken::{
     BreakerState, Config, EndCause, EndReason, Event, Identity, LinkState, NORMAL, Outcome, Outgoing,
     PeerConfig, URGENT,
@@ -23,7 +24,6 @@ use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, skip, within,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::FaultProxy;
 
 const SLACK: Duration = Duration::from_secs(2);
 const MS: Duration = Duration::from_millis(1);

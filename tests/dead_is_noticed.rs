@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{Faults, Ways, black_hole_supported};
 use unbroken::{
     BULK, Config, ConnId, EndCause, EndReason, Event, Identity, NORMAL, Node, PeerConfig, PeerId, URGENT,
 };
@@ -25,7 +26,6 @@ use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, path, skip,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Faults, Ways, md5sig_supported};
 use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 /// How late the machine may make us. The bounds themselves are between half a second and two.
@@ -58,7 +58,7 @@ fn suspected_within(peer: &Peer, conn: ConnId, since: Instant, bound: Duration) 
 
 #[test]
 fn a_black_hole_while_idle() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pair = Pair::start(|_| ());
@@ -75,7 +75,7 @@ fn a_black_hole_while_idle() {
 
 #[test]
 fn a_black_hole_with_data_in_flight() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pair = Pair::start(|_| ());
@@ -94,7 +94,7 @@ fn a_black_hole_with_data_in_flight() {
 
 #[test]
 fn a_black_hole_under_full_load() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pair = Pair::start(|config| config.path.user_timeout = Duration::from_secs(30));

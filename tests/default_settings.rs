@@ -12,9 +12,9 @@
 
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{FaultProxy, Faults, black_hole_supported};
 use unbroken::{Event, Node, Outcome, PeerId, URGENT};
 use unbroken_test_support::cluster::any_addr;
-use unbroken_test_support::proxy::{FaultProxy, Faults, md5sig_supported};
 use unbroken_test_support::raw::encryption;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ impl Pair {
 }
 
 fn black_holes_work() -> bool {
-    let supported = md5sig_supported();
+    let supported = black_hole_supported();
     if !supported {
         println!("skipped: this kernel refuses TCP_MD5SIG, without which there is no silent black hole");
     }

@@ -12,9 +12,9 @@
 
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{FaultProxy, black_hole_supported};
 use unbroken::{Announce, Event, Node, Outcome, PeerId, URGENT};
 use unbroken_test_support::cluster::any_addr;
-use unbroken_test_support::proxy::{FaultProxy, md5sig_supported};
 use unbroken_test_support::raw::encryption;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ struct Pair {
 impl Pair {
     /// None if this kernel makes no black holes.
     fn start(announce: Announce) -> Option<Pair> {
-        if !md5sig_supported() {
+        if !black_hole_supported() {
             println!("skipped: this kernel refuses TCP_MD5SIG, without which there is no silent black hole");
             return None;
         }

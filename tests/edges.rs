@@ -13,11 +13,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{FaultProxy, Ways};
 use unbroken::{
     Event, Identity, LaneConfig, LaneId, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind,
     StartError, URGENT,
 };
-use unbroken_test_support::proxy::{FaultProxy, Ways};
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -12,8 +12,8 @@
 use std::io::Write;
 use std::time::Instant;
 
+use unbroken::test_util::{Faults, Side, Ways};
 use unbroken_test_support::process::{fds, resident_bytes, threads};
-use unbroken_test_support::proxy::{Faults, Side, Ways};
 use unbroken_test_support::rig::*;
 
 #[test]

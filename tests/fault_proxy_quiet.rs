@@ -15,7 +15,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
-use unbroken_test_support::proxy::{Direction, Side, Ways};
+use unbroken::test_util::{Direction, Side, Ways};
 use unbroken_test_support::rig::*;
 
 fn cpu_time() -> Duration {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::select;
+use unbroken::test_util::{FaultProxy, Faults, Ways};
 use unbroken::{
     AckMode, BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
     PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, URGENT,
@@ -25,7 +26,6 @@ use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
 };
 use unbroken_test_support::numbered::{Checker, message};
-use unbroken_test_support::proxy::{FaultProxy, Faults, Ways};
 
 const KIB: usize = 1024;
 

@@ -12,10 +12,10 @@
 
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{CloseIdle, Faults, black_hole_supported};
 use unbroken::{Config, ConnState, Event, PathConfig, PeerConfig, URGENT};
 use unbroken_test_support::cluster::{Pair, Peer, all_taken, calm_path, eventually};
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{CloseIdle, Faults, md5sig_supported};
 
 /// A tenth of what the strictest NATs keep.
 const MEMORY: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ fn only_conn(peer: &Peer, other: &Peer) -> unbroken::ConnSnapshot {
 
 #[test]
 fn an_idle_link_outlives_the_memory_of_its_nat() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return unbroken_test_support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
     }
     let pair = behind_nat(MEMORY, calm);
@@ -69,7 +69,7 @@ fn an_idle_link_outlives_the_memory_of_its_nat() {
 
 #[test]
 fn where_pings_come_too_seldom_the_kernel_keeps_the_flow_alive() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return unbroken_test_support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
     }
     // An application may set a slow ping; keepalive alone has to do then.
@@ -86,7 +86,7 @@ fn where_pings_come_too_seldom_the_kernel_keeps_the_flow_alive() {
 
 #[test]
 fn a_nat_that_forgets_sooner_than_pings_come_loses_no_message() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return unbroken_test_support::cluster::skip("no TCP_MD5SIG, no forgetful NAT");
     }
     let pair = behind_nat(Duration::from_millis(400), |config| {

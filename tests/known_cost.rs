@@ -12,6 +12,7 @@
 use std::thread;
 use std::time::Duration;
 
+use unbroken::test_util::FaultProxy;
 use unbroken::{
     BULK, Config, Event, Identity, LaneId, LaneSnapshot, NORMAL, Node, PeerConfig, PeerId, Receipt,
     SendErrorKind, URGENT,
@@ -20,7 +21,6 @@ use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
 };
 use unbroken_test_support::numbered::{Checker, message};
-use unbroken_test_support::proxy::FaultProxy;
 
 const KIB: usize = 1024;
 /// The cost of a queued message beyond its bytes: header and bookkeeping.

@@ -12,10 +12,10 @@
 
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::Ways;
 use unbroken::{Config, Event, URGENT};
 use unbroken_test_support::cluster::{Pair, all_taken, path};
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::Ways;
 
 fn tune(config: &mut Config) {
     // A fault that no new connection cures must not end one either.

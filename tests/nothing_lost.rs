@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use unbroken::test_util::{Direction, FaultProxy, Faults, Side, Ways, black_hole_supported};
 use unbroken::{
     AckMode, BULK, Config, EndCause, Event, Identity, LaneId, NORMAL, PeerConfig, RequestError, URGENT,
 };
@@ -21,7 +22,6 @@ use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, eventually, first_addr, flood, mixed, skip,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Direction, FaultProxy, Faults, Side, Ways, md5sig_supported};
 
 /// The whole life of a conversation in both directions on two lanes, while `harm` does its worst.
 fn converse(pair: &Pair, count: u64, harm: impl FnOnce(&Pair)) {
@@ -114,7 +114,7 @@ fn a_large_message_goes_on_where_it_was_cut() {
 
 #[test]
 fn silent_black_holes_lose_nothing_idle_or_under_load() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pair = Pair::start(eager);

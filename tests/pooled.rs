@@ -13,12 +13,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{Direction, FaultProxy, black_hole_supported};
 use unbroken::{BULK, Config, ConnState, Event, NORMAL, Node, Outcome, PeerConfig, PeerId, URGENT};
 use unbroken_test_support::cluster::{
     Log, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood, skip, within,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Direction, FaultProxy, md5sig_supported};
 
 const MIB: usize = 1 << 20;
 
@@ -106,7 +106,7 @@ fn each_lane_goes_by_its_own_connection() {
 
 #[test]
 fn votes_go_on_when_their_path_is_black_holed_under_load() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pooled = Pooled::start(2);
@@ -150,7 +150,7 @@ fn votes_go_on_when_their_path_is_black_holed_under_load() {
 
 #[test]
 fn votes_see_no_gap_when_the_other_path_is_black_holed() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     let pooled = Pooled::start(2);

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{Direction, Faults, Ways, black_hole_supported};
 use unbroken::{BULK, Config, ConnId, EndCause, Event, NORMAL, Outcome, PeerConfig, URGENT};
 use unbroken_test_support::cluster::{
     Log, Pair, Peer, TIMEOUT, all_taken, builder, calm_path, eventually, flood, skip, within,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Direction, Faults, Ways, md5sig_supported};
 use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 const MIB: usize = 1 << 20;
@@ -287,7 +287,7 @@ fn a_successor_that_joins_and_answers_nothing_takes_nothing_over() {
 
 #[test]
 fn a_suspect_connection_is_replaced_before_it_dies() {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");
     }
     // From suspicion to death a busy machine has some seconds for the handshake of the successor.

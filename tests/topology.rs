@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use unbroken::test_util::FaultProxy;
 use unbroken::{
     Config, EndCause, Event, GoawayReason, Identity, LinkState, NORMAL, Node, PathConfig, PeerConfig, PeerId,
     PeerRecord, ReplaceError, ReplaceReason, RetireReason,
@@ -20,7 +21,6 @@ use unbroken::{
 use unbroken_test_support::cluster::{
     Peer, TIMEOUT, any_addr, builder, calm_path, eventually, first_addr, flood, mixed,
 };
-use unbroken_test_support::proxy::FaultProxy;
 
 fn calm(tune: impl FnOnce(&mut Config)) -> unbroken::Builder {
     builder(|config| {

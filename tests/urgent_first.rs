@@ -13,12 +13,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{Direction, Faults, Ways};
 use unbroken::{BULK, Config, Event, NORMAL, Outcome, PeerConfig, URGENT};
 use unbroken_test_support::cluster::{
     Pair, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, flood,
 };
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Direction, Faults, Ways};
 
 const MIB: usize = 1 << 20;
 

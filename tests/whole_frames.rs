@@ -15,12 +15,12 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use unbroken::test_util::{Direction, Faults, Ways};
 use unbroken::{BULK, Config, EndCause, Event, LaneId, NORMAL, PeerConfig, URGENT};
 use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr, mixed,
 };
 use unbroken_test_support::numbered::{self, message};
-use unbroken_test_support::proxy::{Direction, Faults, Ways};
 use unbroken_test_support::raw::{self, Raw, RawIdentity};
 
 fn calm(config: &mut Config) {

@@ -28,9 +28,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::FaultProxy;
 use unbroken::{Event, Node};
 use unbroken_test_support::process::Child;
-use unbroken_test_support::proxy::FaultProxy;
 
 use args::Args;
 use figures::{Spread, Usage};

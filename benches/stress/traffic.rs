@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::{Direction, FaultProxy};
 use unbroken::{NORMAL, Node, Outcome, PeerId, Receipt, URGENT};
 use unbroken_test_support::numbered::message;
-use unbroken_test_support::proxy::{Direction, FaultProxy};
 
 use super::{Args, Failure, LONG};
 

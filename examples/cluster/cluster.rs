@@ -14,7 +14,7 @@ use crate::member::Member;
 use crate::node::Role;
 use crate::table::{Progress, View};
 use crate::wire::{Command, LinkFigures, LinkNews, News, Report, Work};
-use unbroken_test_support::proxy::FaultProxy;
+use unbroken::test_util::FaultProxy;
 
 /// How long anything may take that must happen in the end, on a machine busy with other things too.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);

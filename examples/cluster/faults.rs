@@ -14,7 +14,7 @@ use crate::plan::{
 use crate::strangers::Crowd;
 use crate::table::{Balance, Line};
 use crate::wire::{Command, Work};
-use unbroken_test_support::proxy::{CloseIdle, FaultProxy, Faults, Ways};
+use unbroken::test_util::{CloseIdle, FaultProxy, Faults, Ways};
 
 /// In seconds: a vote that takes longer while nothing is wrong with its path is late, on a busy machine too.
 const LATE: f64 = 2.0;

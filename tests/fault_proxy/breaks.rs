@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use socket2::{Domain, Socket, Type};
-use unbroken_test_support::proxy::{Direction, FaultProxy, Faults, Ways};
+use unbroken::test_util::{Direction, FaultProxy, Faults, Ways};
 use unbroken_test_support::rig::*;
 
 #[test]

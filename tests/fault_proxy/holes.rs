@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
-use unbroken_test_support::proxy::{Direction, Side};
+use unbroken::test_util::{Direction, Side};
 use unbroken_test_support::rig::*;
 
 #[test]
@@ -219,7 +219,7 @@ fn a_target_on_ipv6_falls_into_the_hole_too() {
     if !can_black_hole() {
         return;
     }
-    let proxy = unbroken_test_support::proxy::FaultProxy::start(target.local_addr().unwrap()).unwrap();
+    let proxy = unbroken::test_util::FaultProxy::start(target.local_addr().unwrap()).unwrap();
     let mut client = connect(proxy.addr());
     let mut server = accept(&target);
     assert!(proxy.wait_until(LONG, |s| s.connected == 1));

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use unbroken_test_support::proxy::{Direction, Faults, Ways};
+use unbroken::test_util::{Direction, Faults, Ways};
 use unbroken_test_support::rig::*;
 
 const BOTH: [Direction; 2] = Direction::BOTH;

@@ -14,8 +14,8 @@ use unbroken::{
 
 use super::numbered::{Checker, MIN_LEN, message};
 use super::process;
-use super::proxy::FaultProxy;
 use super::raw::encryption;
+use unbroken::test_util::FaultProxy;
 
 /// How long a test waits for what must come, on a machine that is busy with other things.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! Shared by the tests and the cluster example: a proxy that causes faults, and child processes; and
-//! for the tests of promises, nodes that keep a record of what they hear.
+//! Shared by the tests and the cluster example: child processes, and addresses that do not answer; and for
+//! the tests of promises, nodes that keep a record of what they hear.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,5 @@ pub mod child;
 pub mod cluster;
 pub mod numbered;
 pub mod process;
-pub mod proxy;
 pub mod raw;
 pub mod rig;

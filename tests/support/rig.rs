@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::proxy::{FaultProxy, md5sig_supported};
+use unbroken::test_util::{FaultProxy, black_hole_supported};
 
 /// Far longer than anything takes, so that only a hang runs into it.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -117,10 +117,10 @@ pub fn fill(mut stream: &TcpStream) -> usize {
 
 /// For tests that need black holes: false, with a printed reason, where the kernel has none.
 pub fn can_black_hole() -> bool {
-    if !md5sig_supported() {
+    if !black_hole_supported() {
         eprintln!("skipped: the kernel refuses TCP_MD5SIG");
     }
-    md5sig_supported()
+    black_hole_supported()
 }
 
 /// Bytes that differ from their neighbours, near and far.

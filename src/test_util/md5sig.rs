@@ -32,7 +32,7 @@ struct TcpMd5Sig {
 
 /// Whether this kernel makes black holes by TCP_MD5SIG. Tries it on a connection of its own, in
 /// about half a second; later calls return the first answer.
-pub fn md5sig_supported() -> bool {
+pub fn black_hole_supported() -> bool {
     static SUPPORTED: OnceLock<bool> = OnceLock::new();
     *SUPPORTED.get_or_init(|| probe().unwrap_or(false))
 }

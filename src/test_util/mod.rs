@@ -1,20 +1,111 @@
-//! A TCP proxy on loopback that does to its flows what networks do to theirs.
+//! Faults for the tests of programs that use this library: a proxy that does to connections what networks do
+//! to theirs, and clusters of nodes in one process with such a proxy on each path. Needs the feature
+//! `test-util`, and Linux; made for `[dev-dependencies]`. The promises of this library are tested with the
+//! same proxy.
 //!
-//! Needs no privileges. One thread accepts, and one thread for each flow owns both its sockets;
-//! every setting and action has taken effect on all flows when the call returns.
+//! # A test of your node
+//! A [`Cluster`] starts nodes with the builders that your program uses, on free ports of loopback.
+//! [`PathConfig::scaled_down`](crate::PathConfig::scaled_down) makes the deadlines so much shorter that a
+//! test does not take minutes. What is to happen is waited for, never slept for.
 //!
-//! The proxy ends TCP on both sides, so an end's keepalive probes and acknowledgements meet the
-//! proxy's kernel, not the other end: a fault that shall not be acknowledged takes
-//! [`FaultProxy::black_hole`], which works in the kernel.
+//! ```
+//! use std::time::Duration;
 //!
-//! ```ignore
-//! let proxy = FaultProxy::start(server_addr)?;
+//! use unbroken::test_util::{Cluster, black_hole_supported};
+//! use unbroken::{Config, Node, PathConfig, URGENT};
+//!
+//! const TIMEOUT: Duration = Duration::from_secs(30);
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Ten times as fast as by default: an answer that is overdue by 0.1 s makes a connection suspect.
+//! let path = PathConfig::default().scaled_down(10);
+//! let config = Config { path, ..Config::default() };
+//! let cluster = Cluster::start(4, move |_| Node::builder().config(config.clone()))?;
+//! cluster.wait_linked(TIMEOUT)?;
+//!
+//! // One of four nodes is cut off, without a FIN or RST: three of four must go on.
+//! if black_hole_supported() {
+//!     assert!(cluster.isolate(3));
+//! }
+//! let [leader, others @ ..] = cluster.nodes() else { unreachable!() };
+//! let broadcast = leader.broadcast((URGENT, "block 7"));
+//! let next = |node: &Node| node.lane_receiver(URGENT)?.recv_timeout(TIMEOUT).ok()?.map(|block| block.into_bytes());
+//! for node in &others[..2] {
+//!     assert_eq!(next(node).as_deref(), Some(&b"block 7"[..]));
+//! }
+//! broadcast.wait_for(2, TIMEOUT)?; // With the leader itself: three.
+//!
+//! // When it is back it gets what it has missed.
+//! cluster.rejoin(3);
+//! assert_eq!(next(&others[2]).as_deref(), Some(&b"block 7"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A NAT that forgets
+//! NATs and firewalls drop flows that were idle for a while, and tell nobody. The node must either ping often
+//! enough, or notice.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use unbroken::test_util::Cluster;
+//! use unbroken::{Config, Node, Outcome, PathConfig, URGENT};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A ping after 1 s of silence, and not after 10 s.
+//! let config = Config { path: PathConfig::default().scaled_down(10), ..Config::default() };
+//! let cluster = Cluster::start(2, move |_| Node::builder().config(config.clone()))?;
+//! cluster.wait_linked(Duration::from_secs(30))?;
+//!
+//! // The scale holds for the NAT, too: one that forgets after 20 s.
+//! let nat = cluster.path(0, 1).ok_or("no path")?;
+//! nat.update(|faults| faults.forget_idle = Some(Duration::from_secs(2)));
+//! let forgotten = nat.wait_until(Duration::from_secs(3), |stats| stats.forgotten > 0);
+//! assert!(!forgotten, "the pings keep the flow alive");
+//!
+//! let [a, b] = cluster.nodes() else { unreachable!() };
+//! let receipt = a.send(b.id(), (URGENT, "after seconds of silence"))?;
+//! b.lane_receiver(URGENT).ok_or("no urgent lane")?.recv()?;
+//! assert_eq!(receipt.wait(), Outcome::Taken);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which fault is which
+//! | what happens in the field | how to cause it |
+//! |---|---|
+//! | a middlebox forgets an idle flow | [`Faults::forget_idle`]; one that says so: [`Faults::close_idle`] |
+//! | a cable is pulled, a route is lost | [`FaultProxy::black_hole`], [`Cluster::isolate`] |
+//! | a machine loses its power, and comes back | [`FaultProxy::half_open`] |
+//! | a process is killed and restarted | [`Cluster::restart`], after [`FaultProxy::reset_all`] |
+//! | a process hangs | [`Faults::stall`]: its kernel acknowledges still |
+//! | a connection breaks in mid-message | [`FaultProxy::cut_after`] |
+//! | a slow or far path | [`Faults::rate`], [`Faults::delay`], [`Faults::recv_buffer`] |
+//! | nobody listens | [`Faults::refuse`] |
+//!
+//! # Limits
+//! The proxy needs no privileges. It ends TCP on both sides, so an end's keepalive probes and
+//! acknowledgements meet the proxy's kernel, not the other end, and loss of single packets cannot be made
+//! with it (use network namespaces and `tc-netem(8)` for that). A fault that shall not be acknowledged takes
+//! [`FaultProxy::black_hole`], which works in the kernel: by TCP_MD5SIG (`tcp(7)`), which some containers do
+//! not permit. One thread accepts, and one thread for each flow owns both its sockets; every setting and
+//! action has taken effect on all flows when the call returns.
+//!
+//! ```
+//! # use std::net::{TcpListener, TcpStream};
+//! # use std::time::Duration;
+//! # use unbroken::test_util::{FaultProxy, Ways};
+//! # let server = TcpListener::bind("127.0.0.1:0")?;
+//! let proxy = FaultProxy::start(server.local_addr()?)?;
 //! let client = TcpStream::connect(proxy.addr())?;
 //! proxy.wait_until(Duration::from_secs(10), |stats| stats.connected == 1);
 //! proxy.update(|faults| faults.delay = Ways::both(Duration::from_millis(40)));
 //! proxy.reset_all();
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod cluster;
 mod faults;
 mod flow;
 mod md5sig;
@@ -30,8 +121,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::cluster::Cluster;
 pub use self::faults::{CloseIdle, Direction, Faults, Side, Stats, Ways};
-pub use self::md5sig::md5sig_supported;
+pub use self::md5sig::black_hole_supported;
 
 use self::flow::Command;
 use self::shared::{Shared, wait_for};
@@ -120,7 +212,7 @@ impl FaultProxy {
     /// Returns false if the kernel cannot do it; then nothing has happened.
     #[must_use = "without TCP_MD5SIG nothing happens"]
     pub fn black_hole(&self) -> bool {
-        if !md5sig_supported() {
+        if !black_hole_supported() {
             return false;
         }
         let answers = self.shared.lock().ask_all(Command::BlackHole);
@@ -133,7 +225,7 @@ impl FaultProxy {
     /// 1, 3, 7... s). Existing flows are not touched. Returns false if the kernel cannot do it.
     #[must_use = "without TCP_MD5SIG nothing happens"]
     pub fn black_hole_new(&self, hole: bool) -> bool {
-        if hole && !md5sig_supported() {
+        if hole && !black_hole_supported() {
             return false;
         }
         let mut state = self.shared.lock();
@@ -158,7 +250,7 @@ impl FaultProxy {
     /// nothing has happened.
     #[must_use = "without TCP_MD5SIG nothing happens"]
     pub fn half_open(&self, side: Side) -> bool {
-        if !md5sig_supported() {
+        if !black_hole_supported() {
             return false;
         }
         let state = self.shared.lock();

@@ -6,9 +6,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::Socket;
+
+use crate::clock;
 
 use super::faults::{Direction, Faults, Stats};
 use super::flow::{Command, Flow, Handle, Start};
@@ -151,7 +153,7 @@ impl Shared {
     }
 
     pub(super) fn wait_until(&self, timeout: Duration, done: impl Fn(&Stats) -> bool) -> bool {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = clock::now().checked_add(timeout);
         let mut state = self.lock();
         loop {
             let seen = state.stats;
@@ -163,7 +165,7 @@ impl Shared {
             state = self.lock();
             while state.stats == seen {
                 let left = match deadline {
-                    Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                    Some(deadline) => deadline.saturating_duration_since(clock::now()),
                     None => timeout,
                 };
                 if left.is_zero() {

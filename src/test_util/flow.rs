@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::clock;
+
 use super::faults::{Direction, Faults, Side, Ways};
 use super::md5sig;
 use super::pipe::{Pipe, Step, earlier};
@@ -107,7 +109,7 @@ impl Flow {
     pub(super) fn new(start: Start) -> io::Result<(Flow, Handle)> {
         let wake = Arc::new(Wake::new()?);
         let (sender, requests) = mpsc::channel();
-        let now = Instant::now();
+        let now = clock::now();
         let pipe = |direction| {
             let cut = start.cut.filter(|(at, _)| *at == direction);
             Pipe::new(start.faults.link(direction), cut.map(|(_, n)| n), now)
@@ -195,7 +197,7 @@ impl Flow {
                     Ok(soonest) => until = soonest,
                     Err(over) => return over,
                 }
-                let now = Instant::now();
+                let now = clock::now();
                 match self.idle_deadline(now) {
                     Some(deadline) if deadline <= now => self.forget(registration),
                     deadline => until = earlier(until, deadline),
@@ -230,7 +232,7 @@ impl Flow {
                 // Nothing was waited for but bad news: see `slot`.
                 if slot.events == 0 && slot.revents != 0 {
                     let pipe = self.pipes.get_mut(side.outgoing());
-                    pipe.source_gone(Instant::now());
+                    pipe.source_gone(clock::now());
                 }
             }
         }
@@ -247,7 +249,7 @@ impl Flow {
             _ => true,
         };
         self.phase = Phase::Open;
-        self.forwarded_at = Instant::now();
+        self.forwarded_at = clock::now();
         self.idle = Idle::new(self.forwarded_at);
         established && !oneself
     }
@@ -259,7 +261,7 @@ impl Flow {
             let mut forwarded = 0;
             let soonest = self.pump_one(direction, &mut forwarded);
             if forwarded > 0 {
-                self.forwarded_at = Instant::now();
+                self.forwarded_at = clock::now();
                 registration.count(|stats| *stats.bytes.get_mut(direction) += forwarded);
             }
             until = earlier(until, soonest?);
@@ -286,7 +288,7 @@ impl Flow {
 
     fn pump_one(&mut self, direction: Direction, forwarded: &mut u64) -> Result<Option<Instant>, Over> {
         for _ in 0..STEPS_PER_TURN {
-            let now = Instant::now();
+            let now = clock::now();
             let (source, sink) = match direction {
                 Direction::ToTarget => (&self.client, &self.target),
                 Direction::ToClient => (&self.target, &self.client),
@@ -319,7 +321,7 @@ impl Flow {
             }
             self.idle.last = now;
         }
-        Ok(Some(Instant::now()))
+        Ok(Some(clock::now()))
     }
 
     /// A reset destroys what is still on its way, so the bytes before it have to arrive first.
@@ -334,7 +336,7 @@ impl Flow {
     }
 
     fn obey(&mut self, command: Command) -> bool {
-        let now = Instant::now();
+        let now = clock::now();
         match command {
             Command::Reset => {}
             Command::SetFaults(faults) => {

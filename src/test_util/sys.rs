@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Instant;
 
+use crate::clock;
+
 /// Wakes a thread out of [`poll`]. A wake-up before the poll is not lost.
 pub(super) struct Wake(File);
 
@@ -45,7 +47,7 @@ pub(super) fn slot(fd: Option<RawFd>, events: libc::c_short) -> libc::pollfd {
 /// Waits for one of the slots, or until the moment has come (`None`: for ever).
 pub(super) fn poll(slots: &mut [libc::pollfd], until: Option<Instant>) {
     let timeout = until.map(|until| {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(clock::now());
         libc::timespec {
             tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::from(left.subsec_nanos().cast_signed()),
