@@ -104,10 +104,10 @@ fn redials_with_growing_jitter() {
         assert!(first.saturating_duration_since(lost) < SLACK, "not redialled at once");
         for n in 0..8 {
             let (at, (_, next)) = nth_failure(&pair.a, mark, n);
-            // Doubling, but never more than twice the time that it is away by then.
+            // Doubling, but never more than the time that it has been away by then.
             let first = calm_path().backoff_first;
             let doubled = (first * (1 << n)).min(calm_path().backoff_max);
-            let bound = |away: Duration| doubled.min((away * 2).max(first));
+            let bound = |away: Duration| doubled.min(away.max(first));
             let away = at.saturating_duration_since(lost);
             let next = next.expect("it is dialled again");
             assert!(next <= bound(away + SLACK / 10), "attempt {n}: {next:?} after {away:?}");
