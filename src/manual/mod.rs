@@ -2,6 +2,7 @@
 //! is no code here.
 
 pub mod behind_nat;
+pub mod comparison;
 pub mod event_loop;
 pub mod from_tcp;
 pub mod lanes_and_sizes;
