@@ -52,8 +52,9 @@
 //!
 //! Next: [`manual::event_loop`], the threads of an application and what to do with each event;
 //! [`manual::from_tcp`], for a program that has streams of its own; [`manual::lanes_and_sizes`];
-//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`]; [`manual::comparison`] with other libraries; and `test_util` (Linux,
-//! behind the feature `test-util`), which brings the faults of networks to the tests of your own node.
+//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`]; [`manual::async_code`];
+//! [`manual::comparison`] with other libraries; and `test_util` (Linux, behind the feature `test-util`),
+//! which brings the faults of networks to the tests of your own node.
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or

@@ -1,14 +1,14 @@
 //! Guide: when to use this library, and when another one.
 //!
-//! This library does one thing: it keeps messages flowing between nodes that know each other's addresses or learn
-//! them, over TCP, from programs that use threads. Where you need something else, something else is better. What
-//! is said here of others is what their documentation said in 2026; figures are in the repository, in
-//! `benches/README.md`, with the command that repeats them.
+//! This library does one thing: it keeps messages flowing between nodes that know each other's addresses or
+//! learn them, over TCP, from programs that use threads. Where you need something else, something else is
+//! better. What is said here of others is what their documentation said in 2026; figures are in the
+//! repository, in `benches/README.md`, with the command that repeats them.
 //!
 //! # In one table
-//! *Survives* means: what was sent before a connection broke arrives after it, once and in order, without a line
-//! in the application. *Taken* means: the sender learns that the other application has the message, and not only
-//! its kernel.
+//! *Survives* means: what was sent before a connection broke arrives after it, once and in order, without a
+//! line in the application. *Taken* means: the sender learns that the other application has the message, and
+//! not only its kernel.
 //!
 //! | | style | survives a broken connection | taken | bulk delays votes | finds peers | transports |
 //! |---|---|---|---|---|---|---|
@@ -24,18 +24,17 @@
 //! | MPTCP | the kernel's, below any of these | one path of several: yes | no | yes | no | TCP |
 //!
 //! # Take another one when
-//! - **Nodes sit behind NATs on both sides, or find each other in the open**: libp2p. It has discovery, relays and
-//!   hole punching, and speaks to other implementations of its protocols. This library needs one side of each
-//!   pair that can be dialled.
-//! - **Your program is asynchronous throughout** and has no wish for threads: libp2p, quinn, Zenoh. (A bridge is
-//!   short: [`Receipt::ready`](crate::Receipt::ready) and receivers are crossbeam channels, and a thread that
-//!   forwards them is enough.)
-//! - **You move bytes, not messages**, or a mobile client changes its address in mid-download: quinn. QUIC has
-//!   independent streams and moves a connection to a new address.
-//! - **Tens of thousands of connections in one process**: an event loop. Two threads a connection are cheap up to
-//!   some thousands ([`manual::operating`](crate::manual::operating) has what they cost).
-//! - **Publish and subscribe, queries, many languages**: Zenoh, ZeroMQ, nng. This library has one implementation,
-//!   although its protocol is written down ([`manual::protocol`](crate::manual::protocol)).
+//! - **Nodes sit behind NATs on both sides, or find each other in the open**: libp2p. It has discovery,
+//!   relays and hole punching, and speaks to other implementations of its protocols. This library needs one
+//!   side of each pair that can be dialled.
+//! - **Your program is asynchronous throughout** and has no wish for threads: libp2p, quinn, Zenoh. (The
+//!   bridge is short: [`manual::async_code`](crate::manual::async_code).)
+//! - **You move bytes, not messages**, or a mobile client changes its address in mid-download: quinn. QUIC
+//!   has independent streams and moves a connection to a new address.
+//! - **Tens of thousands of connections in one process**: an event loop. Two threads a connection are cheap
+//!   up to some thousands ([`manual::operating`](crate::manual::operating) has what they cost).
+//! - **Publish and subscribe, queries, many languages**: Zenoh, ZeroMQ, nng. This library has one
+//!   implementation, although its protocol is written down ([`manual::protocol`](crate::manual::protocol)).
 //! - **Lost messages do not matter**, the next one replaces them: any of these, or UDP.
 //! - **Machines with two networks, and everything is TCP already**: MPTCP needs no change of a program, only
 //!   kernels that have it on both sides, and middleboxes that let it pass. It goes well with this library:
@@ -51,8 +50,8 @@
 //! - your node is made of threads, and an async runtime would be the largest dependency that it has.
 //!
 //! # What it costs
-//! Exactly once takes memory for what was not taken yet ([`Config::max_queued`](crate::Config::max_queued)) and
-//! acknowledgements on the way back. A plain socket with large batched writes moves 3 times (1 KiB) to
-//! 27 times (64 B) as many messages a second, tokio with a length-delimited codec 4 times as many at 64 B, and as
-//! many at 1 KiB (measured on two processors; README). `benches/compare` measures them beside this library, in
-//! one run, on your machine.
+//! Exactly once takes memory for what was not taken yet ([`Config::max_queued`](crate::Config::max_queued))
+//! and acknowledgements on the way back. A plain socket with large batched writes moves 3 times (1 KiB) to
+//! 27 times (64 B) as many messages a second, tokio with a length-delimited codec 4 times as many at 64 B,
+//! and as many at 1 KiB (measured on two processors; README). `benches/compare` measures them beside this
+//! library, in one run, on your machine.

@@ -1,6 +1,7 @@
 //! Pages that belong to no single item: guides, the protocol and the threat model. There
 //! is no code here.
 
+pub mod async_code;
 pub mod behind_nat;
 pub mod comparison;
 pub mod event_loop;
