@@ -11,6 +11,8 @@ pub(crate) const USAGE: &str = "\
 One node: keeps links to its peers, sends them numbered votes, says what happens.
 
 Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options]
+       node keygen FILE    makes a new key, with mode 0600, and prints its ID
+       node id FILE        prints the ID of a key
 
   --listen ADDR          accept connections here, e.g. 0.0.0.0:7000 or [::]:7000; repeatable.
                          Port 0 lets the system choose; the `listening` line says which.
@@ -29,7 +31,8 @@ Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options
   --idle-first DURATION  send nothing for so long after the first link came up [0s].
   --seconds N            end after N seconds, fractions allowed [run until SIGINT or SIGTERM].
   --config FILE          settings of the library, TOML, as in `peers = [\"host:7000\"]` or `max_queued = \"2GiB\"`; the
-                         flags above are added to them.
+                         flags above are added to them. consensus.toml, wide_area.toml and local_test.toml beside
+                         this program's source are samples.
   --identity FILE        the node's secret key, as Identity::load_or_generate keeps it: made, with mode
                          0600, if there is none. Without it the node has a new ID each time it starts.
   --json                 one JSON object a line, with `t_ms`, `event`, `peer` and `seq` where they apply.
@@ -61,11 +64,23 @@ pub(crate) struct Args {
 pub(crate) enum Parsed {
     Run(Box<Args>),
     Help,
+    /// Make a key in this file.
+    Keygen(PathBuf),
+    /// Say whose key is in this file.
+    Id(PathBuf),
 }
 
 /// Reads the command line (without the program's name).
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, String> {
-    let mut words = words;
+    let mut words = words.peekable();
+    if let Some(command) = words.next_if(|word| ["keygen", "id"].contains(&word.as_str())) {
+        let file = words.next().ok_or_else(|| format!("{command}: the path of a file is missing"))?.into();
+        return match words.next() {
+            Some(more) => Err(format!("{command}: one file, but {more:?} follows")),
+            None if command == "id" => Ok(Parsed::Id(file)),
+            None => Ok(Parsed::Keygen(file)),
+        };
+    }
     let mut args = Args {
         config: Config::default(),
         identity: None,

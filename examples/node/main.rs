@@ -44,11 +44,31 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{}", args::USAGE);
             return ExitCode::SUCCESS;
         }
+        Ok(Parsed::Keygen(file)) => {
+            let identity = Identity::generate().map_err(|error| Failure::System(error.to_string()));
+            return print_id(identity.and_then(|identity| match identity.save(&file) {
+                Ok(()) => Ok(identity),
+                Err(error) => Err(Failure::System(error.to_string())),
+            }));
+        }
+        Ok(Parsed::Id(file)) => {
+            return print_id(Identity::load(&file).map_err(|error| Failure::System(error.to_string())));
+        }
         Err(wrong) => return fail(Failure::Usage(wrong)),
     };
     match start(*args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(failure) => fail(failure),
+    }
+}
+
+fn print_id(identity: Result<Identity, Failure>) -> ExitCode {
+    match identity {
+        Ok(identity) => {
+            let _ = writeln!(io::stdout(), "{}", identity.peer_id());
+            ExitCode::SUCCESS
+        }
         Err(failure) => fail(failure),
     }
 }

@@ -14,6 +14,19 @@ fn the_defaults_are_valid_and_survive_a_file() {
 }
 
 #[test]
+fn the_samples_are_valid() {
+    for text in [
+        include_str!("../../examples/node/consensus.toml"),
+        include_str!("../../examples/node/wide_area.toml"),
+        include_str!("../../examples/node/local_test.toml"),
+    ] {
+        let config: Config = toml::from_str(text).unwrap();
+        config.validate().unwrap();
+        assert_ne!(config.network, Config::default().network);
+    }
+}
+
+#[test]
 fn an_age_survives_a_file() {
     let path = PathConfig { max_age: Some(Duration::from_secs(3600)), ..PathConfig::default() };
     let text = toml::to_string(&path).unwrap();

@@ -62,6 +62,9 @@
 //! until all receipts of 1,000 peers, when all of them run on the same two processors.
 //!
 //! # Settings worth a thought
+//! `examples/node` has a sample file for each: `consensus.toml`, `wide_area.toml`, and `local_test.toml` for
+//! tests by hand.
+//!
 //! - **A few important peers** (consensus): [`PeerConfig::important`](crate::PeerConfig::important) gives a
 //!   peer [`Config::important_connections`](crate::Config::important_connections) (2) connections, over
 //!   different addresses where it has several, so that votes go on while one connection is replaced.
