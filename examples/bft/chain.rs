@@ -1,0 +1,50 @@
+//! Blocks, and the messages of the validators about them.
+
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+pub(crate) type Hash = [u8; 32];
+
+/// The parent of the first block.
+pub(crate) const GENESIS: Hash = [0; 32];
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Block {
+    pub(crate) parent: Hash,
+    pub(crate) height: u64,
+    pub(crate) payload: String,
+}
+
+impl Block {
+    pub(crate) fn hash(&self) -> Hash {
+        let mut content = digest::Context::new(&digest::SHA256);
+        content.update(&self.parent);
+        content.update(&self.height.to_le_bytes());
+        content.update(self.payload.as_bytes());
+        let mut hash = GENESIS;
+        hash.copy_from_slice(content.finish().as_ref());
+        hash
+    }
+}
+
+/// The kinds of votes, in the order in which a validator casts them within a round.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// The round before this one has timed out. The hash means nothing.
+    RoundChange,
+    /// The proposal of this round may be committed.
+    Prevote,
+    /// A quorum has prevoted for this block in this round, and the voter is locked on it.
+    Precommit,
+    /// The voter has committed this block. The round is 0.
+    Committed,
+}
+
+/// The place of a vote: height, round, kind. A validator votes once in each, in ascending order.
+pub(crate) type Slot = (u64, u32, Kind);
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Message {
+    Proposal { round: u32, block: Block },
+    Vote { slot: Slot, hash: Hash },
+}

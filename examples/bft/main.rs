@@ -1,0 +1,103 @@
+//! A toy BFT chain: how to build a consensus node on unbroken. The parent starts validators in processes of
+//! their own, cuts a path, freezes a validator, kills another one and restarts it, and checks that all
+//! have committed the same chain.
+//!
+//! ```text
+//! cargo run --example bft -- --nodes 4 --seconds 20
+//! ```
+//!
+//! # The protocol
+//! A simplified Tendermint. Of n = 3f + 1 validators any f may be faulty. At each height:
+//!
+//! 1. The leader, chosen by height and round, proposes a block.
+//! 2. A validator prevotes for the proposal, once in each round.
+//! 3. With 2f + 1 prevotes for a block in this round a validator locks it and precommits. At this height it
+//!    prevotes for no other block, until it sees 2f + 1 prevotes for another one in a later round.
+//! 4. With 2f + 1 precommits for a block in one round a validator commits it.
+//! 5. When a round has timed out a validator votes for the next round, and takes no part in this one any
+//!    longer. With 2f + 1 such votes the next round begins. A leader that is locked proposes that block again.
+//!
+//! Two blocks cannot be committed at one height: of 2f + 1 validators that have precommitted the first one
+//! f + 1 are honest and locked, so no later round has 2f + 1 prevotes for another block.
+//!
+//! A validator stores its last vote and its lock in a file before it sends the vote, and after a restart it
+//! does not vote there again. The chain itself is not stored. A validator that misses blocks asks a peer
+//! for them and believes the chain up to a block that f + 1 validators say they have committed.
+//!
+//! # What each part of the library does here
+//! - Votes and proposals go by the urgent lane, missing blocks by request and reply on the bulk lane.
+//! - `broadcast_to` never waits, so one thread sends and receives; `select!` waits for messages, the reply
+//!   and the time at once.
+//! - Messages to a validator that is frozen or behind a cut path arrive later, once and in order: the
+//!   consensus repeats nothing.
+//! - What a killed validator had received is lost with it. At `Event::PeerRestarted` its peers repeat what
+//!   they have said since their last commit.
+//! - Each connection proves the identity of its peer: a vote counts for the validator that sent it.
+//!
+//! # What it is not
+//! - Votes and blocks have no signatures of their own. Nobody can prove to a third party what a validator
+//!   has said, so there are no certificates, no light clients and no penalties for double votes. A faulty
+//!   validator can tell each peer something else, and the quorums cope with that.
+//! - Nothing bounds the memory that a faulty validator can use up with votes for future heights, and blocks
+//!   are requested all at once.
+//! - The file of votes is not flushed to the disk: it survives the end of the process, not of the machine.
+//! - After a restart of more than f validators at once the chain may be unavailable, because it is in memory.
+//! - The set of validators is fixed, there are no transactions, and the time in no block means anything.
+
+#![allow(clippy::disallowed_methods, reason = "an application, not the library: it reads the real clock")]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the bft example needs Linux: it freezes processes and makes the kernel drop packets");
+
+mod chain;
+mod consensus;
+mod node;
+mod parent;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Whatever can go wrong; printed and followed by exit code 1.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The variable that makes a process a validator: the directory of what it keeps.
+pub(crate) const HOME: &str = "UNBROKEN_BFT_HOME";
+
+pub(crate) struct Args {
+    pub(crate) nodes: usize,
+    pub(crate) time: Duration,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let result = match std::env::var_os(HOME) {
+        Some(home) => node::run(Path::new(&home)),
+        None => parse(std::env::args().skip(1)).and_then(|args| {
+            let directory = std::env::temp_dir().join(format!("unbroken-bft-{}", std::process::id()));
+            let result = parent::run(&args, &directory);
+            let removed = std::fs::remove_dir_all(&directory);
+            result.and(removed.map_err(Failure::from))
+        }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bft: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, Failure> {
+    let mut args = Args { nodes: 4, time: Duration::from_secs(20) };
+    while let Some(flag) = words.next() {
+        let value = words.next().and_then(|value| value.parse().ok());
+        match (flag.as_str(), value) {
+            ("--nodes", Some(nodes @ 4..=7)) => args.nodes = nodes as usize,
+            ("--seconds", Some(seconds @ 10..=3600)) => args.time = Duration::from_secs(seconds),
+            _ => return Err("usage: bft [--nodes 4..7] [--seconds 10..3600]".into()),
+        }
+    }
+    Ok(args)
+}
