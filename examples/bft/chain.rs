@@ -1,15 +1,13 @@
-//! Blocks, and the messages of the validators about them.
+//! Blocks, and what validators say about them.
 
-use ring::digest;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 pub(crate) type Hash = [u8; 32];
 
-/// The parent of the first block.
-pub(crate) const GENESIS: Hash = [0; 32];
-
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Block {
+    /// The hash of the block before; zeros in the first one.
     pub(crate) parent: Hash,
     pub(crate) height: u64,
     pub(crate) payload: String,
@@ -17,20 +15,16 @@ pub(crate) struct Block {
 
 impl Block {
     pub(crate) fn hash(&self) -> Hash {
-        let mut content = digest::Context::new(&digest::SHA256);
-        content.update(&self.parent);
-        content.update(&self.height.to_le_bytes());
-        content.update(self.payload.as_bytes());
-        let mut hash = GENESIS;
-        hash.copy_from_slice(content.finish().as_ref());
-        hash
+        let content = [self.parent.as_slice(), &self.height.to_le_bytes(), self.payload.as_bytes()].concat();
+        digest(&SHA256, &content).as_ref().try_into().unwrap_or_default()
     }
 }
 
 /// The kinds of votes, in the order in which a validator casts them within a round.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// The round before this one has timed out. The hash means nothing.
+    #[default]
     RoundChange,
     /// The proposal of this round may be committed.
     Prevote,

@@ -4,65 +4,51 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::chain::{Block, GENESIS, Hash, Kind, Message, Slot};
+use crate::chain::{Block, Hash, Kind, Message, Slot};
 
 /// From a commit to the next proposal.
 pub(crate) const BLOCK_TIME: Duration = Duration::from_millis(200);
 /// How long the first round of a height may take; the second may take twice as long, and so on.
 pub(crate) const ROUND_TIME: Duration = Duration::from_millis(500);
 
-/// The votes and the lock that a validator must remember across a restart.
-pub(crate) type Promise = (Slot, Option<(u32, Block)>);
-
+#[derive(Default)]
 pub(crate) struct Consensus {
-    /// The number of this validator.
+    /// The number of this validator, and of how many.
     me: usize,
     validators: usize,
-    /// The committed blocks, from height 1 on.
-    chain: Vec<Block>,
-    round: u32,
-    propose_at: Option<Instant>,
-    round_ends: Instant,
-    /// By height and round, from this height on.
-    proposals: BTreeMap<(u64, u32), Block>,
-    /// The first vote of each validator, from this height on.
-    votes: BTreeMap<Slot, BTreeMap<usize, Hash>>,
-    /// The block with the latest quorum of prevotes at this height, and the round of that.
-    lock: Option<(u32, Block)>,
     /// The last vote of this validator.
-    last: Slot,
-    /// The lock that the earlier life had at the height of `last`.
-    restored: Option<(u32, Block)>,
-    /// What this validator has said since its last commit, for a peer that has restarted.
-    said: Vec<Message>,
-    /// What is to be sent to all others.
-    outbox: Vec<Message>,
+    pub(crate) last: Slot,
+    /// The block that this validator is locked on, and the prevotes that made it so.
+    pub(crate) lock: (Slot, Hash),
+    /// The committed blocks, from height 1 on, and the hash of the last one.
+    pub(crate) chain: Vec<Block>,
+    head: Hash,
+    round: u32,
+    /// When this validator is to propose a block, if it is the leader and has not done so yet.
+    propose_at: Option<Instant>,
+    round_ends: Option<Instant>,
+    /// What was proposed by height and round, and the first vote of each validator, from this height on.
+    proposals: BTreeMap<(u64, u32), Hash>,
+    blocks: BTreeMap<Hash, Block>,
+    votes: BTreeMap<Slot, BTreeMap<usize, Hash>>,
+    /// What this validator has said since its last commit, for peers that restart.
+    pub(crate) said: Vec<Message>,
+    /// What is to be sent to all others, once `last` and `lock` are stored.
+    pub(crate) outbox: Vec<Message>,
 }
 
 impl Consensus {
-    pub(crate) fn new(me: usize, validators: usize, promise: Option<Promise>, now: Instant) -> Consensus {
-        let (last, restored) = promise.unwrap_or(((0, 0, Kind::RoundChange), None));
-        let mut consensus = Consensus {
-            me,
-            validators,
-            chain: Vec::new(),
-            round: 0,
-            propose_at: None,
-            round_ends: now,
-            proposals: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            lock: None,
-            last,
-            restored,
-            said: Vec::new(),
-            outbox: Vec::new(),
-        };
-        consensus.begin_height(now);
+    /// The last vote and the lock are those of the earlier life.
+    pub(crate) fn new(
+        me: usize,
+        validators: usize,
+        last: Slot,
+        lock: (Slot, Hash),
+        now: Instant,
+    ) -> Consensus {
+        let mut consensus = Consensus { me, validators, last, lock, ..Consensus::default() };
+        consensus.begin_round(0, now);
         consensus
-    }
-
-    pub(crate) fn chain(&self) -> &[Block] {
-        &self.chain
     }
 
     /// The height that is being decided.
@@ -70,190 +56,132 @@ impl Consensus {
         self.chain.len() as u64 + 1
     }
 
-    pub(crate) fn promise(&self) -> Promise {
-        let lock = if self.last.0 > self.height() { &self.restored } else { &self.lock };
-        (self.last, lock.clone())
-    }
-
-    pub(crate) fn said(&self) -> &[Message] {
-        &self.said
-    }
-
-    /// The messages for all others. The promise must be stored before they are sent.
-    pub(crate) fn take_outbox(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.outbox)
-    }
-
     /// When `advance` must be called at the latest.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.propose_at.map_or(self.round_ends, |at| at.min(self.round_ends))
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.propose_at.into_iter().chain(self.round_ends).min()
     }
 
-    /// Takes a message of a validator. Nothing happens before `advance`.
+    /// Takes a message of a validator. Nothing follows from it before `advance`.
     pub(crate) fn take(&mut self, from: usize, message: Message) {
         match message {
-            Message::Proposal { round, block } => {
-                if block.height >= self.height() && self.leader(block.height, round) == from {
-                    self.proposals.entry((block.height, round)).or_insert(block);
-                }
+            Message::Vote { slot, hash } if slot.0 >= self.height() => {
+                self.votes.entry(slot).or_default().entry(from).or_insert(hash);
             }
-            Message::Vote { slot, hash } => {
-                if slot.0 >= self.height() {
-                    self.votes.entry(slot).or_default().entry(from).or_insert(hash);
-                }
+            Message::Proposal { round, block } if self.leader(block.height, round) == from => {
+                let hash = block.hash();
+                self.proposals.entry((block.height, round)).or_insert(hash);
+                self.blocks.insert(hash, block);
             }
+            _ => {} // It comes too late, or from another one than the leader.
         }
     }
 
     /// Does everything that the messages so far and the time allow.
     pub(crate) fn advance(&mut self, now: Instant) {
         loop {
-            if let Some(block) = self.decided() {
-                self.commit(vec![block], now);
-                continue;
-            }
-            if let Some(round) = self.next_round() {
-                self.begin_round(round, now, now);
-            }
-            self.update_lock();
-            if !(self.propose(now) || self.prevote() || self.precommit() || self.time_out(now)) {
-                break;
+            let before = (self.height(), self.last);
+            self.count_votes(now);
+            self.speak(now);
+            if before == (self.height(), self.last) {
+                return;
             }
         }
     }
 
-    /// The validators that have committed a block which is missing here: any of them can be asked for it.
-    pub(crate) fn ahead(&self) -> Option<Vec<usize>> {
+    /// The validators that have committed a block which is missing here: each of them can be asked for it.
+    pub(crate) fn ahead(&self) -> Vec<usize> {
         let mut claims = self.votes.iter().rev().filter(|(slot, _)| slot.2 == Kind::Committed);
-        let (hash, votes) = claims.find_map(|(slot, votes)| Some((self.agreed(*slot)?, votes)))?;
-        Some(votes.iter().filter(|(_, vote)| **vote == hash).map(|(validator, _)| *validator).collect())
+        let latest = claims.find(|(slot, _)| self.agreed(slot).is_some());
+        latest.into_iter().flat_map(|(_, votes)| votes.keys().copied()).collect()
     }
 
     /// Commits the blocks of one peer up to the last one that enough validators say they have committed: the
     /// hashes of the parents prove those before it.
     pub(crate) fn catch_up(&mut self, blocks: Vec<Block>, now: Instant) {
-        let (mut chain, mut proven) = (Vec::new(), 0);
-        let (mut height, mut parent) = (self.height(), self.head());
-        for block in blocks.into_iter().skip_while(|block| block.height < self.height()) {
-            if (block.height, block.parent) != (height, parent) {
-                break;
+        let (height, mut parent, mut chain) = (self.height(), self.head, Vec::new());
+        for block in blocks.into_iter().skip_while(|block| block.height < height) {
+            if block.parent != parent {
+                return;
             }
-            (height, parent) = (height + 1, block.hash());
-            let claimed = self.agreed((block.height, 0, Kind::Committed));
+            parent = block.hash();
+            let slot = (block.height, 0, Kind::Committed);
             chain.push(block);
-            if claimed == Some(parent) {
-                proven = chain.len();
+            if self.agreed(&slot) == Some(parent) {
+                self.commit(&mut chain, parent, now);
             }
         }
-        chain.truncate(proven);
-        if !chain.is_empty() {
-            self.commit(chain, now);
-        }
-    }
-
-    // --- commits and rounds ----------------------------------------------------------------------
-
-    fn head(&self) -> Hash {
-        self.chain.last().map_or(GENESIS, Block::hash)
     }
 
     fn leader(&self, height: u64, round: u32) -> usize {
-        (height.wrapping_add(u64::from(round)) % self.validators as u64) as usize
+        (height.wrapping_add(round.into()) % self.validators as u64) as usize
     }
 
-    fn commit(&mut self, blocks: Vec<Block>, now: Instant) {
-        self.chain.extend(blocks);
-        self.begin_height(now);
-        self.say(Message::Vote { slot: (self.height() - 1, 0, Kind::Committed), hash: self.head() });
-    }
-
-    fn begin_height(&mut self, now: Instant) {
+    fn commit(&mut self, blocks: &mut Vec<Block>, head: Hash, now: Instant) {
+        self.chain.append(blocks);
+        self.head = head;
         let height = self.height();
         self.votes = self.votes.split_off(&(height, 0, Kind::RoundChange));
         self.proposals = self.proposals.split_off(&(height, 0));
-        self.lock = self.restored.clone().filter(|(_, block)| block.height == height);
+        self.blocks.retain(|_, block| block.height >= height);
         self.said.clear();
-        self.begin_round(0, now + BLOCK_TIME, now);
+        self.say(Message::Vote { slot: (height - 1, 0, Kind::Committed), hash: head });
+        self.begin_round(0, now + BLOCK_TIME);
     }
 
-    fn begin_round(&mut self, round: u32, propose_at: Instant, now: Instant) {
+    fn begin_round(&mut self, round: u32, start: Instant) {
         self.round = round;
-        self.propose_at = (self.leader(self.height(), round) == self.me).then_some(propose_at);
-        self.round_ends = propose_at.max(now) + ROUND_TIME * (round + 1).min(8);
+        self.propose_at = (self.leader(self.height(), round) == self.me).then_some(start);
+        self.round_ends = Some(start + ROUND_TIME * (round + 1).min(8));
     }
 
-    /// The block with a quorum of precommits.
-    fn decided(&self) -> Option<Block> {
-        self.slots(Kind::Precommit).find_map(|slot| self.block(self.agreed(slot)?)).cloned()
-    }
-
-    /// The latest round that a quorum wants, if it is later than this one.
-    fn next_round(&self) -> Option<u32> {
-        let rounds = self.slots(Kind::RoundChange).filter(|slot| self.agreed(*slot).is_some());
-        rounds.map(|(_, round, _)| round).filter(|round| *round > self.round).max()
-    }
-
-    /// Locks the block with the latest quorum of prevotes.
-    fn update_lock(&mut self) {
-        let newer = |round| self.lock.as_ref().is_none_or(|(locked, _)| round > *locked);
-        let prevoted = self.slots(Kind::Prevote).filter(|slot| newer(slot.1));
-        let latest =
-            prevoted.filter_map(|slot| Some((slot.1, self.block(self.agreed(slot)?)?.clone()))).last();
-        if latest.is_some() {
-            self.lock = latest;
+    /// Changes the round, locks or commits, where a quorum has voted for it.
+    fn count_votes(&mut self, now: Instant) {
+        let height = self.height();
+        let slots = self.votes.range((height, 0, Kind::RoundChange)..(height + 1, 0, Kind::RoundChange));
+        let agreed: Vec<_> = slots.filter_map(|(slot, _)| Some((*slot, self.agreed(slot)?))).collect();
+        for (slot, hash) in agreed {
+            match (slot.2, self.blocks.get(&hash)) {
+                (Kind::RoundChange, _) if slot.1 > self.round => self.begin_round(slot.1, now),
+                (Kind::Prevote, Some(_)) if slot > self.lock.0 => self.lock = (slot, hash),
+                (Kind::Precommit, Some(block)) => return self.commit(&mut vec![block.clone()], hash, now),
+                _ => {}
+            }
         }
     }
 
-    // --- what this validator says ----------------------------------------------------------------
-
-    /// A leader that is locked proposes that block again.
-    fn propose(&mut self, now: Instant) -> bool {
-        if self.propose_at.is_none_or(|at| now < at) {
-            return false;
+    /// Proposes and votes, where it is time for it.
+    fn speak(&mut self, now: Instant) {
+        let (height, round, me, parent) = (self.height(), self.round, self.me, self.head);
+        let prevote = (height, round, Kind::Prevote);
+        let (locked_in, locked) = self.lock;
+        let is_free = locked_in.0 < height;
+        if self.propose_at.take_if(|at| *at <= now).is_some() && self.last < prevote {
+            let payload = format!("block {height}, made by validator {me} in round {round}");
+            let new = Block { parent, height, payload };
+            let block = if is_free { Some(new) } else { self.blocks.get(&locked).cloned() };
+            block.into_iter().for_each(|block| self.say(Message::Proposal { round, block }));
         }
-        self.propose_at = None;
-        let (height, round) = (self.height(), self.round);
-        if self.last >= (height, round, Kind::Prevote) || self.proposals.contains_key(&(height, round)) {
-            return false; // An earlier life has made its proposal.
+        let proposed = self.proposals.get(&(height, round)).and_then(|hash| self.blocks.get_key_value(hash));
+        if let Some((hash, _)) =
+            proposed.filter(|(hash, block)| block.parent == parent && (is_free || **hash == locked))
+        {
+            self.vote(prevote, *hash);
         }
-        let payload = || format!("block {height}, made by validator {} in round {round}", self.me);
-        let new = || Block { parent: self.head(), height, payload: payload() };
-        let block = self.lock.as_ref().map_or_else(new, |(_, block)| block.clone());
-        self.say(Message::Proposal { round, block });
-        true
+        if locked_in == prevote {
+            self.vote((height, round, Kind::Precommit), locked);
+        }
+        if self.round_ends.is_none_or(|end| end <= now) {
+            self.round_ends = Some(now + ROUND_TIME);
+            self.vote((height, round + 1, Kind::RoundChange), Hash::default());
+        }
     }
 
-    /// A validator that is locked prevotes for no other block.
-    fn prevote(&mut self) -> bool {
-        let Some(block) = self.proposals.get(&(self.height(), self.round)) else { return false };
-        let hash = block.hash();
-        let fits = block.parent == self.head();
-        let free = self.lock.as_ref().is_none_or(|(_, locked)| locked.hash() == hash);
-        fits && free && self.vote(self.round, Kind::Prevote, hash)
-    }
-
-    fn precommit(&mut self) -> bool {
-        let locked = self.lock.as_ref().filter(|(round, _)| *round == self.round);
-        locked.map(|(_, block)| block.hash()).is_some_and(|hash| self.vote(self.round, Kind::Precommit, hash))
-    }
-
-    fn time_out(&mut self, now: Instant) -> bool {
-        if now < self.round_ends {
-            return false;
+    /// Says nothing where this life or an earlier one has voted already, in this slot or a later one.
+    fn vote(&mut self, slot: Slot, hash: Hash) {
+        if slot > self.last {
+            self.last = slot;
+            self.say(Message::Vote { slot, hash });
         }
-        self.round_ends = now + ROUND_TIME;
-        self.vote(self.round + 1, Kind::RoundChange, GENESIS)
-    }
-
-    /// False where this life or an earlier one has voted already, here or later.
-    fn vote(&mut self, round: u32, kind: Kind, hash: Hash) -> bool {
-        let slot = (self.height(), round, kind);
-        if slot <= self.last {
-            return false;
-        }
-        self.last = slot;
-        self.say(Message::Vote { slot, hash });
-        true
     }
 
     fn say(&mut self, message: Message) {
@@ -262,30 +190,14 @@ impl Consensus {
         self.outbox.push(message);
     }
 
-    // --- what the others have said ---------------------------------------------------------------
-
-    /// The slots of one kind at this height in which anybody has voted, the earliest round first.
-    fn slots(&self, kind: Kind) -> impl Iterator<Item = Slot> {
-        let height = self.height();
-        let range = (height, 0, Kind::RoundChange)..(height + 1, 0, Kind::RoundChange);
-        self.votes.range(range).map(|(slot, _)| *slot).filter(move |slot| slot.2 == kind)
-    }
-
-    /// The hash with a quorum: any two quorums share a validator that is honest. That a block is committed is
-    /// believed when at least one honest validator says so.
-    fn agreed(&self, slot: Slot) -> Option<Hash> {
+    /// The hash with enough votes. Any two quorums have an honest validator in common; and of f + 1 validators
+    /// that say they have committed a block one is honest.
+    fn agreed(&self, slot: &Slot) -> Option<Hash> {
         let faulty = (self.validators - 1) / 3;
         let quorum = (self.validators + faulty) / 2 + 1;
         let needed = if slot.2 == Kind::Committed { faulty + 1 } else { quorum };
-        let votes = self.votes.get(&slot)?;
+        let votes = self.votes.get(slot)?;
         let count = |hash: &Hash| votes.values().filter(|other| *other == hash).count();
         votes.values().copied().find(|hash| count(hash) >= needed)
-    }
-
-    /// A block that was proposed at this height.
-    fn block(&self, hash: Hash) -> Option<&Block> {
-        let height = self.height();
-        let proposals = self.proposals.range((height, 0)..(height + 1, 0)).map(|(_, block)| block);
-        proposals.chain(self.lock.iter().map(|(_, block)| block)).find(|block| block.hash() == hash)
     }
 }

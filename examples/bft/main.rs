@@ -55,49 +55,29 @@ mod node;
 mod parent;
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-/// Whatever can go wrong; printed and followed by exit code 1.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// An error is printed and followed by exit code 1.
+pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The variable that makes a process a validator: the directory of what it keeps.
 pub(crate) const HOME: &str = "UNBROKEN_BFT_HOME";
 
-pub(crate) struct Args {
-    pub(crate) nodes: usize,
-    pub(crate) time: Duration,
-}
-
-fn main() -> ExitCode {
-    env_logger::init();
-    let result = match std::env::var_os(HOME) {
-        Some(home) => node::run(Path::new(&home)),
-        None => parse(std::env::args().skip(1)).and_then(|args| {
-            let directory = std::env::temp_dir().join(format!("unbroken-bft-{}", std::process::id()));
-            let result = parent::run(&args, &directory);
-            let removed = std::fs::remove_dir_all(&directory);
-            result.and(removed.map_err(Failure::from))
-        }),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bft: {error}");
-            ExitCode::FAILURE
-        }
+fn main() -> Result {
+    if let Some(home) = std::env::var_os(HOME) {
+        return node::run(Path::new(&home));
     }
-}
-
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, Failure> {
-    let mut args = Args { nodes: 4, time: Duration::from_secs(20) };
+    let (mut nodes, mut seconds) = (4, 20);
+    let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
-        let value = words.next().and_then(|value| value.parse().ok());
-        match (flag.as_str(), value) {
-            ("--nodes", Some(nodes @ 4..=7)) => args.nodes = nodes as usize,
-            ("--seconds", Some(seconds @ 10..=3600)) => args.time = Duration::from_secs(seconds),
-            _ => return Err("usage: bft [--nodes 4..7] [--seconds 10..3600]".into()),
+        match (flag.as_str(), words.next().and_then(|value| value.parse().ok())) {
+            ("--nodes", Some(value @ 4..=7)) => nodes = value,
+            ("--seconds", Some(value @ 10..=120)) => seconds = value,
+            _ => return Err("usage: bft [--nodes 4..7] [--seconds 10..120]".into()),
         }
     }
-    Ok(args)
+    let directory = std::env::temp_dir().join(format!("unbroken-bft-{}", std::process::id()));
+    let result = parent::run(nodes as usize, Duration::from_secs(seconds), &directory);
+    std::fs::remove_dir_all(&directory)?;
+    result
 }
