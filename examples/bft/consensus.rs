@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::chain::{Block, Hash, Kind, Message, Slot};
 
 /// From a commit to the next proposal.
-pub(crate) const BLOCK_TIME: Duration = Duration::from_millis(200);
+const BLOCK_TIME: Duration = Duration::from_millis(200);
 /// How long the first round of a height may take; the second may take twice as long, and so on.
-pub(crate) const ROUND_TIME: Duration = Duration::from_millis(500);
+const ROUND_TIME: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 pub(crate) struct Consensus {
@@ -38,15 +38,8 @@ pub(crate) struct Consensus {
 }
 
 impl Consensus {
-    /// The last vote and the lock are those of the earlier life.
-    pub(crate) fn new(
-        me: usize,
-        validators: usize,
-        last: Slot,
-        lock: (Slot, Hash),
-        now: Instant,
-    ) -> Consensus {
-        let mut consensus = Consensus { me, validators, last, lock, ..Consensus::default() };
+    pub(crate) fn new(me: usize, validators: usize, now: Instant) -> Consensus {
+        let mut consensus = Consensus { me, validators, ..Consensus::default() };
         consensus.begin_round(0, now);
         consensus
     }
@@ -78,13 +71,11 @@ impl Consensus {
 
     /// Does everything that the messages so far and the time allow.
     pub(crate) fn advance(&mut self, now: Instant) {
-        loop {
-            let before = (self.height(), self.last);
+        let mut before = None;
+        while before != Some((self.height(), self.last)) {
+            before = Some((self.height(), self.last));
             self.count_votes(now);
             self.speak(now);
-            if before == (self.height(), self.last) {
-                return;
-            }
         }
     }
 
@@ -157,15 +148,14 @@ impl Consensus {
         let is_free = locked_in.0 < height;
         if self.propose_at.take_if(|at| *at <= now).is_some() && self.last < prevote {
             let payload = format!("block {height}, made by validator {me} in round {round}");
-            let new = Block { parent, height, payload };
-            let block = if is_free { Some(new) } else { self.blocks.get(&locked).cloned() };
+            let new = Some(Block { parent, height, payload });
+            let block = if is_free { new } else { self.blocks.get(&locked).cloned() };
             block.into_iter().for_each(|block| self.say(Message::Proposal { round, block }));
         }
-        let proposed = self.proposals.get(&(height, round)).and_then(|hash| self.blocks.get_key_value(hash));
-        if let Some((hash, _)) =
-            proposed.filter(|(hash, block)| block.parent == parent && (is_free || **hash == locked))
-        {
-            self.vote(prevote, *hash);
+        let follows = |hash: &Hash| self.blocks.get(hash).is_some_and(|block| block.parent == parent);
+        let proposed = self.proposals.get(&(height, round)).copied();
+        if let Some(hash) = proposed.filter(|hash| if is_free { follows(hash) } else { *hash == locked }) {
+            self.vote(prevote, hash);
         }
         if locked_in == prevote {
             self.vote((height, round, Kind::Precommit), locked);
@@ -190,12 +180,11 @@ impl Consensus {
         self.outbox.push(message);
     }
 
-    /// The hash with enough votes. Any two quorums have an honest validator in common; and of f + 1 validators
-    /// that say they have committed a block one is honest.
+    /// The hash with enough votes. Any two quorums have an honest validator in common; and of f + 1
+    /// validators that say they have committed a block one is honest.
     fn agreed(&self, slot: &Slot) -> Option<Hash> {
         let faulty = (self.validators - 1) / 3;
-        let quorum = (self.validators + faulty) / 2 + 1;
-        let needed = if slot.2 == Kind::Committed { faulty + 1 } else { quorum };
+        let needed = if slot.2 == Kind::Committed { faulty + 1 } else { (self.validators + faulty) / 2 + 1 };
         let votes = self.votes.get(slot)?;
         let count = |hash: &Hash| votes.values().filter(|other| *other == hash).count();
         votes.values().copied().find(|hash| count(hash) >= needed)

@@ -15,7 +15,8 @@
 //!    prevotes for no other block, until it sees 2f + 1 prevotes for another one in a later round.
 //! 4. With 2f + 1 precommits for a block in one round a validator commits it.
 //! 5. When a round has timed out a validator votes for the next round, and takes no part in this one any
-//!    longer. With 2f + 1 such votes the next round begins. A leader that is locked proposes that block again.
+//!    longer. With 2f + 1 such votes the next round begins. A leader that is locked proposes that block
+//!    again.
 //!
 //! Two blocks cannot be committed at one height: of 2f + 1 validators that have precommitted the first one
 //! f + 1 are honest and locked, so no later round has 2f + 1 prevotes for another block.
@@ -35,8 +36,8 @@
 //! - Each connection proves the identity of its peer: a vote counts for the validator that sent it.
 //!
 //! # What it is not
-//! - Votes and blocks have no signatures of their own. Nobody can prove to a third party what a validator
-//!   has said, so there are no certificates, no light clients and no penalties for double votes. A faulty
+//! - Votes and blocks have no signatures of their own. Nobody can prove to a third party what a validator has
+//!   said, so there are no certificates, no light clients and no penalties for double votes. A faulty
 //!   validator can tell each peer something else, and the quorums cope with that.
 //! - Nothing bounds the memory that a faulty validator can use up with votes for future heights, and blocks
 //!   are requested all at once.

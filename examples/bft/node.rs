@@ -7,11 +7,7 @@ use std::{fs, io};
 use unbroken::crossbeam_channel::{at, never, select};
 use unbroken::{BULK, Event, Node, Outgoing, PeerConfig, PeerId, PendingReply, URGENT, codec};
 
-use crate::Result;
-use crate::consensus::Consensus;
-
-/// How long a peer is waited for that was asked for blocks, before another one is asked.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::{Result, consensus::Consensus};
 
 /// Runs until the parent kills this process.
 pub(crate) fn run(home: &Path) -> Result {
@@ -25,13 +21,14 @@ pub(crate) fn run(home: &Path) -> Result {
     let configs: Vec<PeerConfig> = line.split_whitespace().map(PeerConfig::new).collect();
     let validators: Vec<PeerId> = configs.iter().filter_map(|config| config.id).collect();
     let me = validators.iter().position(|id| *id == node.id()).ok_or("this node is no validator")?;
-    for config in configs.into_iter().filter(|config| config.id != Some(node.id())) {
-        node.add_peer(config)?;
-    }
+    let mut others = configs.into_iter().filter(|config| config.id != Some(node.id()));
+    others.try_for_each(|config| node.add_peer(config))?;
 
+    let mut consensus = Consensus::new(me, validators.len(), Instant::now());
     let promise = home.join("promise");
-    let (last, lock) = fs::read(&promise).map_or(Ok(Default::default()), |bytes| codec::decode(&bytes))?;
-    let mut consensus = Consensus::new(me, validators.len(), last, lock, Instant::now());
+    if promise.try_exists()? {
+        (consensus.last, consensus.lock) = codec::decode(&fs::read(&promise)?)?;
+    }
     let (mut fetch, mut printed) = (None::<PendingReply>, 0);
     loop {
         let fetched = fetch.as_ref().map_or_else(never, PendingReply::ready);
@@ -60,11 +57,12 @@ pub(crate) fn run(home: &Path) -> Result {
             println!("commit {} {hash}", block.height);
         }
         printed = consensus.chain.len();
-        // Any of them each time, since one of them may be gone or lie.
+        // Any of them each time, since one of them may be gone or lie. One that does not answer is left after
+        // 2 s.
         let ahead = fastrand::choice(consensus.ahead()).and_then(|index| validators.get(index));
         if let (None, Some(peer)) = (&fetch, ahead) {
             let request = Outgoing::typed(BULK, &consensus.height())?;
-            fetch = node.request_timeout(*peer, request, FETCH_TIMEOUT).ok();
+            fetch = node.request_timeout(*peer, request, Duration::from_secs(2)).ok();
         }
     }
 }
