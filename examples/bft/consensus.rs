@@ -180,8 +180,8 @@ impl Consensus {
         self.outbox.push(message);
     }
 
-    /// The hash with enough votes. Any two quorums have an honest validator in common; and of f + 1
-    /// validators that say they have committed a block one is honest.
+    /// The hash with enough votes. Any two quorums (2f + 1 of 3f + 1) have an honest validator in common; and
+    /// of f + 1 validators that say they have committed a block one is honest.
     fn agreed(&self, slot: &Slot) -> Option<Hash> {
         let faulty = (self.validators - 1) / 3;
         let needed = if slot.2 == Kind::Committed { faulty + 1 } else { (self.validators + faulty) / 2 + 1 };

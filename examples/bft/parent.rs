@@ -1,18 +1,18 @@
 //! The parent: starts the validators, causes the faults, and checks what the validators print.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use unbroken::test_util::FaultProxy;
 use unbroken_test_support::process::Child;
-use unbroken_test_support::proxy::FaultProxy;
 
 use crate::{HOME, Result};
 
 /// How long anything may take that must happen in the end, on a machine busy with other things too.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// A validator that has nothing to say delays the others by so much, while the parent listens to each in
-/// turn.
+/// How long the parent listens to a validator that has nothing to say, before it listens to the next one.
 const TURN: Duration = Duration::from_millis(2);
 /// How long a validator that runs may commit nothing: three times the 1 s after which a connection is
 /// suspect, the 0.2 s until the next block, and the 0.5 s of a round.
@@ -60,7 +60,7 @@ pub(crate) fn run(nodes: usize, time: Duration, directory: &Path) -> Result {
     }
     run.wait("all others have dialled 0", |_| proxy.flows() + 1 == nodes)?;
     run.member(0)?.child.send_line(&all)?;
-    run.wait_for_height(0..nodes, 1)?;
+    run.wait_for_height("all have the first block", 0..nodes, 1)?;
 
     run.began = Instant::now();
     run.wait_until(time / 10, "the connections to 0 go silent")?;
@@ -73,17 +73,17 @@ pub(crate) fn run(nodes: usize, time: Duration, directory: &Path) -> Result {
     run.wait_until(time * 3 / 10 + Duration::from_secs(3), "2 runs again")?;
     run.member(2)?.last = None;
     run.member(2)?.child.thaw()?;
-    run.wait_for_height(2..3, run.hashes.len())?;
+    run.wait_for_height("2 has caught up", 2..3, run.hashes.len())?;
 
     run.wait_until(time * 7 / 10, "3 is killed")?;
     run.member(3)?.child.kill()?;
     run.wait_until(time * 7 / 10 + Duration::from_secs(1), "3 is restarted")?;
     *run.member(3)? = start(&home(3))?;
     run.member(3)?.child.send_line(&all)?; // It dials the others: they need not know its new port.
-    run.wait_for_height(3..4, run.hashes.len())?;
+    run.wait_for_height("3 has caught up", 3..4, run.hashes.len())?;
 
     run.wait_until(time, "the time is over")?;
-    run.wait_for_height(0..nodes, run.hashes.len() + 1)?;
+    run.wait_for_height("all have one more block", 0..nodes, run.hashes.len() + 1)?;
     println!("\nnode  height  longest time without a commit (in its last life)");
     for (index, Member { height, longest_pause, .. }) in run.members.iter().enumerate() {
         println!("{index:4} {height:7}  {longest_pause:.2?}");
@@ -101,11 +101,9 @@ impl Run {
         self.wait(what, |run| run.began.elapsed() >= time)
     }
 
-    fn wait_for_height(&mut self, of: std::ops::Range<usize>, height: usize) -> Result {
-        let what = format!("the validators {of:?} have the blocks up to height {height}");
-        let has =
-            |run: &Run| run.members.iter().skip(of.start).take(of.len()).all(|one| one.height >= height);
-        self.wait(&what, has)
+    fn wait_for_height(&mut self, what: &str, of: Range<usize>, height: usize) -> Result {
+        let reached = |member: &Member| member.height >= height;
+        self.wait(what, |run| run.members.iter().skip(of.start).take(of.len()).all(reached))
     }
 
     /// Takes what the validators print until the condition holds.
