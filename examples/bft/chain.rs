@@ -1,4 +1,4 @@
-//! Blocks, and what validators say about them.
+//! Blocks, and the votes of the validators about them.
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,14 @@ impl Block {
     }
 }
 
-/// The kinds of votes, in the order in which a validator casts them within a round.
+/// The kinds of messages, in the order in which a validator sends them within a round.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// The round before this one has timed out. The hash means nothing.
     #[default]
     RoundChange,
+    /// The leader of the round proposes this block.
+    Proposal,
     /// The proposal of this round may be committed.
     Prevote,
     /// A quorum has prevoted for this block in this round, and the voter is locked on it.
@@ -34,11 +36,13 @@ pub(crate) enum Kind {
     Committed,
 }
 
-/// The place of a vote: height, round, kind. A validator votes once in each, in ascending order.
+/// Height, round and kind. A validator votes once in each, in ascending order.
 pub(crate) type Slot = (u64, u32, Kind);
 
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Message {
-    Proposal { round: u32, block: Block },
-    Vote { slot: Slot, hash: Hash },
+pub(crate) struct Vote {
+    pub(crate) slot: Slot,
+    pub(crate) hash: Hash,
+    /// The block of a proposal.
+    pub(crate) block: Option<Block>,
 }

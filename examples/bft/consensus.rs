@@ -1,25 +1,38 @@
-//! The rules of the consensus, without any input or output: messages and the time go in, messages and blocks
-//! come out.
+//! The rules of the consensus, without any input or output: votes and the time go in, votes and blocks come
+//! out.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::chain::{Block, Hash, Kind, Message, Slot};
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Block, Hash, Kind, Slot, Vote};
 
 /// From a commit to the next proposal.
 const BLOCK_TIME: Duration = Duration::from_millis(200);
 /// How long the first round of a height may take; the second may take twice as long, and so on.
 const ROUND_TIME: Duration = Duration::from_millis(500);
 
+/// What a validator must remember across a restart.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The slot of its last vote.
+    last: Slot,
+    /// The block that it is locked on, and the slot of the prevotes that made it so.
+    lock: (Slot, Hash),
+    /// The proposed blocks, from the height that is being decided on.
+    blocks: BTreeMap<Hash, Block>,
+    /// Its votes since its last commit. Peers that restart need them again, and after a restart all peers
+    /// may.
+    pub(crate) votes: Vec<Vote>,
+}
+
 #[derive(Default)]
 pub(crate) struct Consensus {
     /// The number of this validator, and of how many.
     me: usize,
     validators: usize,
-    /// The last vote of this validator.
-    pub(crate) last: Slot,
-    /// The block that this validator is locked on, and the prevotes that made it so.
-    pub(crate) lock: (Slot, Hash),
+    pub(crate) state: State,
     /// The committed blocks, from height 1 on, and the hash of the last one.
     pub(crate) chain: Vec<Block>,
     head: Hash,
@@ -27,20 +40,17 @@ pub(crate) struct Consensus {
     /// When this validator is to propose a block, if it is the leader and has not done so yet.
     propose_at: Option<Instant>,
     round_ends: Option<Instant>,
-    /// What was proposed by height and round, and the first vote of each validator, from this height on.
-    proposals: BTreeMap<(u64, u32), Hash>,
-    blocks: BTreeMap<Hash, Block>,
+    /// The first vote of each validator in each slot, from the height that is being decided on.
     votes: BTreeMap<Slot, BTreeMap<usize, Hash>>,
-    /// What this validator has said since its last commit, for peers that restart.
-    pub(crate) said: Vec<Message>,
-    /// What is to be sent to all others, once `last` and `lock` are stored.
-    pub(crate) outbox: Vec<Message>,
+    /// What is to be sent to all others, once the state is stored.
+    pub(crate) outbox: Vec<Vote>,
 }
 
 impl Consensus {
-    pub(crate) fn new(me: usize, validators: usize, now: Instant) -> Consensus {
-        let mut consensus = Consensus { me, validators, ..Consensus::default() };
-        consensus.begin_round(0, now);
+    pub(crate) fn new(me: usize, validators: usize, state: State, now: Instant) -> Consensus {
+        let mut consensus = Consensus { me, validators, state, ..Consensus::default() };
+        consensus.begin_height(now);
+        std::mem::take(&mut consensus.state.votes).into_iter().for_each(|vote| consensus.say(vote));
         consensus
     }
 
@@ -54,28 +64,21 @@ impl Consensus {
         self.propose_at.into_iter().chain(self.round_ends).min()
     }
 
-    /// Takes a message of a validator. Nothing follows from it before `advance`.
-    pub(crate) fn take(&mut self, from: usize, message: Message) {
-        match message {
-            Message::Vote { slot, hash } if slot.0 >= self.height() => {
-                self.votes.entry(slot).or_default().entry(from).or_insert(hash);
-            }
-            Message::Proposal { round, block } if self.leader(block.height, round) == from => {
-                let hash = block.hash();
-                self.proposals.entry((block.height, round)).or_insert(hash);
-                self.blocks.insert(hash, block);
-            }
-            _ => {} // It comes too late, or from another one than the leader.
+    /// Takes the vote of a validator. Nothing follows from it before `advance`.
+    pub(crate) fn take(&mut self, from: usize, vote: Vote) {
+        if vote.slot.0 >= self.height() {
+            self.votes.entry(vote.slot).or_default().entry(from).or_insert(vote.hash);
+            self.state.blocks.extend(vote.block.map(|block| (block.hash(), block)));
         }
     }
 
-    /// Does everything that the messages so far and the time allow.
+    /// Does everything that the votes so far and the time allow.
     pub(crate) fn advance(&mut self, now: Instant) {
         let mut before = None;
-        while before != Some((self.height(), self.last)) {
-            before = Some((self.height(), self.last));
+        while before != Some(self.outbox.len()) {
+            before = Some(self.outbox.len());
             self.count_votes(now);
-            self.speak(now);
+            self.cast_votes(now);
         }
     }
 
@@ -103,26 +106,31 @@ impl Consensus {
         }
     }
 
-    fn leader(&self, height: u64, round: u32) -> usize {
-        (height.wrapping_add(round.into()) % self.validators as u64) as usize
+    fn commit(&mut self, blocks: &mut Vec<Block>, hash: Hash, now: Instant) {
+        self.chain.append(blocks);
+        self.head = hash;
+        self.begin_height(now);
+        self.say(Vote { slot: (self.height() - 1, 0, Kind::Committed), hash, block: None });
     }
 
-    fn commit(&mut self, blocks: &mut Vec<Block>, head: Hash, now: Instant) {
-        self.chain.append(blocks);
-        self.head = head;
+    fn begin_height(&mut self, now: Instant) {
         let height = self.height();
         self.votes = self.votes.split_off(&(height, 0, Kind::RoundChange));
-        self.proposals = self.proposals.split_off(&(height, 0));
-        self.blocks.retain(|_, block| block.height >= height);
-        self.said.clear();
-        self.say(Message::Vote { slot: (height - 1, 0, Kind::Committed), hash: head });
-        self.begin_round(0, now + BLOCK_TIME);
+        self.state.blocks.retain(|_, block| block.height >= height);
+        self.state.votes.retain(|vote| vote.slot.0 >= height);
+        // An earlier life may have come further.
+        let round = if self.state.last.0 == height { self.state.last.1 } else { 0 };
+        self.begin_round(round, now + BLOCK_TIME);
     }
 
     fn begin_round(&mut self, round: u32, start: Instant) {
         self.round = round;
-        self.propose_at = (self.leader(self.height(), round) == self.me).then_some(start);
+        self.propose_at = (self.leader() == self.me).then_some(start);
         self.round_ends = Some(start + ROUND_TIME * (round + 1).min(8));
+    }
+
+    fn leader(&self) -> usize {
+        ((self.height() + u64::from(self.round)) % self.validators as u64) as usize
     }
 
     /// Changes the round, locks or commits, where a quorum has voted for it.
@@ -131,9 +139,9 @@ impl Consensus {
         let slots = self.votes.range((height, 0, Kind::RoundChange)..(height + 1, 0, Kind::RoundChange));
         let agreed: Vec<_> = slots.filter_map(|(slot, _)| Some((*slot, self.agreed(slot)?))).collect();
         for (slot, hash) in agreed {
-            match (slot.2, self.blocks.get(&hash)) {
+            match (slot.2, self.state.blocks.get(&hash)) {
                 (Kind::RoundChange, _) if slot.1 > self.round => self.begin_round(slot.1, now),
-                (Kind::Prevote, Some(_)) if slot > self.lock.0 => self.lock = (slot, hash),
+                (Kind::Prevote, Some(_)) if slot > self.state.lock.0 => self.state.lock = (slot, hash),
                 (Kind::Precommit, Some(block)) => return self.commit(&mut vec![block.clone()], hash, now),
                 _ => {}
             }
@@ -141,50 +149,55 @@ impl Consensus {
     }
 
     /// Proposes and votes, where it is time for it.
-    fn speak(&mut self, now: Instant) {
-        let (height, round, me, parent) = (self.height(), self.round, self.me, self.head);
-        let prevote = (height, round, Kind::Prevote);
-        let (locked_in, locked) = self.lock;
-        let is_free = locked_in.0 < height;
-        if self.propose_at.take_if(|at| *at <= now).is_some() && self.last < prevote {
-            let payload = format!("block {height}, made by validator {me} in round {round}");
+    fn cast_votes(&mut self, now: Instant) {
+        let (height, round, parent) = (self.height(), self.round, self.head);
+        let (locked_in, locked) = self.state.lock;
+        let is_locked = locked_in.0 >= height;
+        if self.propose_at.take_if(|at| *at <= now).is_some() {
+            let payload = format!("block {height}, made by validator {} in round {round}", self.me);
             let new = Some(Block { parent, height, payload });
-            let block = if is_free { new } else { self.blocks.get(&locked).cloned() };
-            block.into_iter().for_each(|block| self.say(Message::Proposal { round, block }));
+            let block = if is_locked { self.state.blocks.get(&locked).cloned() } else { new };
+            let hash = block.as_ref().map(Block::hash).unwrap_or_default();
+            self.vote((height, round, Kind::Proposal), hash, block);
         }
-        let follows = |hash: &Hash| self.blocks.get(hash).is_some_and(|block| block.parent == parent);
-        let proposed = self.proposals.get(&(height, round)).copied();
-        if let Some(hash) = proposed.filter(|hash| if is_free { follows(hash) } else { *hash == locked }) {
-            self.vote(prevote, hash);
+        let proposals = self.votes.get(&(height, round, Kind::Proposal));
+        let proposal = proposals.and_then(|votes| votes.get(&self.leader())).copied();
+        let follows = |block: &Block| (block.parent, block.height) == (parent, height);
+        if let Some(hash) = proposal
+            && self.state.blocks.get(&hash).is_some_and(follows)
+            && (!is_locked || hash == locked)
+        {
+            self.vote((height, round, Kind::Prevote), hash, None);
         }
-        if locked_in == prevote {
-            self.vote((height, round, Kind::Precommit), locked);
+        if locked_in == (height, round, Kind::Prevote) {
+            self.vote((height, round, Kind::Precommit), locked, None);
         }
         if self.round_ends.is_none_or(|end| end <= now) {
             self.round_ends = Some(now + ROUND_TIME);
-            self.vote((height, round + 1, Kind::RoundChange), Hash::default());
+            self.vote((height, round + 1, Kind::RoundChange), Hash::default(), None);
         }
     }
 
-    /// Says nothing where this life or an earlier one has voted already, in this slot or a later one.
-    fn vote(&mut self, slot: Slot, hash: Hash) {
-        if slot > self.last {
-            self.last = slot;
-            self.say(Message::Vote { slot, hash });
+    /// Does nothing where this life or an earlier one has voted already, in this slot or a later one.
+    fn vote(&mut self, slot: Slot, hash: Hash, block: Option<Block>) {
+        if slot > self.state.last {
+            self.state.last = slot;
+            self.say(Vote { slot, hash, block });
         }
     }
 
-    fn say(&mut self, message: Message) {
-        self.take(self.me, message.clone());
-        self.said.push(message.clone());
-        self.outbox.push(message);
+    fn say(&mut self, vote: Vote) {
+        self.take(self.me, vote.clone());
+        self.state.votes.push(vote.clone());
+        self.outbox.push(vote);
     }
 
     /// The hash with enough votes. Any two quorums (2f + 1 of 3f + 1) have an honest validator in common; and
     /// of f + 1 validators that say they have committed a block one is honest.
     fn agreed(&self, slot: &Slot) -> Option<Hash> {
         let faulty = (self.validators - 1) / 3;
-        let needed = if slot.2 == Kind::Committed { faulty + 1 } else { (self.validators + faulty) / 2 + 1 };
+        let quorum = (self.validators + faulty) / 2 + 1;
+        let needed = if slot.2 == Kind::Committed { faulty + 1 } else { quorum };
         let votes = self.votes.get(slot)?;
         let count = |hash: &Hash| votes.values().filter(|other| *other == hash).count();
         votes.values().copied().find(|hash| count(hash) >= needed)

@@ -7,7 +7,8 @@ use std::{fs, io};
 use unbroken::crossbeam_channel::{at, never, select};
 use unbroken::{BULK, Event, Node, Outgoing, PeerConfig, PeerId, PendingReply, URGENT, codec};
 
-use crate::{Result, consensus::Consensus};
+use crate::Result;
+use crate::consensus::{Consensus, State};
 
 /// Runs until the parent kills this process.
 pub(crate) fn run(home: &Path) -> Result {
@@ -24,11 +25,9 @@ pub(crate) fn run(home: &Path) -> Result {
     let mut others = configs.into_iter().filter(|config| config.id != Some(node.id()));
     others.try_for_each(|config| node.add_peer(config))?;
 
-    let mut consensus = Consensus::new(me, validators.len(), Instant::now());
-    let promise = home.join("promise");
-    if promise.try_exists()? {
-        (consensus.last, consensus.lock) = codec::decode(&fs::read(&promise)?)?;
-    }
+    let path = home.join("state");
+    let state = if path.try_exists()? { codec::decode(&fs::read(&path)?)? } else { State::default() };
+    let mut consensus = Consensus::new(me, validators.len(), state, Instant::now());
     let (mut fetch, mut printed) = (None::<PendingReply>, 0);
     loop {
         let fetched = fetch.as_ref().map_or_else(never, PendingReply::ready);
@@ -45,12 +44,12 @@ pub(crate) fn run(home: &Path) -> Result {
         consensus.advance(Instant::now());
         if !consensus.outbox.is_empty() {
             // First the file, then the peers: a validator that restarts must not contradict itself.
-            fs::write(home.join("new"), codec::encode(&(consensus.last, consensus.lock))?)?;
-            fs::rename(home.join("new"), &promise)?;
+            fs::write(home.join("new"), codec::encode(&consensus.state)?)?;
+            fs::rename(home.join("new"), &path)?;
         }
-        for message in consensus.outbox.drain(..) {
+        for vote in consensus.outbox.drain(..) {
             // This node is no peer of its own, and is passed over.
-            node.broadcast_to(&validators, Outgoing::typed(URGENT, &message)?);
+            node.broadcast_to(&validators, Outgoing::typed(URGENT, &vote)?);
         }
         for block in consensus.chain.iter().skip(printed) {
             let hash: String = block.hash().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -76,14 +75,14 @@ fn handle(node: &Node, validators: &[PeerId], consensus: &mut Consensus, event: 
         }
         Event::Message(mut message) => {
             let from = validators.iter().position(|id| *id == message.peer());
-            if let (Some(from), Ok(message)) = (from, message.decode()) {
-                consensus.take(from, message);
+            if let (Some(from), Ok(vote)) = (from, message.decode()) {
+                consensus.take(from, vote);
             }
         }
         // What its earlier life had received is lost to it.
         Event::PeerRestarted { peer, .. } => {
-            for message in &consensus.said {
-                node.broadcast_to(&[peer], Outgoing::typed(URGENT, message)?);
+            for vote in &consensus.state.votes {
+                node.broadcast_to(&[peer], Outgoing::typed(URGENT, vote)?);
             }
         }
         _ => {}
