@@ -47,8 +47,10 @@ pub(crate) struct Consensus {
 }
 
 impl Consensus {
-    pub(crate) fn new(me: usize, validators: usize, state: State, now: Instant) -> Consensus {
-        let mut consensus = Consensus { me, validators, state, ..Consensus::default() };
+    /// The state is that of the earlier life.
+    pub(crate) fn new(me: usize, validators: usize, state: Option<State>, now: Instant) -> Consensus {
+        let mut consensus =
+            Consensus { me, validators, state: state.unwrap_or_default(), ..Consensus::default() };
         consensus.begin_height(now);
         std::mem::take(&mut consensus.state.votes).into_iter().for_each(|vote| consensus.say(vote));
         consensus

@@ -22,24 +22,28 @@
 //! Two blocks cannot be committed at one height: of 2f + 1 validators that have precommitted the first one
 //! f + 1 are honest and locked, so no later round has 2f + 1 prevotes for another block.
 //!
-//! A validator stores its last vote and its lock in a file before it sends the vote, and after a restart it
-//! does not vote there again. The chain itself is not stored. A validator that misses blocks asks a peer
-//! for them and believes the chain up to a block that f + 1 validators say they have committed.
+//! A validator stores its last vote and its lock in a file before it sends the vote. After a restart it
+//! repeats its votes since its last commit, and contradicts none. The chain itself is not stored. A validator
+//! that misses blocks asks a peer for them and believes the chain up to a block that f + 1 validators say
+//! they have committed.
 //!
 //! # What each part of the library does here
 //! - Votes and proposals go by the urgent lane, missing blocks by request and reply on the bulk lane.
 //! - `broadcast_to` never waits, so one thread sends and receives; `select!` waits for messages, the reply
 //!   and the time at once.
 //! - Messages to a validator that is frozen, or whose connections are silent, arrive later, once and in
-//!   order: the consensus repeats nothing. Silent connections are replaced after a second.
-//! - What a killed validator had received is lost with it. At `Event::PeerRestarted` its peers repeat what
-//!   they have said since their last commit.
+//!   order: the consensus repeats nothing while both processes live. Silent connections are replaced after a
+//!   second.
+//! - What a killed validator had received is lost with it. At `Event::PeerRestarted` its peers repeat their
+//!   votes since their last commit.
 //! - Each connection proves the identity of its peer: a vote counts for the validator that sent it.
 //!
 //! # What it is not
 //! - Votes and blocks have no signatures of their own. Nobody can prove to a third party what a validator has
-//!   said, so there are no certificates, no light clients and no penalties for double votes. A faulty
-//!   validator can tell each peer something else, and the quorums cope with that.
+//!   said, so there are no certificates, no light clients and no penalties for double votes.
+//! - Votes are not passed on, which needs signatures, too. A faulty validator that tells each peer something
+//!   else cannot make them commit different blocks, but it can lock them on different blocks, and then no
+//!   further block is committed. Faulty validators that crash, are silent or restart do not stop the chain.
 //! - Nothing bounds the memory that a faulty validator can use up with votes for future heights, and blocks
 //!   are requested all at once.
 //! - The file of votes is not flushed to the disk: it survives the end of the process, not of the machine.
@@ -58,7 +62,6 @@ mod consensus;
 mod node;
 mod parent;
 
-use std::path::Path;
 use std::time::Duration;
 
 /// An error is printed and followed by exit code 1.
@@ -69,7 +72,7 @@ pub(crate) const HOME: &str = "UNBROKEN_BFT_HOME";
 
 fn main() -> Result {
     if let Some(home) = std::env::var_os(HOME) {
-        return node::run(Path::new(&home));
+        return node::run(home.as_ref());
     }
     let (mut nodes, mut seconds) = (4, 20);
     let mut words = std::env::args().skip(1);

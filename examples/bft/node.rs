@@ -7,8 +7,7 @@ use std::{fs, io};
 use unbroken::crossbeam_channel::{at, never, select};
 use unbroken::{BULK, Event, Node, Outgoing, PeerConfig, PeerId, PendingReply, URGENT, codec};
 
-use crate::Result;
-use crate::consensus::{Consensus, State};
+use crate::{Result, consensus::Consensus};
 
 /// Runs until the parent kills this process.
 pub(crate) fn run(home: &Path) -> Result {
@@ -17,8 +16,7 @@ pub(crate) fn run(home: &Path) -> Result {
     println!("{}@{}", node.id(), node.local_addrs().first().ok_or("the node listens nowhere")?);
 
     // All validators in their order, this one among them: ID@HOST:PORT.
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
+    let line = io::stdin().lines().next().ok_or("the parent names no validators")??;
     let configs: Vec<PeerConfig> = line.split_whitespace().map(PeerConfig::new).collect();
     let validators: Vec<PeerId> = configs.iter().filter_map(|config| config.id).collect();
     let me = validators.iter().position(|id| *id == node.id()).ok_or("this node is no validator")?;
@@ -26,7 +24,7 @@ pub(crate) fn run(home: &Path) -> Result {
     others.try_for_each(|config| node.add_peer(config))?;
 
     let path = home.join("state");
-    let state = if path.try_exists()? { codec::decode(&fs::read(&path)?)? } else { State::default() };
+    let state = if path.try_exists()? { Some(codec::decode(&fs::read(&path)?)?) } else { None };
     let mut consensus = Consensus::new(me, validators.len(), state, Instant::now());
     let (mut fetch, mut printed) = (None::<PendingReply>, 0);
     loop {
@@ -56,8 +54,7 @@ pub(crate) fn run(home: &Path) -> Result {
             println!("commit {} {hash}", block.height);
         }
         printed = consensus.chain.len();
-        // Any of them each time, since one of them may be gone or lie. One that does not answer is left after
-        // 2 s.
+        // Another one each time, since one of them may lie, or be gone: it is waited for no longer than 2 s.
         let ahead = fastrand::choice(consensus.ahead()).and_then(|index| validators.get(index));
         if let (None, Some(peer)) = (&fetch, ahead) {
             let request = Outgoing::typed(BULK, &consensus.height())?;

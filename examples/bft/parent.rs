@@ -1,7 +1,6 @@
 //! The parent: starts the validators, causes the faults, and checks what the validators print.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -101,7 +100,7 @@ impl Run {
         self.wait(what, |run| run.began.elapsed() >= time)
     }
 
-    fn wait_for_height(&mut self, what: &str, of: Range<usize>, height: usize) -> Result {
+    fn wait_for_height(&mut self, what: &str, of: std::ops::Range<usize>, height: usize) -> Result {
         let reached = |member: &Member| member.height >= height;
         self.wait(what, |run| run.members.iter().skip(of.start).take(of.len()).all(reached))
     }
@@ -132,8 +131,8 @@ impl Run {
         let first = self.hashes.entry(height).or_insert_with(|| hash.into()).clone();
         let member = self.member(index)?;
         if first != hash || height != member.height + 1 {
-            let before = member.height;
-            return Err(format!("{index} commits {hash} at {height} after {before}, not {first}").into());
+            let error = format!("{index} commits {hash} at {height} after {}, not {first}", member.height);
+            return Err(error.into());
         }
         let pause = member.last.map_or(Duration::ZERO, |last| last.elapsed());
         if pause > BOUND {
