@@ -13,7 +13,7 @@ const BLOCK_TIME: Duration = Duration::from_millis(200);
 /// How long the first round of a height may take; the second may take twice as long, and so on.
 const ROUND_TIME: Duration = Duration::from_millis(500);
 
-/// What a validator must remember across a restart.
+/// Everything that a validator must remember across a restart.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct State {
     /// The slot of its last vote.
@@ -22,8 +22,8 @@ pub(crate) struct State {
     lock: (Slot, Hash),
     /// The proposed blocks, from the height that is being decided on.
     blocks: BTreeMap<Hash, Block>,
-    /// Its votes since its last commit. Peers that restart need them again, and after a restart all peers
-    /// may.
+    /// Its votes since its last commit, to be repeated to peers that restart, and to all after its own
+    /// restart.
     pub(crate) votes: Vec<Vote>,
 }
 
@@ -42,15 +42,14 @@ pub(crate) struct Consensus {
     round_ends: Option<Instant>,
     /// The first vote of each validator in each slot, from the height that is being decided on.
     votes: BTreeMap<Slot, BTreeMap<usize, Hash>>,
-    /// What is to be sent to all others, once the state is stored.
+    /// The votes that are to be sent to all others, once the state is stored.
     pub(crate) outbox: Vec<Vote>,
 }
 
 impl Consensus {
     /// The state is that of the earlier life.
-    pub(crate) fn new(me: usize, validators: usize, state: Option<State>, now: Instant) -> Consensus {
-        let mut consensus =
-            Consensus { me, validators, state: state.unwrap_or_default(), ..Consensus::default() };
+    pub(crate) fn new(me: usize, validators: usize, state: State, now: Instant) -> Consensus {
+        let mut consensus = Consensus { me, validators, state, ..Consensus::default() };
         consensus.begin_height(now);
         std::mem::take(&mut consensus.state.votes).into_iter().for_each(|vote| consensus.say(vote));
         consensus
@@ -197,10 +196,9 @@ impl Consensus {
     /// The hash with enough votes. Any two quorums (2f + 1 of 3f + 1) have an honest validator in common; and
     /// of f + 1 validators that say they have committed a block one is honest.
     fn agreed(&self, slot: &Slot) -> Option<Hash> {
-        let faulty = (self.validators - 1) / 3;
+        let (votes, faulty) = (self.votes.get(slot)?, (self.validators - 1) / 3);
         let quorum = (self.validators + faulty) / 2 + 1;
         let needed = if slot.2 == Kind::Committed { faulty + 1 } else { quorum };
-        let votes = self.votes.get(slot)?;
         let count = |hash: &Hash| votes.values().filter(|other| *other == hash).count();
         votes.values().copied().find(|hash| count(hash) >= needed)
     }

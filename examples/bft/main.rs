@@ -7,17 +7,16 @@
 //! ```
 //!
 //! # The protocol
-//! A simplified Tendermint (<https://arxiv.org/abs/1807.04938>). Of n = 3f + 1 validators any f may be faulty. At each
-//! height:
+//! A simplified Tendermint (<https://arxiv.org/abs/1807.04938>) of n = 3f + 1 validators, any f of which may be
+//! faulty. At each height:
 //!
-//! 1. The leader, chosen by height and round, proposes a block.
+//! 1. The leader, chosen by height and round, proposes a block; if it is locked on one, that.
 //! 2. A validator prevotes for the proposal, once in each round.
 //! 3. With 2f + 1 prevotes for a block in this round a validator locks it and precommits. At this height it
 //!    prevotes for no other block, until it sees 2f + 1 prevotes for another one in a later round.
 //! 4. With 2f + 1 precommits for a block in one round a validator commits it.
 //! 5. When a round has timed out a validator votes for the next round, and takes no part in this one any
-//!    longer. With 2f + 1 such votes the next round begins. A leader that is locked proposes that block
-//!    again.
+//!    longer. With 2f + 1 such votes the next round begins.
 //!
 //! Two blocks cannot be committed at one height: of 2f + 1 validators that have precommitted the first one
 //! f + 1 are honest and locked, so no later round has 2f + 1 prevotes for another block.
@@ -34,8 +33,8 @@
 //! - Messages to a validator that is frozen, or whose connections are silent, arrive later, once and in
 //!   order: the consensus repeats nothing while both processes live. Silent connections are replaced after a
 //!   second.
-//! - What a killed validator had received is lost with it. At `Event::PeerRestarted` its peers repeat their
-//!   votes since their last commit.
+//! - The votes that a killed validator had received are lost with it. At `Event::PeerRestarted` its peers
+//!   repeat their votes since their last commit.
 //! - Each connection proves the identity of its peer: a vote counts for the validator that sent it.
 //!
 //! # What it is not

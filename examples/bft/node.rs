@@ -24,7 +24,7 @@ pub(crate) fn run(home: &Path) -> Result {
     others.try_for_each(|config| node.add_peer(config))?;
 
     let path = home.join("state");
-    let state = if path.try_exists()? { Some(codec::decode(&fs::read(&path)?)?) } else { None };
+    let state = if path.try_exists()? { codec::decode(&fs::read(&path)?)? } else { Default::default() };
     let mut consensus = Consensus::new(me, validators.len(), state, Instant::now());
     let (mut fetch, mut printed) = (None::<PendingReply>, 0);
     loop {
@@ -76,7 +76,7 @@ fn handle(node: &Node, validators: &[PeerId], consensus: &mut Consensus, event: 
                 consensus.take(from, vote);
             }
         }
-        // What its earlier life had received is lost to it.
+        // Its new life does not have the votes that the earlier one had received.
         Event::PeerRestarted { peer, .. } => {
             for vote in &consensus.state.votes {
                 node.broadcast_to(&[peer], Outgoing::typed(URGENT, vote)?);
