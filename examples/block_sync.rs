@@ -1,5 +1,5 @@
-//! A node that has missed blocks fetches them from a peer: a few requests at a time on the bulk lane, so that the
-//! path is never idle, and votes do not wait behind them. In the middle the connection is replaced.
+//! A node that has missed blocks fetches them from a peer: a few requests at a time on the bulk lane, so that
+//! the path is never idle, and votes do not wait behind them. In the middle the connection is replaced.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -1,5 +1,5 @@
-//! A thread for each kind of input: one takes votes, one takes blocks, one listens to what happens to the links.
-//! A block that takes long to process delays no vote.
+//! A thread for each kind of input: one takes votes, one takes blocks, one listens to what happens to the
+//! links. A block that takes long to process delays no vote.
 
 use std::error::Error;
 use std::thread;
