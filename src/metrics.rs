@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Of the node
+//! # Figures of the node
 //! | name | kind | meaning |
 //! |---|---|---|
 //! | `unbroken_peers` | gauge | peers by `state` (`connecting`, `up`, `degraded`, `down`) and `wanted` (`true`, `false`) |
@@ -30,7 +30,7 @@
 //! | `unbroken_evicted_total` | counter | connections and handshakes that made room for others |
 //! | `unbroken_events_lost_total` | counter | events that nobody took in time |
 //!
-//! # Of each peer
+//! # Figures of each peer
 //! The label `peer` is the peer's printed id, or its first address until it has answered. Only peers that are
 //! *wanted* (configured, added, or chosen from candidates) have these, because others choose their own names:
 //! the number of series is bounded by what this side asked for. A peer that is wanted no longer shows 0.
@@ -49,7 +49,7 @@
 //! | `unbroken_peer_sent_messages_total` | counter | messages accepted for it |
 //! | `unbroken_peer_received_messages_total` | counter | messages received whole from it |
 //!
-//! # Of each lane of such a peer
+//! # Figures of each lane of such a peer
 //! With the labels `peer` and `lane` (its number).
 //!
 //! | name | kind | meaning |

@@ -1,4 +1,5 @@
-//! What a recorder is told of a node, and that the documentation and the dashboard speak of the same figures.
+//! A recorder is told the figures of a node; and the documentation and the dashboard speak of the same
+//! figures.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +18,7 @@ use unbroken::{BULK, Node, Outcome, PeerId, URGENT};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was reported, in the text format of Prometheus, after each of these steps.
+/// The figures that were reported, in the text format of Prometheus, after each of these steps.
 struct Figures {
     recorder: metrics_exporter_prometheus::PrometheusRecorder,
     reporter: Reporter,

@@ -141,7 +141,7 @@ fn votes_go_on_when_their_path_is_black_holed_under_load() {
         let before = sent();
         all_taken(&[a.send(b.id(), (URGENT, message(4, more, MIB / 2))).unwrap()]);
         more += 1;
-        // What was counted when the write was over may be a part of the one before.
+        // The bytes that were counted when the write was over may be a part of the one before.
         sent().saturating_sub(before) > MIB as u64 / 4
     });
     b.check(times.len() as u64 + 400 + more);

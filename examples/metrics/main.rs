@@ -73,7 +73,7 @@ fn answer(mut client: TcpStream, figures: &str) -> io::Result<()> {
     client.set_write_timeout(Some(PATIENCE))?;
     let mut request = BufReader::new(Read::take(&client, 8 * 1024)).lines();
     let first = request.next().transpose()?.unwrap_or_default();
-    // What is not read when the connection is closed would reset it.
+    // Bytes that are not read when the connection is closed would reset it.
     request.by_ref().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).for_each(drop);
     let (status, body) = match first.split(' ').collect::<Vec<_>>()[..] {
         ["GET", "/metrics", _] => ("200 OK", figures),

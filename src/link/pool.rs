@@ -31,8 +31,8 @@
 //! Among equals an urgent lane goes by one that is not *stalled*, whatever its home. A connection is stalled
 //! while the kernel sends again after a timeout (RFC 6298): a single small segment that is lost has nothing
 //! behind it that would tell of the loss sooner, and where a bulk transfer keeps the queue on the way full,
-//! the next tries are lost too. 64 kbit/s, two connections: a vote waited for 10 s (measured). What is sent
-//! twice for it is small; the other lanes stay.
+//! the next tries are lost too. 64 kbit/s, two connections: a vote waited for 10 s (measured). The data that
+//! is sent twice for it is small; the other lanes stay.
 //!
 //! So the lanes of a slot that dies move at once to the best survivor, and back when the slot has a
 //! connection that has proved itself: the urgent ones at once, the others when the peer has acknowledged what

@@ -2,7 +2,7 @@
 //!
 //! This library does one thing: it keeps messages flowing between nodes that know each other's addresses or
 //! learn them, over TCP, from programs that use threads. Where you need something else, something else is
-//! better. What is said here of others is what their documentation said in 2026; figures are in the
+//! better. Statements about others are from their documentation, in 2026; figures are in the
 //! repository, in `benches/README.md`, with the command that repeats them.
 //!
 //! # In one table

@@ -15,7 +15,7 @@ use super::FaultProxy;
 /// Nodes of this process that are all linked with each other, each pair by a path with a [`FaultProxy`] on
 /// it.
 ///
-/// Of two nodes the later one dials. The other one never dials back ([`Announce::Nothing`]): it would go
+/// The later one of two nodes dials. The other one never dials back ([`Announce::Nothing`]): it would go
 /// round the proxy. Dropping the cluster shuts all nodes down.
 pub struct Cluster {
     nodes: Vec<Node>,
@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     /// Shuts a node down within `grace` and starts it again: the same identity, at another port to which its
-    /// paths lead from now on, and with no memory of its own. What the program under test has of the old
+    /// paths lead from now on, and with no memory of its own. All that the program under test has of the old
     /// node, its receivers among it, is closed. Without grace, and with [`FaultProxy::reset_all`] of its
     /// paths before, this is what the others see when a process is killed.
     ///

@@ -6,7 +6,7 @@
 //! # A test of your node
 //! A [`Cluster`] starts nodes with the builders that your program uses, on free ports of loopback.
 //! [`PathConfig::scaled_down`](crate::PathConfig::scaled_down) makes the deadlines so much shorter that a
-//! test does not take minutes. What is to happen is waited for, never slept for.
+//! test does not take minutes. A test waits for what is to happen, and never sleeps.
 //!
 //! ```
 //! use std::time::Duration;
@@ -192,7 +192,7 @@ impl FaultProxy {
         wait_for(answers).0
     }
 
-    /// Sends FIN to the sink of this direction on all flows, behind the bytes under way. What the
+    /// Sends FIN to the sink of this direction on all flows, behind the bytes under way. All that the
     /// source, which is told nothing, sends from now on is acknowledged and thrown away.
     pub fn half_close(&self, direction: Direction) {
         let answers = self.shared.lock().ask_all(Command::HalfClose(direction));
