@@ -53,11 +53,11 @@ pub(crate) fn run(nodes: usize, time: Duration, directory: &Path) -> Result {
     let proxy = FaultProxy::start(address.parse()?)?;
     run.member(0)?.entry = format!("{id}@{}", proxy.addr());
     let all = run.members.iter().map(|member| member.entry.as_str()).collect::<Vec<_>>().join(" ");
-    // The others dial validator 0, through the proxy, before it knows where they are.
+    // The others dial validator 0 through the proxy, and commit a block, before it knows where they are.
     for index in 1..nodes {
         run.member(index)?.child.send_line(&all)?;
     }
-    run.wait("all others have dialled 0", |_| proxy.flows() + 1 == nodes)?;
+    run.wait("the others have dialled 0", |run| proxy.flows() + 1 == nodes && !run.hashes.is_empty())?;
     run.member(0)?.child.send_line(&all)?;
     run.wait_for_height("all have the first block", 0..nodes, 1)?;
 
