@@ -83,8 +83,6 @@ pub(crate) struct Conn<C = ConnId> {
     pub(super) gathering: bool,
     /// Its score is so low that any other one is better.
     pub(crate) poor: bool,
-    /// The kernel sends again after a timeout, and nothing that is in flight was acknowledged since.
-    pub(super) stalled: bool,
     draining: Option<(Draining, Instant)>,
     /// The link has asked for its end, and will not ask again.
     pub(super) closing: bool,
@@ -137,7 +135,6 @@ impl<C: Clone> Conn<C> {
             gather: Gather::default(),
             gathering: false,
             poor: false,
-            stalled: false,
             draining: None,
             closing: false,
             goaway_heard: false,
@@ -168,7 +165,7 @@ impl<C: Clone> Conn<C> {
 
     /// Whether the kernel's view of it can tell anything new.
     pub(super) fn is_watched(&self) -> bool {
-        self.is_serving() && (self.poor || self.stalled || self.liveness.expects_answer())
+        self.is_serving() && (self.poor || self.liveness.is_stalled() || self.liveness.expects_answer())
     }
 
     pub(crate) fn goaway_said(&mut self) {
@@ -292,7 +289,7 @@ impl<C: Clone> Conns<C> {
     /// rather have one that is not stalled.
     pub(super) fn best(&self, home: u8, is_urgent: bool, current: Option<ConnId>) -> Option<&Conn<C>> {
         self.iter().filter(|conn| conn.is_serving()).max_by_key(|conn| {
-            let moves = !(is_urgent && conn.stalled);
+            let moves = !(is_urgent && conn.liveness.is_stalled());
             (conn.rank(), moves, preference(home, conn.slot), Some(conn.id) == current, Reverse(conn.id))
         })
     }

@@ -45,6 +45,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let crowded = self.others_by_path(id).any(|conn| conn.score.filled_of_late(now));
         let rtt = self.others_by_path(id).map(|conn| conn.liveness.kernel_rtt()).max().unwrap_or_default();
         let Some(conn) = self.conns.by_id(id) else { return };
+        let was_stalled = conn.liveness.is_stalled();
         conn.score.handle_write_blocked(look.blocked, now);
         if let Some(kernel) = &look.kernel {
             conn.score.set_crowded(crowded);
@@ -52,13 +53,16 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             conn.liveness.handle_kernel(kernel, now);
             conn.score.handle_kernel(kernel, now);
         }
-        let (stalled, change) = (conn.liveness.is_stalled(), conn.score.poll(now));
+        let stall_changed = conn.liveness.is_stalled() != was_stalled;
+        let change = conn.score.poll(now);
         if let Some(change) = change {
             let poor = change == Change::Poor;
             output.notices.push(if poor { Notice::ConnDegraded(id) } else { Notice::ConnHealthy(id) });
             self.set_poor(id, poor, now, output);
         }
-        self.set_stalled(id, stalled, now, output);
+        if stall_changed {
+            self.reassign(now, output);
+        }
         self.handle_timeout(now, output);
     }
 

@@ -147,21 +147,6 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         }
     }
 
-    /// A timeout has begun, or is over.
-    pub(crate) fn set_stalled(
-        &mut self,
-        id: ConnId,
-        stalled: bool,
-        now: Instant,
-        output: &mut Output<T, R, C>,
-    ) {
-        if let Some(conn) = self.conns.by_id(id)
-            && std::mem::replace(&mut conn.stalled, stalled) != stalled
-        {
-            self.reassign(now, output);
-        }
-    }
-
     /// No new data on this connection; GOAWAY, then its orderly end.
     pub(crate) fn drain(
         &mut self,

@@ -2,14 +2,28 @@
 
 use std::time::Duration;
 
+use crate::health::kernel::KernelSample;
 use crate::id::Incarnation;
-use crate::link::Link;
 use crate::link::harness::Fx;
+use crate::link::{ConnSample, Link};
+
 use crate::wire::control::GoawayReason;
 
 use super::app::App;
 use super::plan::{MS, SECOND};
 use super::world::{Event, State, World};
+
+/// A look at a connection whose kernel has fired a timeout, or has nothing in flight.
+fn look(stalled: bool) -> ConnSample {
+    let in_flight = u8::from(stalled);
+    let kernel = KernelSample {
+        unacked: in_flight.into(),
+        retransmits: in_flight,
+        bytes_acked: Some(1),
+        ..KernelSample::default()
+    };
+    ConnSample { kernel: Some(kernel), ..ConnSample::default() }
+}
 
 impl World<'_> {
     pub(super) fn fault(&mut self) {
@@ -82,7 +96,7 @@ impl World<'_> {
             14 => {
                 let (id, stalled) = (self.conns[conn].ends[side].id, self.dice.bool());
                 let (now, mut output) = (self.instant(), Fx::default());
-                self.sides[side].link.set_stalled(id, stalled, now, &mut output);
+                self.sides[side].link.handle_sample(id, &look(stalled), now, &mut output);
                 self.apply(side, output);
             }
             _ => {
@@ -102,7 +116,7 @@ impl World<'_> {
             let link = &mut self.sides[side].link;
             for id in ids {
                 link.set_poor(id, false, now, &mut output);
-                link.set_stalled(id, false, now, &mut output);
+                link.handle_sample(id, &look(false), now, &mut output);
             }
             link.set_withheld(false, now, &mut output);
             self.apply(side, output);
