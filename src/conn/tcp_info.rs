@@ -12,10 +12,26 @@ use crate::health::kernel::KernelSample;
 /// The kernel's statistics of this connection. `None` where there are none: other systems, no TCP socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn read(socket: &Socket) -> Option<KernelSample> {
+    let mut info = [0; LONGEST];
+    parse(fill(socket, &mut info)?)
+}
+
+/// The segments of any kind received so far (`tcpi_segs_in`), where the kernel tells (Linux 4.2).
+#[cfg(all(feature = "test-util", target_os = "linux"))]
+pub(crate) fn segments_in(socket: &Socket) -> Option<u32> {
+    let mut info = [0; LONGEST];
+    Some(u32::from_ne_bytes(*fill(socket, &mut info)?.get(140..)?.first_chunk()?))
+}
+
+/// Linux 6.18 fills 248 bytes; what a later kernel adds is cut off.
+#[cfg(target_os = "linux")]
+const LONGEST: usize = 256;
+
+/// Returns the part that the kernel has filled.
+#[cfg(target_os = "linux")]
+fn fill<'a>(socket: &Socket, info: &'a mut [u8; LONGEST]) -> Option<&'a [u8]> {
     use std::os::fd::AsRawFd;
 
-    // Linux 6.18 fills 248 bytes; what a later kernel adds is cut off.
-    let mut info = [0u8; 256];
     let mut length = libc::socklen_t::try_from(info.len()).ok()?;
     // SAFETY: the descriptor is open for as long as `socket` is borrowed. The kernel writes at most `length`
     // bytes to `info`, which is that long, and any bytes are valid there; it writes how many to `length`.
@@ -31,7 +47,7 @@ pub(crate) fn read(socket: &Socket) -> Option<KernelSample> {
     if failed != 0 {
         return None;
     }
-    parse(info.get(..usize::try_from(length).ok()?)?)
+    info.get(..usize::try_from(length).ok()?)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock;
+use crate::conn::tcp_info;
 
 use super::faults::{Direction, Faults, Side, Ways};
 use super::md5sig;
@@ -400,7 +401,7 @@ impl Flow {
     /// When the flow has been idle for too long, or when to look again whether it has.
     fn idle_deadline(&mut self, now: Instant) -> Option<Instant> {
         let limit = self.faults.forget_idle?;
-        let segments = [&self.client, &self.target].map(|s| s.as_ref().and_then(sys::segments_in));
+        let segments = [&self.client, &self.target].map(|s| s.as_ref().and_then(tcp_info::segments_in));
         if self.idle.segments != Some(segments) {
             self.idle.segments = Some(segments);
             self.idle.last = now;

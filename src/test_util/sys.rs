@@ -71,27 +71,6 @@ pub(super) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Segments of any kind received so far (`tcpi_segs_in`), where the kernel tells (Linux 4.2).
-pub(super) fn segments_in(socket: &impl AsRawFd) -> Option<u32> {
-    // The offset in struct tcp_info, which only ever grows at its end.
-    const SEGS_IN: usize = 140;
-    let mut info = [0u8; 256];
-    let mut len = info.len() as libc::socklen_t;
-    // SAFETY: pointer and length describe `info`; the kernel writes no more than that.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    let told = info.get(..usize::try_from(len).ok()?)?;
-    let field = told.get(SEGS_IN..SEGS_IN + 4)?;
-    (done == 0).then_some(u32::from_ne_bytes(field.try_into().ok()?))
-}
-
 /// Returns the size of the receive buffer to the kernel's care after SO_RCVBUF (Linux 5.14).
 pub(super) fn unlock_buffers(socket: &impl AsRawFd) {
     let none: libc::c_int = 0;
