@@ -71,6 +71,6 @@
 //!   and several connections to it are one link. Keep the identity in a file:
 //!   [`Builder::identity_file`](crate::Builder::identity_file).
 //! - **Queues are bounded.** `send` waits when the peer takes nothing for long; `try_send` refuses, and
-//!   `send_timeout` gives up. Never call `send` on the only thread that receives: [the event
+//!   `send_timeout` returns an error. Never call `send` on the only thread that receives: [the event
 //!   loop](super::event_loop) says why.
 //! - **Nodes of one network give the same [`Config::network`](crate::Config::network).** Others are refused.

@@ -65,8 +65,8 @@
 //! `examples/node` has a sample file for each: `consensus.toml`, `wide_area.toml`, and `local_test.toml` for
 //! tests by hand.
 //!
-//! - **A few important peers** (consensus): [`PeerConfig::important`](crate::PeerConfig::important) gives a
-//!   peer [`Config::important_connections`](crate::Config::important_connections) (2) connections, over
+//! - **A few important peers** (consensus): with [`PeerConfig::important`](crate::PeerConfig::important) a
+//!   peer has [`Config::important_connections`](crate::Config::important_connections) (2) connections, over
 //!   different addresses where it has several, so that votes go on while one connection is replaced.
 //! - **Many peers over the open network**: [`Config::target_peers`](crate::Config::target_peers) with
 //!   candidates ([`Node::learn`](crate::Node::learn)), and the limits of

@@ -137,7 +137,7 @@ pub struct Faults {
     /// acknowledges until its window is full) and stands still otherwise.
     pub stall: Ways<bool>,
     /// New connections are refused with RST, by the kernel, as on a port where nobody listens.
-    /// Existing flows are not touched. The port stays bound meanwhile, so the kernel gives it to
+    /// Existing flows are not touched. The port stays bound meanwhile, so the kernel assigns it to
     /// nobody else, and a client that tries often does not meet itself there.
     pub refuse: bool,
     /// A NAT that forgets: a flow on which neither end sent any segment (data, acknowledgement or

@@ -200,7 +200,7 @@ impl FaultProxy {
     }
 
     /// Resets the next flow on both sides after exactly `n_bytes` in this direction: as soon as
-    /// the sink's kernel has acknowledged them, so that it can read them all (it gives up waiting
+    /// the sink's kernel has acknowledged them, so that it can read them all (the proxy stops waiting
     /// after 10 s of closed window). With 0, the first byte triggers it and is not forwarded.
     /// Each call is for one flow: two calls are for the next two.
     pub fn cut_after(&self, direction: Direction, n_bytes: u64) {

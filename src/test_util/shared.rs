@@ -25,7 +25,7 @@ const FLOW_STACK: usize = 256 * 1024;
 pub(super) struct Shared {
     /// Bound to its port for the whole life of the proxy, whether it listens or not.
     listener: Socket,
-    /// The receive buffer that the kernel gives to the listener by itself.
+    /// The receive buffer of the listener as the kernel chose it.
     default_recv_buffer: usize,
     state: Mutex<State>,
     /// Any change of the state.
