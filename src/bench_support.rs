@@ -48,7 +48,7 @@ impl Encoder {
         }
         self.batch.close_chunk(chunk, LaneId(1), 0, 1 << 40);
         let state = LaneAck { received: 1 << 40, taken: 1 << 39, limit: 1 << 41 };
-        let ack = Ack { lanes: vec![(LaneId(1), state)] };
+        let ack = Ack { lanes: vec![(LaneId(1), state)], ..Ack::default() };
         // Cannot fail: the frame is far below its bound.
         let _ = self.batch.push_with(|out| ack.encode(out));
         self.batch.len()

@@ -58,10 +58,11 @@
 //! | `unbroken_lane_queued_bytes` | gauge | their bytes |
 //! | `unbroken_lane_inbox_bytes` | gauge | bytes that this application has not taken |
 //! | `unbroken_lane_taken_total` | counter | messages that the peer's application took |
-//! | `unbroken_lane_expired_total` | counter | messages whose time was over before they were sent |
+//! | `unbroken_lane_expired_total` | counter | messages whose time was over before they were sent or the peer's application took them |
 //! | `unbroken_lane_dropped_total` | counter | messages that ended in another way |
 //! | `unbroken_lane_resent_bytes_total` | counter | bytes sent more than once, after a connection was lost or replaced |
 //! | `unbroken_lane_duplicate_bytes_total` | counter | bytes that came more than once |
+//! | `unbroken_lane_expired_on_arrival_total` | counter | messages from the peer whose time was over before this application took them |
 //!
 //! Counters go on when a link begins anew: what was counted before is kept.
 
@@ -140,10 +141,11 @@ const OF_LANE: &[Figure<LaneSnapshot>] = &[
     figure("unbroken_lane_queued_bytes", Unit::Bytes, "bytes of messages that the peer's application has not taken", Gauge(|lane| lane.queued_bytes as f64)),
     figure("unbroken_lane_inbox_bytes", Unit::Bytes, "bytes that this application has not taken", Gauge(|lane| lane.inbox_bytes as f64)),
     figure("unbroken_lane_taken_total", Unit::Count, "messages that the peer's application took", Counter(|lane| lane.taken_messages)),
-    figure("unbroken_lane_expired_total", Unit::Count, "messages whose time was over before they were sent", Counter(|lane| lane.expired_messages)),
+    figure("unbroken_lane_expired_total", Unit::Count, "messages whose time was over before they were sent or the peer's application took them", Counter(|lane| lane.expired_messages)),
     figure("unbroken_lane_dropped_total", Unit::Count, "messages that ended in another way", Counter(|lane| lane.dropped_messages)),
     figure("unbroken_lane_resent_bytes_total", Unit::Bytes, "bytes sent more than once", Counter(|lane| lane.resent_bytes)),
     figure("unbroken_lane_duplicate_bytes_total", Unit::Bytes, "bytes that came more than once", Counter(|lane| lane.duplicate_bytes)),
+    figure("unbroken_lane_expired_on_arrival_total", Unit::Count, "messages from the peer whose time was over before this application took them", Counter(|lane| lane.expired_on_arrival)),
 ];
 
 const fn figure<T>(name: &'static str, unit: Unit, meaning: &'static str, value: Value<T>) -> Figure<T> {

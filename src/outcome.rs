@@ -11,7 +11,9 @@ pub enum Outcome {
     /// The peer's application has taken it (or is done with it, as that lane is set). A reply has arrived; it
     /// is thrown away if nobody waits for it any longer.
     Taken,
-    /// Its deadline passed before its first byte was sent. The peer has seen nothing of it.
+    /// Its time was over before its first byte was sent, or before the peer's application took it: then the
+    /// peer has dropped it. The peer's application has not seen it; an earlier life of the peer may have, if
+    /// it had been sent to that.
     Expired,
     /// It was dropped, for this reason.
     Dropped(DropReason),
@@ -50,7 +52,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Taken => f.write_str("taken"),
-            Outcome::Expired => f.write_str("expired before it was sent"),
+            Outcome::Expired => f.write_str("expired before the peer's application took it"),
             Outcome::Dropped(reason) => write!(f, "dropped: {reason}"),
         }
     }

@@ -25,7 +25,7 @@ use unbroken::{
 use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
 };
-use unbroken_test_support::numbered::{Checker, message};
+use unbroken_test_support::numbered::{self, Checker, message};
 
 const KIB: usize = 1024;
 
@@ -127,8 +127,46 @@ fn a_message_whose_time_is_over_is_not_sent_and_says_so() {
     assert_eq!(pair.b.look(|log| log.checker.count(NORMAL, 9)), 0);
 }
 
+/// How many messages the application did not get, because they had expired when it would have taken them.
+fn expired_on_arrival(node: &Node, from: PeerId) -> u64 {
+    node.peer(from).unwrap().lanes.iter().map(|lane| lane.expired_on_arrival).sum()
+}
+
 #[test]
-fn a_message_that_had_begun_does_not_expire() {
+fn a_message_whose_time_is_over_when_the_peer_would_take_it_is_dropped_there_and_says_so() {
+    let b = builder(unloaded).listen(any_addr()).start().unwrap();
+    let a = Peer::start(builder(unloaded).peer(first_addr(&b).to_string()));
+    a.wait_up(b.id());
+    // The expiry is read by the clock of the sender, which its first answer tells.
+    eventually("the sender has answered", || b.peer(a.id()).unwrap().connections[0].rtt_ms.is_some());
+    let send = |seq, time: Option<u64>| {
+        let message = Outgoing::new(NORMAL, message(1, seq, 64));
+        let message = time.map(Duration::from_millis).into_iter().fold(message, Outgoing::expires_in);
+        a.send(b.id(), message).unwrap()
+    };
+    let stale: Vec<_> = (0..50).map(|seq| send(seq, Some(100))).collect();
+    let (lasting, fresh) = (send(50, None), send(51, Some(60_000)));
+    eventually("all have arrived", || {
+        b.peer(a.id()).unwrap().lanes.iter().any(|lane| lane.inbox_messages == 52)
+    });
+    assert_eq!(
+        stale[0].wait_timeout(Duration::from_millis(200)),
+        None,
+        "their time is over, and nobody took them"
+    );
+    for seq in [50, 51] {
+        assert_eq!(numbered::read(&next_message(&b).into_bytes()), Ok((1, seq)));
+    }
+    all_taken(&[lasting, fresh]);
+    assert!(stale.iter().all(|receipt| receipt.wait_timeout(TIMEOUT) == Some(Outcome::Expired)));
+    assert_eq!(expired_on_arrival(&b, a.id()), 50);
+    let ended = a.peer(b.id()).unwrap().lanes.into_iter().find(|lane| lane.lane == NORMAL).unwrap();
+    assert_eq!((ended.expired_messages, ended.taken_messages), (50, 2));
+    a.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn a_message_that_had_begun_is_sent_to_its_end_and_expires_at_the_peer() {
     let pair = Pair::unconnected(unloaded, unloaded);
     pair.proxy.set(Faults {
         rate: Ways::both(Some(1_000_000)),
@@ -142,9 +180,10 @@ fn a_message_that_had_begun_does_not_expire() {
         |seq| Outgoing::new(BULK, message(1, seq, 700 * KIB)).expires_in(Duration::from_millis(350));
     let first = pair.a.send(peer, expiring(0)).unwrap();
     let second = pair.a.send(peer, expiring(1)).unwrap();
-    all_taken(&[first]);
     assert_eq!(second.wait_timeout(TIMEOUT), Some(Outcome::Expired));
-    pair.b.check(1);
+    assert_eq!(first.wait_timeout(TIMEOUT), Some(Outcome::Expired));
+    assert_eq!(expired_on_arrival(&pair.b, pair.a.id()), 1, "the second one was never sent");
+    pair.b.check(0);
 }
 
 #[test]

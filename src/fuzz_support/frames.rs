@@ -4,9 +4,9 @@ use std::io::{self, Read};
 
 use super::script::Script;
 use crate::lane::LaneId;
-use crate::wire::control::encode_ping;
+use crate::wire::control::{encode_ping, encode_pong};
 use crate::wire::frame::Frame;
-use crate::wire::header::{self, Announced, HEADER_LEN, Kind, MAX_CHUNK};
+use crate::wire::header::{self, Announced, HEADER_LEN, MAX_CHUNK};
 use crate::wire::reader::{FrameReader, ReadError};
 
 /// One buffer and one chunk are all that a reader may hold.
@@ -49,7 +49,7 @@ fn stream(script: &mut Script<'_>) -> Vec<u8> {
                 let count = script.small();
                 bytes.extend_from_slice(script.bytes(count));
             }
-            1 => encode_ping(Kind::Pong, script.number(), 0, &mut bytes),
+            1 => encode_pong(script.number(), 0, Some(script.number()), &mut bytes),
             _ => {
                 let (lane, flags) = (LaneId(script.byte()), script.byte() & 1);
                 let len = usize::from(script.word()) << (script.byte() / 64);
@@ -109,8 +109,8 @@ fn encode(frame: &Frame, came: &[u8], out: &mut Vec<u8>) {
         Frame::Goaway(goaway) => encoded = goaway.encode(out),
         Frame::Cancel(cancel) => encoded = cancel.encode(out),
         Frame::Refused(refused) => encoded = refused.encode(out),
-        Frame::Ping { nonce, padding } => encode_ping(Kind::Ping, *nonce, *padding, out),
-        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, 0, out),
+        Frame::Ping { nonce, padding } => encode_ping(*nonce, *padding, out),
+        Frame::Pong { nonce, clock } => encode_pong(*nonce, 0, *clock, out),
         Frame::Chunk { lane, flags, offset, data } => {
             out.extend_from_slice(&header::encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);

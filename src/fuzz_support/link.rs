@@ -14,7 +14,7 @@ use crate::lane::LaneId;
 use crate::link::harness::{self, Fx};
 use crate::link::{AttachError, ConnSample, NewConn, Ticket};
 use crate::outcome::DropReason;
-use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck};
+use crate::wire::control::{Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, StaleRange};
 use crate::wire::frame::Frame;
 use crate::wire::stream::{Header, MessageKind};
 
@@ -286,7 +286,7 @@ impl Liar {
         let (bytes, _) = harness::write(&mut self.side.link, conn, self.now, &mut self.output);
         harness::for_each_frame(&bytes, |frame| match frame {
             Frame::Ping { nonce, .. } => self.nonces.push(nonce),
-            Frame::Ack(Ack { lanes }) | Frame::Goaway(Goaway { lanes, .. }) => {
+            Frame::Ack(Ack { lanes, .. }) | Frame::Goaway(Goaway { lanes, .. }) => {
                 for (lane, state) in lanes {
                     let told = self.told.get_mut(index_of(lane));
                     told.into_iter().for_each(|told| *told = state);
@@ -354,6 +354,7 @@ impl Liar {
             ack_delay_ms: script.flag().then(|| script.number() as u32),
             repeats: script.flag().then(|| script.number() as u32),
             port: Some(u16::from(what)),
+            features: u64::from(what & 1),
             ..Hello::default()
         }
     }
@@ -370,6 +371,24 @@ impl Liar {
             160..=175 => LaneAck::default(),
             _ => LaneAck { received: script.near(sent), taken: script.near(sent), limit: script.near(sent) },
         }
+    }
+
+    /// Parts of the streams that the link sends, in which the peer claims to have dropped messages.
+    fn stale(&mut self, script: &mut Script<'_>) -> Vec<StaleRange> {
+        if script.byte() < 192 {
+            return Vec::new();
+        }
+        let range = |script: &mut Script<'_>| {
+            let lane = usize::from(script.byte() % 2);
+            let sent = self.sent.get(lane).copied().unwrap_or(0);
+            let from = if script.flag() { 0 } else { script.near(sent) };
+            StaleRange {
+                lane: LaneId(lane as u8),
+                from,
+                to: if script.flag() { sent } else { script.near(sent) },
+            }
+        };
+        (0..script.byte() % 4).map(|_| range(script)).collect()
     }
 
     /// A chunk that goes on where the last one ended, or nearly so, with messages in it, or nearly so.
@@ -394,6 +413,7 @@ impl Liar {
                     continue;
                 }
                 72..=79 => MessageKind::Request { id: script.number(), wait_ms: u32::MAX },
+                80..=95 => MessageKind::Expiring { at: u64::from(script.word()) },
                 _ => MessageKind::Message,
             };
             let announced = usize::from(script.byte()) << (script.byte() % 4);
@@ -420,11 +440,14 @@ impl Liar {
                 lanes.push((LaneId(lane), self.state(script, index)));
             }
         }
+        let stale = self.stale(script);
+        let settled = script.flag().then(|| (LaneId(script.byte() % 2), script.number()));
         let frame = match what {
-            0..=239 => Frame::Ack(Ack { lanes }),
+            0..=239 => Frame::Ack(Ack { lanes, stale, settled: settled.into_iter().collect() }),
             _ => Frame::Goaway(Goaway {
                 reason: script.pick(&REASONS).unwrap_or(GoawayReason::Shutdown),
                 lanes,
+                stale,
             }),
         };
         self.say(script, frame);
@@ -433,13 +456,17 @@ impl Liar {
     fn other_frame(&mut self, script: &mut Script<'_>) {
         let frame = match script.byte() % 8 {
             0 => Frame::Ping { nonce: script.number(), padding: script.number() as usize },
-            1..=3 => Frame::Pong(self.nonces.pop().unwrap_or(0)),
-            4 => Frame::Pong(script.number()),
+            1..=3 => Frame::Pong { nonce: self.nonces.pop().unwrap_or(0), clock: Some(script.number()) },
+            4 => Frame::Pong { nonce: script.number(), clock: None },
             5 => Frame::Cancel(Cancel { request: u64::from(script.byte() % 16) }),
             6 => Frame::Extension,
             _ => match self.hellos.first().map(|(hello, ..)| hello.clone()) {
                 Some(hello) => Frame::Hello(hello),
-                None => Frame::Goaway(Goaway { reason: GoawayReason::Retired, lanes: Vec::new() }),
+                None => Frame::Goaway(Goaway {
+                    reason: GoawayReason::Retired,
+                    lanes: Vec::new(),
+                    stale: Vec::new(),
+                }),
             },
         };
         self.say(script, frame);

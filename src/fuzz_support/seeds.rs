@@ -9,9 +9,10 @@ use crate::config::{Config, PeerConfig};
 use crate::id::{Identity, Incarnation};
 use crate::lane::LaneId;
 use crate::wire::control::{
-    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, encode_ping,
+    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, Refused, StaleRange, encode_ping,
+    encode_pong,
 };
-use crate::wire::header::{Kind, encode_chunk_head};
+use crate::wire::header::encode_chunk_head;
 use crate::wire::preface::{Claim, Mode, NetworkName, Preface, Versions};
 use crate::wire::refused::RefusedReason;
 
@@ -79,6 +80,7 @@ fn hello() -> Hello {
         ack_delay_ms: Some(25),
         repeats: Some(3),
         port: Some(4000),
+        stale: vec![StaleRange { lane: LaneId(2), from: 1, to: 5 }],
     }
 }
 
@@ -89,6 +91,7 @@ fn refused() -> Refused {
 fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let state = LaneAck { received: 100, taken: 50, limit: 4096 };
     let lanes = vec![(LaneId(0), state), (LaneId(2), state)];
+    let stale = vec![StaleRange { lane: LaneId(0), from: 10, to: 50 }];
     let frame = |encode: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = Vec::new();
         encode(&mut bytes);
@@ -102,13 +105,24 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     };
     vec![
         ("hello", frame(&|out| hello().encode(out).unwrap())),
-        ("ack", frame(&|out| Ack { lanes: lanes.clone() }.encode(out).unwrap())),
-        ("ping", frame(&|out| encode_ping(Kind::Ping, 1, 0, out))),
-        ("ping_padded", frame(&|out| encode_ping(Kind::Ping, 1, 1460, out))),
-        ("pong", frame(&|out| encode_ping(Kind::Pong, u64::MAX, 0, out))),
+        (
+            "ack",
+            frame(&|out| {
+                Ack { lanes: lanes.clone(), stale: stale.clone(), settled: vec![(LaneId(1), 9)] }
+                    .encode(out)
+                    .unwrap()
+            }),
+        ),
+        ("ping", frame(&|out| encode_ping(1, 0, out))),
+        ("ping_padded", frame(&|out| encode_ping(1, 1460, out))),
+        ("pong", frame(&|out| encode_pong(u64::MAX, 0, Some(1), out))),
         (
             "goaway",
-            frame(&|out| Goaway { reason: GoawayReason::Retired, lanes: lanes.clone() }.encode(out).unwrap()),
+            frame(&|out| {
+                Goaway { reason: GoawayReason::Retired, lanes: lanes.clone(), stale: stale.clone() }
+                    .encode(out)
+                    .unwrap()
+            }),
         ),
         ("cancel", frame(&|out| Cancel { request: 3 }.encode(out).unwrap())),
         ("refused", frame(&|out| refused().encode(out).unwrap())),

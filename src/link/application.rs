@@ -48,7 +48,10 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         self.check_room(index, body.len())?;
         let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
         let (kind, id) = match purpose {
-            Purpose::Message => (MessageKind::Message, 0),
+            Purpose::Message => match deadline {
+                Some(deadline) => (MessageKind::Expiring { at: self.clock.at(deadline, now) }, 0),
+                None => (MessageKind::Message, 0),
+            },
             Purpose::Request { wait, waiter } => {
                 let wait = wait.min(requests::MAX_WAIT);
                 let id = self.requests.next_id();
@@ -122,7 +125,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         }
     }
 
-    /// The application takes the next message of a lane.
+    /// The application takes the next message of a lane that has not expired.
     pub(crate) fn take(
         &mut self,
         index: usize,
@@ -130,9 +133,9 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         output: &mut Output<T, R, C>,
     ) -> Option<Arrived> {
         let lane = self.lanes.get_mut(index)?;
-        let (arrived, urgency) = lane.inb.take()?;
+        let (arrived, urgency) = lane.inb.take(self.peer_clock.map(|clock| clock.now(now)));
         lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
-        Some(arrived)
+        arrived
     }
 
     /// The application is done with a message that it took.

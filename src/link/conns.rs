@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::health::liveness::Liveness;
 use crate::health::pace::Pace;
@@ -215,13 +215,13 @@ impl<C: Clone> Conn<C> {
         starts
     }
 
-    pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> Result<bool, Violation> {
+    pub(crate) fn handle_pong(&mut self, nonce: u64, now: Instant) -> Result<Option<Duration>, Violation> {
         if let Some(round_trip) = self.liveness.handle_pong(nonce, now) {
             self.score.handle_rtt(round_trip, now);
             self.score.handle_answer(now);
-            return Ok(true);
+            return Ok(Some(round_trip));
         }
-        if self.liveness.strikes() > MAX_STRIKES { Err(Violation::TooManyUnaskedPongs) } else { Ok(false) }
+        if self.liveness.strikes() > MAX_STRIKES { Err(Violation::TooManyUnaskedPongs) } else { Ok(None) }
     }
 
     /// The side that opened it, in a form that both sides agree on.

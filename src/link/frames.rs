@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use crate::id::ConnId;
 use crate::lane::LaneId;
-use crate::wire::control::LaneAck;
+use crate::wire::control::{LaneAck, StaleRange};
 use crate::wire::frame::Frame;
 use crate::wire::stream::MessageKind;
 
+use super::expiry::PeerClock;
 use super::flood_guard::FrameCosts;
+use super::inbound::Urgency;
 use super::lane::Lane;
 use super::output::Output;
 use super::{Link, ReceiptHandle, Violation};
@@ -52,7 +54,14 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 dialled.into_iter().for_each(|conn| conn.liveness.handle_data_received(now));
                 self.handle_chunk(conn, lane, flags, offset, data, now, output)
             }
-            Frame::Ack(ack) => self.handle_acks(conn, &ack.lanes, now, output),
+            Frame::Ack(ack) => {
+                for (lane, to) in &ack.settled {
+                    let lane = Lane::find(&mut self.lanes, *lane).ok_or(Violation::UnknownLane(*lane))?;
+                    lane.inb.unsettled.settle(*to);
+                }
+                self.handle_stale(&ack.stale, now, output)?;
+                self.handle_acks(conn, &ack.lanes, now, output)
+            }
             Frame::Ping { nonce, padding } => {
                 self.meter.handle_ping(now)?;
                 if let Some(state) = self.conns.by_id(conn) {
@@ -63,16 +72,20 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 self.conns.wake(conn, output);
                 Ok(())
             }
-            Frame::Pong(nonce) => {
+            Frame::Pong { nonce, clock } => {
                 if let Some(state) = self.conns.by_id(conn)
-                    && state.handle_pong(nonce, now)?
+                    && let Some(round_trip) = state.handle_pong(nonce, now)?
                 {
+                    if let Some(millis) = clock {
+                        self.peer_clock = Some(PeerClock::observe(self.peer_clock, millis, round_trip, now));
+                    }
                     self.handle_proven(conn, now, output);
                 }
                 Ok(())
             }
             Frame::Goaway(goaway) => {
                 if self.closed.is_none() {
+                    self.handle_stale(&goaway.stale, now, output)?;
                     self.handle_acks(conn, &goaway.lanes, now, output)?;
                 }
                 self.handle_goaway(conn, goaway.reason, now, output);
@@ -104,7 +117,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
             counters.messages_received += 1;
             match kind {
-                MessageKind::Message => Some(payload),
+                MessageKind::Message | MessageKind::Expiring { .. } => Some(payload),
                 // When it has opened too many nothing more is opened for it: the connection ends.
                 MessageKind::Request { .. } if refused.is_some() => Some(payload),
                 MessageKind::Request { id, wait_ms } => {
@@ -141,6 +154,22 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         }
         state.schedule_ack(received.urgency, &self.settings, &mut self.conns, now, output);
         received.violation.or(refused).or(flood).map_or(Ok(()), Err)
+    }
+
+    /// The peer has dropped messages that had expired. It repeats so until it is told that this side knows.
+    pub(super) fn handle_stale(
+        &mut self,
+        ranges: &[StaleRange],
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) -> Result<(), Violation> {
+        for StaleRange { lane, from, to } in ranges {
+            let lane = Lane::find(&mut self.lanes, *lane).ok_or(Violation::UnknownLane(*lane))?;
+            lane.out.handle_stale(*from, *to)?;
+            lane.settled = lane.settled.max(Some(*to));
+            lane.schedule_ack(Urgency::Soon, &self.settings, &mut self.conns, now, output);
+        }
+        Ok(())
     }
 
     fn handle_acks(

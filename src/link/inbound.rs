@@ -20,6 +20,7 @@ use crate::wire::control::LaneAck;
 use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{MessageKind, Parser};
 
+use super::expiry::Unsettled;
 use super::inbox::{Arrived, Inbox, Received};
 use super::outbound::BOOKKEEPING;
 use super::{Ticket, Violation};
@@ -56,6 +57,7 @@ pub(crate) struct Inbound {
     /// The number of the first message in `untaken`, counted from the start of the session.
     first_untaken: u64,
     inbox: Inbox,
+    pub(super) unsettled: Unsettled,
     /// Bytes of older sessions that the application still holds or has not fetched. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
     stale: u64,
@@ -70,6 +72,8 @@ pub(crate) struct Inbound {
     /// Somebody at the peer waits for everything up to here to be taken.
     awaited: u64,
     pub(crate) duplicate_bytes: u64,
+    /// Messages that were dropped because they had expired.
+    pub(crate) expired: u64,
 }
 
 /// How soon the peer should hear of a change.
@@ -98,12 +102,14 @@ impl Inbound {
             untaken: VecDeque::new(),
             first_untaken: 0,
             inbox: Inbox::default(),
+            unsettled: Unsettled::default(),
             stale: 0,
             stale_messages: 0,
             told: LaneAck::default(),
             announced: 0,
             awaited: 0,
             duplicate_bytes: 0,
+            expired: 0,
         }
     }
 
@@ -119,6 +125,7 @@ impl Inbound {
         (self.received, self.whole, self.discarded, self.taken) = (0, 0, 0, 0);
         (self.first_untaken, self.awaited) = (0, 0);
         self.untaken.clear();
+        self.unsettled = Unsettled::default();
         self.told = LaneAck::default();
         self.announced = 0;
     }
@@ -217,14 +224,40 @@ impl Inbound {
         Ok(())
     }
 
-    /// The application takes the next message. The second value says how soon the peer should hear.
-    pub(crate) fn take(&mut self) -> Option<(Arrived, Urgency)> {
-        let arrived = self.inbox.pop()?;
-        let urgency = match self.ack_mode {
-            AckMode::Received => self.done(arrived.ticket),
-            AckMode::Done => Urgency::Nothing,
+    /// The application takes the next message; those before it that have expired by `peer_clock`, the time
+    /// of the peer's clock, are dropped. The second value says how soon the peer should hear.
+    pub(crate) fn take(&mut self, peer_clock: Option<u64>) -> (Option<Arrived>, Urgency) {
+        let mut urgency = Urgency::Nothing;
+        while let Some(arrived) = self.inbox.pop() {
+            if self.drops(&arrived, peer_clock) {
+                self.expired += 1;
+                urgency = urgency.max(self.done(arrived.ticket));
+                continue;
+            }
+            if self.ack_mode == AckMode::Received {
+                urgency = urgency.max(self.done(arrived.ticket));
+            }
+            return (Some(arrived), urgency);
+        }
+        (None, urgency)
+    }
+
+    /// Whether this message, which has left the inbox, is stale; keeps for the peer that it is.
+    fn drops(&mut self, arrived: &Arrived, peer_clock: Option<u64>) -> bool {
+        let MessageKind::Expiring { at } = arrived.kind else { return false };
+        // One of an older session has no place in this stream.
+        let number = arrived.ticket.number.checked_sub(self.first_untaken);
+        let number = number.filter(|_| arrived.ticket.epoch == self.epoch);
+        let Some(end) = number.and_then(|index| self.untaken.get(index as usize)).map(|untaken| untaken.end)
+        else {
+            return false;
         };
-        Some((arrived, urgency))
+        let start = end - (arrived.kind.header_len() + arrived.payload.len()) as u64;
+        let stale = peer_clock.is_some_and(|now| now >= at) && self.unsettled.add(start, end);
+        if !stale {
+            self.unsettled.handle_fresh(end);
+        }
+        stale
     }
 
     /// The application is done with a message. Any order, once each; tickets of older sessions only
@@ -339,6 +372,7 @@ impl Inbound {
         assert!(state.limit - state.taken <= self.window.max(self.announced - self.taken));
         assert!(self.untaken.len() <= self.max_untaken);
         self.inbox.check();
+        self.unsettled.check(self.received);
         assert!(self.untaken.front().is_none_or(|message| !message.done));
     }
 }
@@ -376,7 +410,7 @@ mod tests {
         }
         assert!(lane.inbox_len() <= 20 + window / BOOKKEEPING, "{} messages are held", lane.inbox_len());
         // It all comes back.
-        while lane.take().is_some() {}
+        while lane.take(None).0.is_some() {}
         assert_eq!(lane.grant(), LaneAck { received: 0, taken: 0, limit: window as u64 });
     }
 }

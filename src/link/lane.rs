@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::id::ConnId;
 use crate::lane::{LaneConfig, LaneId, Priority};
+use crate::wire::control::StaleRange;
 use crate::wire::stream::MessageKind;
 
 use super::conns::{Conn, Conns};
@@ -35,6 +36,8 @@ pub(super) struct Lane<T> {
     pub(super) acks_by: Option<ConnId>,
     /// When the next acknowledgement is due, if there is something to acknowledge.
     pub(super) ack_due: Option<Instant>,
+    /// Up to here the peer is to be told that this side knows what expired there.
+    pub(super) settled: Option<u64>,
 }
 
 impl<T: ReceiptHandle> Lane<T> {
@@ -52,7 +55,13 @@ impl<T: ReceiptHandle> Lane<T> {
             from: None,
             acks_by: None,
             ack_due: None,
+            settled: None,
         }
+    }
+
+    /// The ranges of stale messages that the peer may not know of.
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = StaleRange> {
+        self.inb.unsettled.ranges(self.id)
     }
 
     pub(super) fn find(lanes: &mut [Self], id: LaneId) -> Option<&mut Self> {

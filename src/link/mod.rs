@@ -56,6 +56,7 @@
 
 mod application;
 pub(crate) mod conns;
+mod expiry;
 pub(crate) mod flood_guard;
 mod frames;
 mod gather;
@@ -175,7 +176,7 @@ pub(crate) enum Refused {
 pub(crate) struct OutboundMessage<'a> {
     pub(crate) lane: LaneId,
     pub(crate) body: &'a Bytes,
-    /// Dropped if its first byte was not sent by then.
+    /// Worth nothing from then on.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -214,6 +215,9 @@ pub(crate) struct Link<T, R, C = ConnId> {
     keepalive: Keepalive,
     paths: paths::Paths,
     session: session::Session,
+    clock: expiry::OwnClock,
+    /// `None` until a PONG has told.
+    peer_clock: Option<expiry::PeerClock>,
     /// CANCEL frames to send.
     cancels: Vec<u64>,
     /// When the last connection ended.
@@ -236,6 +240,8 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             keepalive: Keepalive::new(settings.liveness.ping_interval, settings.min_ping_interval),
             paths: paths::Paths::default(),
             session: session::Session::new(&mut rng),
+            clock: expiry::OwnClock::default(),
+            peer_clock: None,
             cancels: Vec::new(),
             down_since: None,
             closed: None,

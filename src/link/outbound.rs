@@ -37,6 +37,8 @@ struct Queued<T> {
     /// Dropped if the first byte was not sent by then.
     deadline: Option<Instant>,
     token: T,
+    /// The peer has dropped it, because it expired.
+    stale: bool,
     /// Where it begins in the stream, or [`NOT_STARTED`].
     start: u64,
 }
@@ -98,6 +100,8 @@ impl<T> Queued<T> {
 struct Terms {
     max_message: usize,
     max_untaken: usize,
+    /// It knows messages that expire.
+    expires: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,8 @@ pub(crate) struct Outbound<T> {
     sent: u64,
     end: u64,
     peer: LaneAck,
+    /// What the peer has dropped before this place of the stream is marked as stale.
+    stale_to: u64,
     /// `None` until the peer's first HELLO, or when it does not have this lane.
     terms: Option<Terms>,
     /// The peer said HELLO without this lane.
@@ -162,6 +168,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             sent: 0,
             end: 0,
             peer: LaneAck::default(),
+            stale_to: 0,
             terms: None,
             refused: false,
             next_expiry: None,
@@ -179,15 +186,26 @@ impl<T: ReceiptHandle> Outbound<T> {
     }
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: &Bytes, deadline: Option<Instant>, token: T) {
+        let kind = self.known_kind(kind);
         let content = match body.len() < COPY_BELOW {
             true => Content::Copied(self.buffer.push(Header::new(kind, body.len()).as_bytes(), body)),
             false => Content::Shared(body.clone()),
         };
-        let message = Queued { kind, content, deadline, token, start: NOT_STARTED };
+        let message = Queued { kind, content, deadline, token, stale: false, start: NOT_STARTED };
         self.queued_bytes += message.cost();
         self.waiting_bytes += message.len() as u64;
         self.next_expiry = earliest(self.next_expiry, deadline);
         self.queue.push_back(message);
+    }
+
+    /// The same kind, or without the expiry that the peer does not know.
+    fn known_kind(&self, kind: MessageKind) -> MessageKind {
+        match kind {
+            MessageKind::Expiring { .. } if self.terms.is_some_and(|terms| !terms.expires) => {
+                MessageKind::Message
+            }
+            kind => kind,
+        }
     }
 
     /// A message has left the queue.
@@ -241,13 +259,16 @@ impl<T: ReceiptHandle> Outbound<T> {
     pub(crate) fn handle_hello(
         &mut self,
         hello: Option<&HelloLane>,
+        expires: bool,
         ended: &mut Ended<T>,
     ) -> Result<(), Violation> {
         self.terms = hello.map(|lane| Terms {
             max_message: lane.max_message as usize,
             max_untaken: lane.max_untaken as usize,
+            expires,
         });
         self.refused = false;
+        self.leave_out_expiry();
         match hello {
             Some(lane) => self.handle_ack(lane.state, ended).map(|_| ()),
             None => {
@@ -256,6 +277,41 @@ impl<T: ReceiptHandle> Outbound<T> {
                 Ok(())
             }
         }
+    }
+
+    /// Messages that were accepted before it was known that the peer does not know their expiry.
+    fn leave_out_expiry(&mut self) {
+        for index in self.started..self.queue.len() {
+            let Some(kind) = self.queue.get(index).map(|message| message.kind) else { return };
+            let known = self.known_kind(kind);
+            if let Some(message) = self.queue.get_mut(index).filter(|_| known != kind) {
+                let (cost, len) = (message.cost(), message.len() as u64);
+                message.kind = known;
+                if let Content::Copied(place) = &mut message.content {
+                    let payload = self.buffer.get(place.part(kind.header_len()..place.len())).to_vec();
+                    self.buffer.release(*place);
+                    *place = self.buffer.push(Header::new(known, payload.len()).as_bytes(), &payload);
+                }
+                self.waiting_bytes = self.waiting_bytes + message.len() as u64 - len;
+                self.queued_bytes = self.queued_bytes + message.cost() - cost;
+            }
+        }
+        self.compact();
+    }
+
+    /// The peer has dropped all messages with an expiry of this part of the stream.
+    pub(crate) fn handle_stale(&mut self, from: u64, to: u64) -> Result<(), Violation> {
+        if from > to || to > self.sent {
+            return Err(Violation::AckOfUnsent { acked: from.max(to), sent: self.sent });
+        }
+        // Looked at once, whatever the peer repeats.
+        let from = from.max(self.stale_to);
+        self.stale_to = self.stale_to.max(to);
+        let first = self.queue.partition_point(|message| message.start < from);
+        for message in self.queue.range_mut(first..).take_while(|message| message.end() <= to) {
+            message.stale = matches!(message.kind, MessageKind::Expiring { .. });
+        }
+        Ok(())
     }
 
     /// Drops what waits on a lane that the peer does not have.
@@ -291,7 +347,8 @@ impl<T: ReceiptHandle> Outbound<T> {
             self.started -= 1;
             self.at = self.at.saturating_sub(1);
             if let Some(message) = self.queue.pop_front() {
-                self.end(message, Outcome::Taken, ended);
+                let outcome = if message.stale { Outcome::Expired } else { Outcome::Taken };
+                self.end(message, outcome, ended);
             }
         }
         Ok(ack.received > old.received)
@@ -321,13 +378,14 @@ impl<T: ReceiptHandle> Outbound<T> {
             reason
         });
         for message in &mut self.queue {
+            message.stale = false;
             if std::mem::replace(&mut message.start, NOT_STARTED) != NOT_STARTED {
                 // Its first byte went out in time; to call it expired now would deny that it was seen.
                 message.deadline = None;
                 self.waiting_bytes += message.len() as u64;
             }
         }
-        (self.at, self.cursor, self.sent, self.end) = (0, 0, 0, 0);
+        (self.at, self.cursor, self.sent, self.end, self.stale_to) = (0, 0, 0, 0, 0);
         self.peer = LaneAck::default();
         self.next_expiry = self.queue.iter().filter_map(|message| message.deadline).min();
         again
@@ -512,7 +570,7 @@ impl<T: ReceiptHandle> Outbound<T> {
                 }
             }
             // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.
-            let alone = matches!(message.kind, MessageKind::Message);
+            let alone = matches!(message.kind, MessageKind::Message | MessageKind::Expiring { .. });
             if flags == 0 && alone && message.token.is_awaited() {
                 flags = ACK_NOW;
             }
@@ -555,6 +613,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         assert!(self.peer.taken <= self.peer.received);
         assert!(self.peer.received <= self.cursor && self.cursor <= self.sent && self.sent <= self.end);
         assert!(self.sent <= self.peer.limit || self.sent == 0);
+        assert!(self.stale_to <= self.sent);
         let mut at = None;
         for message in self.queue.iter().take(self.started) {
             assert!(at.is_none_or(|at| at == message.start), "started messages have no gap");

@@ -12,6 +12,8 @@ use crate::wire::control::{Hello, HelloLane, LaneAck};
 use crate::wire::stream::MessageKind;
 
 use super::conns::{Conn, NewConn};
+use super::expiry::EXPIRES_ON_ARRIVAL;
+use super::lane::Lane;
 use super::output::{Notice, Output};
 use super::scheduler::Scheduler;
 use super::{Link, ReceiptHandle, Violation};
@@ -110,6 +112,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             true => self.lanes.iter().map(|lane| lane.out.begun()).sum(),
             false => self.session.repeats,
         };
+        let stale = self.lanes.iter().filter(|_| !restarted).flat_map(Lane::unsettled).collect();
         let lanes = self.settings.lanes.iter().zip(&mut self.lanes).map(|(config, lane)| HelloLane {
             lane: config.id,
             max_message: config.max_message as u32,
@@ -124,10 +127,11 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             replaces,
             lanes: lanes.collect(),
             name: self.settings.name.clone(),
-            features: 0,
+            features: EXPIRES_ON_ARRIVAL,
             ack_delay_ms: u32::try_from(self.settings.ack_delay.as_millis()).ok(),
             repeats: u32::try_from(repeats).ok().filter(|count| *count > 0),
             port: None,
+            stale,
         }
     }
 
@@ -203,9 +207,12 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         output: &mut Output<T, R, C>,
     ) -> Result<(), Violation> {
         let ended = output.ended.len();
-        let agreed = self.lanes.iter_mut().try_for_each(|lane| {
-            let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
-            lane.out.handle_hello(theirs, &mut output.ended)
+        let expires = new.theirs.features & EXPIRES_ON_ARRIVAL != 0;
+        let agreed = self.handle_stale(&new.theirs.stale, now, output).and_then(|()| {
+            self.lanes.iter_mut().try_for_each(|lane| {
+                let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
+                lane.out.handle_hello(theirs, expires, &mut output.ended)
+            })
         });
         // Messages that ended on the lanes in front of a bad one stay ended.
         self.end_unsent_requests(ended, output);
@@ -358,12 +365,13 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         (self.session.repeats, self.session.told_repeats) = (0, false);
         self.requests.forget_peers();
         self.cancels.clear();
+        self.peer_clock = None;
         output.space = true;
         let mut resent = 0;
         for lane in &mut self.lanes {
             resent += lane.out.restart(&mut output.ended, &drop_reason);
             lane.inb.restart();
-            (lane.conn, lane.from, lane.acks_by) = (None, None, None);
+            (lane.conn, lane.from, lane.acks_by, lane.settled) = (None, None, None, None);
         }
         resent
     }
@@ -385,9 +393,10 @@ mod tests {
     use crate::config::Config;
     use crate::id::{ConnId, PeerId};
     use crate::lane::NORMAL;
-    use crate::link::{OutboundMessage, Purpose};
+    use crate::link::{OutboundMessage, Purpose, harness};
     use crate::outcome::Outcome;
     use crate::wire::batch::Batch;
+    use crate::wire::frame::Frame;
 
     fn link() -> Link<bool, ()> {
         let config = Config::default();
@@ -452,6 +461,50 @@ mod tests {
         assert_eq!(suspect_at(None), seconds(1));
         assert_eq!(suspect_at(Some(25)), seconds(1));
         assert_eq!(suspect_at(Some(1500)), seconds(6));
+    }
+
+    /// Also those that were accepted before it was known what the peer understands.
+    #[test]
+    fn a_peer_that_knows_no_expiry_gets_messages_without_one() {
+        for (features, kind) in [(EXPIRES_ON_ARRIVAL, 3), (0, 0)] {
+            let (mut link, mut output, start) = (link(), Output::default(), Instant::now());
+            let (small, large) = (Bytes::from_static(b"vote"), Bytes::from(vec![7; 4000]));
+            let send = |link: &mut Link<bool, ()>, output: &mut _, body| {
+                let deadline = Some(start + Duration::from_secs(1));
+                let message = OutboundMessage { lane: NORMAL, body, deadline };
+                link.send(message, Purpose::Message, true, start, output).unwrap();
+            };
+            send(&mut link, &mut output, &small);
+            send(&mut link, &mut output, &large);
+            let ours = link.hello(Incarnation(1), 0, false);
+            let state = LaneAck { limit: 100_000, ..LaneAck::default() };
+            let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
+            let theirs = Hello { session_id: 1, lanes, features, ..ours.clone() };
+            let incarnation = Incarnation(1);
+            let new = NewConn { id: ConnId(1), handle: ConnId(1), dialled: true, incarnation, ours, theirs };
+            link.attach(&new, start, &mut output).unwrap();
+            send(&mut link, &mut output, &small);
+            link.check();
+            let mut sent = Vec::new();
+            while sent.len() < 4000 + 3 * 4 {
+                let mut batch = Batch::default();
+                link.poll_transmit(ConnId(1), start, &mut batch, &mut output);
+                let mut bytes = Vec::new();
+                batch.copy(0..batch.len(), &mut bytes);
+                harness::for_each_frame(&bytes, |frame| {
+                    if let Frame::Chunk { data, .. } = frame {
+                        sent.extend_from_slice(&data);
+                    }
+                });
+            }
+            let at = 1000_u64.to_le_bytes();
+            let message = |body: &Bytes| {
+                let word = (body.len() as u32 | kind << 28).to_le_bytes();
+                [&word[..], at.get(..8 * features as usize).unwrap(), body].concat()
+            };
+            let stream = [message(&small), message(&large), message(&small)].concat();
+            assert!(sent == stream, "with the features {features}");
+        }
     }
 
     /// Found by fuzzing: the connections of the earlier life had gone, none had come, and no timer ran that

@@ -27,6 +27,7 @@ pub(crate) struct LaneStats {
     pub(crate) inbox_messages: usize,
     pub(crate) inbox_bytes: u64,
     pub(crate) duplicate_bytes: u64,
+    pub(crate) expired_on_arrival: u64,
 }
 
 impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
@@ -66,6 +67,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 inbox_messages: lane.inb.inbox_len(),
                 inbox_bytes: lane.inb.held_bytes(),
                 duplicate_bytes: lane.inb.duplicate_bytes,
+                expired_on_arrival: lane.inb.expired,
             }
         })
     }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use crate::id::ConnId;
 use crate::wire::batch::Batch;
-use crate::wire::control::{Ack, Cancel, Goaway};
-use crate::wire::header::{Kind, MAX_CHUNK, WireError};
+use crate::wire::control::{Ack, Cancel, Goaway, encode_ping, encode_pong};
+use crate::wire::header::{MAX_CHUNK, WireError};
 
 use super::conns::Draining;
 use super::outbound::OVERSHOOT;
@@ -40,11 +40,18 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             return Transmit::Finish;
         }
         if let Some((nonce, padding)) = conn.pong.take() {
-            push_ping(batch, Kind::Pong, nonce, padding);
+            let clock = Some(self.clock.now(now));
+            push_control(batch, |out| {
+                encode_pong(nonce, padding, clock, out);
+                Ok(())
+            });
         }
         if let Some(nonce) = conn.ping.take() {
             let padding = if conn.is_on_trial() { conn.segment } else { 0 };
-            push_ping(batch, Kind::Ping, nonce, padding);
+            push_control(batch, |out| {
+                encode_ping(nonce, padding, out);
+                Ok(())
+            });
         }
         let chunk = conn.pace.chunk();
         if draining.is_some() {
@@ -73,8 +80,12 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             Some(Draining::ByPeer(_)) => return Transmit::Finish,
             Some(Draining::ByUs { reason, said: false }) => {
                 let agreed = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed());
-                let lanes = agreed.map(|lane| (lane.id, lane.inb.grant())).collect();
-                push_control(batch, |out| Goaway { reason, lanes }.encode(out));
+                let (mut lanes, mut stale) = (Vec::new(), Vec::new());
+                for lane in agreed {
+                    stale.extend(lane.unsettled());
+                    lanes.push((lane.id, lane.inb.grant()));
+                }
+                push_control(batch, |out| Goaway { reason, lanes, stale }.encode(out));
                 if let Some(conn) = self.conns.by_id(id) {
                     conn.goaway_said();
                 }
@@ -113,21 +124,24 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
 
     /// Appends the acknowledgements that are due by `by` on this connection. Returns the time of the next.
     fn push_acks(&mut self, id: ConnId, by: Instant, batch: &mut Batch) -> Option<Instant> {
-        let mut lanes = Vec::new();
+        let mut ack = Ack::default();
         for lane in self.lanes.iter_mut().filter(|lane| lane.acks_by == Some(id)) {
             if lane.ack_due.take_if(|due| *due <= by).is_some()
                 // A lane that the peer does not have means nothing to it.
                 && lane.out.is_agreed()
-                && lane.inb.has_news()
             {
-                if lane.inb.raises_limit() {
-                    self.meter.handle_granted();
+                ack.settled.extend(lane.settled.take().map(|to| (lane.id, to)));
+                if lane.inb.has_news() {
+                    if lane.inb.raises_limit() {
+                        self.meter.handle_granted();
+                    }
+                    ack.lanes.push((lane.id, lane.inb.announce()));
+                    ack.stale.extend(lane.unsettled());
                 }
-                lanes.push((lane.id, lane.inb.announce()));
             }
         }
-        if !lanes.is_empty() {
-            push_control(batch, |out| Ack { lanes }.encode(out));
+        if !(ack.lanes.is_empty() && ack.settled.is_empty()) {
+            push_control(batch, |out| ack.encode(out));
         }
         self.next_ack(id)
     }
@@ -170,13 +184,6 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     }
 }
 
-fn push_ping(batch: &mut Batch, kind: Kind, nonce: u64, padding: usize) {
-    push_control(batch, |out| {
-        crate::wire::control::encode_ping(kind, nonce, padding, out);
-        Ok(())
-    });
-}
-
 /// Control bodies are small and made of plain numbers: that one does not fit its bound is a bug, and
 /// then it is better not sent than to end the process.
 fn push_control(batch: &mut Batch, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>) {
@@ -210,7 +217,7 @@ mod tests {
             match reader.next_buffered().unwrap() {
                 Some(Frame::Chunk { lane, data, .. }) => bytes[usize::from(lane.0)] += data.len(),
                 Some(Frame::Ping { nonce, .. }) => {
-                    link.handle_frame(id, Frame::Pong(nonce), now, output).unwrap()
+                    link.handle_frame(id, Frame::pong(nonce), now, output).unwrap()
                 }
                 Some(_) => {}
                 None if reader.fill().is_err() => return,

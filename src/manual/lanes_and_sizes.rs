@@ -66,7 +66,10 @@
 //!
 //! # Messages that are worthless later
 //! [`Outgoing::expires_in`](crate::Outgoing::expires_in) drops a message that was not begun in time, so that
-//! a peer that was away gets the votes of this round and not those of the last hundred:
+//! a peer that was away gets the votes of this round and not those of the last hundred. The time travels with
+//! the message: if a path stalls, or the peer's application is slow, the peer drops what is stale when its
+//! application would take it. Both sides count such messages, and the receipt ends as
+//! [`Outcome::Expired`](crate::Outcome::Expired), so that it counts for no quorum:
 //!
 //! ```
 //! use std::time::Duration;

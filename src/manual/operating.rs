@@ -19,7 +19,7 @@
 //! | [`replacements`](crate::NodeSnapshot::replacements) | more than 10 a minute for several minutes | a path loses packets, or a middlebox closes connections; which one is in [`Event::Replacing`](crate::Event::Replacing) |
 //! | [`LaneSnapshot::queued_bytes`](crate::LaneSnapshot::queued_bytes) | above half of the lane's queue | the peer takes less than it is sent; soon sends wait or are refused |
 //! | [`inbox_bytes`](crate::NodeSnapshot::inbox_bytes) | above a quarter of [`Config::max_inbox`](crate::Config::max_inbox) | this application receives too slowly; above half strangers get no credit |
-//! | [`expired_messages`](crate::LaneSnapshot::expired_messages), [`dropped_messages`](crate::LaneSnapshot::dropped_messages) | they grow | votes that came too late, or a link that was given up |
+//! | [`expired_messages`](crate::LaneSnapshot::expired_messages), [`expired_on_arrival`](crate::LaneSnapshot::expired_on_arrival), [`dropped_messages`](crate::LaneSnapshot::dropped_messages) | they grow | votes that came too late, or a link that was given up |
 //! | [`events_lost`](crate::NodeSnapshot::events_lost) | above 0 | the application does not take its events |
 //! | [`refused`](crate::NodeSnapshot::refused), [`evicted`](crate::NodeSnapshot::evicted) | a jump | a crowd of strangers, or a wrong network name; [`Event::Refused`](crate::Event::Refused) says why |
 //! | [`ConnSnapshot::rtt_ms`](crate::ConnSnapshot::rtt_ms), [`score`](crate::ConnSnapshot::score) | a score below 0.7 for minutes | below 0.4 the connection is replaced; in between the path is merely poor |

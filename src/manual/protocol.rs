@@ -176,10 +176,11 @@
 //! | 1 | peer_session_id | `u64` | the other side's session_id that the states below are about; absent if the sender knows of none, or if nothing was sent or received in that session yet |
 //! | 2 | replaces | `u64` | the token of the connection in whose place the dialer wants this one; only the dialer's counts |
 //! | 3 | name | UTF-8, at most 64 bytes | the application's name; for logs only |
-//! | 4 | features | `u64` | a bit for each ability beyond this version; none is defined yet, unknown ones are ignored |
+//! | 4 | features | `u64` | a bit for each ability beyond this version; unknown ones are ignored. Bit 0: messages that [expire on arrival](#messages-that-expire) |
 //! | 5 | ack_delay | `u32` | the longest that the sender delays an acknowledgement, in milliseconds; see [Time](#time). Absent: at most 250 |
 //! | 6 | repeats | `u32` | how many messages of this session had been begun towards an earlier life of the receiver, which may have processed them; for its application |
 //! | 7 | port | `u16` | a port of the sender's own address on this connection at which it accepts connections; see [Dialling back](#dialling-back). Absent or 0: none |
+//! | 8 | stale | list, at most 255 entries of 17 bytes | as in ACK |
 //!
 //! Each entry of `lanes`. A lane that is not in the list is not accepted; of one that is there twice the
 //! first entry counts.
@@ -197,7 +198,14 @@
 //!
 //! | bytes of the body | value | type | meaning |
 //! |---|---|---|---|
-//! | 0.. | lanes | list, at most 64 entries of 25 bytes | see below |
+//! | 0.. | lanes | list, at most 64 entries of 25 bytes | see below; may be empty |
+//!
+//! | id | field | type | meaning |
+//! |---|---|---|---|
+//! | 1 | stale | list, at most 255 entries of 17 bytes | parts of lanes: see [Messages that expire](#messages-that-expire) |
+//! | 2 | settled | list, at most 64 entries of 9 bytes | a lane, `u8`, and an offset, `u64`: the sender of this frame knows which of its messages that end up to there have expired |
+//!
+//! Each entry of `lanes`:
 //!
 //! | bytes | value | type | meaning |
 //! |---|---|---|---|
@@ -220,7 +228,8 @@
 //!
 //! | id | field | type | meaning |
 //! |---|---|---|---|
-//! | 1 | padding | bytes | mean nothing, zero when sent; a PONG has as many as the PING that it answers |
+//! | 1 | padding | bytes | mean nothing, zero when sent; a PONG has so many that it is no shorter than the PING that it answers |
+//! | 2 | clock | `u64` | only in a PONG: the time of its sender's clock, in milliseconds since any instant that is fixed for the session; see [Messages that expire](#messages-that-expire) |
 //!
 //! A receiver answers at once, before any chunk that it has not begun to write. If several PINGs are
 //! unanswered, answering the latest is enough.
@@ -231,6 +240,10 @@
 //! |---|---|---|---|
 //! | 0 | reason | `u8` | see below |
 //! | 1.. | lanes | list, at most 64 entries of 25 bytes | what the sender has of each lane, as in ACK, whatever connection it came by |
+//!
+//! | id | field | type | meaning |
+//! |---|---|---|---|
+//! | 1 | stale | list, at most 255 entries of 17 bytes | as in ACK |
 //!
 //! | reason | name | the other side |
 //! |---|---|---|
@@ -310,17 +323,32 @@
 //! |---|---|---|
 //! | 0..4 | `u32`: kind in the upper 4 bits, length of the payload in the lower 28 | every message |
 //! | 4..12 | request id, `u64` | request, reply |
+//! | 4..12 | time, `u64`, at which it is worth nothing, by the clock of its sender | expiring message |
 //! | 12..16 | time the requester will wait, `u32` milliseconds | request |
 //! | then | payload | every message |
 //!
-//! Kinds: 0 message, 1 request, 2 reply; any other is a protocol error. A payload may be empty, and may
-//! not be larger than the lane's `max_message` in the receiver's HELLO. Offsets count every byte of the
-//! stream, headers included, from 0 at the start of a session.
+//! Kinds: 0 message, 1 request, 2 reply, 3 expiring message; any other is a protocol error. A payload may be
+//! empty, and may not be larger than the lane's `max_message` in the receiver's HELLO. Offsets count every
+//! byte of the stream, headers included, from 0 at the start of a session.
 //!
 //! The requester chooses the ids. An id must not be that of a request that is still open at the other side:
 //! it is free again after the reply, or after its time is over (at most 60 s count, whatever the header
 //! says). To count upwards is simplest. A reply travels on the lane of its request. A side that has more
 //! requests open than it allows lets one go: a cancelled one, or else the one with the least time left.
+//!
+//! # Messages that expire
+//! A message of kind 3 is sent only to a peer whose HELLO has bit 0 of `features`. The receiver knows a lower
+//! bound of the sender's clock: what the last PONG said, and the time that has passed since it came. This
+//! implementation takes 1/2,000 off that time, as clocks drift, and keeps a higher bound that it knew before,
+//! as far as the round trip of that PING permits. A message whose time has come by that bound
+//! when the application would take it may be dropped; it then counts as taken.
+//!
+//! The receiver says so by the field `stale` of ACK, HELLO and GOAWAY. Each entry is a part of a lane's
+//! stream: the lane, `u8`; the offset where its first message begins, and the one where its last message
+//! ends, `u64` each. All messages of kind 3 in it were dropped; those of other kinds in between were not. A
+//! frame that says that something was taken up to an offset names all parts before it, and repeats them in
+//! later frames, until the sender has sent an ACK whose `settled` reaches the end of the part. The sender
+//! does so when it has read a part. A part that ends past what was sent is a protocol error.
 //!
 //! # Sessions
 //! A session is a pair of session ids, one of each side, as the HELLOs of a connection name them. Offsets,

@@ -60,7 +60,14 @@ impl Outgoing {
         Ok(Outgoing::new(lane, codec.encode(message)?))
     }
 
-    /// Drops the message if its first byte was not sent after this time; its receipt says so.
+    /// The message is worth nothing after this time. It is dropped if its first byte was not sent by then,
+    /// and also by the peer, if its application has not taken it by then; either way the receipt ends as
+    /// [`Outcome::Expired`](crate::Outcome::Expired).
+    ///
+    /// The peer reads the time by this node's clock, of which its PONGs tell: it drops nothing too early, and
+    /// too late by the time that such a frame took at most. Until the first one has come, a few milliseconds
+    /// after a link's beginning, it drops nothing. For requests only the first half holds: they carry the
+    /// time that the requester waits.
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.expires_in = Some(time);
         self

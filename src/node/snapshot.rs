@@ -180,8 +180,9 @@ pub struct LaneSnapshot {
     pub resent_bytes: u64,
     /// Messages that ended because the peer's application took them.
     pub taken_messages: u64,
-    /// Messages that ended unsent because their time was over
-    /// ([`Outgoing::expires_in`](crate::Outgoing::expires_in)).
+    /// Messages that ended because their time was over
+    /// ([`Outgoing::expires_in`](crate::Outgoing::expires_in)) before they were sent, or before the
+    /// peer's application took them.
     pub expired_messages: u64,
     /// Messages that ended in another way; [`DropReason`](crate::DropReason) has which there are.
     pub dropped_messages: u64,
@@ -191,6 +192,9 @@ pub struct LaneSnapshot {
     pub inbox_bytes: u64,
     /// Bytes that came more than once.
     pub duplicate_bytes: u64,
+    /// Messages from the peer that were dropped because their time was over before this application took
+    /// them.
+    pub expired_on_arrival: u64,
 }
 
 /// The node as a whole.
@@ -394,6 +398,7 @@ impl From<crate::link::LaneStats> for LaneSnapshot {
             inbox_messages: stats.inbox_messages,
             inbox_bytes: stats.inbox_bytes,
             duplicate_bytes: stats.duplicate_bytes,
+            expired_on_arrival: stats.expired_on_arrival,
         }
     }
 }

@@ -147,6 +147,21 @@ impl<E: Entry> Value for Vec<E> {
     }
 }
 
+/// A list without entries is as good as none.
+impl<E: Entry> Field for Vec<E> {
+    fn is_missing(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        Value::put(self, out);
+    }
+
+    fn take(mut from: Cursor<'_>) -> Result<Self, WireError> {
+        Value::take(&mut from)
+    }
+}
+
 impl<V: Value> Field for Option<V> {
     fn is_missing(&self) -> bool {
         self.is_none()

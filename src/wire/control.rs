@@ -48,6 +48,8 @@ body! {
         6 => repeats: Option<u32>;
         /// Where the sender accepts connections: a port of the address that this connection comes from.
         7 => port: Option<u16>;
+        /// As in ACK.
+        8 => stale: Vec<StaleRange>, at most MAX_STALE;
     }
 }
 
@@ -110,13 +112,50 @@ impl Entry for (LaneId, LaneAck) {
     const LEN: u8 = 25;
 }
 
+/// The most ranges of stale messages that a frame names: their number is a byte.
+pub(crate) const MAX_STALE: usize = 255;
+
+/// Every message of this part of a lane's stream that could expire has expired before the receiver's
+/// application took it, and was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StaleRange {
+    pub(crate) lane: LaneId,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl Value for StaleRange {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.lane.put(out);
+        Value::put(&self.from, out);
+        Value::put(&self.to, out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, WireError> {
+        Ok(StaleRange { lane: Value::take(from)?, from: Value::take(from)?, to: Value::take(from)? })
+    }
+}
+
+impl Entry for StaleRange {
+    const LEN: u8 = 17;
+}
+
+impl Entry for (LaneId, u64) {
+    const LEN: u8 = 9;
+}
+
 body! {
     /// Acknowledgement and credit, for the lanes where they changed.
     #[derive(Default)]
     Ack is Kind::Ack {
         lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
     }
-    fields {}
+    fields {
+        /// What expired at the sender of this frame, until the other side has said that it knows.
+        1 => stale: Vec<StaleRange>, at most MAX_STALE;
+        /// Of these lanes the sender of this frame knows what expired at the other side, up to here.
+        2 => settled: Vec<(LaneId, u64)>, at most MAX_LANES;
+    }
 }
 
 /// Why a connection is drained. The reaction of the other side is in the second column.
@@ -198,7 +237,10 @@ body! {
         /// The sender's state of each lane, over all connections: nobody need wait for it elsewhere.
         lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
     }
-    fields {}
+    fields {
+        /// As in ACK.
+        1 => stale: Vec<StaleRange>, at most MAX_STALE;
+    }
 }
 
 body! {
@@ -238,29 +280,61 @@ body! {
 
 /// The field of PING and PONG whose zero bytes make the frame as long as a full segment.
 const PADDING: u8 = 1;
+/// The field of PONG with the time of its sender's clock.
+const CLOCK: u8 = 2;
+const CLOCK_LEN: usize = FIELD_HEAD_LEN + 8;
 /// The most padding: the body stays within its bound.
 pub(crate) const MAX_PADDING: usize = Kind::Ping.max_body() - 8 - FIELD_HEAD_LEN;
 
 /// `padding`: how many bytes of it, at most [`MAX_PADDING`]; with 0 there is no such field.
-pub(crate) fn encode_ping(kind: Kind, nonce: u64, padding: usize, out: &mut Vec<u8>) {
-    let padding = padding.min(MAX_PADDING);
-    let field = if padding == 0 { 0 } else { FIELD_HEAD_LEN + padding };
-    out.extend_from_slice(&encode_header(kind, 8 + field));
-    out.extend_from_slice(&nonce.to_le_bytes());
-    put_field(PADDING, &Padding(padding), out);
+pub(crate) fn encode_ping(nonce: u64, padding: usize, out: &mut Vec<u8>) {
+    encode_probe(Kind::Ping, nonce, padding, None, out);
 }
 
-/// The counterpart of [`encode_ping`]: the nonce of a PING or PONG, and how much padding it has.
-pub(crate) fn decode_ping(kind: Kind, body: &[u8]) -> Result<(u64, usize), WireError> {
+/// The answer to a PING with this nonce and padding: as long as the PING, or longer if that had little.
+/// `clock`: the time of this side's clock, in milliseconds.
+pub(crate) fn encode_pong(nonce: u64, padding: usize, clock: Option<u64>, out: &mut Vec<u8>) {
+    let shorter = padding.checked_sub(CLOCK_LEN).filter(|rest| *rest > 0 && clock.is_some());
+    let padding = shorter.unwrap_or(padding);
+    encode_probe(Kind::Pong, nonce, padding, clock, out);
+}
+
+fn encode_probe(kind: Kind, nonce: u64, padding: usize, clock: Option<u64>, out: &mut Vec<u8>) {
+    let padding = Padding(padding.min(MAX_PADDING));
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    Value::put(&nonce, out);
+    put_field(PADDING, &padding, out);
+    put_field(CLOCK, &clock, out);
+    let len = out.len() - start - HEADER_LEN;
+    if let Some(header) = out.get_mut(start..start + HEADER_LEN) {
+        header.copy_from_slice(&encode_header(kind, len));
+    }
+}
+
+/// The contents of a PING or PONG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) nonce: u64,
+    /// How many bytes of it there are.
+    pub(crate) padding: usize,
+    /// The time of the clock of a PONG's sender, in milliseconds.
+    pub(crate) clock: Option<u64>,
+}
+
+/// The counterpart of [`encode_ping`] and [`encode_pong`].
+pub(crate) fn decode_probe(kind: Kind, body: &[u8]) -> Result<Probe, WireError> {
     let mut rest = Cursor::new(kind, body);
-    let nonce = rest.value("nonce")?;
-    let (mut before, mut padding) = (None, 0);
+    let mut probe = Probe { nonce: rest.value("nonce")?, padding: 0, clock: None };
+    let mut before = None;
     while let Some((id, value)) = rest.next_field(&mut before)? {
-        if id == PADDING {
-            padding = Padding::take(value)?.0;
+        match id {
+            PADDING => probe.padding = Padding::take(value)?.0,
+            CLOCK => probe.clock = Field::take(value.named("clock"))?,
+            _ => {}
         }
     }
-    Ok((nonce, padding))
+    Ok(probe)
 }
 
 /// So many bytes that mean nothing: zeros when written, anything when read.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::control::{Ack, Cancel, Goaway, Hello, Refused, decode_ping};
+use super::control::{Ack, Cancel, Goaway, Hello, Refused, decode_probe};
 use super::header::{CHUNK_HEAD_LEN, Kind, WireError, decode_chunk_head};
 use crate::lane::LaneId;
 
@@ -16,12 +16,16 @@ pub(crate) enum Frame {
         data: Bytes,
     },
     Ack(Ack),
-    /// `padding`: so many bytes of it; the answer is to have as many.
+    /// `padding`: so many bytes of it; the answer is to be as long.
     Ping {
         nonce: u64,
         padding: usize,
     },
-    Pong(u64),
+    /// `clock`: the time of the sender's clock, in milliseconds.
+    Pong {
+        nonce: u64,
+        clock: Option<u64>,
+    },
     Goaway(Goaway),
     Cancel(Cancel),
     Refused(Refused),
@@ -33,6 +37,11 @@ impl Frame {
     /// A PING without padding.
     pub(crate) fn ping(nonce: u64) -> Frame {
         Frame::Ping { nonce, padding: 0 }
+    }
+
+    /// A PONG without a time.
+    pub(crate) fn pong(nonce: u64) -> Frame {
+        Frame::Pong { nonce, clock: None }
     }
 }
 
@@ -50,10 +59,13 @@ pub(crate) fn decode_body(kind: Kind, body: &[u8]) -> Result<Frame, WireError> {
             Frame::Chunk { lane, flags, offset, data: Bytes::copy_from_slice(data) }
         }
         Kind::Ping => {
-            let (nonce, padding) = decode_ping(kind, body)?;
-            Frame::Ping { nonce, padding }
+            let probe = decode_probe(kind, body)?;
+            Frame::Ping { nonce: probe.nonce, padding: probe.padding }
         }
-        Kind::Pong => Frame::Pong(decode_ping(kind, body)?.0),
+        Kind::Pong => {
+            let probe = decode_probe(kind, body)?;
+            Frame::Pong { nonce: probe.nonce, clock: probe.clock }
+        }
         Kind::Hello => Frame::Hello(Hello::decode(body)?),
         Kind::Ack => Frame::Ack(Ack::decode(body)?),
         Kind::Goaway => Frame::Goaway(Goaway::decode(body)?),

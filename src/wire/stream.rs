@@ -20,6 +20,10 @@ pub(crate) enum MessageKind {
     Reply {
         id: u64,
     },
+    /// A message that is worth nothing from this time of its sender's clock on, in milliseconds.
+    Expiring {
+        at: u64,
+    },
 }
 
 impl MessageKind {
@@ -27,7 +31,7 @@ impl MessageKind {
         match self {
             MessageKind::Message => 4,
             MessageKind::Request { .. } => 16,
-            MessageKind::Reply { .. } => 12,
+            MessageKind::Reply { .. } | MessageKind::Expiring { .. } => 12,
         }
     }
 }
@@ -51,9 +55,10 @@ impl Header {
             MessageKind::Message => (0u32, 0, 0),
             MessageKind::Request { id, wait_ms } => (1, id, wait_ms),
             MessageKind::Reply { id } => (2, id, 0),
+            MessageKind::Expiring { at } => (3, at, 0),
         };
         let word = (tag << 28) | payload_len as u32;
-        // Word, id and time to wait, one behind the other.
+        // Word, id or time, and time to wait, one behind the other.
         let bytes = (u128::from(word) | u128::from(id) << 32 | u128::from(wait) << 96).to_le_bytes();
         Header { bytes, len: kind.header_len() as u8 }
     }
@@ -137,6 +142,7 @@ impl Parser {
             0 => MessageKind::Message,
             1 => MessageKind::Request { id, wait_ms: u32::from_le_bytes([a0, a1, a2, a3]) },
             2 => MessageKind::Reply { id },
+            3 => MessageKind::Expiring { at: id },
             tag => return Err(StreamError::UnknownKind(tag as u8)),
         };
         let len = (word & MAX_PAYLOAD as u32) as usize;

@@ -200,7 +200,8 @@ fn a_flood_of_each_kind_ends() {
     is_flood(violation);
     // Credit that grows by one each time.
     let ack = |limit| LaneAck { received: 0, taken: 0, limit: (1 << 30) + limit };
-    let (count, violation) = flood(|at| Frame::Ack(Ack { lanes: vec![(NORMAL, ack(at))] }), 1 << 20);
+    let (count, violation) =
+        flood(|at| Frame::Ack(Ack { lanes: vec![(NORMAL, ack(at))], ..Ack::default() }), 1 << 20);
     assert!((131_072..131_100).contains(&count), "{count}");
     is_flood(violation);
     let (count, violation) = flood(Frame::ping, 10_000);

@@ -174,7 +174,7 @@ fn a_chunk_is_closed_with_its_own_length_and_place() {
     let mut frames = Vec::new();
     for (lane, len) in [(1, 1), (2, 2047), (3, 2048), (4, 3000), (5, 7)] {
         let mut ping = Vec::new();
-        encode_ping(Kind::Ping, len as u64, 0, &mut ping);
+        encode_ping(len as u64, 0, &mut ping);
         batch.push_slice(&ping);
         let open = batch.open_chunk();
         assert_eq!(batch.chunk_len(&open), 0);

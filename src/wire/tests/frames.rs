@@ -197,7 +197,7 @@ fn additions_of_a_later_version_are_skipped() {
     let entry = |extra: usize| [vec![5], [1, 0, 0, 0, 0, 0, 0, 0].repeat(3), vec![9; extra]].concat();
     for extra in [0, 1, 230] {
         let body = [vec![2, 25 + extra as u8], entry(extra), entry(extra)].concat();
-        let ack = Frame::Ack(Ack { lanes: vec![(LaneId(5), state); 2] });
+        let ack = Frame::Ack(Ack { lanes: vec![(LaneId(5), state); 2], ..Ack::default() });
         assert_eq!(read_all([&header(3, body.len())[..], &body].concat().as_slice()).0, [ack]);
     }
     let hello = Hello { peer_session_id: Some(7), ..Hello::default() };

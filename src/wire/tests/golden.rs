@@ -64,6 +64,7 @@ fn hello() {
         ack_delay_ms: Some(0x0403_0201),
         repeats: Some(0x1413_1211),
         port: None,
+        stale: vec![],
     };
     pin(
         &Frame::Hello(hello),
@@ -113,13 +114,50 @@ fn chunk() {
 #[test]
 fn ack() {
     let lanes = vec![(LaneId(2), STATE), (LaneId(0), LaneAck::default())];
-    pin(&Frame::Ack(Ack { lanes }), &[&[3, 52, 0, 0], &[2, 25], &[2], &STATE_BYTES, &[0], &[0; 24]]);
+    let (stale, settled) = (vec![], vec![]);
+    pin(
+        &Frame::Ack(Ack { lanes, stale, settled }),
+        &[&[3, 52, 0, 0], &[2, 25], &[2], &STATE_BYTES, &[0], &[0; 24]],
+    );
+}
+
+/// Ranges of stale messages in the three frames that tell of them, and what is settled.
+#[test]
+fn stale_ranges() {
+    let range = StaleRange { lane: LaneId(2), from: 0x0807_0605_0403_0201, to: 0x1817_1615_1413_1211 };
+    let entry = [2, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
+    let settled = vec![(LaneId(4), 0x0807_0605_0403_0201)];
+    pin(
+        &Frame::Ack(Ack { lanes: vec![], stale: vec![range], settled }),
+        &[
+            &[3, 38, 0, 0],
+            &[0, 25],
+            &[1, 19, 0, 1, 17],
+            &entry,
+            &[2, 11, 0, 1, 9],
+            &[4, 1, 2, 3, 4, 5, 6, 7, 8],
+        ],
+    );
+    pin(
+        &Frame::Goaway(Goaway { reason: GoawayReason::Retired, lanes: vec![], stale: vec![range] }),
+        &[&[6, 25, 0, 0], &[4], &[0, 25], &[1, 19, 0, 1, 17], &entry],
+    );
+    let hello = Hello { session_id: 1, token: 2, stale: vec![range], ..Hello::default() };
+    let session_and_token = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+    pin(
+        &Frame::Hello(hello),
+        &[&[1, 41, 0, 0], &session_and_token, &[0], &[0, 33], &[8, 19, 0, 1, 17], &entry],
+    );
 }
 
 #[test]
 fn ping_and_pong() {
     pin(&Frame::ping(0x0807_0605_0403_0201), &[&[4, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
-    pin(&Frame::Pong(0x0807_0605_0403_0201), &[&[5, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+    pin(&Frame::pong(0x0807_0605_0403_0201), &[&[5, 8, 0, 0], &[1, 2, 3, 4, 5, 6, 7, 8]]);
+    pin(
+        &Frame::Pong { nonce: 1, clock: Some(0x0807_0605_0403_0201) },
+        &[&[5, 19, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0], &[2, 8, 0], &[1, 2, 3, 4, 5, 6, 7, 8]],
+    );
 }
 
 /// The padding of a PING counts, that of a PONG does not, and what it holds means nothing.
@@ -131,14 +169,28 @@ fn padded_ping_and_pong() {
         &[&[4, 13, 1, 0], &[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 1], &[0; 258]],
     );
     let mut pong = Vec::new();
-    encode_ping(Kind::Pong, nonce, 2, &mut pong);
+    encode_pong(nonce, 2, None, &mut pong);
     assert_eq!(pong, [5, 13, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 0, 0]);
-    assert_eq!(read_simply(&pong), (vec![Frame::Pong(nonce)], "eof".into()));
+    assert_eq!(read_simply(&pong), (vec![Frame::pong(nonce)], "eof".into()));
+    // A PONG with a time is as long as its PING, or longer if there is little padding to leave out.
+    for (padding, len) in [
+        (0, 8 + 11),
+        (2, 8 + 5 + 11),
+        (11, 8 + 14 + 11),
+        (12, 8 + 15),
+        (500, 8 + 503),
+        (MAX_PADDING, 16 * KIB),
+    ] {
+        let mut pong = Vec::new();
+        encode_pong(nonce, padding, Some(7), &mut pong);
+        assert_eq!(pong.len(), HEADER_LEN + len, "for a padding of {padding}");
+        assert_eq!(read_simply(&pong), (vec![Frame::Pong { nonce, clock: Some(7) }], "eof".into()));
+    }
     let any = [&[4, 13, 0, 0][..], &[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 0, 7, 255]].concat();
     assert_eq!(read_simply(&any), (vec![Frame::Ping { nonce, padding: 2 }], "eof".into()));
     // Never past the bound of the body.
     let mut longest = Vec::new();
-    encode_ping(Kind::Ping, nonce, usize::MAX, &mut longest);
+    encode_ping(nonce, usize::MAX, &mut longest);
     assert_eq!(longest.len(), HEADER_LEN + Kind::Ping.max_body());
     assert_eq!(read_simply(&longest), (vec![Frame::Ping { nonce, padding: MAX_PADDING }], "eof".into()));
 }
@@ -150,7 +202,7 @@ fn goaway() {
     for (number, reason) in (0..).zip(known).chain([(5, Other(5)), (255, Other(255))]) {
         let lanes = vec![(LaneId(2), STATE)];
         pin(
-            &Frame::Goaway(Goaway { reason, lanes }),
+            &Frame::Goaway(Goaway { reason, lanes, stale: vec![] }),
             &[&[6, 28, 0, 0], &[number], &[1, 25], &[2], &STATE_BYTES],
         );
     }
@@ -185,6 +237,7 @@ fn message_headers() {
         [0x0D, 0x0C, 0x0B, 0x1A, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14]
     );
     assert_eq!(header(MessageKind::Reply { id }), [0x0D, 0x0C, 0x0B, 0x2A, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(header(MessageKind::Expiring { at: id }), [0x0D, 0x0C, 0x0B, 0x3A, 1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::control::{
-    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, MAX_PADDING, Refused, encode_ping,
+    Ack, Cancel, Goaway, GoawayReason, Hello, HelloLane, LaneAck, MAX_PADDING, Refused, StaleRange,
+    encode_ping, encode_pong,
 };
 use super::frame::{self, Frame};
 use super::header::{self, Announced, CHUNK_HEAD_LEN, HEADER_LEN, Kind, encode_chunk_head};
@@ -33,8 +34,8 @@ fn encode(frame: &Frame) -> Vec<u8> {
         Frame::Goaway(goaway) => goaway.encode(&mut out).unwrap(),
         Frame::Cancel(cancel) => cancel.encode(&mut out).unwrap(),
         Frame::Refused(refused) => refused.encode(&mut out).unwrap(),
-        Frame::Ping { nonce, padding } => encode_ping(Kind::Ping, *nonce, *padding, &mut out),
-        Frame::Pong(nonce) => encode_ping(Kind::Pong, *nonce, 0, &mut out),
+        Frame::Ping { nonce, padding } => encode_ping(*nonce, *padding, &mut out),
+        Frame::Pong { nonce, clock } => encode_pong(*nonce, 0, *clock, &mut out),
         Frame::Chunk { lane, flags, offset, data } => {
             out.extend_from_slice(&encode_chunk_head(*lane, *flags, *offset, data.len()));
             out.extend_from_slice(data);
@@ -82,11 +83,18 @@ fn hello(lanes: usize, name: &str) -> Hello {
         ack_delay_ms: Some(25),
         repeats: None,
         port: Some(4000),
+        stale: vec![stale(3), stale(300)],
     }
 }
 
+fn stale(n: u64) -> StaleRange {
+    StaleRange { lane: LaneId(n as u8), from: n, to: u64::MAX - n }
+}
+
 fn ack(lanes: usize) -> Ack {
-    Ack { lanes: (0..lanes).map(|n| (LaneId(n as u8), lane_ack(n as u64))).collect() }
+    let states = (0..lanes).map(|n| (LaneId(n as u8), lane_ack(n as u64)));
+    let settled = (0..lanes / 2).map(|n| (LaneId(n as u8), u64::MAX - n as u64));
+    Ack { lanes: states.collect(), stale: (0..lanes as u64).map(stale).collect(), settled: settled.collect() }
 }
 
 fn refused(reason: RefusedReason) -> Refused {
@@ -103,8 +111,9 @@ fn small_frames() -> Vec<Frame> {
         Frame::Ack(ack(0)),
         Frame::Ack(ack(3)),
         Frame::ping(1),
-        Frame::Pong(u64::MAX),
-        Frame::Goaway(Goaway { reason: GoawayReason::Removed, lanes: ack(2).lanes }),
+        Frame::pong(u64::MAX),
+        Frame::Pong { nonce: 1, clock: Some(u64::MAX) },
+        Frame::Goaway(Goaway { reason: GoawayReason::Removed, lanes: ack(2).lanes, stale: vec![stale(7)] }),
         Frame::Cancel(Cancel { request: 77 }),
         Frame::Refused(Refused { reason: RefusedReason::Full, text: String::new(), wait_secs: None }),
         Frame::Refused(refused(RefusedReason::Other(255))),
@@ -128,7 +137,8 @@ fn any_hello() -> impl Strategy<Value = Frame> {
     let lanes = prop::collection::vec(lane, 0..=64);
     let numbers = any::<[Option<u32>; 2]>();
     let port = any::<Option<u16>>();
-    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers, port).prop_map(
+    let last = (port, any_stale());
+    (any::<[u64; 3]>(), any::<u8>(), any::<[Option<u64>; 2]>(), lanes, "\\PC{0,16}", numbers, last).prop_map(
         |(
             [session_id, token, features],
             slot,
@@ -136,7 +146,7 @@ fn any_hello() -> impl Strategy<Value = Frame> {
             lanes,
             name,
             [ack_delay_ms, repeats],
-            port,
+            (port, stale),
         )| {
             Frame::Hello(Hello {
                 session_id,
@@ -150,9 +160,16 @@ fn any_hello() -> impl Strategy<Value = Frame> {
                 ack_delay_ms,
                 repeats,
                 port,
+                stale,
             })
         },
     )
+}
+
+fn any_stale() -> impl Strategy<Value = Vec<StaleRange>> {
+    let range =
+        any::<(u8, u64, u64)>().prop_map(|(lane, from, to)| StaleRange { lane: LaneId(lane), from, to });
+    prop::collection::vec(range, 0..=100)
 }
 
 fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
@@ -165,14 +182,18 @@ fn any_frame(max_chunk: usize) -> impl Strategy<Value = Frame> {
         1 => any_hello(),
         4 => (any::<u8>(), 0..2u8, any::<u64>(), 1..=max_chunk)
             .prop_map(|(lane, flags, offset, len)| chunk(lane, flags, offset, len)),
-        1 => states().prop_map(|lanes| Frame::Ack(Ack { lanes })),
+        1 => (states(), any_stale(), any::<[u64; 3]>()).prop_map(|(lanes, stale, settled)| {
+            let settled = settled.into_iter().enumerate().map(|(n, to)| (LaneId(n as u8), to)).collect();
+            Frame::Ack(Ack { lanes, stale, settled })
+        }),
         1 => (any::<u64>(), 0..2000usize).prop_map(|(nonce, padding)| Frame::Ping { nonce, padding }),
-        1 => any::<u64>().prop_map(Frame::Pong),
+        1 => any::<(u64, Option<u64>)>().prop_map(|(nonce, clock)| Frame::Pong { nonce, clock }),
         1 => (
             prop::sample::select(vec![Shutdown, Replaced, Duplicate, Removed, Retired, Other(5), Other(255)]),
             states(),
+            any_stale(),
         )
-            .prop_map(|(reason, lanes)| Frame::Goaway(Goaway { reason, lanes })),
+            .prop_map(|(reason, lanes, stale)| Frame::Goaway(Goaway { reason, lanes, stale })),
         1 => any::<u64>().prop_map(|request| Frame::Cancel(Cancel { request })),
         1 => (prop::sample::select(RefusedReason::KNOWN.to_vec()), "\\PC{0,60}", any::<Option<u32>>())
             .prop_map(|(reason, text, wait_secs)| Frame::Refused(Refused { reason, text, wait_secs })),

@@ -52,7 +52,7 @@ fn a_chunk_may_straddle_the_end_of_the_buffer_anywhere() {
     let pings = encode_all(&vec![Frame::ping(1); 8000]);
     for total in [15, 8 * KIB, 57 * KIB, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 70 * KIB, 80 * KIB] {
         let straddler = chunk(1, 0, 5, total - 14);
-        let tail = encode_all(&[straddler.clone(), Frame::Pong(1)]);
+        let tail = encode_all(&[straddler.clone(), Frame::pong(1)]);
         let near_the_end = 85_980..86_030;
         for before in (20_000..near_the_end.start).step_by(499).chain(near_the_end) {
             let count = (before - 15) / 12;
@@ -60,7 +60,7 @@ fn a_chunk_may_straddle_the_end_of_the_buffer_anywhere() {
             let bytes = [&pings[..count * 12], &encode(&filler), &tail].concat();
             let (frames, end) = read_all(bytes.as_slice());
             assert_eq!((frames.len(), end.as_str()), (count + 3, "eof"), "{total} bytes behind {before}");
-            assert!(frames[count..] == [filler, straddler.clone(), Frame::Pong(1)]);
+            assert!(frames[count..] == [filler, straddler.clone(), Frame::pong(1)]);
         }
     }
 }
@@ -71,7 +71,7 @@ fn a_chunk_may_end_anywhere_behind_a_full_buffer() {
     let small = vec![chunk(0, 0, 0, 1000 - 14); 90];
     for len in (64 * KIB - 20..64 * KIB + 20).chain([72 * KIB - 1, 72 * KIB, 72 * KIB + 1]) {
         let mut frames = small.clone();
-        frames.extend([chunk(1, 1, 1, len), Frame::ping(1), chunk(1, 1, 1, len), Frame::Pong(2)]);
+        frames.extend([chunk(1, 1, 1, len), Frame::ping(1), chunk(1, 1, 1, len), Frame::pong(2)]);
         assert!(read_all(Script::cut(&encode_all(&frames), &[])) == (frames, "eof".into()), "{len} bytes");
     }
 }

@@ -5,10 +5,11 @@ use crate::wire::stream::{Header, MAX_HEADER, MAX_PAYLOAD, MessageKind, Parser, 
 
 type Messages = Vec<(MessageKind, Vec<u8>)>;
 
-const KINDS: [MessageKind; 3] = [
+const KINDS: [MessageKind; 4] = [
     MessageKind::Message,
     MessageKind::Request { id: 0x0123_4567_89AB_CDEF, wait_ms: u32::MAX },
     MessageKind::Reply { id: u64::MAX },
+    MessageKind::Expiring { at: 0x0123_4567_89AB_CDEF },
 ];
 
 fn stream_of(messages: &Messages) -> Bytes {
@@ -79,14 +80,15 @@ proptest! {
 
     #[test]
     fn random_messages_survive_random_cuts(
-        messages in prop::collection::vec((0..3u8, any::<u64>(), any::<u32>(), 0..3000usize), 1..30),
+        messages in prop::collection::vec((0..4u8, any::<u64>(), any::<u32>(), 0..3000usize), 1..30),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..100),
     ) {
         let message = |(kind, id, wait_ms, len)| {
             let kind = match kind {
                 0 => MessageKind::Message,
                 1 => MessageKind::Request { id, wait_ms },
-                _ => MessageKind::Reply { id },
+                2 => MessageKind::Reply { id },
+                _ => MessageKind::Expiring { at: id },
             };
             (kind, noise(len).to_vec())
         };
@@ -130,7 +132,7 @@ fn refused_from_the_word(word: u32, max: usize, expected: StreamError) {
 
 #[test]
 fn a_message_that_is_too_large_is_refused_from_its_header() {
-    for tag in 0..3 {
+    for tag in 0..4 {
         for (len, max) in [(1, 0), (1001, 1000), (MAX_PAYLOAD, MAX_PAYLOAD - 1), (MAX_PAYLOAD, 0)] {
             let word = (tag << 28) | len as u32;
             refused_from_the_word(word, max, StreamError::TooLarge { len, max });
@@ -153,7 +155,7 @@ fn the_largest_message_is_accepted_and_nothing_is_reserved_for_it() {
 
 #[test]
 fn an_unknown_kind_is_refused_from_its_header() {
-    for tag in 3..16u32 {
+    for tag in 4..16u32 {
         for len in [0, 1, MAX_PAYLOAD as u32] {
             refused_from_the_word((tag << 28) | len, MAX_PAYLOAD, StreamError::UnknownKind(tag as u8));
         }
