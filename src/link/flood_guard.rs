@@ -138,6 +138,11 @@ impl FrameMeter {
         self.acks.refund(1.0);
     }
 
+    /// We told of stale messages of a lane: the peer says that it knows.
+    pub(crate) fn handle_stale_told(&mut self) {
+        self.acks.refund(1.0);
+    }
+
     /// A connection joined: the state of each lane is told again, and once more when a lane moves to it
     /// or from it. Its first ping goes at once.
     pub(crate) fn handle_joined(&mut self, lanes: usize) {

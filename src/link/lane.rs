@@ -10,6 +10,7 @@ use crate::wire::control::StaleRange;
 use crate::wire::stream::MessageKind;
 
 use super::conns::{Conn, Conns};
+use super::flood_guard::FrameMeter;
 use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
 use super::outbound::Outbound;
@@ -62,6 +63,15 @@ impl<T: ReceiptHandle> Lane<T> {
     /// The ranges of stale messages that the peer may not know of.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = StaleRange> {
         self.inb.unsettled.ranges(self.id)
+    }
+
+    /// Appends them to what a frame tells.
+    pub(super) fn push_stale(&self, told: &mut Vec<StaleRange>, meter: &mut FrameMeter) {
+        let before = told.len();
+        told.extend(self.unsettled());
+        if told.len() > before {
+            meter.handle_stale_told();
+        }
     }
 
     pub(super) fn find(lanes: &mut [Self], id: LaneId) -> Option<&mut Self> {

@@ -82,7 +82,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 let agreed = self.lanes.iter_mut().filter(|lane| lane.out.is_agreed());
                 let (mut lanes, mut stale) = (Vec::new(), Vec::new());
                 for lane in agreed {
-                    stale.extend(lane.unsettled());
+                    lane.push_stale(&mut stale, &mut self.meter);
                     lanes.push((lane.id, lane.inb.grant()));
                 }
                 push_control(batch, |out| Goaway { reason, lanes, stale }.encode(out));
@@ -136,7 +136,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                         self.meter.handle_granted();
                     }
                     ack.lanes.push((lane.id, lane.inb.announce()));
-                    ack.stale.extend(lane.unsettled());
+                    lane.push_stale(&mut ack.stale, &mut self.meter);
                 }
             }
         }

@@ -431,7 +431,7 @@
 //! | frames | cost | at once | per second | earned by |
 //! |---|---|---|---|---|
 //! | chunk | 64 | 262,144 | 16,384 | its new bytes; a 16th of the bytes that came before; 64 for each message that it ends; 64 for each ACK of the receiver that raised the limit |
-//! | each lane in an ACK | 1 | 131,072 | 10,000 | free if it ends a message; 1 for each chunk that it can be about; 4 a lane when a connection joins |
+//! | each lane in an ACK | 1 | 131,072 | 10,000 | free if it ends a message; 1 for each chunk that it can be about; 4 a lane when a connection joins; 1 for each lane of which a frame named stale parts. An ACK without lanes costs as one lane |
 //! | PING | 1 | 4,000 | 4,000 | 1 when a connection joins |
 //! | PONG that was not asked for, on one connection | 1 | 16 | 0 | |
 //! | CANCEL | 1 | 8,192 | 1,000 | 1 for each request |
