@@ -57,6 +57,31 @@ fn suspected_within(peer: &Peer, conn: ConnId, since: Instant, bound: Duration) 
 }
 
 #[test]
+fn a_ping_of_the_application_is_answered_or_makes_suspect() {
+    if !black_hole_supported() {
+        return skip("no TCP_MD5SIG, no black hole");
+    }
+    let pair = Pair::start(|config| {
+        // None goes by itself.
+        config.path.ping_interval = Duration::from_secs(600);
+        config.path.dead_after = Duration::from_secs(1200);
+    });
+    let (a, b) = (&pair.a, &pair.b);
+    let pings = || b.peer(a.id()).unwrap().flood.pings;
+    eventually("the first ping is answered", || a.peer(b.id()).unwrap().rtt_ms.is_some());
+    let before = pings();
+    assert_eq!(a.ping(b.id()), 1);
+    eventually("another ping came", || pings() == before + 1);
+    assert_eq!(a.ping(Identity::generate().unwrap().peer_id()), 0, "there is no such peer");
+
+    let conn = conn_to(a, b.id());
+    assert!(pair.proxy.black_hole());
+    let since = Instant::now();
+    assert_eq!(a.ping(b.id()), 1);
+    suspected_within(a, conn, since, path().suspect_after);
+}
+
+#[test]
 fn a_black_hole_while_idle() {
     if !black_hole_supported() {
         return skip("no TCP_MD5SIG, no black hole");

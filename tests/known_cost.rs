@@ -87,6 +87,30 @@ fn a_lane_s_queue_is_bounded_in_bytes_and_so_are_empty_messages() {
 }
 
 #[test]
+fn the_credit_of_a_lane_is_the_window_less_what_was_not_taken() {
+    let start = |peer: Option<String>| {
+        let tune = |config: &mut Config| {
+            small(config);
+            config.listen = vec![any_addr()];
+            config.peers.extend(peer.iter().cloned().map(PeerConfig::new));
+        };
+        builder(tune).start().unwrap()
+    };
+    let to = start(None);
+    let from = start(Some(to.local_addrs()[0].to_string()));
+    from.wait_linked(to.id(), TIMEOUT).unwrap();
+    let credit = || lane_of(&from, to.id(), NORMAL).credit;
+    assert_eq!(credit(), 256 * KIB as u64);
+    let message = || (NORMAL, vec![7; 60_000]);
+    let receipts: Vec<Receipt> = (0..4).map(|_| from.send(to.id(), message()).unwrap()).collect();
+    eventually("all of it was sent", || credit() < 256 * KIB as u64 - 4 * 60_000);
+    let lane = to.lane_receiver(NORMAL).unwrap();
+    (0..4).for_each(|_| drop(lane.recv().unwrap()));
+    all_taken(&receipts);
+    eventually("credit came back", || credit() > 256 * KIB as u64 - 60_000);
+}
+
+#[test]
 fn a_peer_s_queues_are_bounded_together() {
     let (node, ids, _nobody) = lonely(2, |config| config.max_queued_per_peer = 700 * KIB);
     let first = fill(&node, ids[0], NORMAL, 10_000).len();

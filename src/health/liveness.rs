@@ -48,6 +48,9 @@ use super::rhythm::Rhythm;
 /// One timeout may be fired in vain, by a round trip that grew faster than the kernel's timer (RFC 5682).
 const TIMEOUTS_OF_A_HOLE: u8 = 2;
 
+/// The peer counts on it: [`crate::link`]'s budget of pings.
+const LEAST_PING_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The settings of the state machine; see [`crate::Config`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -73,6 +76,8 @@ pub(crate) struct Liveness {
     /// When the oldest data that is not acknowledged was sent, or when the last acknowledgement came.
     unacked_since: Option<Instant>,
     ping: Option<(u64, Instant)>,
+    /// When the last ping went.
+    pinged: Option<Instant>,
     next_ping: Instant,
     next_nonce: u64,
     rtt: Option<Duration>,
@@ -147,6 +152,7 @@ impl Liveness {
             last_received: now,
             unacked_since: None,
             ping: None,
+            pinged: None,
             // The first ping goes at once: it measures the round trip and proves the way there and back.
             next_ping: now,
             next_nonce: nonce,
@@ -302,6 +308,14 @@ impl Liveness {
         }
     }
 
+    /// The application wants a ping now. There is at most one each [`LEAST_PING_INTERVAL`].
+    pub(crate) fn handle_ping_wanted(&mut self, now: Instant) {
+        let earliest = self.pinged.map_or(now, |at| now.max(at + LEAST_PING_INTERVAL));
+        if self.ping.is_none() {
+            self.next_ping = self.next_ping.min(earliest);
+        }
+    }
+
     pub(crate) fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
         if now >= self.last_received + self.limits.dead_after {
             return Some(LivenessEvent::Dead);
@@ -331,6 +345,7 @@ impl Liveness {
             self.next_ping = now + self.limits.ping_interval;
             self.next_nonce = self.next_nonce.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             self.ping = Some((self.next_nonce, now));
+            self.pinged = Some(now);
             self.ask(now);
             return Some(LivenessEvent::Ping(self.next_nonce));
         }
@@ -466,6 +481,24 @@ mod tests {
         ping(&mut liveness, now + S);
         assert_eq!(liveness.poll(now + S * 199 / 100), None);
         assert_eq!(liveness.poll(now + S * 2), Some(LivenessEvent::Suspect));
+    }
+
+    #[test]
+    fn a_wanted_ping_goes_at_once_but_not_twice_in_a_millisecond() {
+        let (mut liveness, now) = start();
+        let first = ping(&mut liveness, now);
+        // An answer is awaited already.
+        liveness.handle_ping_wanted(now);
+        assert_eq!(liveness.poll(now), None);
+        liveness.handle_pong(first, now);
+        assert_eq!(liveness.poll(now), None);
+        liveness.handle_ping_wanted(now);
+        assert_eq!(liveness.poll(now), None);
+        assert_eq!(liveness.next_timeout(), now + LEAST_PING_INTERVAL);
+        let second = ping(&mut liveness, now + LEAST_PING_INTERVAL);
+        liveness.handle_pong(second, now + S / 2);
+        liveness.handle_ping_wanted(now + S / 2);
+        ping(&mut liveness, now + S / 2);
     }
 
     #[test]

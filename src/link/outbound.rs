@@ -600,6 +600,11 @@ impl<T: ReceiptHandle> Outbound<T> {
 
     // --- stats --------------------------------------------------------------------------------
 
+    /// Bytes that may be sent before the peer returns more credit.
+    pub(crate) fn credit(&self) -> u64 {
+        self.peer.limit.saturating_sub(self.cursor)
+    }
+
     pub(crate) fn queued(&self) -> (usize, usize) {
         (self.queue.len(), self.queued_bytes)
     }

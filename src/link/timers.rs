@@ -76,6 +76,13 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         pinged.into_iter().for_each(|conn| self.conns.wake(conn, output));
     }
 
+    /// The application wants to know whether the peer answers: each connection is to send a ping. To be
+    /// followed by [`Link::handle_timeout`]. Returns how many connections those are.
+    pub(crate) fn ping(&mut self, now: Instant) -> usize {
+        let conns = self.conns.iter_mut().filter(|conn| !conn.closing);
+        conns.map(|conn| conn.liveness.handle_ping_wanted(now)).count()
+    }
+
     /// This process stood still for `gap`: what seems overdue is not.
     pub(crate) fn handle_pause(&mut self, gap: Duration, now: Instant) {
         for conn in self.conns.iter_mut() {

@@ -455,6 +455,15 @@ impl Node {
         self.handle.core.roster.lock().records(now)
     }
 
+    /// Asks a peer on each of its connections whether it answers, now and not only when
+    /// [`PathConfig::ping_interval`](crate::PathConfig::ping_interval) is over. Returns how many connections
+    /// those are; one that owes an answer to an earlier ping is not asked again. The answers count as those
+    /// to any ping: they show in [`ConnSnapshot::rtt_ms`](crate::ConnSnapshot::rtt_ms), and a connection
+    /// that does not answer becomes suspect.
+    pub fn ping(&self, peer: PeerId) -> usize {
+        self.handle.core.ping(peer)
+    }
+
     /// Replaces the connections to a peer while they serve, without a gap: each gets a successor and is
     /// drained when that has taken over. For when the application knows that a path is about to change.
     /// [`Config::max_replacements_per_minute`](crate::Config::max_replacements_per_minute) applies. Returns

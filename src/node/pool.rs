@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::conn::ConnHandle;
 use crate::error::ReplaceError;
 use crate::id::PeerId;
@@ -103,6 +104,14 @@ pub(crate) fn retire_aged(link: &LinkHandle, seed: u64, now: Instant) -> Option<
 }
 
 impl NodeInner {
+    /// Every connection of this link is to send a ping. Returns how many those are.
+    pub(crate) fn ping(&self, peer: PeerId) -> usize {
+        let Some(link) = self.link(peer) else { return 0 };
+        let asked = link.update(|core| core.link.ping(clock::now()));
+        link.look_now();
+        asked
+    }
+
     /// Every connection of this link is to be replaced. Returns how many those are.
     pub(crate) fn replace(&self, peer: PeerId) -> Result<usize, ReplaceError> {
         let link = self.link(peer).ok_or(ReplaceError::NotConnected)?;

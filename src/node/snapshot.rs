@@ -176,6 +176,12 @@ pub struct LaneSnapshot {
     pub queued_messages: usize,
     /// Their bytes, with 144 more for each.
     pub queued_bytes: usize,
+    /// Bytes that may be sent before the peer's application takes some ([`LaneConfig::window`] of the peer,
+    /// less what it has not taken); 0 until the peer has said what it allows.
+    ///
+    /// [`LaneConfig::window`]: crate::LaneConfig::window
+    #[serde(default)]
+    pub credit: u64,
     /// Bytes that were sent more than once, after a connection was lost or replaced.
     pub resent_bytes: u64,
     /// Messages that ended because the peer's application took them.
@@ -391,6 +397,7 @@ impl From<crate::link::LaneStats> for LaneSnapshot {
             lane: stats.lane,
             queued_messages: stats.queued_messages,
             queued_bytes: stats.queued_bytes,
+            credit: stats.credit,
             resent_bytes: stats.resent_bytes,
             taken_messages: stats.ends.taken,
             expired_messages: stats.ends.expired,
