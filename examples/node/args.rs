@@ -35,6 +35,9 @@ Usage: node [--listen ADDR]... [--peer [ID@]HOST:PORT [--important]]... [options
                          this program's source are samples.
   --identity FILE        the node's secret key, as Identity::load_or_generate keeps it: made, with mode
                          0600, if there is none. Without it the node has a new ID each time it starts.
+  --view PATH            serve the live view at this Unix domain socket, for examples/dashboard. Anyone who may open
+                         it may command the node: ping, replace, disconnect, ban. Its mode is 0600; it is removed
+                         at the end, and the socket of a process that has died is replaced.
   --json                 one JSON object a line, with `t_ms`, `event`, `peer` and `seq` where they apply.
   --help                 this text.
 
@@ -56,6 +59,7 @@ pub(crate) struct Args {
     pub(crate) bulk_size: usize,
     pub(crate) idle_first: Duration,
     pub(crate) run_for: Option<Duration>,
+    pub(crate) view: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -91,6 +95,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
         bulk_size: 1024 * 1024,
         idle_first: Duration::ZERO,
         run_for: None,
+        view: None,
         json: false,
     };
     let (mut listen, mut peers, mut name) = (Vec::new(), Vec::<PeerConfig>::new(), None);
@@ -135,6 +140,10 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Parsed, Strin
                 args.run_for = Some(run_for);
             }
             "--config" => args.config = load(&flag, &value("the path of a TOML file")?)?,
+            "--view" if cfg!(not(unix)) => {
+                return Err("--view: needs a Unix domain socket, which this program has on Unix only".into());
+            }
+            "--view" => args.view = Some(value("the path of a socket")?.into()),
             "--identity" => args.identity = Some(value("the path of a file")?.into()),
             _ => return Err(format!("{flag}: there is no such flag; --help lists them")),
         }

@@ -6,6 +6,9 @@
 //! machine b$ cargo run --release --example node -- --peer a.example.org:7000 --name b
 //! ```
 //!
+//! With `--view PATH` it can be watched and commanded from another terminal of the same machine: see
+//! `examples/dashboard`.
+//!
 //! Pull a cable, freeze or kill one of them, restart it, leave both idle behind a NAT: every vote that
 //! was sent gets its receipt, and no number is missing or repeated. `--help` lists the flags.
 
@@ -16,6 +19,8 @@ mod records;
 mod report;
 mod run;
 mod tally;
+#[path = "../view/mod.rs"]
+mod view;
 mod vote;
 
 use std::io::{self, Write};
@@ -97,7 +102,9 @@ fn start(args: Args) -> Result<bool, Failure> {
         error => Failure::System(error.to_string()),
     })?;
     node.learn(args.learn.clone());
-    match run::Run::new(node, args).run(&signals) {
+    let view = args.view.as_deref().map(|path| view::View::serve(&node, path)).transpose();
+    let view = view.map_err(|error| Failure::System(format!("--view: {error}")))?;
+    match run::Run::new(node, args, view).run(&signals) {
         // The reader of the lines has had enough, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         result => result.map_err(|error| Failure::System(error.to_string())),

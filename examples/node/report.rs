@@ -7,27 +7,31 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use unbroken::{Node, PeerId};
 
-/// Writes the lines to standard output.
+use crate::view::View;
+
+/// Writes the lines to standard output, and tells the live view.
 pub(crate) struct Reporter {
     json: bool,
     start: Instant,
+    view: Option<View>,
 }
 
 /// One line in the making.
 #[must_use = "a line is written by `say`"]
 pub(crate) struct Line<'a> {
     reporter: &'a Reporter,
+    event: String,
     fields: Vec<(String, Value)>,
     peer: Option<PeerId>,
 }
 
 impl Reporter {
-    pub(crate) fn new(json: bool, start: Instant) -> Self {
-        Reporter { json, start }
+    pub(crate) fn new(json: bool, start: Instant, view: Option<View>) -> Self {
+        Reporter { json, start, view }
     }
 
     pub(crate) fn event(&self, event: &str) -> Line<'_> {
-        let line = Line { reporter: self, fields: Vec::with_capacity(8), peer: None };
+        let line = Line { reporter: self, event: event.into(), fields: Vec::with_capacity(8), peer: None };
         line.millis("t_ms", self.start.elapsed().as_secs_f64() * 1e3).with("event", event)
     }
 }
@@ -55,6 +59,11 @@ impl Line<'_> {
 
     /// Writes the line; `text` is what people read instead of the fields.
     pub(crate) fn say(self, node: &Node, text: impl fmt::Display) -> io::Result<()> {
+        // The view has a count of the messages that go well.
+        let is_routine = ["_sent", "_receipt", "_received"].iter().any(|end| self.event.ends_with(end));
+        if let Some(view) = self.reporter.view.as_ref().filter(|_| !is_routine) {
+            view.event(self.peer, &self.event, &text.to_string());
+        }
         let mut out = io::stdout().lock();
         if self.reporter.json {
             // In the order in which the fields were given: `t_ms` and `event` first.

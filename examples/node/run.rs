@@ -14,6 +14,7 @@ use crate::args::Args;
 use crate::records;
 use crate::report::Reporter;
 use crate::tally::{LinkTally, Tally};
+use crate::view::View;
 use crate::vote::{self, Checker, Kind, Sequence};
 
 /// How long the end may take.
@@ -81,11 +82,11 @@ impl Peer {
 }
 
 impl Run {
-    pub(crate) fn new(node: Node, args: Args) -> Self {
+    pub(crate) fn new(node: Node, args: Args, view: Option<View>) -> Self {
         let start = Instant::now();
         let plan = |kind, every, size| Plan { kind, every, size, next: None };
         Run {
-            report: Reporter::new(args.json, start),
+            report: Reporter::new(args.json, start, view),
             start,
             peers: BTreeMap::new(),
             checker: Checker::default(),
