@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::plan::{Fault, SCALE};
@@ -14,6 +15,8 @@ pub(crate) struct Args {
     pub(crate) faults: Vec<Fault>,
     pub(crate) json: bool,
     pub(crate) real_time: bool,
+    /// The directory in which each node serves its live view.
+    pub(crate) view: Option<PathBuf>,
 }
 
 impl Args {
@@ -45,7 +48,7 @@ const NODES: std::ops::RangeInclusive<usize> = 2..=16;
 pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, BadArgs> {
     let mut args = args.into_iter();
     let (mut nodes, mut seconds, mut seed, mut faults) = (4, None, None, Vec::new());
-    let (mut json, mut real_time) = (false, false);
+    let (mut json, mut real_time, mut view) = (false, false, None);
     while let Some(arg) = args.next() {
         let (flag, inline) = match arg.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
@@ -73,6 +76,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
                 let unknown = || BadArgs(format!("--fault: {name:?} is none of {}", Fault::names()));
                 faults.push(Fault::from_name(&name).ok_or_else(unknown)?);
             }
+            "--view" => view = Some(value("the path of a directory")?.into()),
             "--json" | "--real-time" if inline.is_some() => {
                 return Err(BadArgs(format!("{flag} takes no value")));
             }
@@ -80,7 +84,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
             "--real-time" => real_time = true,
             _ => {
                 return Err(BadArgs(format!(
-                    "{flag:?} is none of --nodes, --seconds, --seed, --fault, --json, --real-time, --help"
+                    "{flag:?} is none of --nodes, --seconds, --seed, --fault, --json, --real-time, --view, --help"
                 )));
             }
         }
@@ -97,7 +101,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
     }
     let time = Duration::from_secs(seconds);
     let seed = seed.unwrap_or_else(seed_of_the_day);
-    Ok(Parsed::Run(Args { nodes, time, seed, faults, json, real_time }))
+    Ok(Parsed::Run(Args { nodes, time, seed, faults, json, real_time, view }))
 }
 
 fn number<N: std::str::FromStr>(flag: &str, text: &str, expected: &str) -> Result<N, BadArgs> {
@@ -122,6 +126,8 @@ usage: cargo run --release --example cluster -- [flags]
   --fault NAME    only this fault; repeatable, in the order given (default: all of the list below)
   --json          one JSON object a line on standard output; the last line goes to standard error
   --real-time     the library's own timeouts instead of timeouts a tenth as long
+  --view DIR      each node serves its live view at DIR/node-N.sock, for examples/dashboard;
+                  its keys disconnect and ban upset the books
   --help          this text
 
 faults:

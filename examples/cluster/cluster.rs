@@ -88,6 +88,7 @@ impl Cluster {
             seed: args.seed,
             factor: args.factor(),
             cluster: std::process::id(),
+            view: args.view.clone(),
         };
         let members: io::Result<Vec<_>> = (0..args.nodes).map(|index| Member::start(role(index))).collect();
         let mut cluster = Cluster {

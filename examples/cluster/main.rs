@@ -35,6 +35,8 @@ mod plan;
 mod sender;
 mod strangers;
 mod table;
+#[path = "../view/mod.rs"]
+mod view;
 mod wire;
 
 use std::process::ExitCode;

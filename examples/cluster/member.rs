@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::node::Role;
+use crate::node::{Role, VIEW};
 use crate::wire::LinkFigures;
 use unbroken_test_support::process::Child;
 
@@ -33,6 +33,7 @@ impl Member {
         let mut command = Child::current_exe()?;
         let (name, value) = role.to_environment();
         command.env(name, value);
+        command.envs(role.view.as_ref().map(|dir| (VIEW, dir)));
         let nodes = role.nodes;
         let child = Child::spawn(command)?;
         Ok(Member {

@@ -69,6 +69,10 @@ pub(crate) fn run(shared: &Shared, jobs: &Sender<Job>) -> Result<(), Failure> {
             if news.news == News::Up && up.insert(id) && up.len() == shared.peers.len() {
                 jobs.send(Job::Linked)?;
             }
+            if let Some(view) = &shared.view {
+                let event = format!("{:?}", news.news).to_lowercase();
+                view.event(Some(id), &event, &format!("{event} {}", news.why));
+            }
             reports.push(Report::Link(news));
         }
         if Instant::now() >= due {

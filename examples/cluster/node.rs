@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +17,13 @@ use crate::Failure;
 use crate::content::{self, Kind, mix};
 use crate::monitor::{self, Paths};
 use crate::sender::{self, Job};
+use crate::view::View;
 use crate::wire::{Command, Report, Reporter};
 use unbroken_test_support::raw::encryption;
 
 const VARIABLE: &str = "UNBROKEN_CLUSTER_NODE";
+/// The directory of `--view`.
+pub(crate) const VIEW: &str = "UNBROKEN_CLUSTER_VIEW";
 /// How many messages are processed before they are reported together.
 const BATCH: usize = 64;
 /// How long what was accepted may take to go out when the node is told to quit.
@@ -36,6 +40,8 @@ pub(crate) struct Role {
     pub(crate) factor: u32,
     /// Tells the clusters apart that run at the same time.
     pub(crate) cluster: u32,
+    /// The directory in which it serves its live view.
+    pub(crate) view: Option<PathBuf>,
 }
 
 impl Role {
@@ -51,13 +57,14 @@ impl Role {
                 seed: *seed,
                 factor: *factor as u32,
                 cluster: *cluster as u32,
+                view: std::env::var_os(VIEW).map(PathBuf::from),
             }),
             _ => Err(format!("{VARIABLE}={text:?} was not set by the cluster's parent").into()),
         })
     }
 
     pub(crate) fn to_environment(&self) -> (&'static str, String) {
-        let Role { index, nodes, life, seed, factor, cluster } = self;
+        let Role { index, nodes, life, seed, factor, cluster, view: _ } = self;
         (VARIABLE, format!("{index} {nodes} {life} {seed} {factor} {cluster}"))
     }
 
@@ -104,6 +111,7 @@ pub(crate) struct Shared {
     /// The index of a node and its name.
     pub(crate) peers: Vec<(usize, PeerId)>,
     pub(crate) paths: Paths,
+    pub(crate) view: Option<View>,
     slow: Slow,
 }
 
@@ -113,8 +121,15 @@ pub(crate) fn run(role: Role) -> Result<(), Failure> {
     let addr = *node.local_addrs().first().ok_or("the node listens nowhere")?;
     let others = (0..role.nodes).filter(|index| *index != role.index);
     let peers = others.map(|index| (index, role.peer_id_of(index))).collect();
+    let view = match &role.view {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).map_err(|error| format!("--view: cannot make {dir:?}: {error}"))?;
+            Some(View::serve(&node, &dir.join(format!("node-{}.sock", role.index)))?)
+        }
+        None => None,
+    };
     let (reporter, paths, slow) = (Reporter::new(), Paths::default(), Slow::default());
-    let shared = Arc::new(Shared { role, node, reporter, peers, paths, slow });
+    let shared = Arc::new(Shared { role, node, reporter, peers, paths, view, slow });
     shared.reporter.report(&[Report::Ready { addr }])?;
 
     let (jobs, receiver) = bounded(1 << 16);

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, tick};
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, tick};
 use socket2::{Domain, SockAddr, Socket, Type};
 use unbroken::{BanTarget, ConnSnapshot, LaneSnapshot, Node, PeerId, PeerSnapshot};
 
@@ -32,11 +32,14 @@ use super::wire::{
 
 /// Time between two snapshots. Dashboards that attach wait for at most as long.
 const EVERY: Duration = Duration::from_millis(250);
+/// Events that come within this time of the first one go in one line: a burst of them does not make a
+/// dashboard slow.
+const GATHER: Duration = Duration::from_millis(50);
 /// Dashboards at a time.
 const MAX_DASHBOARDS: usize = 8;
 /// Lines that wait for one dashboard.
 const LINES: usize = 64;
-/// Events that wait for the hub.
+/// Events that wait for the hub, and that it gathers.
 const EVENTS: usize = 1024;
 /// Events that a new dashboard is told of.
 const REMEMBERED: usize = 200;
@@ -153,7 +156,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves it")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process serves it, expected a path of its own",
+        )),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
     }
@@ -196,6 +202,7 @@ impl Hub {
     fn run(mut self, events: &Receiver<Event>, quitting: &Receiver<()>) {
         let (say, said) = bounded::<Said>(MAX_DASHBOARDS);
         let ticks = tick(EVERY);
+        let (mut gathered, mut flush) = (Vec::new(), never());
         loop {
             select! {
                 recv(ticks) -> _ => {
@@ -203,20 +210,28 @@ impl Hub {
                     self.send_snapshot();
                 }
                 recv(events) -> event => match event {
+                    Ok(_) if gathered.len() >= EVENTS => drop(self.lost.fetch_add(1, Relaxed)),
                     Ok(event) => {
-                        // Those that came together go together.
-                        let more = events.try_iter().take(EVENTS);
-                        let events: Vec<Event> = std::iter::once(event).chain(more).collect();
-                        self.send_events(events);
+                        if gathered.is_empty() {
+                            flush = after(GATHER);
+                        }
+                        gathered.push(event);
                     }
                     Err(_) => return,
                 },
+                recv(flush) -> _ => {
+                    flush = never();
+                    self.send_events(std::mem::take(&mut gathered));
+                }
                 recv(said) -> said => match said {
                     Ok((number, Some(line))) => self.obey(number, &line),
                     Ok((number, None)) => self.dashboards.retain(|dashboard| dashboard.number != number),
                     Err(_) => return,
                 },
-                recv(quitting) -> _ => return,
+                recv(quitting) -> _ => {
+                    gathered.extend(events.try_iter().take(EVENTS));
+                    return self.send_events(gathered);
+                }
             }
         }
     }

@@ -28,8 +28,14 @@ compile_error!("the dashboard needs Unix: it attaches to a Unix domain socket");
 mod app;
 mod draw;
 #[cfg(test)]
+mod served;
+#[cfg(test)]
 mod tests;
 mod text;
+#[allow(clippy::duplicate_mod, reason = "the tests have both sides, each with its own messages")]
+#[cfg(test)]
+#[path = "../../view/mod.rs"]
+mod view;
 #[allow(dead_code, reason = "shared with the serving side, which needs more of it")]
 #[path = "../../view/wire.rs"]
 mod wire;
