@@ -38,7 +38,10 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Dashboards at a time.
 const MAX_DASHBOARDS: usize = 8;
 /// Lines that wait for one dashboard.
-const LINES: usize = 64;
+const LINES: usize = 32;
+/// While more lines wait for a dashboard it gets no snapshots, which may be large: a later one tells the
+/// same.
+const LINES_BEFORE_SNAPSHOT: usize = 4;
 /// Events that wait for the hub, and that it gathers.
 const EVENTS: usize = 1024;
 /// Events that a new dashboard is told of.
@@ -272,14 +275,13 @@ impl Hub {
         Ok(())
     }
 
-    fn send_all(&mut self, message: &FromNode) {
-        if self.dashboards.is_empty() {
-            return;
-        }
+    /// Sends this to the dashboards that `concerns` chooses. Those that cannot take it are disconnected.
+    fn send(&mut self, message: &FromNode, concerns: impl Fn(&Dashboard) -> bool) {
         match line_of(message) {
             Ok(line) => {
                 let line: Arc<str> = line.into();
-                self.dashboards.retain(|dashboard| dashboard.send(Arc::clone(&line)));
+                let taken = |dashboard: &Dashboard| !concerns(dashboard) || dashboard.send(Arc::clone(&line));
+                self.dashboards.retain(taken);
             }
             Err(error) => log::warn!("dashboards are not told: {error}"),
         }
@@ -298,11 +300,14 @@ impl Hub {
         self.remembered.extend(events.iter().cloned());
         let excess = self.remembered.len().saturating_sub(REMEMBERED);
         self.remembered.drain(..excess);
-        self.send_all(&FromNode::Events(events));
+        if !self.dashboards.is_empty() && !events.is_empty() {
+            self.send(&FromNode::Events(events), |_| true);
+        }
     }
 
     fn send_snapshot(&mut self) {
-        if self.dashboards.is_empty() {
+        let has_room = |dashboard: &Dashboard| dashboard.lines.len() <= LINES_BEFORE_SNAPSHOT;
+        if !self.dashboards.iter().any(has_room) {
             return;
         }
         let of_node = self.node.snapshot();
@@ -326,7 +331,7 @@ impl Hub {
             events_lost: of_node.events_lost,
             peers: of_node.peers.into_iter().map(|peer| self.of_peer(peer, &bans)).collect(),
         };
-        self.send_all(&FromNode::Snapshot(Box::new(snapshot)));
+        self.send(&FromNode::Snapshot(Box::new(snapshot)), has_room);
     }
 
     fn of_peer(&self, peer: PeerSnapshot, bans: &[BanTarget]) -> Peer {
@@ -377,14 +382,7 @@ impl Hub {
                 Answer { command: Some(command), peer, ok, error }
             }
         };
-        match line_of(&FromNode::Answer(answer)) {
-            Ok(line) => {
-                let line: Arc<str> = line.into();
-                self.dashboards
-                    .retain(|dashboard| dashboard.number != number || dashboard.send(Arc::clone(&line)));
-            }
-            Err(error) => log::warn!("a dashboard is not answered: {error}"),
-        }
+        self.send(&FromNode::Answer(answer), |dashboard| dashboard.number == number);
     }
 
     fn act(&self, action: Action, peer: &str) -> Result<String, String> {

@@ -179,11 +179,15 @@ impl App {
     }
 
     fn words_of(&self, answer: &Answer) -> (String, bool) {
-        let action = answer.command.map(|action| format!("{action:?} ").to_lowercase());
-        let to = format!("{}{}", action.unwrap_or_default(), self.name_of(&answer.peer));
+        let to = match answer.command {
+            Some(action) => {
+                format!("{} {}: ", format!("{action:?}").to_lowercase(), self.name_of(&answer.peer))
+            }
+            None => String::new(),
+        };
         match &answer.error {
-            Some(error) => (format!("{to}: {error}"), true),
-            None => (format!("{to}: {}", answer.ok.as_deref().unwrap_or("done")), false),
+            Some(error) => (format!("{to}{error}"), true),
+            None => (format!("{to}{}", answer.ok.as_deref().unwrap_or("done")), false),
         }
     }
 
