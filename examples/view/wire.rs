@@ -19,7 +19,7 @@ pub(crate) const MAX_COMMAND: usize = 4096;
 /// The name of a peer, and any other text that a stranger chose, is no longer.
 pub(crate) const MAX_TEXT: usize = 512;
 
-/// What the node says.
+/// A line of the node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FromNode {
@@ -44,7 +44,7 @@ pub(crate) struct Event {
     pub(crate) text: String,
 }
 
-/// What a dashboard may ask for.
+/// The actions that a dashboard may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {

@@ -1,4 +1,4 @@
-//! What the dashboard knows, and how keys and messages change it. Pure: time is an argument, and what is to
+//! The state of the dashboard, and how keys and messages change it. Pure: time is an argument, and what is to
 //! be done is returned.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -25,7 +25,7 @@ pub(crate) enum Message {
     FromNode(FromNode),
 }
 
-/// What is to be done.
+/// An action for the main thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Send(Command),
@@ -227,7 +227,7 @@ impl App {
                 KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {
                     self.notice = Some(("nothing was done".into(), false));
                 }
-                // Whoever hits another key has not read the question.
+                // A user who hits another key has not read the question.
                 _ => self.mode = Mode::Confirm(command),
             },
             // Any key closes the help.

@@ -242,7 +242,7 @@ impl Screen<'_> {
                 let name = shorten(self.app.name_of(&command.peer), 16);
                 Some(match command.command {
                     Action::Ban => format!("Ban {name} for an hour? Its connections end at once. y / n"),
-                    _ => format!("Disconnect {name}? What is under way to it is dropped. y / n"),
+                    _ => format!("Disconnect {name}? Messages under way to it are dropped. y / n"),
                 })
             }
             _ => None,
@@ -544,7 +544,7 @@ fn peer_columns(columns: usize) -> Vec<Column> {
         all.extend([right("POOL", 5), right("REPL", 6)]);
     }
     let used: usize = all.iter().map(|column| column.columns).sum::<usize>() + all.len() - 1;
-    // What is left goes to the sparklines, or to the names where there is only one column for each.
+    // The rest goes to the sparklines, or to the names where there is only one column for each.
     let spare = columns.saturating_sub(used);
     let each = if columns >= WIDE { (spare / 3).min(SECONDS - 8) } else { 0 };
     for column in &mut all {

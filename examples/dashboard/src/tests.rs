@@ -356,7 +356,7 @@ fn keys_ask_for_what_they_say_and_harm_is_confirmed() {
         assert_eq!(app.handle_key(KeyCode::Char('n')), None);
         assert_eq!(app.handle_key(KeyCode::Char('y')), None, "nothing is asked any longer");
         app.handle_key(KeyCode::Char(key));
-        // What is confirmed is what was asked, although another peer stands there now.
+        // The peer is the one that was asked about, although another peer stands there now.
         app.apply(snapshot(60_250, vec![peer(1), peer(3)]), SECOND);
         assert_eq!(app.handle_key(KeyCode::Char('y')), wants(action, 2));
         app.apply(snapshot(60_500, vec![peer(1), peer(2), peer(3)]), SECOND);
@@ -406,7 +406,7 @@ fn answers_and_the_state_of_the_node_are_told() {
     let gone = screen(&app, (80, 24));
     line(&gone, "NO NODE, trying again");
     line(&gone, "the node has gone");
-    // What was known stays on the screen, but nobody can be told anything.
+    // The last snapshot stays on the screen, but nobody can be told anything.
     line(&gone, "> validator 1");
     assert_eq!(app.handle_key(KeyCode::Char('p')), None);
     line(&screen(&app, (80, 24)), "there is no node to tell");
