@@ -485,14 +485,17 @@ impl Cluster {
             && self.each_link(since_us, |ends| ends.iter().all(|end| end.oldest_us >= since_us))
     }
 
-    /// All pools are full, and every connection goes by the path of its place.
-    pub(crate) fn pools_are_spread(&self, since_us: u64) -> bool {
-        self.pools_are_full(since_us)
-            && self.each_link(since_us, |ends| {
-                let mut paths: Vec<_> = ends.iter().flat_map(|end| &end.paths).copied().collect();
-                paths.sort();
-                paths.into_iter().eq((0..PATHS).map(|path| (path as u8, path)))
-            })
+    /// The links whose connections do not go each by the path of its place, and their paths by place, by what
+    /// their ends said last; without those that go past the proxies.
+    pub(crate) fn not_spread(&self) -> Vec<((usize, usize), Vec<usize>)> {
+        let paths_of = |link| {
+            let ends = self.both_ends(link, 0);
+            let mut paths: Vec<_> = ends.iter().flatten().flat_map(|end| &end.paths).copied().collect();
+            paths.sort();
+            paths.into_iter().map(|(_, path)| path).collect::<Vec<_>>()
+        };
+        let paths = self.links().map(|link| (link, paths_of(link)));
+        paths.filter(|(_, paths)| !paths.iter().copied().eq(0..PATHS)).collect()
     }
 
     /// The shorter time between pings of each link's two ends, of the links with this node.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::args::Args;
-use crate::cluster::{Cluster, LinkEvents};
+use crate::cluster::{Cluster, LinkEvents, PATHS};
 use crate::content::now_us;
 use crate::ledger::Counts;
 use crate::plan::{
@@ -162,7 +162,7 @@ impl Run<'_> {
             // A connection that was in its handshake when the order came had nothing to be replaced yet: it
             // is ordered again.
             for _ in 0..ORDERS {
-                self.cluster.tell_all(&Command::Replace)?;
+                self.cluster.tell_all(&Command::Replace { peer: None })?;
                 let until = Instant::now() + self.scaled(Duration::from_secs(15));
                 done = self.cluster.wait_for(until, all_new)?;
                 if done {
@@ -190,20 +190,31 @@ impl Run<'_> {
     /// that takes does not count for the fault.
     fn spread(&mut self) -> Result<(), Failure> {
         let patience = self.scaled(Duration::from_secs(20));
-        // Twice the time after which nodes say how their links are.
-        let mut wait = Duration::from_millis(500);
         for _ in 0..10 {
             let since = now_us();
-            let spread = |cluster: &Cluster| cluster.pools_are_spread(since);
-            if self.cluster.wait_for(Instant::now() + wait, spread)? {
+            self.cluster.wait_for(Instant::now() + patience, |cluster| cluster.pools_are_full(since))?;
+            let wrong = self.cluster.not_spread();
+            if wrong.is_empty() {
                 break;
             }
-            wait = patience;
+            // Places that were lost dial the address that worked last, unless an earlier place has it; then
+            // they begin with their own. That takes two connections by path 0 apart. All others
+            // are replaced: a successor goes by another address.
+            let by_first = |paths: &[usize]| paths.iter().copied().eq([0; PATHS]);
+            let (lost, replaced): (Vec<_>, Vec<_>) =
+                wrong.into_iter().partition(|(_, paths)| by_first(paths));
+            for ((a, b), _) in replaced {
+                self.cluster.tell(a, &Command::Replace { peer: Some(b) })?;
+                self.cluster.tell(b, &Command::Replace { peer: Some(a) })?;
+            }
+            let lost: Vec<_> = lost.into_iter().map(|(link, _)| link).collect();
+            let of_links =
+                |(from, to, _): &(usize, usize, usize)| lost.contains(&(*from.min(to), *from.max(to)));
+            let proxies: Vec<_> = self.cluster.proxies.iter().filter(|(key, _)| of_links(key)).collect();
             // All refuse until the last is reset: otherwise who dials in between ends up on the other path.
-            let all = || self.cluster.proxies.values();
-            all().for_each(|proxy| proxy.update(|faults| faults.refuse = true));
-            all().for_each(FaultProxy::reset_all);
-            all().for_each(|proxy| proxy.update(|faults| faults.refuse = false));
+            proxies.iter().for_each(|(_, proxy)| proxy.update(|faults| faults.refuse = true));
+            proxies.iter().for_each(|(_, proxy)| proxy.reset_all());
+            proxies.iter().for_each(|(_, proxy)| proxy.update(|faults| faults.refuse = false));
         }
         if let Some(row) = self.cluster.rows.last_mut() {
             row.events = LinkEvents::default();

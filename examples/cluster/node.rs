@@ -192,8 +192,10 @@ fn obey(shared: &Shared, jobs: &Sender<Job>) -> Outcome {
                     })?;
                 }
             }
-            Command::Replace => {
-                for (index, id) in &shared.peers {
+            Command::Replace { peer } => {
+                for (index, id) in
+                    shared.peers.iter().filter(|(index, _)| peer.is_none_or(|peer| peer == *index))
+                {
                     if let Err(error) = shared.node.replace(*id) {
                         log::warn!("connections to node {index} are not replaced: {error}");
                     }

@@ -20,8 +20,8 @@ pub(crate) enum Command {
     Row(usize),
     /// Take this long over each transaction and block from now on.
     Slow { ms: u64 },
-    /// Replace all connections of all links now, while they serve.
-    Replace,
+    /// Replace all connections of all links now, or of that with this peer, while they serve.
+    Replace { peer: Option<usize> },
     /// Say what state the links are in, for the story of a failed run.
     Dump,
     /// Shut down in order.
