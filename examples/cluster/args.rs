@@ -17,6 +17,7 @@ pub(crate) struct Args {
     pub(crate) real_time: bool,
     /// The directory in which each node serves its live view.
     pub(crate) view: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
 }
 
 impl Args {
@@ -48,7 +49,7 @@ const NODES: std::ops::RangeInclusive<usize> = 2..=16;
 pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, BadArgs> {
     let mut args = args.into_iter();
     let (mut nodes, mut seconds, mut seed, mut faults) = (4, None, None, Vec::new());
-    let (mut json, mut real_time, mut view) = (false, false, None);
+    let (mut json, mut real_time, mut view, mut report) = (false, false, None, None);
     while let Some(arg) = args.next() {
         let (flag, inline) = match arg.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
@@ -77,6 +78,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
                 faults.push(Fault::from_name(&name).ok_or_else(unknown)?);
             }
             "--view" => view = Some(value("the path of a directory")?.into()),
+            "--report" => report = Some(PathBuf::from(value("the file to write the report to")?)),
             "--json" | "--real-time" if inline.is_some() => {
                 return Err(BadArgs(format!("{flag} takes no value")));
             }
@@ -84,7 +86,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
             "--real-time" => real_time = true,
             _ => {
                 return Err(BadArgs(format!(
-                    "{flag:?} is none of --nodes, --seconds, --seed, --fault, --json, --real-time, --view, --help"
+                    "{flag:?} is none of --nodes, --seconds, --seed, --fault, --json, --real-time, --report, \
+                     --view, --help"
                 )));
             }
         }
@@ -101,7 +104,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Parsed, Ba
     }
     let time = Duration::from_secs(seconds);
     let seed = seed.unwrap_or_else(seed_of_the_day);
-    Ok(Parsed::Run(Args { nodes, time, seed, faults, json, real_time, view }))
+    Ok(Parsed::Run(Args { nodes, time, seed, faults, json, real_time, view, report }))
 }
 
 fn number<N: std::str::FromStr>(flag: &str, text: &str, expected: &str) -> Result<N, BadArgs> {
@@ -125,6 +128,7 @@ usage: cargo run --release --example cluster -- [flags]
   --seed N        decides sizes, victims and times (default: another one each time, printed)
   --fault NAME    only this fault; repeatable, in the order given (default: all of the list below)
   --json          one JSON object a line on standard output; the last line goes to standard error
+  --report FILE   writes a page with charts of the run to this file (HTML with all that it needs)
   --real-time     the library's own timeouts instead of timeouts a tenth as long
   --view DIR      each node serves its live view at DIR/node-N.sock, for examples/dashboard;
                   its keys disconnect and ban upset the books
@@ -138,8 +142,11 @@ faults:
     }
     text.push_str(
         "
-The last line is `delivered D of S, lost L, duplicated U, out of order O, send errors E`. The exit
-code is 0 when L, U, O and E are 0 and D = S, less what died in the queues of a killed sender.
+Each fault ends with PASS or FAIL: votes came through again, and everything that was sent until
+then arrived, once and in order. The last line is `delivered D of S, lost L, duplicated U, out of
+order O, send errors E`, after `FAIL: ` where something failed. S is what was sent, less what died
+in the queues of a killed sender. The exit code is 0 when all faults pass, D = S, and L, U, O and E
+are 0.
 ",
     );
     text

@@ -12,7 +12,8 @@ use crate::content::now_us;
 use crate::ledger::Ledger;
 use crate::member::Member;
 use crate::node::Role;
-use crate::table::{Progress, View};
+use crate::record::Record;
+use crate::view::{Progress, View};
 use crate::wire::{Command, LinkFigures, LinkNews, News, Report, Work};
 use unbroken::test_util::FaultProxy;
 
@@ -34,6 +35,10 @@ struct Watch {
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) start_us: u64,
+    /// When the fault struck, when it was over, and when its row ended.
+    pub(crate) struck_us: Option<u64>,
+    pub(crate) relented_us: Option<u64>,
+    pub(crate) end_us: Option<u64>,
     pub(crate) votes: u64,
     pub(crate) worst_vote_us: u64,
     pub(crate) events: LinkEvents,
@@ -72,6 +77,7 @@ pub(crate) struct Cluster {
     /// When a connection last joined, for each directed pair (who says it, to whom).
     pub(crate) connected_us: BTreeMap<(usize, usize), u64>,
     pub(crate) view: View,
+    pub(crate) record: Record,
     watch: Option<Watch>,
     states: usize,
     work: Work,
@@ -98,6 +104,7 @@ impl Cluster {
             rows: vec![Row { name: "start".into(), start_us: now_us(), ..Row::default() }],
             connected_us: BTreeMap::new(),
             view: View::new(args),
+            record: Record::new(args.nodes, now_us()),
             watch: None,
             states: 0,
             work: Work::default(),
@@ -177,10 +184,26 @@ impl Cluster {
     /// Begins a row of the table.
     pub(crate) fn begin_row(&mut self, name: &str) -> Result<(), Failure> {
         let row = self.rows.len();
+        self.end_row();
         self.view.flush();
         self.rows.push(Row { name: name.into(), start_us: now_us(), ..Row::default() });
         self.ledger.set_row(row);
         self.tell_all(&Command::Row(row))
+    }
+
+    /// The fault of this row begins. Only the first time counts.
+    pub(crate) fn strike(&mut self) {
+        self.rows.last_mut().into_iter().for_each(|row| _ = row.struck_us.get_or_insert_with(now_us));
+    }
+
+    /// The fault of this row is over; unless it is said, it lasts until the row ends.
+    pub(crate) fn relent(&mut self) {
+        self.rows.last_mut().into_iter().for_each(|row| _ = row.relented_us.get_or_insert_with(now_us));
+    }
+
+    /// Ends a row of the table.
+    pub(crate) fn end_row(&mut self) {
+        self.rows.last_mut().into_iter().for_each(|row| _ = row.end_us.get_or_insert_with(now_us));
     }
 
     // --- what happens to nodes ------------------------------------------------------------------
@@ -201,6 +224,7 @@ impl Cluster {
         let member = self.members.get_mut(node).ok_or("no such node")?;
         member.child.kill()?;
         member.gone = true;
+        let killed_us = now_us();
         let deadline = Instant::now() + TIMEOUT;
         while let Some(line) = self.members.get(node).and_then(|member| {
             member.child.lines().recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
@@ -208,6 +232,7 @@ impl Cluster {
             self.handle_line(node, &line);
         }
         self.ledger.killed(node);
+        self.record.killed(node, killed_us);
         Ok(())
     }
 
@@ -318,7 +343,7 @@ impl Cluster {
     /// Asks the nodes for the state of their links and shows it, with what is missing.
     pub(crate) fn dump(&mut self) -> Result<(), Failure> {
         for line in self.ledger.unsettled() {
-            eprintln!("missing: {line}");
+            self.view.warn(&format!("missing: {line}"));
         }
         self.states = 0;
         for node in 0..self.members.len() {
@@ -361,6 +386,7 @@ impl Cluster {
         {
             *first = Some(received_us.saturating_sub(watch.since_us));
         }
+        self.record.vote(sent_us, received_us.saturating_sub(sent_us));
         // A vote belongs to the row in which it was sent.
         let row = self.rows.iter_mut().rev().find(|row| row.start_us <= sent_us);
         if let Some(row) = row {
@@ -397,11 +423,14 @@ impl Cluster {
             Report::Got { lane, from, life, first, last } => {
                 self.ledger.receive(node, lane, from, life, first, last);
             }
-            Report::EventsLost(count) => eprintln!("node {node}: {count} events pushed out of its mailbox"),
+            Report::EventsLost(count) => {
+                self.view.warn(&format!("node {node}: {count} events pushed out of its mailbox"));
+            }
             Report::Bad { why } => self.ledger.bad(node, &why),
             Report::Link(news) => self.link(node, news),
             Report::Links { at_us, links } => {
                 for figures in links {
+                    self.record.state(node, at_us, &figures);
                     if let Some(known) = member.figures.get_mut(figures.peer) {
                         *known = Some((at_us, figures));
                     }
@@ -415,7 +444,7 @@ impl Cluster {
             }
             Report::State(state) => {
                 self.states += 1;
-                eprintln!("state of node {node}: {state}");
+                self.view.warn(&format!("state of node {node}: {state}"));
             }
         }
     }
@@ -447,9 +476,12 @@ impl Cluster {
             }
         }
         if news.news == News::Lost {
-            eprintln!("node {node} says that messages to or from node {peer} were lost: {}", news.why);
+            let what =
+                format!("node {node} says that messages to or from node {peer} were lost: {}", news.why);
+            self.view.warn(&what);
         }
         if !quitting {
+            self.record.news(node, &news);
             self.view.link(node, &news);
         }
     }

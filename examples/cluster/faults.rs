@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::args::Args;
-use crate::cluster::{Cluster, LinkEvents, PATHS};
+use crate::cluster::{Cluster, LinkEvents, PATHS, Row};
 use crate::content::now_us;
 use crate::ledger::Counts;
 use crate::plan::{
     FROZEN, Fault, HOLE_SILENCE, LEARNED_SILENCE, LESSONS, NAT_MEMORY, NAT_SILENCE, ROUNDS, SHORT_MEMORY,
     share_out,
 };
+use crate::record::Record;
+use crate::report;
 use crate::strangers::Crowd;
-use crate::table::{Balance, Line};
+use crate::table::{Balance, Line, Verdict};
 use crate::wire::{Command, Work};
 use unbroken::test_util::{CloseIdle, FaultProxy, Faults, Ways};
 
@@ -25,12 +27,13 @@ struct Shown {
     first_vote: Option<Duration>,
     since: &'static str,
     note: String,
+    skipped: bool,
 }
 
 impl Shown {
     fn skipped() -> Shown {
-        let note = "SKIPPED: this kernel refuses TCP_MD5SIG".into();
-        Shown { first_vote: None, since: "-", note }
+        let note = "this kernel refuses TCP_MD5SIG".into();
+        Shown { first_vote: None, since: "-", note, skipped: true }
     }
 }
 
@@ -44,7 +47,17 @@ struct Run<'a> {
 
 /// Runs all faults. True when the books balance.
 pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
-    let cluster = Cluster::start(args)?;
+    if let Some(file) = &args.report {
+        report::check(file).map_err(|error| format!("--report: cannot write {}: {error}", file.display()))?;
+    }
+    let cluster = match Cluster::start(args) {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            let nothing = Balance { error: Some(error.to_string()), ..Balance::default() };
+            write_report(args, &Record::new(args.nodes, now_us()), &nothing)?;
+            return Err(error);
+        }
+    };
     let rng = fastrand::Rng::with_seed(args.seed);
     let mut run = Run { args, cluster, rng, end: Instant::now() };
     // The first row is that of the start.
@@ -52,6 +65,12 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     let result = run.all(&mut shown);
     // Whatever happened, the books are closed and shown.
     run.finish(result, shown)
+}
+
+fn write_report(args: &Args, record: &Record, balance: &Balance) -> Result<(), Failure> {
+    let Some(file) = &args.report else { return Ok(()) };
+    let page = report::page(args, record, balance, now_us());
+    std::fs::write(file, page).map_err(|error| format!("cannot write {}: {error}", file.display()).into())
 }
 
 /// The traffic of nodes unless a fault wants another.
@@ -70,16 +89,41 @@ impl Run<'_> {
 
     fn all(&mut self, shown: &mut Vec<Option<Shown>>) -> Result<(), Failure> {
         let times = share_out(&self.args.faults, self.args.time, self.args.factor());
-        for (fault, time) in self.args.faults.iter().zip(times) {
+        for ((number, fault), time) in (1..).zip(&self.args.faults).zip(times) {
             self.cluster.begin_row(fault.name())?;
+            self.cluster.view.announce(number, self.args.faults.len(), *fault);
             self.end = Instant::now() + time;
             self.cluster.work(usual())?;
-            shown.push(Some(self.inflict(*fault)?));
-            self.cluster.listen(self.end)?;
-            self.cluster.show_links();
-            self.heal();
+            let result = self.show(*fault);
+            let row = self.cluster.rows.last().cloned().unwrap_or_default();
+            match result {
+                Ok(result) => {
+                    let wrong = self.cluster.ledger.is_wrong(self.cluster.rows.len() - 1);
+                    let line = Line::new(row, Counts::default(), Some(&result), wrong);
+                    self.cluster.view.verdict(&line);
+                    shown.push(Some(result));
+                }
+                Err(error) => {
+                    let line =
+                        Line { note: error.to_string(), ..Line::new(row, Counts::default(), None, true) };
+                    self.cluster.view.verdict(&line);
+                    return Err(error);
+                }
+            }
         }
         self.fall_silent()
+    }
+
+    /// From before a fault until all that was sent before its end has arrived.
+    fn show(&mut self, fault: Fault) -> Result<Shown, Failure> {
+        let shown = self.inflict(fault)?;
+        self.cluster.listen(self.end)?;
+        self.cluster.show_links();
+        self.heal();
+        self.cluster.end_row();
+        let sent = self.cluster.ledger.sent();
+        self.cluster.expect("all that was sent has arrived", |cluster| cluster.ledger.has(&sent))?;
+        Ok(shown)
     }
 
     fn inflict(&mut self, fault: Fault) -> Result<Shown, Failure> {
@@ -127,7 +171,7 @@ impl Run<'_> {
     }
 
     fn watched(&mut self, since: &'static str) -> Result<Shown, Failure> {
-        Ok(Shown { first_vote: self.cluster.first_votes()?, since, note: String::new() })
+        Ok(Shown { first_vote: self.cluster.first_votes()?, since, note: String::new(), skipped: false })
     }
 
     /// Nobody sends, and everything has arrived.
@@ -153,6 +197,7 @@ impl Run<'_> {
         self.lead(Duration::from_secs(3))?;
         let all = self.cluster.replaced();
         self.cluster.watch_votes(self.cluster.pairs());
+        self.cluster.strike();
         const ORDERS: u32 = 4;
         let (mut slowest, mut unfinished) = (0, 0);
         for round in 0..ROUNDS {
@@ -174,6 +219,7 @@ impl Run<'_> {
             let pause = self.end.saturating_duration_since(Instant::now()) / (ROUNDS - round);
             self.cluster.listen(Instant::now() + pause)?;
         }
+        self.cluster.relent();
         let shown = self.watched("first order")?;
         self.cluster.work(usual())?;
         let replaced = sum(&self.cluster.replaced()) - sum(&all);
@@ -197,9 +243,9 @@ impl Run<'_> {
             if wrong.is_empty() {
                 break;
             }
-            // Places that were lost dial the address that worked last, unless an earlier place has it; then
-            // they begin with their own. That takes two connections by path 0 apart. All others
-            // are replaced: a successor goes by another address.
+            // A place that was lost dials the address that worked last, unless an earlier place has it: then
+            // it begins with its own. That takes two connections by path 0 apart. All others are
+            // replaced: a successor goes by another address.
             let by_first = |paths: &[usize]| paths.iter().copied().eq([0; PATHS]);
             let (lost, replaced): (Vec<_>, Vec<_>) =
                 wrong.into_iter().partition(|(_, paths)| by_first(paths));
@@ -234,6 +280,7 @@ impl Run<'_> {
         self.cluster.work(work)?;
         self.lead(Duration::from_secs(3))?;
         let mut all = true;
+        self.cluster.strike();
         for proxy in self.path(path) {
             all &= proxy.black_hole_new(true) && proxy.black_hole();
         }
@@ -256,6 +303,7 @@ impl Run<'_> {
         self.cluster.work(Work { block_ms: usual().block_ms / 4, ..usual() })?;
         let left = self.end.saturating_duration_since(Instant::now());
         let third = left.max(self.scaled(Duration::from_secs(15))) / 3;
+        self.cluster.strike();
         const STEPS: u32 = 8;
         for step in 1..=STEPS {
             let delay = Ways::both(Duration::from_millis(5) * step);
@@ -279,6 +327,7 @@ impl Run<'_> {
             bursts += 1;
             self.cluster.listen(Instant::now() + Duration::from_millis(60))?;
         }
+        self.cluster.relent();
         let shown = self.since("last burst", self.cluster.pairs_of(victim))?;
         let LinkEvents { replaced, suspects, poor, .. } = self.events();
         let note = format!(
@@ -326,6 +375,7 @@ impl Run<'_> {
             true => faults.close_idle = Some(CloseIdle { after: memory, reset: false }),
             false => faults.forget_idle = Some(memory),
         };
+        self.cluster.strike();
         self.cluster.proxies_of(victim).for_each(|proxy| proxy.update(strike));
         let (start, before) = (Instant::now(), self.forgotten(victim));
         // Learned is what outlives a long silence.
@@ -364,6 +414,7 @@ impl Run<'_> {
     fn idle_nat(&mut self) -> Result<Shown, Failure> {
         self.fall_silent()?;
         let before = self.events().reconnects();
+        self.cluster.strike();
         let forget_idle = Some(self.scaled(NAT_MEMORY));
         self.cluster.proxies.values().for_each(|proxy| proxy.update(|f| f.forget_idle = forget_idle));
         self.cluster.listen(Instant::now() + self.scaled(NAT_SILENCE))?;
@@ -376,7 +427,8 @@ impl Run<'_> {
     }
 
     /// Makes all connections of the node vanish. False where the kernel cannot.
-    fn black_hole(&self, victim: usize) -> bool {
+    fn black_hole(&mut self, victim: usize) -> bool {
+        self.cluster.strike();
         let mut all = true;
         for proxy in self.cluster.proxies_of(victim) {
             all &= proxy.black_hole();
@@ -424,6 +476,7 @@ impl Run<'_> {
         // Leave a fifth of the time, at least a second, to see it end.
         let left = self.end.saturating_duration_since(Instant::now());
         let stop = self.end - (left / 5).max(Duration::from_secs(1)).min(left);
+        self.cluster.strike();
         while Instant::now() < stop {
             for key in &keys {
                 let hit = self.rng.u8(0..3) == 0;
@@ -434,6 +487,7 @@ impl Run<'_> {
             let pause = Duration::from_millis(self.rng.u64(5..250));
             self.cluster.listen(Instant::now() + pause)?;
         }
+        self.cluster.relent();
         let shown = self.since("last reset", self.cluster.pairs())?;
         self.cluster.work(usual())?;
         Ok(Shown { note: format!("{resets} connections reset"), ..shown })
@@ -441,10 +495,12 @@ impl Run<'_> {
 
     fn freeze(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.lead(Duration::from_secs(3))?;
+        self.cluster.strike();
         self.cluster.freeze(victim, true)?;
         self.cluster.listen(Instant::now() + self.scaled(FROZEN))?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
         self.cluster.freeze(victim, false)?;
+        self.cluster.relent();
         let shown = self.watched("thaw")?;
         Ok(Shown { note: format!("node {victim}, for {:?}", self.scaled(FROZEN)), ..shown })
     }
@@ -454,12 +510,14 @@ impl Run<'_> {
         let saturate = (0..self.args.nodes).collect();
         self.cluster.work(Work { saturate, transactions: 500, ..usual() })?;
         self.lead(Duration::from_secs(3))?;
+        self.cluster.strike();
         self.cluster.kill(victim)?;
         self.cluster.work(usual())?;
         let away = Duration::from_millis(self.rng.u64(100..1000));
         self.cluster.listen(Instant::now() + away)?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
         self.cluster.restart(victim)?;
+        self.cluster.relent();
         let shown = self.watched("restart")?;
         Ok(Shown { note: format!("node {victim}, away for {away:?}"), ..shown })
     }
@@ -468,15 +526,18 @@ impl Run<'_> {
     fn slow_consumer(&mut self, victim: usize) -> Result<Shown, Failure> {
         self.cluster.work(Work { saturate: vec![victim], ..usual() })?;
         self.cluster.watch_votes(self.cluster.pairs_of(victim));
+        self.cluster.strike();
         self.cluster.tell(victim, &Command::Slow { ms: 100 })?;
         let shown = self.watched("slowness")?;
         self.cluster.listen(self.end)?;
         self.cluster.tell(victim, &Command::Slow { ms: 0 })?;
+        self.cluster.relent();
         self.cluster.work(usual())?;
         Ok(Shown { note: format!("node {victim} takes 100 ms for each"), ..shown })
     }
 
     fn slow_link(&mut self, victim: usize) -> Result<Shown, Failure> {
+        self.cluster.strike();
         for proxy in self.cluster.proxies_of(victim) {
             proxy.update(|faults| {
                 faults.rate = Ways::both(Some(1_000_000));
@@ -514,17 +575,19 @@ impl Run<'_> {
             misled.iter().filter_map(|key| cluster.proxies.get(key)).map(FaultProxy::accepted).collect()
         };
         let (before, start) = (all(&self.cluster), Instant::now());
+        self.cluster.strike();
         for proxy in misled.iter().filter_map(|key| self.cluster.proxies.get(key)) {
             proxy.retarget(wrong);
             proxy.reset_all();
         }
-        let shown = self.since("misled", self.cluster.pairs_of(victim))?;
+        let shown = self.since("change of address", self.cluster.pairs_of(victim))?;
         self.cluster.listen(self.end)?;
         let dials = all(&self.cluster).into_iter().zip(&before).map(|(now, before)| now - before);
         let (most, lasted) = (dials.max().unwrap_or(0), start.elapsed());
         for proxy in misled.iter().filter_map(|key| self.cluster.proxies.get(key)) {
             proxy.retarget(right);
         }
+        self.cluster.relent();
         let note = format!(
             "path 1 to node {victim} leads to node {other} for {lasted:.1?}: {most} dials there by any one node"
         );
@@ -540,10 +603,13 @@ impl Run<'_> {
     fn strangers(&mut self, victim: usize) -> Result<Shown, Failure> {
         let member = self.cluster.members.get(victim).ok_or("no such node")?;
         let target = member.addr.ok_or("the victim listens nowhere")?;
-        let crowd = Crowd::start(target, &member.role.network())?;
+        let network = member.role.network();
+        self.cluster.strike();
+        let crowd = Crowd::start(target, &network)?;
         let shown = self.since("first visit", self.cluster.pairs_of(victim))?;
         self.cluster.listen(self.end)?;
         let visits = crowd.leave()?;
+        self.cluster.relent();
         let worst = self.cluster.rows.last().map_or(0, |row| row.worst_vote_us) as f64 / 1e6;
         let note = format!("node {victim}: {visits} visits; the slowest vote took {worst:.2} s");
         if worst > LATE {
@@ -557,27 +623,49 @@ impl Run<'_> {
         bytes.map(|bytes| bytes.to_target + bytes.to_client).sum()
     }
 
-    /// Ends the nodes, closes the books and prints them.
+    /// Ends the nodes, closes the books, prints them and writes the report.
     fn finish(mut self, result: Result<(), Failure>, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
+        self.cluster.end_row();
         let ended = result.and_then(|()| self.cluster.quit());
-        if let Err(error) = &ended {
-            eprintln!("cluster: {error}");
-        }
-        let Cluster { ledger, rows, mut view, .. } = self.cluster;
+        let Cluster { ledger, rows, mut view, record, .. } = self.cluster;
         let (counts, complaints) = ledger.close();
         let mut total = Counts::default();
         counts.iter().for_each(|counts| total.add(counts));
         let shown = shown.into_iter().chain(std::iter::repeat_with(|| None));
-        let lines = rows.into_iter().zip(&counts).zip(shown).map(|((row, counts), shown)| Line {
-            row,
-            counts: counts.clone(),
-            first_vote: shown.as_ref().and_then(|shown| shown.first_vote),
-            since: shown.as_ref().map_or("-", |shown| shown.since),
-            note: shown.map(|shown| shown.note).unwrap_or_default(),
-        });
-        let ok = total.balance() && ended.is_ok();
-        view.finish(&Balance { lines: lines.collect(), total, complaints, ok });
+        let lines =
+            rows.into_iter().zip(&counts).zip(shown).enumerate().map(|(index, ((row, counts), shown))| {
+                // The first row, that of the start, has no fault that could fail.
+                let wrong = !counts.balance() || (index > 0 && shown.is_none());
+                Line::new(row, counts.clone(), shown.as_ref(), wrong)
+            });
+        let mut lines: Vec<_> = lines.collect();
+        let (ok, error) = (total.balance() && ended.is_ok(), ended.err().map(|error| error.to_string()));
+        let interrupted = |line: &&mut Line| line.verdict == Verdict::Fail && line.note.is_empty();
+        if let (Some(error), Some(line)) = (&error, lines.last_mut().filter(interrupted)) {
+            line.note = error.clone();
+        }
+        let balance = Balance { lines, total, complaints, ok, error };
+        view.finish(&balance);
+        write_report(self.args, &record, &balance)?;
         Ok(ok)
+    }
+}
+
+impl Line {
+    fn new(row: Row, counts: Counts, shown: Option<&Shown>, wrong: bool) -> Line {
+        let verdict = match shown {
+            _ if wrong => Verdict::Fail,
+            Some(shown) if shown.skipped => Verdict::Skip,
+            _ => Verdict::Pass,
+        };
+        Line {
+            row,
+            counts,
+            verdict,
+            first_vote: shown.and_then(|shown| shown.first_vote),
+            since: shown.map_or("-", |shown| shown.since),
+            note: shown.map(|shown| shown.note.clone()).unwrap_or_default(),
+        }
     }
 }
 

@@ -20,8 +20,8 @@ struct Stream {
     taken: u64,
     /// Numbers that were refused, to this peer alone: not sent.
     refused: BTreeSet<u64>,
-    /// Numbers whose receipts ended as dropped.
-    dropped: BTreeSet<u64>,
+    /// Numbers whose receipts ended as dropped, and the row in which that was told.
+    dropped: BTreeMap<u64, usize>,
     /// For each number that arrived, the last life of the receiver that it arrived in.
     arrived: Vec<Option<u32>>,
     /// How many arrived at all.
@@ -57,12 +57,18 @@ impl Counts {
         self.errors += other.errors;
     }
 
+    pub(crate) fn wrong(&self) -> u64 {
+        self.lost + self.duplicated + self.out_of_order + self.errors
+    }
+
     /// Nothing happened that must not happen.
     pub(crate) fn balance(&self) -> bool {
-        self.lost + self.duplicated + self.out_of_order + self.errors == 0
-            && self.received + self.died == self.sent
+        self.wrong() == 0 && self.received + self.died == self.sent
     }
 }
+
+/// What each stream had sent at some time.
+pub(crate) struct Sent(Vec<(Key, u64)>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -126,7 +132,8 @@ impl Ledger {
 
     pub(crate) fn dropped(&mut self, from: usize, lane: u8, to: usize, seq: u64, why: &str) {
         self.complain(format!("node {from} to node {to}, {} {seq}: receipt {why}", lane_name(lane)));
-        self.each(from, lane, Some(to), |stream| _ = stream.dropped.insert(seq));
+        let row = self.row;
+        self.each(from, lane, Some(to), |stream| _ = stream.dropped.insert(seq, row));
     }
 
     pub(crate) fn refused(&mut self, from: usize, lane: u8, to: usize, seq: u64, why: &str) {
@@ -228,6 +235,25 @@ impl Ledger {
         })
     }
 
+    /// What senders that live have sent so far.
+    pub(crate) fn sent(&self) -> Sent {
+        let living = self.streams.iter().filter(|(_, stream)| !stream.ended);
+        Sent(living.map(|(key, stream)| (*key, stream.accepted - stream.refused_below_accepted())).collect())
+    }
+
+    /// All of that has arrived, but for what has died with its sender since.
+    pub(crate) fn has(&self, sent: &Sent) -> bool {
+        sent.0.iter().all(|(key, sent)| {
+            self.streams.get(key).is_none_or(|stream| stream.ended || stream.delivered >= *sent)
+        })
+    }
+
+    /// Something went wrong in this row.
+    pub(crate) fn is_wrong(&self, row: usize) -> bool {
+        self.incidents.get(row).is_some_and(|counts| counts.wrong() > 0)
+            || self.streams.values().any(|stream| stream.dropped.values().any(|told| *told == row))
+    }
+
     /// The streams that still miss something, for the story of a failed run.
     pub(crate) fn unsettled(&self) -> Vec<String> {
         let open = self.streams.iter().filter(|(_, stream)| !stream.ended);
@@ -269,8 +295,9 @@ impl Ledger {
                 }
             }
             // A receipt that says dropped is a broken promise although the message may have arrived.
-            let dropped = stream.dropped.len() as u64;
-            rows.last_mut().into_iter().for_each(|counts| counts.errors += dropped);
+            for row in stream.dropped.values() {
+                rows.get_mut(*row).into_iter().for_each(|counts| counts.errors += 1);
+            }
         }
         (rows, self.complaints)
     }

@@ -32,9 +32,12 @@ mod member;
 mod monitor;
 mod node;
 mod plan;
+mod record;
+mod report;
 mod sender;
 mod strangers;
 mod table;
+mod terminal;
 #[path = "../view/mod.rs"]
 mod view;
 mod wire;

@@ -60,8 +60,4 @@ impl Member {
             _ => "runs",
         }
     }
-
-    pub(crate) fn life(&self) -> u32 {
-        self.role.life
-    }
 }

@@ -98,6 +98,8 @@ impl<'a> Monitor<'a> {
                 peer,
                 at_us,
                 news,
+                conn: None,
+                path: None,
                 slot: None,
                 dialled: false,
                 superfluous: false,
@@ -117,10 +119,13 @@ impl<'a> Monitor<'a> {
             Event::Lost { peer, messages, .. } => plain(peer, News::Lost, format!("{messages} messages")),
             Event::Connected { peer, conn, addr, dialled } => {
                 let (id, news) = plain(peer, News::Connected, String::new())?;
-                if *dialled {
-                    self.dialled.insert(*conn, self.shared.paths.of(*addr));
+                let path = dialled.then(|| self.shared.paths.of(*addr));
+                if let Some(path) = path {
+                    self.dialled.insert(*conn, path);
                 }
-                Some((id, LinkNews { dialled: *dialled, ..news }))
+                let slot = self.shared.node.peer(id).and_then(|peer| slot_of(&peer, *conn));
+                let news = LinkNews { dialled: *dialled, slot, path: path.flatten(), ..news };
+                Some((id, LinkNews { conn: Some(conn.get()), ..news }))
             }
             Event::Disconnected { peer, conn, reason } => {
                 let (id, mut news) = plain(peer, News::Disconnected, reason.to_string())?;
@@ -136,7 +141,7 @@ impl<'a> Monitor<'a> {
                 let dialled = self.dialled.remove(conn).is_some();
                 self.replacing.remove(conn);
                 self.relieved.remove(conn);
-                Some((id, LinkNews { dialled, ..news }))
+                Some((id, LinkNews { dialled, conn: Some(conn.get()), ..news }))
             }
             Event::Suspect { peer, conn } => self.of_conn(plain(peer, News::Suspect, String::new())?, *conn),
             Event::Recovered { peer, conn } => {
@@ -201,6 +206,7 @@ impl<'a> Monitor<'a> {
             None => Default::default(),
         };
         LinkNews {
+            conn: Some(old.get()),
             slot: begun.as_ref().map(|begun| begun.slot),
             dialled: self.dialled.contains_key(&old),
             reason: begun.map(|begun| begun.reason),
@@ -234,10 +240,15 @@ impl<'a> Monitor<'a> {
             score: worst.map_or(0.0, |conn| conn.score),
             parts: worst.map(|conn| in_words(&conn.score_parts)).unwrap_or_default(),
             peer_score: snapshot.score,
+            rtt_ms: up.iter().filter_map(|conn| conn.rtt_ms).reduce(f64::max),
             ping_ms: snapshot.ping_interval_ms.unwrap_or_default(),
             paths: dialled.filter_map(|conn| Some((conn.slot, self.shared.paths.of(conn.addr)?))).collect(),
         }
     }
+}
+
+fn slot_of(peer: &PeerSnapshot, conn: ConnId) -> Option<u8> {
+    peer.connections.iter().find(|other| other.id == conn).map(|conn| conn.slot)
 }
 
 /// The parts of a score that are low.

@@ -105,6 +105,10 @@ pub(crate) struct LinkNews {
     pub(crate) peer: usize,
     pub(crate) at_us: u64,
     pub(crate) news: News,
+    /// The connection that joined, ended or was replaced, by its number at this node.
+    pub(crate) conn: Option<u64>,
+    /// The path by which this node dialled it; `None` too if it dialled past the proxies.
+    pub(crate) path: Option<usize>,
     /// The connection's place in the pool.
     pub(crate) slot: Option<u8>,
     /// This node dialled the connection; of a replacement: the one that goes. So each counts at one end.
@@ -130,6 +134,8 @@ pub(crate) struct LinkFigures {
     pub(crate) score: f64,
     pub(crate) parts: String,
     pub(crate) peer_score: f64,
+    /// The longest smoothed round trip among the connections that have answered.
+    pub(crate) rtt_ms: Option<f64>,
     pub(crate) ping_ms: f64,
     /// Place and path of those connections that this node dialled.
     pub(crate) paths: Vec<(u8, usize)>,
