@@ -106,7 +106,8 @@ impl View {
         self.before = totals;
         let name = progress.row.map_or("start", |row| row.name.as_str());
         let wrong = progress.ledger.incidents();
-        let (sent, delivered) = totals;
+        // A receiver may tell of a message before its sender does.
+        let (sent, delivered) = (totals.0.max(totals.1), totals.1);
         if self.style == Style::Json {
             let nodes: Vec<_> = progress.members.iter().map(Member::state).collect();
             let links: Vec<_> = links(progress.members).map(|link| link.json()).collect();
