@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::args::Args;
 use crate::content::now_us;
+use crate::display::{Display, Progress};
 use crate::ledger::Ledger;
 use crate::member::Member;
 use crate::node::Role;
 use crate::record::Record;
-use crate::view::{Progress, View};
 use crate::wire::{Command, LinkFigures, LinkNews, News, Report, Work};
 use unbroken::test_util::FaultProxy;
 
@@ -76,7 +76,7 @@ pub(crate) struct Cluster {
     pub(crate) rows: Vec<Row>,
     /// When a connection last joined, for each directed pair (who says it, to whom).
     pub(crate) connected_us: BTreeMap<(usize, usize), u64>,
-    pub(crate) view: View,
+    pub(crate) display: Display,
     pub(crate) record: Record,
     watch: Option<Watch>,
     states: usize,
@@ -103,7 +103,7 @@ impl Cluster {
             ledger: Ledger::new(args.nodes),
             rows: vec![Row { name: "start".into(), start_us: now_us(), ..Row::default() }],
             connected_us: BTreeMap::new(),
-            view: View::new(args),
+            display: Display::new(args),
             record: Record::new(args.nodes, now_us()),
             watch: None,
             states: 0,
@@ -178,14 +178,14 @@ impl Cluster {
 
     /// Shows how all links are.
     pub(crate) fn show_links(&mut self) {
-        self.view.links(&self.members);
+        self.display.links(&self.members);
     }
 
     /// Begins a row of the table.
     pub(crate) fn begin_row(&mut self, name: &str) -> Result<(), Failure> {
         let row = self.rows.len();
         self.end_row();
-        self.view.flush();
+        self.display.flush();
         self.rows.push(Row { name: name.into(), start_us: now_us(), ..Row::default() });
         self.ledger.set_row(row);
         self.tell_all(&Command::Row(row))
@@ -337,13 +337,17 @@ impl Cluster {
         for (node, line) in lines {
             self.handle_line(node, &line);
         }
-        self.view.refresh(&Progress { members: &self.members, ledger: &self.ledger, row: self.rows.last() });
+        self.display.refresh(&Progress {
+            members: &self.members,
+            ledger: &self.ledger,
+            row: self.rows.last(),
+        });
     }
 
     /// Asks the nodes for the state of their links and shows it, with what is missing.
     pub(crate) fn dump(&mut self) -> Result<(), Failure> {
         for line in self.ledger.unsettled() {
-            self.view.warn(&format!("missing: {line}"));
+            self.display.warn(&format!("missing: {line}"));
         }
         self.states = 0;
         for node in 0..self.members.len() {
@@ -424,7 +428,7 @@ impl Cluster {
                 self.ledger.receive(node, lane, from, life, first, last);
             }
             Report::EventsLost(count) => {
-                self.view.warn(&format!("node {node}: {count} events pushed out of its mailbox"));
+                self.display.warn(&format!("node {node}: {count} events pushed out of its mailbox"));
             }
             Report::Bad { why } => self.ledger.bad(node, &why),
             Report::Link(news) => self.link(node, news),
@@ -444,7 +448,7 @@ impl Cluster {
             }
             Report::State(state) => {
                 self.states += 1;
-                self.view.warn(&format!("state of node {node}: {state}"));
+                self.display.warn(&format!("state of node {node}: {state}"));
             }
         }
     }
@@ -478,11 +482,11 @@ impl Cluster {
         if news.news == News::Lost {
             let what =
                 format!("node {node} says that messages to or from node {peer} were lost: {}", news.why);
-            self.view.warn(&what);
+            self.display.warn(&what);
         }
         if !quitting {
             self.record.news(node, &news);
-            self.view.link(node, &news);
+            self.display.link(node, &news);
         }
     }
 

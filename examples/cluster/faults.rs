@@ -91,7 +91,7 @@ impl Run<'_> {
         let times = share_out(&self.args.faults, self.args.time, self.args.factor());
         for ((number, fault), time) in (1..).zip(&self.args.faults).zip(times) {
             self.cluster.begin_row(fault.name())?;
-            self.cluster.view.announce(number, self.args.faults.len(), *fault);
+            self.cluster.display.announce(number, self.args.faults.len(), *fault);
             self.end = Instant::now() + time;
             self.cluster.work(usual())?;
             let result = self.show(*fault);
@@ -100,13 +100,13 @@ impl Run<'_> {
                 Ok(result) => {
                     let wrong = self.cluster.ledger.is_wrong(self.cluster.rows.len() - 1);
                     let line = Line::new(row, Counts::default(), Some(&result), wrong);
-                    self.cluster.view.verdict(&line);
+                    self.cluster.display.verdict(&line);
                     shown.push(Some(result));
                 }
                 Err(error) => {
                     let line =
                         Line { note: error.to_string(), ..Line::new(row, Counts::default(), None, true) };
-                    self.cluster.view.verdict(&line);
+                    self.cluster.display.verdict(&line);
                     return Err(error);
                 }
             }
@@ -627,7 +627,7 @@ impl Run<'_> {
     fn finish(mut self, result: Result<(), Failure>, shown: Vec<Option<Shown>>) -> Result<bool, Failure> {
         self.cluster.end_row();
         let ended = result.and_then(|()| self.cluster.quit());
-        let Cluster { ledger, rows, mut view, record, .. } = self.cluster;
+        let Cluster { ledger, rows, mut display, record, .. } = self.cluster;
         let (counts, complaints) = ledger.close();
         let mut total = Counts::default();
         counts.iter().for_each(|counts| total.add(counts));
@@ -645,7 +645,7 @@ impl Run<'_> {
             line.note = error.clone();
         }
         let balance = Balance { lines, total, complaints, ok, error };
-        view.finish(&balance);
+        display.finish(&balance);
         write_report(self.args, &record, &balance)?;
         Ok(ok)
     }

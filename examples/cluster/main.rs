@@ -26,6 +26,7 @@ compile_error!("the cluster example needs Linux: it freezes processes and makes 
 mod args;
 mod cluster;
 mod content;
+mod display;
 mod faults;
 mod ledger;
 mod member;

@@ -16,7 +16,7 @@ fn at(seconds: f64) -> u64 {
 fn args() -> Args {
     let faults = vec![Fault::Kill, Fault::Freeze];
     let time = Duration::from_secs(20);
-    Args { nodes: 3, time, seed: 7, faults, json: false, real_time: false, report: None }
+    Args { nodes: 3, time, seed: 7, faults, json: false, real_time: false, report: None, view: None }
 }
 
 fn line(name: &str, from: f64, to: f64, fault: Option<(f64, f64)>) -> Line {

@@ -30,7 +30,7 @@ enum Style {
     Json,
 }
 
-pub(crate) struct View {
+pub(crate) struct Display {
     style: Style,
     paint: Paint,
     start: Instant,
@@ -53,15 +53,15 @@ const MATRIX: usize = 8;
 /// A link whose worst score is below this is shown by itself.
 const WELL: f64 = 0.6;
 
-impl View {
-    pub(crate) fn new(args: &Args) -> View {
+impl Display {
+    pub(crate) fn new(args: &Args) -> Display {
         let style = match (args.json, is_screen()) {
             (true, _) => Style::Json,
             (_, true) => Style::Live,
             _ => Style::Lines,
         };
         let now = Instant::now();
-        let mut view = View {
+        let mut display = Display {
             style,
             paint: Paint::for_stdout(),
             start: now,
@@ -74,7 +74,7 @@ impl View {
         let factor = args.factor();
         let names: Vec<_> = args.faults.iter().map(|fault| fault.name()).collect();
         if style == Style::Json {
-            view.json(&json!({
+            display.json(&json!({
                 "event": "start", "nodes": args.nodes, "seconds": args.time.as_secs(),
                 "seed": args.seed, "faults": names, "timeouts_divided_by": factor,
             }));
@@ -84,9 +84,9 @@ impl View {
                 _ => format!("timeouts divided by {factor} (--real-time: the library's own)"),
             };
             let Args { nodes, seed, time, .. } = args;
-            view.line(&format!("{nodes} nodes, seed {seed}, {} s, {timeouts}", time.as_secs()));
+            display.line(&format!("{nodes} nodes, seed {seed}, {} s, {timeouts}", time.as_secs()));
         }
-        view
+        display
     }
 
     /// Shows how far it is, when it is time to.
