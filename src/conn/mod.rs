@@ -23,6 +23,7 @@ pub(crate) mod poll;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod socket;
+pub(crate) mod stack;
 pub(crate) mod tcp_info;
 pub(crate) mod threads;
 mod write_watch;

@@ -13,7 +13,7 @@ use crate::config::PathConfig;
 use crate::conn::handshake::{self, HandshakeError, Introduced};
 use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
-use crate::conn::{ConnHandle, socket, threads, writer};
+use crate::conn::{ConnHandle, socket, stack, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 use crate::link::NewConn;
@@ -199,6 +199,7 @@ pub(super) fn serve(core: &NodeInner, conn: &Arc<ConnHandle>, joined: Joined<'_>
     match writer {
         Ok(writer) => {
             let guard = JoinWriter { conn, writer: Some(writer) };
+            stack::give_back();
             reader::run(conn, &link, &mut reader);
             drop(guard);
         }
