@@ -86,37 +86,55 @@ impl fmt::Display for SendErrorKind {
 
 /// A message was not accepted. It comes back with the error.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SendError {
+pub struct SendError(Box<NotSent>);
+
+/// In a box, so that the results of calls that succeed are small.
+#[derive(Clone, PartialEq, Eq)]
+struct NotSent {
     kind: SendErrorKind,
+    lane: LaneId,
     message: Bytes,
+    expires_in: Option<Duration>,
 }
 
 /// The length stands for the message, which may be megabytes.
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError").field("kind", &self.kind).field("bytes", &self.message.len()).finish()
+        let NotSent { kind, lane, message, .. } = &*self.0;
+        let mut debug = f.debug_struct("SendError");
+        debug.field("kind", kind).field("lane", lane).field("bytes", &message.len()).finish()
     }
 }
 
 impl SendError {
-    pub(crate) fn new(kind: SendErrorKind, message: Bytes) -> Self {
-        SendError { kind, message }
+    pub(crate) fn new(
+        kind: SendErrorKind,
+        lane: LaneId,
+        message: Bytes,
+        expires_in: Option<Duration>,
+    ) -> Self {
+        SendError(Box::new(NotSent { kind, lane, message, expires_in }))
     }
 
     /// Why it was not accepted.
     pub fn kind(&self) -> &SendErrorKind {
-        &self.kind
+        &self.0.kind
     }
 
-    /// The message, to try again or elsewhere.
+    /// The bytes of the message. [`SendError::into_outgoing`] returns it with its lane and its expiry.
     pub fn into_message(self) -> Bytes {
-        self.message
+        self.0.message
+    }
+
+    /// Its lane and its expiry.
+    pub(crate) fn terms(&self) -> (LaneId, Option<Duration>) {
+        (self.0.lane, self.0.expires_in)
     }
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not sent: {}", self.kind)
+        write!(f, "not sent: {}", self.0.kind)
     }
 }
 

@@ -267,7 +267,8 @@ fn messages_that_cannot_be_taken_are_refused_on_either_side() {
     let large = message(1, 0, 100 * KIB + 1);
     let error = pair.a.send(peer, (NORMAL, large.clone())).unwrap_err();
     assert_eq!(error.kind(), &SendErrorKind::TooLarge { len: 100 * KIB + 1, max: 100 * KIB });
-    assert_eq!(error.into_message(), large);
+    let again = error.clone().into_outgoing();
+    assert_eq!((again.bytes(), error.into_message()), (&large[..], large.clone()));
     let error = pair.a.try_send(peer, (LaneId(9), "x")).unwrap_err();
     assert_eq!(error.kind(), &SendErrorKind::UnknownLane(LaneId(9)));
     assert_eq!(error.into_message(), "x");
@@ -575,6 +576,38 @@ fn errors_that_no_wait_can_change_are_returned_at_once() {
     assert_eq!(error.kind(), &SendErrorKind::RequestTimeoutTooLong { timeout, max });
     assert!(error.to_string().contains("60s") && error.into_message() == "x");
     c.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn a_reply_waits_for_room_and_what_had_none_is_counted() {
+    let b = builder(small_queue).listen(any_addr()).start().unwrap();
+    let a = Peer::start(builder(small_queue).peer(first_addr(&b).to_string()));
+    a.wait_up(b.id());
+    a.pause();
+    let pending = a.request(b.id(), (NORMAL, "how much?")).unwrap();
+    let mut request = next_message(&b);
+    // The peer takes nothing: its window fills, and then this side's queue.
+    let (mut sent, mut refused) = (0, 0);
+    eventually("nothing moves any more", || {
+        match b.try_send(a.id(), (NORMAL, message(1, sent, 30_000))) {
+            Ok(_) => (sent, refused) = (sent + 1, 0),
+            Err(_) => refused += 1,
+        }
+        refused == 20
+    });
+    let error = request.reply(vec![7; 30_000]).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::Full);
+    assert_eq!(error.into_outgoing().lane(), NORMAL);
+    let error = request.reply_timeout(vec![7; 30_000], Duration::from_millis(100)).unwrap_err();
+    assert_eq!((error.kind(), error.clone().into_message().len()), (&SendErrorKind::Timeout, 30_000));
+    let refused = b.peer(a.id()).unwrap().lanes.iter().map(|lane| lane.refused_messages).sum::<u64>();
+    assert!(refused >= 22, "{refused} were refused");
+    let waits =
+        thread::spawn(move || request.reply_timeout(vec![7; 30_000], TIMEOUT).map(|receipt| receipt.wait()));
+    a.resume();
+    assert_eq!(waits.join().unwrap().ok(), Some(Outcome::Taken));
+    assert_eq!(pending.wait().unwrap().len(), 30_000);
+    a.shutdown(Duration::ZERO);
 }
 
 #[test]

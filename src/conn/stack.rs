@@ -46,7 +46,8 @@ fn lowest_address() -> Option<*mut libc::c_void> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn give_back() {}
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::conn::threads;

@@ -100,6 +100,13 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         Ok(lane)
     }
 
+    /// A message of the application was not accepted for want of room.
+    pub(crate) fn note_refused(&mut self, lane: LaneId) {
+        if let Some(lane) = Lane::find(&mut self.lanes, lane) {
+            lane.out.ends.refused += 1;
+        }
+    }
+
     /// Whether the queues of the lane and of the peer have room for a message.
     pub(crate) fn check_room(&self, index: usize, len: usize) -> Result<(), Refused> {
         let queued = self.queued_bytes();

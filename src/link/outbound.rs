@@ -133,12 +133,13 @@ pub(crate) struct Outbound<T> {
     pub(crate) ends: Ends,
 }
 
-/// How many messages of a lane have ended, and how.
+/// How many messages of a lane have ended, and how; and how many were not accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ends {
     pub(crate) taken: u64,
     pub(crate) expired: u64,
     pub(crate) dropped: u64,
+    pub(crate) refused: u64,
 }
 
 impl Ends {

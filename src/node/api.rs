@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use super::event::Event;
@@ -13,13 +12,14 @@ use crate::error::{ReplaceError, SendError, SendErrorKind};
 use crate::id::PeerId;
 use crate::lane::LaneId;
 use crate::link::MAX_WAIT;
+use crate::promise::Promise;
 use crate::receipt::{Broadcast, Receipt};
 use crate::roster::PeerRecord;
 
 use super::Node;
 use super::budget::Wait;
 use super::lane_receiver::{EventReceiver, LaneReceiver};
-use super::link::LinkHandle;
+use super::link::{Intent, LinkHandle};
 use super::mailbox::{Closed, Reader};
 #[cfg(feature = "bincode")]
 use super::outgoing::TypedError;
@@ -87,7 +87,7 @@ impl Node {
         let (link, message) = self.link_to(peer, message.into())?;
         let again = message.clone();
         let mut received = None;
-        let sent = link.send_waiting(message, None, Wait::Forever, |turn| {
+        let sent = link.send_waiting(message, Intent::Message, Wait::Forever, |turn| {
             match self.mailbox().wait_or(Reader::Everything, &turn.woken) {
                 Ok(event) => {
                     received = event;
@@ -145,7 +145,7 @@ impl Node {
 
     fn send_with(&self, peer: PeerId, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
         let (link, message) = self.link_to(peer, message)?;
-        link.send(message, None, wait).map(|(receipt, _)| receipt)
+        link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt)
     }
 
     /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
@@ -183,7 +183,7 @@ impl Node {
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         for link in links {
             let sent = self.check_open(message.clone());
-            match sent.and_then(|message| link.send(message, None, Wait::No)) {
+            match sent.and_then(|message| link.send(message, Intent::Message, Wait::No)) {
                 Ok((receipt, _)) => receipts.push((link.peer, receipt)),
                 Err(error) => refused.push((link.peer, error.kind().clone())),
             }
@@ -221,14 +221,13 @@ impl Node {
         let request = request.into();
         if timeout > MAX_WAIT {
             let kind = SendErrorKind::RequestTimeoutTooLong { timeout, max: MAX_WAIT };
-            return Err(SendError::new(kind, request.into_body()));
+            return Err(request.refused(kind));
         }
         let (link, request) = self.link_to(peer, request)?;
-        match link.send(request, Some(clock::after(timeout)), Wait::at_most(timeout))? {
-            (receipt, Some((id, waiter))) => Ok(PendingReply { link, id, waiter, receipt }),
-            // A request that was accepted has both.
-            (_, None) => Err(SendError::new(SendErrorKind::NoSuchRequest, Bytes::new())),
-        }
+        let waiter = Promise::new();
+        let intent = Intent::Request { by: clock::after(timeout), waiter: &waiter };
+        let (receipt, id) = link.send(request, intent, Wait::at_most(timeout))?;
+        Ok(PendingReply { link, id, waiter, receipt })
     }
 
     /// Asks a peer with a value and waits for a value, both encoded by [`Bincode`](crate::codec::Bincode);
@@ -275,13 +274,13 @@ impl Node {
         let message = self.check_open(message)?;
         match self.handle.core.link(peer) {
             Some(link) => Ok((link, message)),
-            None => Err(SendError::new(SendErrorKind::UnknownPeer(peer), message.into_body())),
+            None => Err(message.refused(SendErrorKind::UnknownPeer(peer))),
         }
     }
 
     pub(super) fn check_open(&self, message: Outgoing) -> Result<Outgoing, SendError> {
         match self.handle.core.is_closed() {
-            true => Err(SendError::new(SendErrorKind::Closed, message.into_body())),
+            true => Err(message.refused(SendErrorKind::Closed)),
             false => Ok(message),
         }
     }

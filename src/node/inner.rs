@@ -450,11 +450,11 @@ mod tests {
     fn when_the_monitor_is_gone_nobody_waits_for_it() {
         let core = core();
         let link = core.link_for(PeerId::from_bytes([7; 32])).unwrap();
-        let (receipt, _) = link.send((NORMAL, "never sent").into(), None, Wait::No).unwrap();
+        let (receipt, _) = link.send((NORMAL, "never sent").into(), link::Intent::Message, Wait::No).unwrap();
         assert_eq!(receipt.poll(), None);
         core.give_up();
         assert_eq!(receipt.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
-        let refused = link.send((NORMAL, "late").into(), None, Wait::Forever).unwrap_err();
+        let refused = link.send((NORMAL, "late").into(), link::Intent::Message, Wait::Forever).unwrap_err();
         assert_eq!(*refused.kind(), SendErrorKind::Closed);
     }
 

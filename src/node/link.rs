@@ -6,6 +6,8 @@ mod application;
 mod connections;
 mod receiving;
 
+pub(crate) use application::Intent;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +14,8 @@ use crate::link::Ticket;
 use crate::message::Payload;
 use crate::receipt::Receipt;
 
+use super::budget::Wait;
+use super::outgoing::Outgoing;
 #[cfg(feature = "bincode")]
 use super::outgoing::TypedError;
 
@@ -20,7 +23,13 @@ use super::outgoing::TypedError;
 pub(crate) trait Origin: Send + Sync {
     fn peer(&self) -> PeerId;
     fn is_request_open(&self, request: u64, ticket: Ticket) -> bool;
-    fn reply(self: Arc<Self>, request: u64, ticket: Ticket, body: Bytes) -> Result<Receipt, SendError>;
+    fn reply(
+        self: Arc<Self>,
+        request: u64,
+        ticket: Ticket,
+        reply: Outgoing,
+        wait: Wait,
+    ) -> Result<Receipt, SendError>;
     /// A request was dropped without a reply.
     fn abandon(&self, request: u64, ticket: Ticket);
     /// A message on a lane with [`AckMode::Done`] was processed.
@@ -144,11 +153,29 @@ impl Message {
     /// [`SendErrorKind::NoSuchRequest`] when this is no request or nobody waits any longer, else
     /// as [`Node::try_send`](crate::Node::try_send).
     pub fn reply(&mut self, reply: impl Into<Bytes>) -> Result<Receipt, SendError> {
-        let reply = reply.into();
-        let Some(request) = self.request else {
-            return Err(SendError::new(SendErrorKind::NoSuchRequest, reply));
-        };
-        let receipt = Arc::clone(&self.origin).reply(request, self.ticket, reply)?;
+        self.reply_or_wait(reply.into(), Wait::No)
+    }
+
+    /// Answers a request, and waits at most `timeout` while the queue is full. Not for the thread that
+    /// receives: what the peer has to take before there is room may wait for this node to receive.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::Timeout`] when the queue was full all the time, and [`SendErrorKind::NoSuchRequest`]
+    /// when this is no request or nobody waits any longer, else as
+    /// [`Node::try_send`](crate::Node::try_send). The reply comes back with the error, and the request
+    /// stays open.
+    pub fn reply_timeout(
+        &mut self,
+        reply: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Receipt, SendError> {
+        self.reply_or_wait(reply.into(), Wait::at_most(timeout))
+    }
+
+    fn reply_or_wait(&mut self, reply: Bytes, wait: Wait) -> Result<Receipt, SendError> {
+        let reply = Outgoing::new(self.lane, reply);
+        let Some(request) = self.request else { return Err(reply.refused(SendErrorKind::NoSuchRequest)) };
+        let receipt = Arc::clone(&self.origin).reply(request, self.ticket, reply, wait)?;
         self.request = None;
         Ok(receipt)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::codec::{Codec, CodecError};
-use crate::error::SendError;
+use crate::error::{SendError, SendErrorKind};
 use crate::lane::LaneId;
 use crate::link::{COPY_BELOW, OutboundMessage};
 use crate::outcome::RequestError;
@@ -104,10 +104,6 @@ impl Outgoing {
         (self.owned && self.body.len() >= COPY_BELOW).then(|| self.body.clone())
     }
 
-    pub(crate) fn into_body(self) -> Bytes {
-        self.body
-    }
-
     /// The instant at which it expires if it is sent now.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.expires_in.and_then(|time| clock::now().checked_add(time))
@@ -117,9 +113,34 @@ impl Outgoing {
         OutboundMessage { lane: self.lane, body: &self.body, deadline }
     }
 
+    /// The error with which it goes back to the application.
+    pub(crate) fn refused(self, kind: SendErrorKind) -> SendError {
+        SendError::new(kind, self.lane, self.body, self.expires_in)
+    }
+
     /// Takes the body out, if code of the application may run when it is dropped.
     pub(crate) fn take_owned(&mut self) -> Option<Bytes> {
         self.owned.then(|| std::mem::take(&mut self.body))
+    }
+}
+
+impl SendError {
+    /// The message as it was, to send it again or to another peer. Its time, if it expires, counts anew from
+    /// that call on. A reply becomes a message on the lane of its request.
+    ///
+    /// ```
+    /// use unbroken::{Node, PeerId, URGENT};
+    ///
+    /// # let nobody = PeerId::from_bytes([7; 32]);
+    /// let node = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// let error = node.send(nobody, (URGENT, "vote")).unwrap_err();
+    /// let again = error.into_outgoing();
+    /// assert_eq!((again.lane(), again.bytes()), (URGENT, &b"vote"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_outgoing(self) -> Outgoing {
+        let (lane, expires_in) = self.terms();
+        Outgoing { expires_in, ..Outgoing::new(lane, self.into_message()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::budget::Wait;
-use super::link::LinkHandle;
+use super::link::{Intent, LinkHandle};
 #[cfg(feature = "bincode")]
 use super::outgoing::TypedError;
 use super::outgoing::{Outgoing, SendManyError};
@@ -77,8 +77,8 @@ impl PeerHandle {
     fn send_with(&self, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
         let message = self.node.check_open(message)?;
         match self.link() {
-            Some(link) => link.send(message, None, wait).map(|(receipt, _)| receipt),
-            None => Err(SendError::new(SendErrorKind::UnknownPeer(self.peer), message.into_body())),
+            Some(link) => link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt),
+            None => Err(message.refused(SendErrorKind::UnknownPeer(self.peer))),
         }
     }
 

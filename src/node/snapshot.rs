@@ -192,6 +192,10 @@ pub struct LaneSnapshot {
     pub expired_messages: u64,
     /// Messages that ended in another way; [`DropReason`](crate::DropReason) has which there are.
     pub dropped_messages: u64,
+    /// Sends and replies that were not accepted because the queue was full, at once or for the whole time
+    /// that they waited ([`SendErrorKind::Full`](crate::SendErrorKind::Full),
+    /// [`SendErrorKind::Timeout`](crate::SendErrorKind::Timeout)).
+    pub refused_messages: u64,
     /// Messages that wait for this application.
     pub inbox_messages: usize,
     /// Bytes that this application has not taken, or is not done with.
@@ -402,6 +406,7 @@ impl From<crate::link::LaneStats> for LaneSnapshot {
             taken_messages: stats.ends.taken,
             expired_messages: stats.ends.expired,
             dropped_messages: stats.ends.dropped,
+            refused_messages: stats.ends.refused,
             inbox_messages: stats.inbox_messages,
             inbox_bytes: stats.inbox_bytes,
             duplicate_bytes: stats.duplicate_bytes,

@@ -7,23 +7,39 @@ use std::time::Instant;
 use super::{LinkHandle, LinkInner, LinkOutput, Waiter};
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::LaneId;
-use crate::link::{Purpose, Refused, cost_of};
+use crate::link::{Purpose, Refused, Ticket, cost_of};
 use crate::node::budget::{Turn, Wait};
 use crate::node::outgoing::Outgoing;
 use crate::outcome::DropReason;
-use crate::promise::Promise;
 use crate::receipt::Receipt;
 
+/// The use of a message for the application.
+#[derive(Clone, Copy)]
+pub(crate) enum Intent<'a> {
+    Message,
+    /// A reply by this time, for this waiter.
+    Request {
+        by: Instant,
+        waiter: &'a Waiter,
+    },
+    /// It answers this request of the peer, which came with the ticket.
+    Reply {
+        request: u64,
+        ticket: Ticket,
+    },
+}
+
 impl LinkHandle {
-    /// Accepts a message. Errors that no wait could change are returned at once. Senders of one lane are
-    /// served in the order in which they came; only the first of them waits for room.
+    /// Accepts a message; returns its receipt and, for a request, its id. Errors that no wait could change
+    /// are returned at once. Senders of one lane are served in the order in which they came; only the
+    /// first of them waits for room.
     pub(crate) fn send(
         self: &Arc<Self>,
         message: Outgoing,
-        reply_by: Option<Instant>,
+        intent: Intent<'_>,
         wait: Wait,
-    ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
-        self.send_waiting(message, reply_by, wait, |turn| turn.wait(wait))
+    ) -> Result<(Receipt, u64), SendError> {
+        self.send_waiting(message, intent, wait, |turn| turn.wait(wait))
     }
 
     /// Like [`LinkHandle::send`], with a wait of the caller's own: true when the turn was woken, false to
@@ -31,30 +47,31 @@ impl LinkHandle {
     pub(crate) fn send_waiting(
         self: &Arc<Self>,
         mut message: Outgoing,
-        reply_by: Option<Instant>,
+        intent: Intent<'_>,
         wait: Wait,
         mut pause: impl FnMut(&Turn) -> bool,
-    ) -> Result<(Receipt, Option<(u64, Waiter)>), SendError> {
+    ) -> Result<(Receipt, u64), SendError> {
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
-        let waiter: Option<Waiter> = reply_by.map(|_| Promise::new());
-        let reply = reply_by.zip(waiter.as_ref());
         let mut place = None;
         let refused = loop {
             let sent = self.with_writing(|core, now, output| {
-                self.accept(core, &mut message, deadline, reply, wait, &mut place, now, output)
+                self.accept(core, &mut message, deadline, intent, wait, &mut place, now, output)
             });
             match sent {
                 Ok((receipt, id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
                     self.look_at(timeout);
-                    return Ok((receipt, waiter.clone().map(|waiter| (id, waiter))));
+                    return Ok((receipt, id));
                 }
                 Err(Refused::Full) if place.as_ref().is_some_and(|place| pause(place)) => {}
                 Err(refused) => break refused,
             }
         };
         place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
-        Err(SendError::new(self.refused_kind(refused, lane, len, wait), message.into_body()))
+        if refused == Refused::Full {
+            self.update(|core| core.link.note_refused(lane));
+        }
+        Err(message.refused(self.refused_kind(refused, lane, len, wait)))
     }
 
     /// Accepts a message, if it is this sender's turn and there is room. Returns its receipt, the id of a
@@ -65,29 +82,40 @@ impl LinkHandle {
         core: &mut LinkInner,
         message: &mut Outgoing,
         deadline: Option<Instant>,
-        reply: Option<(Instant, &Waiter)>,
+        intent: Intent<'_>,
         wait: Wait,
         place: &mut Option<Arc<Turn>>,
         now: Instant,
         output: &mut LinkOutput,
     ) -> Result<(Receipt, u64, Option<Instant>), Refused> {
         let len = message.len();
-        let index = core.link.check_send(message.lane(), len, reply.is_some())?;
+        let index = match intent {
+            Intent::Reply { request, ticket } => core.link.check_reply(request, ticket, len)?,
+            Intent::Request { .. } => core.link.check_send(message.lane(), len, true)?,
+            Intent::Message => core.link.check_send(message.lane(), len, false)?,
+        };
         if !self.reserve_in_turn(core, index, len, wait, place) {
             return Err(Refused::Full);
         }
         // A message with a deadline, a request, and what begins to wait for a peer that is away may need the
         // monitor earlier.
-        let timed = deadline.is_some() || reply.is_some() || core.link.conns().is_empty();
-        let purpose = match reply {
-            // The time that was spent waiting for room is part of the request's.
-            Some((by, waiter)) => {
-                Purpose::Request { wait: by.saturating_duration_since(now), waiter: Arc::clone(waiter) }
-            }
-            None => Purpose::Message,
-        };
+        let timed =
+            deadline.is_some() || matches!(intent, Intent::Request { .. }) || core.link.conns().is_empty();
         let (token, receipt) = core.receipts.open(message.kept());
-        let id = core.link.send(message.as_message(deadline), purpose, token, now, output)?;
+        let outbound = message.as_message(deadline);
+        let id = match intent {
+            Intent::Message => core.link.send(outbound, Purpose::Message, token, now, output)?,
+            Intent::Request { by, waiter } => {
+                // The time that was spent waiting for room is part of the request's.
+                let wait = by.saturating_duration_since(now);
+                let purpose = Purpose::Request { wait, waiter: Arc::clone(waiter) };
+                core.link.send(outbound, purpose, token, now, output)?
+            }
+            Intent::Reply { request, ticket } => {
+                core.link.reply(request, ticket, outbound.body, token, output)?;
+                request
+            }
+        };
         core.let_go(message);
         Ok((receipt, id, timed.then(|| core.link.next_timeout()).flatten()))
     }
@@ -101,7 +129,7 @@ impl LinkHandle {
                 return; // The monitor needs to know of the first one.
             }
             for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                match self.accept(core, message, None, None, Wait::No, &mut None, now, output) {
+                match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, now, output) {
                     Ok((receipt, ..)) => receipts.push(receipt),
                     Err(_) => return,
                 }

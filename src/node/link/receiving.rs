@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::error::SendError;
 use crate::id::PeerId;
-use crate::lane::NORMAL;
-use crate::link::{Refused, Ticket};
+use crate::link::Ticket;
 use crate::node::budget::Wait;
 use crate::node::event::Event;
 use crate::node::mailbox::Source;
@@ -17,7 +14,7 @@ use crate::receipt::Receipt;
 use crate::sync::atomic::AtomicU64;
 use crate::wire::stream::MessageKind;
 
-use super::LinkHandle;
+use super::{Intent, LinkHandle};
 
 impl Source for LinkHandle {
     fn peer(&self) -> PeerId {
@@ -63,23 +60,14 @@ impl Origin for LinkHandle {
         self.peer
     }
 
-    fn reply(self: Arc<Self>, request: u64, ticket: Ticket, body: Bytes) -> Result<Receipt, SendError> {
-        // The lane is that of the request.
-        let mut reply = Outgoing::new(NORMAL, body);
-        let len = reply.len();
-        let replied = self.with_writing(|core, _, output| {
-            let index = core.link.check_reply(request, ticket, len)?;
-            if !self.reserve_in_turn(core, index, len, Wait::No, &mut None) {
-                return Err(Refused::Full);
-            }
-            let (token, receipt) = core.receipts.open(reply.kept());
-            core.link.reply(request, ticket, reply.as_message(None).body, token, output)?;
-            core.let_go(&mut reply);
-            Ok(receipt)
-        });
-        replied.map_err(|refused| {
-            SendError::new(self.refused_kind(refused, NORMAL, len, Wait::No), reply.into_body())
-        })
+    fn reply(
+        self: Arc<Self>,
+        request: u64,
+        ticket: Ticket,
+        reply: Outgoing,
+        wait: Wait,
+    ) -> Result<Receipt, SendError> {
+        self.send(reply, Intent::Reply { request, ticket }, wait).map(|(receipt, _)| receipt)
     }
 
     fn is_request_open(&self, request: u64, ticket: Ticket) -> bool {

@@ -11,7 +11,9 @@ use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneId, NORMAL, URGENT};
 use crate::link::Ticket;
 use crate::lock::LEAF;
+use crate::node::budget::Wait;
 use crate::node::message::{Message, Origin};
+use crate::node::outgoing::Outgoing;
 use crate::receipt::Receipt;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,7 +77,7 @@ impl Origin for Inboxes {
         unreachable!("no requests here")
     }
 
-    fn reply(self: Arc<Self>, _: u64, _: Ticket, _: Bytes) -> Result<Receipt, SendError> {
+    fn reply(self: Arc<Self>, _: u64, _: Ticket, _: Outgoing, _: Wait) -> Result<Receipt, SendError> {
         unreachable!("no requests here")
     }
 
