@@ -8,6 +8,7 @@ mod path;
 mod peer;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod validate;
 
 use std::net::SocketAddr;

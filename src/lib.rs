@@ -42,7 +42,9 @@
 //!   can be seen by two lives. If the sending process dies, what it had queued dies with it: nothing is
 //!   written to disk.
 //! - Every accepted message has a receipt that ends in exactly one way ([`Outcome`]). A refused one comes
-//!   back ([`SendError::into_message`]).
+//!   back ([`SendError::into_outgoing`]).
+//! - A message that is worthless after some time, as a vote is ([`Outgoing::expires_in`]), is dropped when
+//!   that is over, by this side or by the peer, and its receipt ends as [`Outcome::Expired`].
 //! - After [`Config::resumption`] without any connection a link ends: receipts end as dropped and
 //!   [`Event::Lost`] tells.
 //! - Connections are encrypted, and each side proves that it holds the secret of its [`PeerId`], unless

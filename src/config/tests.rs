@@ -14,15 +14,18 @@ fn the_defaults_are_valid_and_survive_a_file() {
 }
 
 #[test]
-fn the_samples_are_valid() {
-    for text in [
-        include_str!("../../examples/node/consensus.toml"),
-        include_str!("../../examples/node/wide_area.toml"),
-        include_str!("../../examples/node/local_test.toml"),
+fn the_samples_are_valid_and_as_the_functions_have_them() {
+    for (text, settings) in [
+        (include_str!("../../examples/node/consensus.toml"), Config::consensus()),
+        (include_str!("../../examples/node/wide_area.toml"), Config::wide_area()),
+        (include_str!("../../examples/node/local_test.toml"), Config::local_test()),
     ] {
         let config: Config = toml::from_str(text).unwrap();
         config.validate().unwrap();
-        assert_ne!(config.network, Config::default().network);
+        assert_ne!(config.network, settings.network);
+        // All but where it is.
+        let Config { network, listen, peers, .. } = config.clone();
+        assert_eq!(config, Config { network, listen, peers, ..settings });
     }
 }
 
