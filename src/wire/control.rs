@@ -294,6 +294,7 @@ pub(crate) fn encode_ping(nonce: u64, padding: usize, out: &mut Vec<u8>) {
 /// The answer to a PING with this nonce and padding: as long as the PING, or longer if that had little.
 /// `clock`: the time of this side's clock, in milliseconds.
 pub(crate) fn encode_pong(nonce: u64, padding: usize, clock: Option<u64>, out: &mut Vec<u8>) {
+    let padding = padding.min(MAX_PADDING);
     let shorter = padding.checked_sub(CLOCK_LEN).filter(|rest| *rest > 0 && clock.is_some());
     let padding = shorter.unwrap_or(padding);
     encode_probe(Kind::Pong, nonce, padding, clock, out);

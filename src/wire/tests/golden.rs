@@ -180,6 +180,7 @@ fn padded_ping_and_pong() {
         (12, 8 + 15),
         (500, 8 + 503),
         (MAX_PADDING, 16 * KIB),
+        (usize::MAX, 16 * KIB),
     ] {
         let mut pong = Vec::new();
         encode_pong(nonce, padding, Some(7), &mut pong);
