@@ -1,20 +1,28 @@
 //! Internals for the benches. **Not part of the API**: it is hidden and changes without notice.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::clock;
 use crate::config::Config;
+use crate::conn::record::{Key, Opener, Sealer};
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::link::harness::{self, Core, Fx, Token};
 use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
+use crate::lock;
 use crate::outcome::Outcome;
+use crate::receipt::{PendingReceipt, Receipt, Receipts};
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
 use crate::wire::frame::Frame;
 use crate::wire::header::MAX_CHUNK;
+use crate::wire::reader::{Got, Source};
 use crate::wire::stream::{Header, MessageKind, Parser};
 
 /// Frames as the writer makes them: chunks of whole messages, each with an acknowledgement behind it.
@@ -39,7 +47,25 @@ impl Encoder {
 
     /// One chunk and one acknowledgement into the reused batch. Returns the length in bytes.
     pub fn encode(&mut self) -> usize {
+        self.clear();
+        self.push_chunk();
+        self.push_ack();
+        self.batch.len()
+    }
+
+    /// The length of the batch, in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nothing asks for it")]
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Empties the batch.
+    pub fn clear(&mut self) {
         self.batch.clear();
+    }
+
+    /// Appends one chunk, full of messages.
+    pub fn push_chunk(&mut self) {
         let chunk = self.batch.open_chunk();
         let header = Header::new(MessageKind::Message, self.payload.len());
         for _ in 0..self.per_chunk {
@@ -47,14 +73,17 @@ impl Encoder {
             self.batch.push_bytes(&self.payload, 0..self.payload.len());
         }
         self.batch.close_chunk(chunk, LaneId(1), 0, 1 << 40);
+    }
+
+    /// Appends one acknowledgement.
+    pub fn push_ack(&mut self) {
         let state = LaneAck { received: 1 << 40, taken: 1 << 39, limit: 1 << 41 };
         let ack = Ack { lanes: vec![(LaneId(1), state)], ..Ack::default() };
         // Cannot fail: the frame is far below its bound.
         let _ = self.batch.push_with(|out| ack.encode(out));
-        self.batch.len()
     }
 
-    /// The output of [`Encoder::encode`], as the bytes on the wire.
+    /// The batch, as the bytes on the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.batch.len());
         self.batch.copy(0..self.batch.len(), &mut bytes);
@@ -75,6 +104,105 @@ pub fn decode(bytes: &[u8]) -> (usize, usize) {
         }
     });
     (frames, messages)
+}
+
+/// Both halves of the encrypted record layer, joined in memory.
+pub struct Records {
+    batch: Batch,
+    sealer: Sealer,
+    opener: Opener<Pipe>,
+    pipe: Pipe,
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+}
+
+/// Bytes that one side wrote and the other has not read.
+#[derive(Clone, Default)]
+struct Pipe(Rc<RefCell<VecDeque<u8>>>);
+
+impl Read for Pipe {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        Read::read(&mut *self.0.borrow_mut(), to)
+    }
+}
+
+impl Records {
+    /// Halves with one key and `size` bytes to send.
+    pub fn new(size: usize) -> Self {
+        let mut batch = Batch::default();
+        batch.push_bytes(&Bytes::from(vec![7; size]), 0..size);
+        let key = || Key::new(&[7; 32]);
+        let pipe = Pipe::default();
+        Records {
+            batch,
+            sealer: Sealer::new(key()),
+            opener: Opener::new(pipe.clone(), key()),
+            pipe,
+            sealed: Vec::new(),
+            opened: vec![0; size],
+        }
+    }
+
+    /// Seals the bytes once more. Returns the length of the records, or 0 if that failed.
+    pub fn seal(&mut self) -> usize {
+        self.sealed.clear();
+        self.sealer.append(&self.batch, &mut self.sealed).map_or(0, |()| self.sealed.len())
+    }
+
+    /// Hands the sealed records to the other half. Called once after each [`Records::seal`].
+    pub fn carry(&mut self) {
+        self.pipe.0.borrow_mut().extend(self.sealed.drain(..));
+    }
+
+    /// Opens what [`Records::carry`] handed over. Returns its length, less if it is not authentic.
+    pub fn open(&mut self) -> usize {
+        let mut at = 0;
+        while let Some(room) = self.opened.get_mut(at..).filter(|room| !room.is_empty()) {
+            match self.opener.read(room) {
+                // Part of a record may have been all that one read brought.
+                Ok(got) if got != Got::plain(0) => at += got.bytes,
+                _ => break,
+            }
+        }
+        at
+    }
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Records")
+    }
+}
+
+/// The receipts of one link, both halves.
+#[derive(Debug, Default)]
+pub struct ReceiptRound {
+    receipts: Receipts,
+    pending: Vec<PendingReceipt>,
+    held: Vec<Receipt>,
+}
+
+impl ReceiptRound {
+    /// Opens `count` receipts, waits for each by a channel if `watched`, and ends them all. Returns how many
+    /// ended as taken.
+    pub fn run(&mut self, count: usize, watched: bool) -> usize {
+        for _ in 0..count {
+            let (pending, receipt) = self.receipts.open(None);
+            self.pending.push(pending);
+            self.held.push(receipt);
+        }
+        if watched {
+            self.held.iter().for_each(|receipt| drop(receipt.ready()));
+        }
+        self.pending.drain(..).for_each(|pending| drop(pending.end(Outcome::Taken)));
+        self.held.drain(..).filter(|receipt| receipt.poll() == Some(Outcome::Taken)).count()
+    }
+}
+
+/// How many locks of [`crate::lock`] this process has taken; `None` in builds without debug assertions,
+/// which do not count them.
+pub fn locks_taken() -> Option<u64> {
+    lock::taken()
 }
 
 /// Two link cores joined in memory: no socket, no thread, no lock.

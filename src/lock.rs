@@ -21,6 +21,8 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -37,6 +39,14 @@ pub(crate) const LEAF: u8 = 7;
 thread_local! {
     /// The ranks of the locks that this thread holds, a bit each.
     static HELD: Cell<u8> = const { Cell::new(0) };
+}
+
+/// How many locks were taken, for `tests/locks.rs`. In debug builds only: all threads write it.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// How many locks this process has taken; `None` if this build does not count.
+pub(crate) fn taken() -> Option<u64> {
+    cfg!(debug_assertions).then(|| TAKEN.load(Relaxed))
 }
 
 /// A mutex of this rank.
@@ -84,6 +94,7 @@ impl<'a, T, const RANK: u8> Guard<'a, T, RANK> {
     fn of(guard: MutexGuard<'a, T>) -> Self {
         if cfg!(debug_assertions) {
             HELD.set(HELD.get() | 1 << RANK);
+            TAKEN.fetch_add(1, Relaxed);
         }
         Guard { guard }
     }
