@@ -36,7 +36,9 @@ fn a_message_takes_few_locks() {
     };
     let single = each(&|| (0..MESSAGES).for_each(|_| drop(peer.send((NORMAL, body.clone())).unwrap())));
     let many = each(&|| drop(peer.send_many((0..MESSAGES).map(|_| (NORMAL, body.clone()))).unwrap()));
+    // Three and one, whatever the machine does; the rest, 0.01 to 0.12, is shared by the messages of a write.
+    // One lock more for each message is too much.
     println!("{single:.3} locks a message; {many:.3} with send_many");
-    assert!(single < 100.0, "{single:.3} locks a message");
-    assert!(many < 100.0, "{many:.3} locks a message, sent many at once");
+    assert!(single < 3.8, "{single:.3} locks a message");
+    assert!(many < 1.8, "{many:.3} locks a message, sent many at once");
 }

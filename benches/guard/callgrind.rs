@@ -8,8 +8,10 @@ use crate::{scratch, under};
 
 /// The argument that makes this program run a case.
 pub(crate) const RUN: &str = "--case";
-/// Names are not mangled the same way by every compiler, but they contain the name.
-const TOGGLE: &str = "--toggle-collect=*counted_section*";
+/// Writes a profile of what ran before the counted function, one of the function, and one of the rest. With
+/// `--toggle-collect` calls would be counted from the start of the program on.
+const DUMP: [&str; 2] =
+    ["--dump-before=guard::cases::counted_section", "--dump-after=guard::cases::counted_section"];
 /// What the allocator of the system is called by.
 const ALLOCATE: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
 
@@ -33,7 +35,7 @@ pub(crate) fn update() -> bool {
 fn count() -> Result<Baseline, String> {
     let out = scratch("callgrind");
     let to = format!("--callgrind-out-file={out}");
-    let args = ["--tool=callgrind", "-q", &to, TOGGLE, "--compress-strings=no"];
+    let args = ["--tool=callgrind", "-q", &to, DUMP[0], DUMP[1], "--compress-strings=no"];
     // In debug builds the symbols of the program are those of another program.
     if cfg!(debug_assertions) {
         return Err("this is no release build".to_owned());
@@ -43,8 +45,11 @@ fn count() -> Result<Baseline, String> {
             command.arg(std::env::current_exe().unwrap()).args([RUN, name]).status().unwrap()
         })?;
         assert!(status.success(), "case {name}: {status}");
-        let text = fs::read_to_string(&out).unwrap();
-        fs::remove_file(&out).unwrap();
+        let text = fs::read_to_string(format!("{out}.2"));
+        for part in [".1", ".2", ""] {
+            let _ = fs::remove_file(format!("{out}{part}"));
+        }
+        let Ok(text) = text else { panic!("callgrind did not find the counted function by its name") };
         Ok((name.to_owned(), figures(&text)))
     });
     let figures = figures.into_iter().collect::<Result<_, String>>()?;
@@ -66,6 +71,6 @@ fn figures(profile: &str) -> Figures {
             found.instructions = total.trim().parse().unwrap();
         }
     }
-    assert!(found.instructions > 0, "callgrind did not see the counted function");
+    assert!(found.instructions > 0, "no profile:\n{profile}");
     found
 }
