@@ -1,16 +1,19 @@
-//! message-io with its `FramedTcp` transport, whose receiver is a callback on the thread that reads. It has no
-//! way to set `TCP_NODELAY` for it.
+//! message-io with its `FramedTcp` transport, whose receiver is a callback on the thread that reads. It has
+//! no way to set `TCP_NODELAY` for it.
 
 use std::ops::ControlFlow;
 
 use message_io::network::{Endpoint, NetEvent, SendStatus, Transport};
 use message_io::node::{self, NodeHandler, NodeListener};
 
-use super::{ASKED, Came, Contestant, Tell, Wait};
+use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
 use crate::Failure;
 
-pub const CONTESTANT: Contestant =
-    Contestant { name: "message-io", shares: [0.06, 1.0], trips: 50, receive, send, echo, ask };
+pub const CONTESTANT: Contestant = Contestant {
+    one_way: Some(OneWay { shares: [0.06, 1.0], receive, send }),
+    round_trip: Some(RoundTrip { trips: 50, echo, ask }),
+    ..Contestant::named("message-io")
+};
 
 fn listen(tell: Tell<'_>) -> Result<(NodeHandler<()>, NodeListener<()>), Failure> {
     let (handler, listener) = node::split::<()>();

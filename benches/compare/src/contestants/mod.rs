@@ -1,8 +1,10 @@
-//! The contestants. Each one is four functions: receive and send one way, echo and ask.
+//! The contestants. Each has the workloads that mean something for it; a workload is a pair of functions, one
+//! for each process.
 
 mod message_io;
 mod naive;
 mod raw;
+mod rustls;
 mod tokio_framed;
 mod unbroken;
 
@@ -11,29 +13,100 @@ use crate::Failure;
 /// Tells the address that the other process is to dial.
 pub type Tell<'a> = &'a mut dyn FnMut(String) -> Result<(), Failure>;
 
-/// Waits until the other process has received everything.
+/// Waits until the other process has received everything, or as long as the connections are needed.
 pub type Wait<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
 
 /// Is called with how many messages came at once.
 pub type Came<'a> = &'a mut dyn FnMut(u64);
 
+/// Sends one message, and returns when what answers it is here.
+pub type Ask<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
+
+/// Calls what it is given as often as it measures, and returns when the connections are no longer needed.
+pub type Work<'a> = &'a mut dyn FnMut(Ask<'_>) -> Result<(), Failure>;
+
 pub struct Contestant {
     pub name: &'static str,
-    /// The part of the messages that it is given, so that a round takes seconds: for 64 bytes and for 1 MiB.
+    pub one_way: Option<OneWay>,
+    pub round_trip: Option<RoundTrip>,
+    pub vote: Option<Vote>,
+    pub broadcast: Option<Broadcast>,
+    pub idle: Option<Idle>,
+}
+
+pub struct OneWay {
+    /// The part of the messages that it is given, so that a round takes seconds: below 16 KiB, and from
+    /// there on.
     pub shares: [f64; 2],
-    /// How many questions it is asked in a row.
-    pub trips: u64,
     /// Receives so many messages of this size.
     pub receive: fn(usize, u64, Tell<'_>, Came<'_>) -> Result<(), Failure>,
     /// Sends so many messages of this size to this address, and waits until they came.
     pub send: fn(usize, u64, &str, Wait<'_>) -> Result<(), Failure>,
+}
+
+pub struct RoundTrip {
+    /// How many questions it is asked in a row.
+    pub trips: u64,
     /// Returns so many messages of 64 bytes to their sender.
     pub echo: fn(u64, Tell<'_>) -> Result<(), Failure>,
     /// Sends so many, each when the one before it is back; the last argument is called for each.
     pub ask: fn(u64, &str, Came<'_>) -> Result<(), Failure>,
 }
 
+/// Votes of 64 bytes, each of which comes back, beside a stream of bulk messages of 1 MiB in the same
+/// direction.
+pub struct Vote {
+    /// Returns the votes, and reports the bulk messages that came. Ends with the process.
+    pub serve: fn(Connections, Tell<'_>, Came<'_>) -> Result<(), Failure>,
+    /// Sends bulk messages as fast as it may, and a vote whenever it is asked for one.
+    pub vote: fn(Connections, &str, Work<'_>) -> Result<(), Failure>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Votes and bulk messages share a connection.
+    One,
+    /// Each kind has its own.
+    Two,
+}
+
+/// Messages of 256 bytes to many peers, all of which are in the other process.
+pub struct Broadcast {
+    /// Waits for so many peers to connect, and sends a message to all of them whenever it is asked to;
+    /// returns from that when all have acknowledged it.
+    pub broadcast: fn(usize, Tell<'_>, Work<'_>) -> Result<(), Failure>,
+    /// So many peers, which acknowledge each message. They end with the process.
+    pub peers: fn(usize, &str) -> Result<(), Failure>,
+}
+
+/// Many connections that carry nothing.
+pub struct Idle {
+    pub shapes: &'static [Shape],
+    /// Accepts so many connections, waits when all stand, and closes them.
+    pub accept: fn(Shape, usize, Tell<'_>, Wait<'_>) -> Result<(), Failure>,
+    /// Calls the first function when everything is ready to dial, dials these addresses (the same one so
+    /// many times, or so many with spaces between), waits when all connections stand, and closes them.
+    pub dial: fn(Shape, usize, &str, &mut dyn FnMut(), Wait<'_>) -> Result<(), Failure>,
+}
+
+/// The side whose memory is measured is one socket, node or the like with all connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Both sides are.
+    Both,
+    /// The side that accepts is; each of the others is a node of its own.
+    OneAccepts,
+    /// The side that dials is.
+    OneDials,
+}
+
 impl Contestant {
+    pub const fn named(name: &'static str) -> Self {
+        Contestant { name, one_way: None, round_trip: None, vote: None, broadcast: None, idle: None }
+    }
+}
+
+impl OneWay {
     pub fn share_of(&self, size: usize) -> f64 {
         let [small, large] = self.shares;
         if size < 16 * 1024 { small } else { large }
@@ -41,15 +114,26 @@ impl Contestant {
 }
 
 /// The first one is what the others are compared with.
-pub const CONTESTANTS: [Contestant; 7] = [
+pub const CONTESTANTS: &[Contestant] = &[
     raw::CONTESTANT,
+    raw::ONE_WRITE_EACH,
     unbroken::PLAINTEXT,
     unbroken::MANY,
-    unbroken::ENCRYPTED,
     tokio_framed::CONTESTANT,
     message_io::CONTESTANT,
     naive::CONTESTANT,
+    rustls::CONTESTANT,
+    unbroken::ENCRYPTED,
 ];
 
-/// The size of what goes back and forth.
+/// The two that encrypt, which are compared with each other too: TLS 1.3 first.
+pub const ENCRYPTED: [&str; 2] = [rustls::CONTESTANT.name, unbroken::ENCRYPTED.name];
+
+/// The size of what goes back and forth, and of a vote.
 pub const ASKED: usize = 64;
+
+/// The size of a bulk message.
+pub const BULK: usize = 1 << 20;
+
+/// The size of a message to all peers.
+pub const BROADCAST: usize = 256;

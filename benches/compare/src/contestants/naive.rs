@@ -1,5 +1,5 @@
-//! The first design that comes to mind: a channel, a writer thread with one write for each message, a reader thread with a
-//! buffer, and another channel. The length goes before each message.
+//! The first design that comes to mind: a channel, a writer thread with one write for each message, a reader
+//! thread with a buffer, and another channel. The length goes before each message.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,11 +8,14 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::raw::{accept, connect};
-use super::{ASKED, Came, Contestant, Tell, Wait};
+use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
 use crate::Failure;
 
-pub const CONTESTANT: Contestant =
-    Contestant { name: "naive", shares: [0.015, 0.5], trips: 10_000, receive, send, echo, ask };
+pub const CONTESTANT: Contestant = Contestant {
+    one_way: Some(OneWay { shares: [0.015, 0.5], receive, send }),
+    round_trip: Some(RoundTrip { trips: 10_000, echo, ask }),
+    ..Contestant::named("naive")
+};
 
 /// Messages that wait in a channel.
 const WAITING: usize = 1024;

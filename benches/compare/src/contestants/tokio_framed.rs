@@ -8,11 +8,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{ASKED, Came, Contestant, Tell, Wait};
+use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
 use crate::Failure;
 
-pub const CONTESTANT: Contestant =
-    Contestant { name: "tokio framed", shares: [0.4, 1.0], trips: 10_000, receive, send, echo, ask };
+pub const CONTESTANT: Contestant = Contestant {
+    one_way: Some(OneWay { shares: [0.4, 1.0], receive, send }),
+    round_trip: Some(RoundTrip { trips: 10_000, echo, ask }),
+    ..Contestant::named("tokio framed")
+};
 
 fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_io().build()?)

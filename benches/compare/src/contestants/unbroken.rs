@@ -6,33 +6,44 @@ use std::time::Duration;
 use bytes::Bytes;
 use unbroken::{BULK, Encryption, Event, LaneId, NORMAL, Node, PeerId, URGENT};
 
-use super::{ASKED, Came, Contestant, Tell, Wait};
+use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
 use crate::Failure;
 
 pub const PLAINTEXT: Contestant = Contestant {
-    name: "unbroken plaintext",
-    shares: [0.4, 1.0],
-    trips: 10_000,
-    receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
-    send: |size, count, addr, wait| send(Encryption::Plaintext, 1, size, count, addr, wait),
-    echo: |count, tell| echo(Encryption::Plaintext, count, tell),
-    ask: |count, addr, came| ask(Encryption::Plaintext, count, addr, came),
+    one_way: Some(OneWay {
+        shares: [0.4, 1.0],
+        receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
+        send: |size, count, addr, wait| send(Encryption::Plaintext, 1, size, count, addr, wait),
+    }),
+    round_trip: Some(RoundTrip {
+        trips: 10_000,
+        echo: |count, tell| echo(Encryption::Plaintext, count, tell),
+        ask: |count, addr, came| ask(Encryption::Plaintext, count, addr, came),
+    }),
+    ..Contestant::named("unbroken plaintext")
 };
 
 pub const ENCRYPTED: Contestant = Contestant {
-    name: "unbroken encrypted",
-    shares: [0.4, 1.0],
-    trips: 10_000,
-    receive: |size, count, tell, came| receive(Encryption::Noise, size, count, tell, came),
-    send: |size, count, addr, wait| send(Encryption::Noise, 1, size, count, addr, wait),
-    echo: |count, tell| echo(Encryption::Noise, count, tell),
-    ask: |count, addr, came| ask(Encryption::Noise, count, addr, came),
+    one_way: Some(OneWay {
+        shares: [0.4, 1.0],
+        receive: |size, count, tell, came| receive(Encryption::Noise, size, count, tell, came),
+        send: |size, count, addr, wait| send(Encryption::Noise, 1, size, count, addr, wait),
+    }),
+    round_trip: Some(RoundTrip {
+        trips: 10_000,
+        echo: |count, tell| echo(Encryption::Noise, count, tell),
+        ask: |count, addr, came| ask(Encryption::Noise, count, addr, came),
+    }),
+    ..Contestant::named("unbroken encrypted")
 };
 
 pub const MANY: Contestant = Contestant {
-    name: "unbroken plaintext, send_many",
-    send: |size, count, addr, wait| send(Encryption::Plaintext, SENT_AT_ONCE, size, count, addr, wait),
-    ..PLAINTEXT
+    one_way: Some(OneWay {
+        shares: [0.4, 1.0],
+        receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
+        send: |size, count, addr, wait| send(Encryption::Plaintext, SENT_AT_ONCE, size, count, addr, wait),
+    }),
+    ..Contestant::named("unbroken plaintext, send_many")
 };
 
 /// Messages in one call of `send_many`.
