@@ -66,11 +66,14 @@ fn main() -> Result<(), Failure> {
     if !left_out.is_empty() {
         println!("\nLeft out: {}.", left_out.join("; "));
     }
-    let runs: [fn(&Plan) -> Result<(), Failure>; WORKLOADS.len()] =
-        [one_way::run, round_trip::run, vote::run, broadcast::run, idle::run];
-    for (name, run) in WORKLOADS.iter().zip(runs) {
-        if chosen(&workloads, name) {
-            run(&plan)?;
+    for name in WORKLOADS.iter().filter(|name| chosen(&workloads, name)) {
+        match *name {
+            "one-way" => one_way::run(&plan)?,
+            "round-trip" => round_trip::run(&plan)?,
+            "vote" => vote::run(&plan)?,
+            "broadcast" => broadcast::run(&plan)?,
+            "idle" => idle::run(&plan)?,
+            other => unreachable!("{other:?} is in the list of workloads, expected a match for it"),
         }
     }
     Ok(())

@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
@@ -17,8 +19,11 @@ pub struct Process {
     /// What it does, for error messages.
     args: String,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
+
+/// How long a child may say nothing. When one of two has failed, the other may wait for it without end.
+const SILENCE: Duration = Duration::from_secs(120);
 
 impl Process {
     pub fn start(args: &[&str]) -> Result<Self, Failure> {
@@ -31,18 +36,25 @@ impl Process {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (input, output) = input.zip(output).ok_or("no pipes to a child, expected two")?;
         let args = args.iter().take(4).copied().collect::<Vec<_>>().join(" ");
-        Ok(Process { child, args, input, output: BufReader::new(output) })
+        let (told, lines) = unbounded();
+        thread::spawn(move || {
+            let read = BufReader::new(output).lines().map_while(Result::ok);
+            // Nobody listens any more when this fails.
+            let _ = read.map(|line| told.send(line)).find(Result::is_err);
+        });
+        Ok(Process { child, args, input, lines })
     }
 
     pub fn line(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        match self.output.read_line(&mut line)? {
-            0 => {
-                let status = self.child.wait()?;
-                Err(format!("the child {:?} ended with {status}, expected a line", self.args).into())
+        let told = self.lines.recv_timeout(SILENCE);
+        told.map_err(|error| match error {
+            RecvTimeoutError::Timeout => {
+                format!("the child {:?} told nothing for {SILENCE:?}, expected a line", self.args).into()
             }
-            _ => Ok(line.trim().to_owned()),
-        }
+            RecvTimeoutError::Disconnected => {
+                format!("the child {:?} ended, expected a line", self.args).into()
+            }
+        })
     }
 
     /// A line of so many numbers.

@@ -3,10 +3,15 @@
 
 mod message_io;
 mod naive;
+#[cfg(feature = "native")]
+mod nng;
 mod raw;
 mod rustls;
 mod tokio_framed;
 mod unbroken;
+mod yamux;
+#[cfg(feature = "native")]
+mod zeromq;
 
 use crate::Failure;
 
@@ -86,8 +91,10 @@ pub struct Idle {
     pub accept: fn(Shape, usize, Tell<'_>, Wait<'_>) -> Result<(), Failure>,
     /// Calls the first function when everything is ready to dial, dials these addresses (the same one so
     /// many times, or so many with spaces between), waits when all connections stand, and closes them.
-    pub dial: fn(Shape, usize, &str, &mut dyn FnMut(), Wait<'_>) -> Result<(), Failure>,
+    pub dial: Dial,
 }
+
+pub type Dial = fn(Shape, usize, &str, &mut dyn FnMut(), Wait<'_>) -> Result<(), Failure>;
 
 /// The side whose memory is measured is one socket, node or the like with all connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +127,13 @@ pub const CONTESTANTS: &[Contestant] = &[
     unbroken::PLAINTEXT,
     unbroken::MANY,
     tokio_framed::CONTESTANT,
+    yamux::CONTESTANT,
     message_io::CONTESTANT,
     naive::CONTESTANT,
+    #[cfg(feature = "native")]
+    zeromq::CONTESTANT,
+    #[cfg(feature = "native")]
+    nng::CONTESTANT,
     rustls::CONTESTANT,
     unbroken::ENCRYPTED,
 ];

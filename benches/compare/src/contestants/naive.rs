@@ -7,13 +7,14 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::raw::{accept, connect};
-use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
+use super::raw::{self, accept, connect};
+use super::{ASKED, Came, Contestant, Idle, OneWay, RoundTrip, Shape, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant = Contestant {
     one_way: Some(OneWay { shares: [0.015, 0.5], receive, send }),
     round_trip: Some(RoundTrip { trips: 10_000, echo, ask }),
+    idle: Some(Idle { shapes: &[Shape::Both], accept: idle_accept, dial: idle_dial }),
     ..Contestant::named("naive")
 };
 
@@ -55,6 +56,31 @@ fn ask(count: u64, addr: &str, came: Came<'_>) -> Result<(), Failure> {
         came(1);
     }
     Ok(())
+}
+
+type Ends = (Receiver<Vec<u8>>, Sender<Vec<u8>>);
+
+/// The ends of both channels of a connection, whose threads live as long as they do.
+fn ends(socket: TcpStream) -> Result<Ends, Failure> {
+    Ok((reader(socket.try_clone()?), writer(socket)))
+}
+
+fn idle_accept(_: Shape, count: usize, tell: Tell<'_>, wait: Wait<'_>) -> Result<(), Failure> {
+    let listener = raw::listen(tell)?;
+    let _ends: Vec<_> = (0..count).map(|_| ends(raw::next(&listener)?)).collect::<Result<_, _>>()?;
+    wait()
+}
+
+fn idle_dial(
+    _: Shape,
+    count: usize,
+    addr: &str,
+    ready: &mut dyn FnMut(),
+    wait: Wait<'_>,
+) -> Result<(), Failure> {
+    ready();
+    let _ends: Vec<_> = (0..count).map(|_| ends(connect(addr)?)).collect::<Result<_, _>>()?;
+    wait()
 }
 
 fn writer(mut socket: TcpStream) -> Sender<Vec<u8>> {

@@ -1,12 +1,16 @@
 //! unbroken with its defaults, encrypted and in plaintext: receipts and acknowledgements on, `Node::send` for
 //! each message, received in batches by the receiver of the lane.
 
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use unbroken::{BULK, Encryption, Event, LaneId, NORMAL, Node, PeerId, URGENT};
+use unbroken::{BULK, Builder, Encryption, Event, LaneId, NORMAL, Node, PeerConfig, PeerId, URGENT};
 
-use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
+use super::{
+    ASKED, BROADCAST, Broadcast, Came, Connections, Contestant, Idle, OneWay, RoundTrip, Shape, Tell, Vote,
+    Wait, Work,
+};
 use crate::Failure;
 
 pub const PLAINTEXT: Contestant = Contestant {
@@ -19,6 +23,21 @@ pub const PLAINTEXT: Contestant = Contestant {
         trips: 10_000,
         echo: |count, tell| echo(Encryption::Plaintext, count, tell),
         ask: |count, addr, came| ask(Encryption::Plaintext, count, addr, came),
+    }),
+    vote: Some(Vote {
+        serve: |_, tell, came| serve(Encryption::Plaintext, tell, came),
+        vote: |connections, addr, work| vote(Encryption::Plaintext, connections, addr, work),
+    }),
+    broadcast: Some(Broadcast {
+        broadcast: |peers, tell, work| broadcast(Encryption::Plaintext, peers, tell, work),
+        peers: |peers, addr| broadcast_peers(Encryption::Plaintext, peers, addr),
+    }),
+    idle: Some(Idle {
+        shapes: &[Shape::OneAccepts, Shape::OneDials],
+        accept: |shape, count, tell, wait| idle_accept(Encryption::Plaintext, shape, count, tell, wait),
+        dial: |shape, count, addrs, ready, wait| {
+            idle_dial(Encryption::Plaintext, shape, count, addrs, ready, wait)
+        },
     }),
     ..Contestant::named("unbroken plaintext")
 };
@@ -33,6 +52,21 @@ pub const ENCRYPTED: Contestant = Contestant {
         trips: 10_000,
         echo: |count, tell| echo(Encryption::Noise, count, tell),
         ask: |count, addr, came| ask(Encryption::Noise, count, addr, came),
+    }),
+    vote: Some(Vote {
+        serve: |_, tell, came| serve(Encryption::Noise, tell, came),
+        vote: |connections, addr, work| vote(Encryption::Noise, connections, addr, work),
+    }),
+    broadcast: Some(Broadcast {
+        broadcast: |peers, tell, work| broadcast(Encryption::Noise, peers, tell, work),
+        peers: |peers, addr| broadcast_peers(Encryption::Noise, peers, addr),
+    }),
+    idle: Some(Idle {
+        shapes: &[Shape::OneAccepts, Shape::OneDials],
+        accept: |shape, count, tell, wait| idle_accept(Encryption::Noise, shape, count, tell, wait),
+        dial: |shape, count, addrs, ready, wait| {
+            idle_dial(Encryption::Noise, shape, count, addrs, ready, wait)
+        },
     }),
     ..Contestant::named("unbroken encrypted")
 };
@@ -56,17 +90,38 @@ fn lane(size: usize) -> LaneId {
     if size >= 16 * 1024 { BULK } else { NORMAL }
 }
 
+/// How long connections and acknowledgements may take before a run fails.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The defaults, but for the limits of connections from one address: all come from this one.
+fn builder(encryption: Encryption) -> Builder {
+    Node::builder().configure(|config| {
+        config.encryption = encryption;
+        config.admission.exempt = ["127.0.0.0/8"].iter().filter_map(|network| network.parse().ok()).collect();
+    })
+}
+
+/// A node that listens, and its address.
+fn listening(encryption: Encryption) -> Result<(Node, String), Failure> {
+    let node = builder(encryption).listen("127.0.0.1:0".parse()?).start()?;
+    let addr = node.local_addrs().first().ok_or("the node has no address, expected one")?.to_string();
+    Ok((node, addr))
+}
+
 fn listen(encryption: Encryption, tell: Tell<'_>) -> Result<Node, Failure> {
-    let builder = Node::builder().configure(|config| config.encryption = encryption);
-    let node = builder.listen("127.0.0.1:0".parse()?).start()?;
-    tell(node.local_addrs().first().ok_or("no address")?.to_string())?;
+    let (node, addr) = listening(encryption)?;
+    tell(addr)?;
     Ok(node)
 }
 
 fn dial(encryption: Encryption, addr: &str) -> Result<(Node, PeerId), Failure> {
-    let node = Node::builder().configure(|config| config.encryption = encryption).peer(addr).start()?;
-    node.wait_for_links(1, Duration::from_secs(30))?;
-    let peer = node.peers().iter().find_map(|peer| peer.peer).ok_or("no peer")?;
+    let node = builder(encryption).peer(addr).start()?;
+    linked(node)
+}
+
+fn linked(node: Node) -> Result<(Node, PeerId), Failure> {
+    let peers = node.wait_for_links(1, LONG)?;
+    let peer = peers.first().copied().ok_or("there is no peer, expected one")?;
     Ok((node, peer))
 }
 
@@ -140,4 +195,118 @@ fn ask(encryption: Encryption, count: u64, addr: &str, came: Came<'_>) -> Result
         came(1);
     }
     Ok(())
+}
+
+// --- votes beside bulk messages -------------------------------------------------------------------
+
+fn serve(encryption: Encryption, tell: Tell<'_>, came: Came<'_>) -> Result<(), Failure> {
+    let node = listen(encryption, tell)?;
+    let bulk = node.lane_receiver(BULK).ok_or("the bulk lane has no receiver, expected one")?;
+    thread::spawn(move || {
+        for event in node.events() {
+            if let Event::Message(mut message) = event {
+                let body = message.payload().clone().into_bytes();
+                if message.reply(body).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    loop {
+        came(bulk.recv_batch(BATCH)?.len() as u64);
+    }
+}
+
+fn vote(encryption: Encryption, connections: Connections, addr: &str, work: Work<'_>) -> Result<(), Failure> {
+    let wanted = match connections {
+        Connections::One => 1,
+        Connections::Two => 2,
+    };
+    let node = builder(encryption).configure(|config| config.connections = wanted).peer(addr).start()?;
+    let (node, peer) = linked(node)?;
+    let mut connected = 0;
+    while connected < wanted {
+        let event = node.recv_timeout(LONG)?;
+        match event.ok_or_else(|| format!("{connected} connections stand, expected {wanted}"))? {
+            Event::Connected { .. } => connected += 1,
+            _ => continue,
+        }
+    }
+    let (handle, bulk) = (node.peer_handle(peer), Bytes::from(vec![7; super::BULK]));
+    thread::spawn(move || while handle.send((BULK, bulk.clone())).is_ok() {});
+    let vote = Bytes::from(vec![7; ASKED]);
+    work(&mut || Ok(node.request(peer, (URGENT, vote.clone()))?.wait().map(drop)?))
+}
+
+// --- broadcast ------------------------------------------------------------------------------------
+
+fn broadcast(encryption: Encryption, peers: usize, tell: Tell<'_>, work: Work<'_>) -> Result<(), Failure> {
+    let node = listen(encryption, tell)?;
+    node.wait_for_links(peers, LONG)?;
+    let message = Bytes::from(vec![7; BROADCAST]);
+    work(&mut || Ok(node.broadcast((URGENT, message.clone())).wait_for(peers, LONG).map(drop)?))
+}
+
+/// A node for each peer, with a thread that receives: what a process of its own would have.
+fn broadcast_peers(encryption: Encryption, peers: usize, addr: &str) -> Result<(), Failure> {
+    let mut receiving = Vec::new();
+    for _ in 0..peers {
+        let node = builder(encryption).peer(addr).start()?;
+        let receiver = node.lane_receiver(URGENT).ok_or("the urgent lane has no receiver, expected one")?;
+        receiving.push(thread::spawn(move || {
+            // The node lives as long as its receiver.
+            let _node = node;
+            receiver.iter().for_each(drop);
+        }));
+    }
+    for thread in receiving {
+        thread.join().map_err(|_| "a receiver panicked, expected it to end with the process")?;
+    }
+    Ok(())
+}
+
+// --- idle connections -----------------------------------------------------------------------------
+
+fn idle_accept(
+    encryption: Encryption,
+    shape: Shape,
+    count: usize,
+    tell: Tell<'_>,
+    wait: Wait<'_>,
+) -> Result<(), Failure> {
+    let (nodes, links) = match shape {
+        Shape::OneAccepts | Shape::Both => (1, count),
+        Shape::OneDials => (count, 1),
+    };
+    let nodes: Vec<_> = (0..nodes).map(|_| listening(encryption)).collect::<Result<_, _>>()?;
+    tell(nodes.iter().map(|(_, addr)| addr.as_str()).collect::<Vec<_>>().join(" "))?;
+    for (node, _) in &nodes {
+        node.wait_for_links(links, LONG)?;
+    }
+    wait()
+}
+
+fn idle_dial(
+    encryption: Encryption,
+    shape: Shape,
+    count: usize,
+    addrs: &str,
+    ready: &mut dyn FnMut(),
+    wait: Wait<'_>,
+) -> Result<(), Failure> {
+    let (nodes, links) = match shape {
+        Shape::OneAccepts => (count, 1),
+        Shape::OneDials | Shape::Both => (1, count),
+    };
+    let nodes: Vec<_> = (0..nodes).map(|_| builder(encryption).start()).collect::<Result<_, _>>()?;
+    ready();
+    for node in &nodes {
+        for addr in addrs.split(' ') {
+            node.add_peer(PeerConfig { address: addr.to_owned(), ..PeerConfig::default() })?;
+        }
+    }
+    for node in &nodes {
+        node.wait_for_links(links, LONG)?;
+    }
+    wait()
 }

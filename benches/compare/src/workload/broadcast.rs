@@ -40,8 +40,8 @@ fn run_peers(plan: &Plan, peers: usize) -> Result<(), Failure> {
         for (name, _) in &contestants {
             let mut broadcast = Process::start(&["broadcast", name, &number, &text])?;
             let addr = broadcast.line()?;
-            let mut others = Process::start(&["peers", name, &number, &addr])?;
-            let both = measure(&mut broadcast, &mut others)?;
+            let others = Process::start(&["peers", name, &number, &addr])?;
+            let both = measure(broadcast, others)?;
             let [p50, p99, cpu] = both.told;
             let micros = |nanos: u64| nanos as f64 / 1000.0;
             let cpu = micros(cpu + both.cpu) / (count * peers as u64) as f64;

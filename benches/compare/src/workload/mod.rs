@@ -140,7 +140,7 @@ struct Both<const N: usize> {
 
 /// Runs both: `worker` says when it is warm, goes on when `other` has begun to measure, and then tells its
 /// figures.
-fn measure<const N: usize>(worker: &mut Process, other: &mut Process) -> Result<Both<N>, Failure> {
+fn measure<const N: usize>(mut worker: Process, mut other: Process) -> Result<Both<N>, Failure> {
     let ready = worker.line()?;
     if ready != READY {
         return Err(format!("a child told {ready:?}, expected {READY:?}").into());
@@ -152,6 +152,8 @@ fn measure<const N: usize>(worker: &mut Process, other: &mut Process) -> Result<
     other.go_on()?;
     let after: [u64; 3] = other.numbers()?;
     let [came, nanos, cpu] = [0, 1, 2].map(|index| after[index] - before[index]);
+    // It ends first: for the other one it would be an error that its messages cease.
+    drop(other);
     Ok(Both { told, came, nanos, cpu })
 }
 
@@ -169,9 +171,8 @@ fn observed(
         let mut came = |messages| {
             counter.fetch_add(messages, Ordering::Relaxed);
         };
-        if let Err(error) = part(&mut |addr| tell(&addr), &mut came) {
-            fail(&*error);
-        }
+        let ended = part(&mut |addr| tell(&addr), &mut came);
+        fail(&*ended.err().unwrap_or_else(|| "this side's part is over, expected it to last".into()));
     });
     // Until the parent ends this process.
     loop {

@@ -63,8 +63,8 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
             for (name, _) in &contestants {
                 let mut serve = Process::start(&["serve", name, mode.word()])?;
                 let addr = serve.line()?;
-                let mut voter = Process::start(&["vote", name, mode.word(), &lasts, &addr])?;
-                let both = measure(&mut voter, &mut serve)?;
+                let voter = Process::start(&["vote", name, mode.word(), &lasts, &addr])?;
+                let both = measure(voter, serve)?;
                 let [p50, p99] = both.told.map(|nanos| nanos as f64 / 1000.0);
                 let bulk = both.came as f64 / Duration::from_nanos(both.nanos).as_secs_f64();
                 rounds.add((*name, mode), Run { p50, p99, bulk });
