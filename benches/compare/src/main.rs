@@ -53,6 +53,7 @@ fn main() -> Result<(), Failure> {
         // The others are compared with the first one.
         contestants: CONTESTANTS.iter().filter(|c| c.name == "raw" || chosen(&only, c.name)).collect(),
         rounds: 5,
+        idle_rounds: 3,
         shorter: 1,
         one_way: one_way::SIZES.into_iter().filter(|(size, _)| chosen(&sizes, &size.to_string())).collect(),
         broadcast: broadcast::PEERS.to_vec(),
@@ -62,7 +63,10 @@ fn main() -> Result<(), Failure> {
     if quick {
         plan.shorten(sizes.is_none(), &mut left_out);
     }
-    println!("{} rounds, medians; ratios are of the same round.", plan.rounds);
+    println!(
+        "{} rounds ({} of idle connections), medians; ratios are of the same round.",
+        plan.rounds, plan.idle_rounds
+    );
     if !left_out.is_empty() {
         println!("\nLeft out: {}.", left_out.join("; "));
     }

@@ -26,7 +26,7 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
     let mut rounds = Rounds::new();
     let load = Load::start()?;
     let count = plan.idle.to_string();
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.idle_rounds {
         for (name, idle) in &contestants {
             for (shape, word) in SHAPES.iter().filter(|(shape, _)| idle.shapes.contains(shape)) {
                 let mut accepts = Process::start(&["idle-accept", name, word, &count])?;

@@ -24,10 +24,15 @@ pub const WORKLOADS: [&str; 5] = ["one-way", "round-trip", "vote", "broadcast", 
 
 const QUICK_ROUNDS: usize = 3;
 
+/// A quick run has one part of so many.
+const QUICK_PART: u64 = 6;
+
 /// What is measured.
 pub struct Plan {
     pub contestants: Vec<&'static Contestant>,
     pub rounds: usize,
+    /// The same for memory, which differs little from round to round.
+    pub idle_rounds: usize,
     /// Each run has a part of the full length: one half, for example, if this is 2.
     pub shorter: u64,
     /// The sizes of the messages one way, and how many of them a contestant with a share of 1 is given.
@@ -43,8 +48,12 @@ pub struct Plan {
 impl Plan {
     /// Makes it last about two minutes, and says what that leaves out.
     pub fn shorten(&mut self, fewer_sizes: bool, left_out: &mut Vec<String>) {
-        left_out.push(format!("by `--quick`, rounds beyond {QUICK_ROUNDS} and three quarters of each run"));
-        (self.rounds, self.shorter) = (QUICK_ROUNDS, 4);
+        left_out.push(format!(
+            "by `--quick`, rounds beyond {QUICK_ROUNDS} (beyond one of idle connections) and {} of {QUICK_PART} \
+             parts of each run",
+            QUICK_PART - 1
+        ));
+        (self.rounds, self.idle_rounds, self.shorter) = (QUICK_ROUNDS, 1, QUICK_PART);
         if fewer_sizes {
             left_out.push("by `--quick`, messages of 256 bytes and 4 MiB one way".to_owned());
             self.one_way.retain(|(size, _)| [64, 1024, 256 * 1024].contains(size));
