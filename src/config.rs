@@ -4,6 +4,7 @@ pub(crate) mod address;
 mod announce;
 mod lanes;
 mod listen;
+mod outbound;
 mod path;
 mod peer;
 #[cfg(test)]
@@ -11,7 +12,7 @@ mod tests;
 mod uses;
 mod validate;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::wire::preface::Mode;
 
 pub use announce::Announce;
 pub(crate) use announce::Listening;
+pub(crate) use outbound::Outbound;
 pub use path::PathConfig;
 pub use peer::PeerConfig;
 pub use validate::ConfigError;
@@ -91,6 +93,20 @@ pub struct Config {
     /// Where peers may dial this node back when a connection that it dialled does not answer. Default
     /// [`Announce::ListenPort`].
     pub announce: Announce,
+    /// The local addresses that this node dials from, at most one of IPv4 and one of IPv6; the system
+    /// chooses the port. Default empty: the system chooses the address, too. Dials of a family that the
+    /// list does not have are left to the system. For a machine with several addresses of which peers,
+    /// or a firewall, know one.
+    ///
+    /// An address that the machine does not have is no error at the start, because it may come later: the
+    /// dials fail with `bind`, name the address, and are made again about every 500 ms.
+    #[serde(deserialize_with = "list::deserialize")]
+    pub outbound_addrs: Vec<IpAddr>,
+    /// The network interface that dials leave by, as in `"eth1"` or `"wg0"` (SO_BINDTODEVICE, socket(7)),
+    /// whatever the routes say. Default none: the routes choose. Linux and Android only; elsewhere it is an
+    /// error at the start. Replies that come in by another interface are not received. An interface that
+    /// does not exist fails the dials as an address does.
+    pub outbound_interface: Option<String>,
     /// The peers to keep a link to. More can be added while the node runs
     /// ([`Node::add_peer`](crate::Node::add_peer)).
     #[serde(deserialize_with = "list::deserialize")]
@@ -221,6 +237,8 @@ impl Default for Config {
             listen: Vec::new(),
             listen_only_v6: false,
             announce: Announce::default(),
+            outbound_addrs: Vec::new(),
+            outbound_interface: None,
             peers: Vec::new(),
             lanes: LaneConfig::defaults(),
             path: PathConfig::default(),
@@ -278,6 +296,11 @@ impl Config {
         let takes_v4 =
             |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port() && addr.port() != 0;
         self.listen_only_v6 || self.listen.iter().any(takes_v4)
+    }
+
+    /// Where a connection to `to` comes from.
+    pub(crate) fn outbound(&self, to: SocketAddr) -> Outbound<'_> {
+        Outbound::new(&self.outbound_addrs, self.outbound_interface.as_deref(), to)
     }
 
     /// The settings of the link to `peer`, of which `path` may be its own.

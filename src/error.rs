@@ -186,8 +186,8 @@ pub enum EndCause {
     Closed,
     /// A read or a write failed.
     Io {
-        /// The operation: `resolve`, `make a socket`, `set options`, `connect`, `handshake`, `read`, `write`
-        /// or `start a thread`.
+        /// The operation: `resolve`, `make a socket`, `bind`, `set options`, `connect`, `handshake`, `read`,
+        /// `write` or `start a thread`.
         doing: String,
         /// The kind of the error. [`io::ErrorKind::Other`] where the standard library has no stable name for
         /// it.
@@ -306,12 +306,12 @@ impl EndReason {
         EndReason { by, cause }
     }
 
-    /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports. That
-    /// says nothing of the peer.
+    /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports, the
+    /// configured local address or interface. That says nothing of the peer.
     pub(crate) fn is_local_shortage(&self) -> bool {
         match &self.cause {
             EndCause::Full => self.by == Initiator::Library,
-            EndCause::Io { doing, .. } if doing == "start a thread" => true,
+            EndCause::Io { doing, .. } if doing == "start a thread" || doing == "bind" => true,
             EndCause::Io { doing, kind, os_error, .. } if doing != "read" && doing != "write" => {
                 *kind == io::ErrorKind::AddrNotAvailable
                     || os_error.is_some_and(|number| SHORTAGES.contains(&number))
@@ -321,12 +321,17 @@ impl EndReason {
     }
 
     pub(crate) fn io(doing: &str, error: &io::Error) -> Self {
-        let cause = EndCause::Io {
-            doing: doing.into(),
-            kind: io_kind::stable(error.kind()),
-            os_error: error.raw_os_error(),
-            error: error.to_string(),
-        };
+        EndReason::io_text(doing, error, error.to_string())
+    }
+
+    /// The same, where the description has to name what it is about.
+    pub(crate) fn io_at(doing: &str, what: &dyn fmt::Display, error: &io::Error) -> Self {
+        EndReason::io_text(doing, error, format!("{what}: {error}"))
+    }
+
+    fn io_text(doing: &str, io: &io::Error, error: String) -> Self {
+        let (doing, kind) = (doing.into(), io_kind::stable(io.kind()));
+        let cause = EndCause::Io { doing, kind, os_error: io.raw_os_error(), error };
         EndReason { by: Initiator::Network, cause }
     }
 }

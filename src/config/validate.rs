@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address::split;
+use super::outbound;
 use super::{Config, KIB, MIB, PathConfig, PeerConfig};
 use crate::id::PeerId;
 use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM};
@@ -74,6 +75,11 @@ impl Config {
         })?;
         if let Some(problem) = self.announce.problem(&self.listen) {
             return Err(ConfigError { setting: "announce".into(), problem });
+        }
+        if let Some((setting, problem)) =
+            outbound::problem(&self.outbound_addrs, self.outbound_interface.as_deref())
+        {
+            return Err(ConfigError { setting, problem });
         }
         self.path.validate("path")?;
         for (index, peer) in self.peers.iter().enumerate() {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::handshake::Duplex;
+use crate::config::Outbound;
+use crate::error::EndReason;
 use crate::health::pace::FIRST_CHUNK;
 use crate::lock::{LEAF, Ordered};
 
@@ -42,6 +44,30 @@ pub(crate) fn for_dialing(addr: SocketAddr, segment: Option<u16>) -> io::Result<
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     limit_segment(&socket, segment)?;
     Ok(socket)
+}
+
+/// Binds a socket that has not connected yet: to the interface, to the address.
+///
+/// # Errors
+/// Each names what could not be bound.
+pub(crate) fn bind_outbound(socket: &Socket, outbound: Outbound<'_>) -> Result<(), EndReason> {
+    if let Some(interface) = outbound.interface {
+        bind_interface(socket, interface).map_err(|error| EndReason::io_at("bind", &interface, &error))?;
+    }
+    let Some(addr) = outbound.addr else { return Ok(()) };
+    socket.bind(&SockAddr::from(addr)).map_err(|error| EndReason::io_at("bind", &addr.ip(), &error))
+}
+
+/// SO_BINDTODEVICE, socket(7).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn bind_interface(socket: &Socket, interface: &str) -> io::Result<()> {
+    socket.bind_device(Some(interface.as_bytes()))
+}
+
+/// The settings allow no interface here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn bind_interface(_: &Socket, _: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// TCP_MAXSEG (tcp(7)), which counts if it is set before the connection is made: this side sends no larger

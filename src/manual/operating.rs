@@ -72,14 +72,19 @@
 //! - **Many peers over the open network**: [`Config::target_peers`](crate::Config::target_peers) with
 //!   candidates ([`Node::learn`](crate::Node::learn)), and the limits of
 //!   [`AdmissionConfig`](crate::AdmissionConfig).
+//! - **Several addresses** on one machine: [`Config::outbound_addrs`](crate::Config::outbound_addrs) sets the
+//!   local address of the connections that this node dials, one of IPv4 and one of IPv6;
+//!   [`Config::outbound_interface`](crate::Config::outbound_interface) sets the interface on Linux, as for a
+//!   VPN. Peers that list addresses ([`AdmissionConfig::allow_addresses`](crate::AdmissionConfig)) see this
+//!   one. [`Config::listen`](crate::Config::listen) is for the other direction.
 //! - **Deadlines**: [`PathConfig`](crate::PathConfig) has each with its default and what too small and too
 //!   large lead to. The defaults were tested from loopback to 16 kbit/s and 300 ms; change them for a reason.
 //!
 //! # First questions
 //! - *A peer does not link.* [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error) and
 //!   [`Event::DialFailed`](crate::Event::DialFailed) say why: refused by the system (nobody listens), no
-//!   answer (a firewall), another network or encryption, another identity than the one named, banned or full
-//!   at the other side.
+//!   answer (a firewall), a local address or interface that is not there (`bind`), another network or
+//!   encryption, another identity than the one named, banned or full at the other side.
 //! - *It links and is lost again and again.* [`Event::Disconnected`](crate::Event::Disconnected) says which
 //!   side ended it and why. The same idle time before each end is a middlebox: the ping interval adapts by
 //!   itself ([`Event::PingIntervalLearned`](crate::Event::PingIntervalLearned)).

@@ -245,6 +245,7 @@ impl<'a> Attempts<'a> {
     fn begin(&self, addr: SocketAddr, room: Option<Room>) -> Result<Attempt, EndReason> {
         let socket = socket::for_dialing(addr, self.segment(addr))
             .map_err(|error| EndReason::io("make a socket", &error))?;
+        socket::bind_outbound(&socket, self.core.config.outbound(addr))?;
         let conn = Arc::new(ConnHandle::new(self.core.next_conn(), addr, true, socket));
         let deadline = clock::now() + self.path.connect_timeout + self.path.handshake_timeout;
         let pending = Pending::new(self.core, &conn, deadline);
