@@ -15,6 +15,7 @@ mod validate;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::AdmissionConfig;
@@ -22,7 +23,7 @@ use crate::conduct::ConductConfig;
 use crate::id::PeerId;
 use crate::lane::LaneConfig;
 use crate::link;
-use crate::serde_util::{human, list, size};
+use crate::serde_util::{human, list, networks, size};
 use crate::wire::preface::Mode;
 
 pub use announce::Announce;
@@ -90,6 +91,18 @@ pub struct Config {
     /// Whether listening on `[::]` leaves out IPv4 (IPV6_V6ONLY, ipv6(7)). Default false. Set it where
     /// another program accepts IPv4 on the same port.
     pub listen_only_v6: bool,
+    /// The networks of the load balancers whose connections begin with a header of the PROXY protocol,
+    /// version 2, which says whose connection it is. Default none. A connection from these networks that
+    /// has no such header is refused, and a header from anywhere else is refused as well.
+    ///
+    /// The client's address takes the place of the load balancer's everywhere: in the limits and lists of
+    /// [`admission`](Self::admission), bans, logs, events, snapshots, and where this node dials back. After
+    /// the command LOCAL (a health check), and where the client has no internet address, the socket's own
+    /// counts. A header of more than 536 bytes is refused. TLVs are ignored, that of CRC-32C among them.
+    ///
+    /// Too large: whoever connects from these networks can claim any address.
+    #[serde(with = "networks")]
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Where peers may dial this node back when a connection that it dialled does not answer. Default
     /// [`Announce::ListenPort`].
     pub announce: Announce,
@@ -236,6 +249,7 @@ impl Default for Config {
             name: String::new(),
             listen: Vec::new(),
             listen_only_v6: false,
+            proxy_protocol_from: Vec::new(),
             announce: Announce::default(),
             outbound_addrs: Vec::new(),
             outbound_interface: None,
@@ -296,6 +310,11 @@ impl Config {
         let takes_v4 =
             |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port() && addr.port() != 0;
         self.listen_only_v6 || self.listen.iter().any(takes_v4)
+    }
+
+    /// Whether connections from there begin with a PROXY header.
+    pub(crate) fn is_proxy(&self, addr: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&addr.to_canonical()))
     }
 
     /// Where a connection to `to` comes from.

@@ -18,6 +18,8 @@
 //! | enter | identities that are denied, not allowed or banned; who the application's hook refuses | open connections in all, per address, per subnet, per identity |
 //!
 //! - An address is an IPv4 address or an IPv6 /64; a subnet is an IPv4 /24 or an IPv6 /56.
+//! - The connection of a proxy counts among the handshakes when it is accepted, and from the address that its
+//!   header says when that has been read.
 //! - Addresses on the exempt list (loopback) know only the limits in all. Nor do wanted peers know those per
 //!   address and per subnet once they have proven who they are.
 //! - **Rate**: a wanted peer that is admitted refunds the token of its connection to its address. So any
@@ -124,8 +126,10 @@ pub(crate) enum Decision {
 /// In its handshake.
 #[derive(Clone, Copy, Debug)]
 struct Handshaking {
+    /// Of the proxy, as long as its header is awaited.
     addr: IpAddr,
     since: Instant,
+    awaits_header: bool,
 }
 
 /// Let in.
@@ -194,31 +198,61 @@ impl Admission {
     /// A connection was accepted. Unless it is refused it is counted from now on.
     pub(crate) fn on_accept(&mut self, conn: ConnId, addr: IpAddr, now: Instant) -> Decision {
         let addr = addr.to_canonical();
+        match self.check_origin(addr, now) {
+            Ok(()) => self.begin(conn, Handshaking { addr, since: now, awaits_header: false }, now),
+            Err(refusal) => Decision::Refuse(refusal),
+        }
+    }
+
+    /// A connection of a proxy was accepted, which will say in a header whose it is. It counts as one that
+    /// was accepted, and towards no limit of an address until [`Admission::on_header`].
+    pub(crate) fn on_accept_proxied(&mut self, conn: ConnId, proxy: IpAddr, now: Instant) -> Decision {
+        let addr = proxy.to_canonical();
+        self.begin(conn, Handshaking { addr, since: now, awaits_header: true }, now)
+    }
+
+    /// The proxy has said that it comes from `addr`: now it is as if it had been accepted from there.
+    pub(crate) fn on_header(&mut self, conn: ConnId, addr: IpAddr, now: Instant) -> Result<(), Refusal> {
+        let addr = addr.to_canonical();
+        // Not there when its place was given to another handshake meanwhile.
+        let Handshaking { since, .. } = self.handshaking.remove(&conn).ok_or(Refusal::Handshakes)?;
+        self.check_origin(addr, now)?;
+        self.handshaking.insert(conn, Handshaking { addr, since, awaits_header: false });
+        Ok(())
+    }
+
+    /// Whether one more handshake may begin from there.
+    fn check_origin(&mut self, addr: IpAddr, now: Instant) -> Result<(), Refusal> {
         let config = &self.config;
         let allowed = config.allow_addresses.is_empty() || contains(&config.allow_addresses, addr);
         if contains(&config.deny_addresses, addr) || !allowed {
-            return Decision::Refuse(Refusal::Denied);
+            return Err(Refusal::Denied);
         }
         if !self.is_exempt(addr) {
             let from = |same: fn(IpAddr) -> IpAddr| {
-                self.handshaking.values().filter(|handshaking| same(handshaking.addr) == same(addr)).count()
+                let known = self.handshaking.values().filter(|handshaking| !handshaking.awaits_header);
+                known.filter(|handshaking| same(handshaking.addr) == same(addr)).count()
             };
             if from(address) >= config.max_handshakes_per_address
                 || from(subnet) >= config.max_handshakes_per_subnet
             {
-                return Decision::Refuse(Refusal::Handshakes);
+                return Err(Refusal::Handshakes);
             }
             if !self.rates.take(address(addr), now) {
-                return Decision::Refuse(Refusal::TooOften);
+                return Err(Refusal::TooOften);
             }
         }
+        Ok(())
+    }
+
+    fn begin(&mut self, conn: ConnId, handshaking: Handshaking, now: Instant) -> Decision {
         let mut decision = Decision::Admit;
         if self.handshaking.len() >= self.max_handshakes {
             let Some(stalled) = self.stalled(now) else { return Decision::Refuse(Refusal::Handshakes) };
             self.handshaking.remove(&stalled);
             decision = Decision::Replace(stalled);
         }
-        self.handshaking.insert(conn, Handshaking { addr, since: now });
+        self.handshaking.insert(conn, handshaking);
         decision
     }
 

@@ -54,6 +54,52 @@ fn lists_of_addresses_and_the_clothes_of_ipv4() {
 }
 
 #[test]
+fn a_connection_of_a_proxy_counts_for_nobody_until_it_is_known_whose_it_is() {
+    let (mut admission, now) = admission(|config| {
+        config.max_handshakes_per_address = 2;
+        config.connects_at_once = 3;
+        config.connects_per_minute = 1;
+        config.deny_addresses = vec!["192.0.2.128/25".parse().unwrap()];
+    });
+    let proxy = ip("198.51.100.1");
+    for conn in 0..20 {
+        assert_eq!(admission.on_accept_proxied(ConnId(conn), proxy, now), Decision::Admit);
+    }
+    for (conn, client, expected) in [
+        (0, "192.0.2.1", Ok(())),
+        (1, "192.0.2.1", Ok(())),
+        (2, "192.0.2.1", Err(Refusal::Handshakes)),
+        (3, "::ffff:192.0.2.2", Ok(())),
+        (4, "192.0.2.200", Err(Refusal::Denied)),
+        // Of its own, as after LOCAL: those that wait for a header do not count.
+        (5, "198.51.100.1", Ok(())),
+    ] {
+        assert_eq!(admission.on_header(ConnId(conn), ip(client), now), expected, "{client}");
+    }
+    (0..6).for_each(|conn| admission.release(ConnId(conn)));
+    assert_eq!(admission.on_header(ConnId(6), ip("192.0.2.1"), now), Ok(()));
+    admission.release(ConnId(6));
+    assert_eq!(admission.on_header(ConnId(7), ip("192.0.2.1"), now), Err(Refusal::TooOften));
+    assert_eq!(admission.counts(), (12, 0));
+}
+
+#[test]
+fn connections_that_wait_for_a_header_are_bounded_and_the_oldest_goes() {
+    let (mut admission, start) = admission(|_| {});
+    let proxy = ip("198.51.100.1");
+    for conn in 0..256 {
+        assert_eq!(admission.on_accept_proxied(ConnId(conn), proxy, start), Decision::Admit);
+    }
+    let full = Decision::Refuse(Refusal::Handshakes);
+    assert_eq!(admission.on_accept_proxied(ConnId(300), proxy, start), full);
+    assert_eq!(admission.on_accept(ConnId(300), far(1), start), full);
+    let later = start + Duration::from_secs(1);
+    assert_eq!(admission.on_accept(ConnId(300), far(1), later), Decision::Replace(ConnId(0)));
+    assert_eq!(admission.on_header(ConnId(0), far(2), later), Err(Refusal::Handshakes));
+    assert_eq!(admission.counts(), (256, 0));
+}
+
+#[test]
 fn lists_of_identities() {
     let (open, _) = admission(|config| config.deny_peers = vec![peer(1)]);
     assert_eq!(open.listed(&peer(1), true), Some(false), "denied is denied, wanted or not");

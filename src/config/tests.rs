@@ -42,7 +42,7 @@ fn an_age_survives_a_file() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 27] = [
+    let cases: [(&str, Spoil); 29] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -74,6 +74,12 @@ fn a_bad_setting_is_named() {
         ("announce", |config| {
             config.listen.push(([0, 0, 0, 0], 4000).into());
             config.announce = Announce::Port(0);
+        }),
+        ("proxy_protocol_from", |config| config.proxy_protocol_from = vec!["192.0.2.0/24".parse().unwrap()]),
+        ("proxy_protocol_from[1]", |config| {
+            config.listen.push(([0, 0, 0, 0], 4000).into());
+            config.proxy_protocol_from =
+                vec!["192.0.2.0/24".parse().unwrap(), "::ffff:192.0.2.0/120".parse().unwrap()];
         }),
         ("path.max_segment", |config| config.path.max_segment = Some(535)),
         ("path.max_segment", |config| config.path.max_segment = Some(32_768)),

@@ -73,6 +73,15 @@ impl Config {
         check(self.name.len() <= MAX_NAME, "name", || {
             format!("{} bytes, at most {MAX_NAME} are allowed", self.name.len())
         })?;
+        for (index, network) in self.proxy_protocol_from.iter().enumerate() {
+            let mapped = network.addr().to_canonical() != network.addr();
+            check(!mapped, format!("proxy_protocol_from[{index}]"), || {
+                format!("{network} is an IPv4 network in the form of an IPv6 one; write it as IPv4")
+            })?;
+            check(!self.listen.is_empty(), "proxy_protocol_from", || {
+                "`listen` is empty: no load balancer could connect".into()
+            })?;
+        }
         if let Some(problem) = self.announce.problem(&self.listen) {
             return Err(ConfigError { setting: "announce".into(), problem });
         }

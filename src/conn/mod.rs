@@ -71,7 +71,10 @@ pub(crate) trait Port {
 #[derive(Debug)]
 pub(crate) struct ConnHandle {
     pub(crate) id: ConnId,
-    pub(crate) addr: SocketAddr,
+    /// The other end of the socket.
+    addr: SocketAddr,
+    /// The client's address, as the proxy at the other end says.
+    client: OnceLock<SocketAddr>,
     /// Whether this node dialled.
     pub(crate) dialled: bool,
     pub(crate) opened: Instant,
@@ -103,6 +106,7 @@ impl ConnHandle {
         ConnHandle {
             id,
             addr,
+            client: OnceLock::new(),
             dialled,
             opened: clock::now(),
             socket,
@@ -120,6 +124,16 @@ impl ConnHandle {
             bytes_sent: AtomicU64::new(0),
             messages_before: AtomicU64::new(0),
         }
+    }
+
+    /// The other side's address.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        *self.client.get().unwrap_or(&self.addr)
+    }
+
+    /// A proxy at the other end has said whose connection it is.
+    pub(crate) fn set_client(&self, addr: SocketAddr) {
+        let _ = self.client.set(addr);
     }
 
     /// Ends the connection: both of its threads wake up. Only the first reason counts.

@@ -7,6 +7,7 @@
 mod frames;
 mod handshake;
 mod link;
+mod proxy_header;
 mod records;
 mod script;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use crate::link::sim::pair;
 pub use frames::frames;
 pub use handshake::handshake;
 pub use link::link;
+pub use proxy_header::proxy_header;
 pub use records::records;
 
 use crate::config::Config;

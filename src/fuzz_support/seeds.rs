@@ -14,6 +14,7 @@ use crate::wire::control::{
 };
 use crate::wire::header::encode_chunk_head;
 use crate::wire::preface::{Claim, Mode, NetworkName, Preface, Versions};
+use crate::wire::proxy_header::SIGNATURE;
 use crate::wire::refused::RefusedReason;
 
 fn fuzz_config(text: &[u8]) {
@@ -26,10 +27,11 @@ fn fuzz_config(text: &[u8]) {
 }
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 7] = [
     ("frames", super::frames),
     ("records", super::records),
     ("handshake", super::handshake),
+    ("proxy_header", super::proxy_header),
     ("link", super::link),
     ("pair", super::pair),
     ("config", fuzz_config),
@@ -189,6 +191,22 @@ fn write_the_seeds() {
             write("handshake", &format!("cut-{mode}-{name}"), &[&[dialled, mode, 0, 0, 0, 1, 100, 0]]);
         }
     }
+
+    // One byte for the cuts.
+    let proxied = |name: &str, command: u8, family: u8, rest: &[u8]| {
+        let fixed = [command, family, 0, rest.len() as u8];
+        write("proxy_header", name, &[&[1], &SIGNATURE, &fixed, rest, b"unbroken"]);
+    };
+    let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 220, 4, 15, 160];
+    proxied("ipv4", 0x21, 0x11, &v4);
+    proxied("ipv4-with-tlv", 0x21, 0x11, &[&v4[..], &[4, 0, 4, 0, 0, 0, 0]].concat());
+    proxied("ipv6", 0x21, 0x21, &[&[0x20, 1, 0xd, 0xb8], &[1; 32][..]].concat());
+    proxied("mapped", 0x21, 0x21, &[&[0; 10][..], &[0xff; 2], &[1; 24]].concat());
+    proxied("unix", 0x21, 0x31, &[b'a'; 216]);
+    proxied("local", 0x20, 0, &[]);
+    proxied("reserved", 0x21, 0x41, &v4);
+    write("proxy_header", "text", &[&[1], b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 4000\r\n"]);
+    write("proxy_header", "long", &[&[1], &SIGNATURE, &[0x21, 0x11, 2, 9], &[1; 600]]);
 
     // Lives of a peer one after the other: the connection ends, another one joins, the link grants credit,
     // and empty messages come that nobody takes. See `Liar::step` for the numbers.

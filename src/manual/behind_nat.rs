@@ -68,6 +68,27 @@
 //!
 //! Peers dial the announced port at the address from which the connection came, and no other.
 //!
+//! # Behind a load balancer
+//! Behind a load balancer that passes TCP on (haproxy, nginx, envoy, those of cloud providers) all
+//! connections come from its address, and the limits per address count all clients together. Let it send the
+//! PROXY protocol, version 2 (haproxy: `send-proxy-v2`), and list its network:
+//!
+//! ```
+//! use unbroken::Node;
+//!
+//! let balancers = vec!["10.0.7.0/28".parse()?];
+//! let node = Node::builder()
+//!     .listen("0.0.0.0:4000".parse().unwrap())
+//!     .configure(|config| config.proxy_protocol_from = balancers);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Limits, lists, bans, logs, snapshots and dialling back then know the client's own address. List no network
+//! from which others can connect: whoever is in it can claim any address. From there a connection without the
+//! header is refused ([`Event::Refused`](crate::Event::Refused)); so a health check must send LOCAL, or only
+//! open the port. The load balancer must not close connections that are idle for less than
+//! [`PathConfig::ping_interval`](crate::PathConfig::ping_interval).
+//!
 //! # Many nodes behind one address
 //! The limits per address count them together:
 //! [`AdmissionConfig::max_inbound_per_address`](crate::AdmissionConfig::max_inbound_per_address) and

@@ -77,6 +77,9 @@
 //!   [`Config::outbound_interface`](crate::Config::outbound_interface) sets the interface on Linux, as for a
 //!   VPN. Peers that list addresses ([`AdmissionConfig::allow_addresses`](crate::AdmissionConfig)) see this
 //!   one. [`Config::listen`](crate::Config::listen) is for the other direction.
+//! - **A load balancer** in front of the node:
+//!   [`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from), see
+//!   [`manual::behind_nat`](crate::manual::behind_nat).
 //! - **Deadlines**: [`PathConfig`](crate::PathConfig) has each with its default and what too small and too
 //!   large lead to. The defaults were tested from loopback to 16 kbit/s and 300 ms; change them for a reason.
 //!

@@ -9,6 +9,16 @@
 //!
 //! The side that opened the TCP connection is the *dialer*, the other one the *listener*.
 //!
+//! # In front of the preface: a load balancer
+//! A load balancer may put a header of the PROXY protocol, version 2
+//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>), in front of what the dialer sends. A
+//! listener reads it on connections from the networks of
+//! [`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from), where it must be there, and on no
+//! others. It is at most 536 bytes long and has to come before the deadline of the handshake. PROXY over
+//! TCP/IPv4 or TCP/IPv6 sets the dialer's address; LOCAL, UNSPEC, datagrams and Unix sockets leave that of
+//! the TCP connection. TLVs are skipped, that of CRC-32C among them. Anything else ends the connection
+//! without an answer. A dialer never sends such a header.
+//!
 //! # Preface
 //! The dialer sends its preface first, together with its claim or its first Noise message. The listener
 //! answers with its own only after it has read and accepted the dialer's, so an unauthenticated peer never

@@ -33,6 +33,7 @@
 //! | **before the handshake is complete** | |
 //! | connects and is silent, a byte now and then, half a handshake | ends, `HandshakeTimeout`: 10 s from the first byte to the last |
 //! | thousands of half-handshakes from one address | 64 at once from there; others come in; when all places are taken the oldest of the largest subnet goes |
+//! | many clients behind a load balancer, or a header that claims to come from one | each client has limits of its own; a header from elsewhere is refused (`proxy_protocol.rs`) |
 //! | many honest peers behind one address | admitted, 64 by default |
 //! | wrong magic, version, mode or network; another protocol | ends, `Refused`; at most 12 bytes are answered |
 //! | a Noise message said again, or spoilt | ends, `Tampered`; nobody is blamed; the session that it was taken from goes on |

@@ -1,6 +1,7 @@
 //! The life of one connection's thread: accept (or [`dial`](super::dial)), handshake, join the link, read to
 //! the end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -19,6 +20,7 @@ use crate::id::{ConnId, PeerId};
 use crate::link::NewConn;
 use crate::roster::TargetId;
 use crate::wire::control::{Hello, Refused};
+use crate::wire::proxy_header::{self, ProxyHeaderError};
 use crate::wire::reader::FrameReader;
 use log::Level;
 
@@ -31,8 +33,9 @@ use super::shared::Report;
 pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
     let id = core.next_conn();
     let full = || EndReason::new(Initiator::Library, EndCause::Full);
-    let admitted =
-        core.on_accept(id, addr).and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
+    let proxied = core.config.is_proxy(addr.ip());
+    let place = if proxied { core.on_accept_proxied(id, addr) } else { core.on_accept(id, addr) };
+    let admitted = place.and_then(|place| Ok((place, Permit::new(core).ok_or_else(full)?)));
     let (place, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => {
@@ -49,13 +52,13 @@ pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
         "reader",
         move || {
             let (_permit, _place) = (permit, place);
-            if let Err(reason) = run_accepted(&inner, &conn, pending) {
+            if let Err(reason) = run_accepted(&inner, &conn, proxied, pending) {
                 let reason = conn.reason().unwrap_or(&reason);
                 inner.judge(&conn, None, reason);
                 if let EndCause::Refused(_) = reason.cause {
-                    inner.note_refusal(None, addr, &reason.cause);
+                    inner.note_refusal(None, conn.addr(), &reason.cause);
                 }
-                log::debug!("{} from {addr}: {reason}", conn.id);
+                log::debug!("{} from {}: {reason}", conn.id, conn.addr());
             }
         },
         move |panicked| {
@@ -70,10 +73,18 @@ pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
     }
 }
 
-fn run_accepted(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, pending: Pending) -> Result<(), EndReason> {
+fn run_accepted(
+    core: &Arc<NodeInner>,
+    conn: &Arc<ConnHandle>,
+    proxied: bool,
+    pending: Pending,
+) -> Result<(), EndReason> {
     // A shutdown that came before this was in the list would not end it.
     if core.is_closing() {
         return Err(EndReason::new(Initiator::Us, EndCause::Shutdown));
+    }
+    if proxied {
+        read_proxy_header(core, conn)?;
     }
     let joined = shake_hands(core, conn, None, &core.config.path, &pending)?;
     drop(pending);
@@ -83,6 +94,22 @@ fn run_accepted(core: &Arc<NodeInner>, conn: &Arc<ConnHandle>, pending: Pending)
     }
     serve(core, conn, joined);
     Ok(())
+}
+
+/// Learns from the proxy whose connection this is, and whether it may come in from there. The handshake's
+/// deadline goes on.
+fn read_proxy_header(core: &NodeInner, conn: &ConnHandle) -> Result<(), EndReason> {
+    let client = proxy_header::read(&mut socket::Stream(&conn.socket)).map_err(|error| match error {
+        // As a load balancer does that only looks whether the port is open.
+        ProxyHeaderError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            EndReason::new(Initiator::Peer, EndCause::Closed)
+        }
+        ProxyHeaderError::Io(error) => EndReason::io("handshake", &error),
+        error => EndReason::new(Initiator::Library, EndCause::Refused(error.to_string())),
+    })?;
+    client.into_iter().for_each(|addr| conn.set_client(addr));
+    let admitted = core.on_header(conn.id, conn.addr());
+    admitted.inspect_err(|reason| core.note_refusal(None, conn.addr(), &reason.cause))
 }
 
 /// The part of a dial that its handshake needs.
@@ -235,7 +262,7 @@ impl Drop for Detach<'_> {
     fn drop(&mut self) {
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         let reason = self.conn.reason().unwrap_or(&panic);
-        log::debug!("{} {} {}: {reason}", self.conn.id, self.link.peer.short(), self.conn.addr);
+        log::debug!("{} {} {}: {reason}", self.conn.id, self.link.peer.short(), self.conn.addr());
         self.link.detach(self.conn, reason);
     }
 }

@@ -112,7 +112,7 @@ fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt)
     drop(room);
     // Otherwise strangers could have more connections than admission allows, by not answering on those that
     // it counts.
-    let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr)).transpose()?;
+    let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr())).transpose()?;
     let Dial { target, expected, slot, dial_back, .. } = *dial;
     let (address, replaces) = (&*dial.config.address, dial.replaces.is_some());
     let dialled = Dialled { target, address, expected, slot, replaces, dial_back };
@@ -120,7 +120,7 @@ fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt)
         Ok(joined) => {
             drop(pending);
             let (peer, address) = (joined.link.peer, address.to_owned());
-            core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr });
+            core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr() });
             core.threads.change_role("reader");
             serve(core, &conn, joined);
             Ok(())
@@ -233,7 +233,7 @@ impl<'a> Attempts<'a> {
                     Err(reason) => self.handle_failed(addr, reason),
                 },
                 Some(Step::GiveUp(addr)) => {
-                    self.connecting.retain(|attempt| attempt.conn.addr != addr);
+                    self.connecting.retain(|attempt| attempt.conn.addr() != addr);
                     let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
                     self.handle_failed(addr, EndReason::io("connect", &error));
                 }
@@ -279,7 +279,7 @@ impl<'a> Attempts<'a> {
         };
         let ended: Vec<_> = self.connecting.extract_if(.., has_ended).collect();
         for attempt in ended {
-            let addr = attempt.conn.addr;
+            let addr = attempt.conn.addr();
             match socket::finish_connect(&attempt.conn.socket, addr) {
                 Ok(()) => {
                     self.race.handle_connected(addr);

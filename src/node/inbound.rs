@@ -53,12 +53,36 @@ impl NodeInner {
             return Err(refused(EndCause::Banned));
         }
         let decision = inbound.admission.lock().on_accept(conn, addr.ip(), now);
+        self.begin(conn, decision)
+    }
+
+    /// A connection of a proxy was accepted. Whose it is [`NodeInner::on_header`] is told.
+    pub(crate) fn on_accept_proxied(
+        self: &Arc<Self>,
+        conn: ConnId,
+        proxy: SocketAddr,
+    ) -> Result<InboundPermit, EndReason> {
+        let decision = self.inbound.admission.lock().on_accept_proxied(conn, proxy.ip(), clock::now());
+        self.begin(conn, decision)
+    }
+
+    fn begin(self: &Arc<Self>, conn: ConnId, decision: Decision) -> Result<InboundPermit, EndReason> {
         match decision {
             Decision::Refuse(refusal) => return Err(refused(EndCause::NotAdmitted(refusal))),
             Decision::Replace(stalled) => self.evict(stalled),
             Decision::Admit => {}
         }
         Ok(InboundPermit { core: Arc::clone(self), conn })
+    }
+
+    /// The proxy has said from where the connection comes.
+    pub(crate) fn on_header(&self, conn: ConnId, addr: SocketAddr) -> Result<(), EndReason> {
+        let (now, inbound) = (clock::now(), &self.inbound);
+        if inbound.conduct.lock().is_banned(BanTarget::at(addr.ip()), now) {
+            return Err(refused(EndCause::Banned));
+        }
+        let checked = inbound.admission.lock().on_header(conn, addr.ip(), now);
+        checked.map_err(|refusal| refused(EndCause::NotAdmitted(refusal)))
     }
 
     /// It is known who is at the other end. `chosen`: this node dials that peer by itself, and asks nobody.
@@ -82,7 +106,7 @@ impl NodeInner {
             (Some(false), _) => return Err(refused(EndCause::NotAdmitted(Refusal::Denied))),
             // Under no lock: it is the application's.
             // A peer that is dialled back was asked about when it came.
-            (None, Some(hook)) if !conn.dialled && hook(&peer, conn.addr) == AdmitDecision::Refuse => {
+            (None, Some(hook)) if !conn.dialled && hook(&peer, conn.addr()) == AdmitDecision::Refuse => {
                 return Err(refused(EndCause::NotAdmitted(Refusal::Application)));
             }
             _ => {}
@@ -123,7 +147,7 @@ impl NodeInner {
         let by_address = !conn.dialled && !self.shared.named.contains(peer);
         let (now, conduct) = (clock::now(), self.inbound.conduct.lock());
         conduct.is_banned(peer.into(), now)
-            || by_address && conduct.is_banned(BanTarget::at(conn.addr.ip()), now)
+            || by_address && conduct.is_banned(BanTarget::at(conn.addr().ip()), now)
     }
 
     /// How useful each connection was.
@@ -153,8 +177,8 @@ impl NodeInner {
         match conn.peer.get() {
             Some(peer) if names_are_proven => self.report((*peer).into(), misbehavior),
             // A peer that this node dialled was chosen: the address says nothing.
-            _ if conn.dialled || self.inbound.admission.lock().is_exempt(conn.addr.ip()) => {}
-            _ => self.report(BanTarget::at(conn.addr.ip()), misbehavior),
+            _ if conn.dialled || self.inbound.admission.lock().is_exempt(conn.addr().ip()) => {}
+            _ => self.report(BanTarget::at(conn.addr().ip()), misbehavior),
         }
     }
 
@@ -203,7 +227,7 @@ impl NodeInner {
                 for link in self.all_links().iter().filter(|link| !self.shared.named.contains(link.peer)) {
                     let conns = link.inspect(LinkInner::handles);
                     let from_there =
-                        |conn: &&Arc<ConnHandle>| !conn.dialled && BanTarget::at(conn.addr.ip()) == who;
+                        |conn: &&Arc<ConnHandle>| !conn.dialled && BanTarget::at(conn.addr().ip()) == who;
                     conns.iter().filter(from_there).for_each(|conn| conn.end(reason.clone()));
                 }
             }

@@ -51,7 +51,7 @@ pub(crate) fn notify_roster(core: &NodeInner, peer: PeerId, feedback: LinkFeedba
 fn view(state: &link::LinkInner, now: Instant) -> (LinkView, Option<Instant>) {
     let (mut view, mut next) = (LinkView::default(), None);
     for conn in state.link.conns().iter().filter(|conn| conn.is_serving()) {
-        let addr = conn.handle.addr;
+        let addr = conn.handle.addr();
         view.addr = view.addr.or(Some(addr));
         let reason = why_replaced(conn, &state.life);
         let waits = reason == Some(ReplaceReason::Suspect) && state.link.is_queued_out(conn.id, now);

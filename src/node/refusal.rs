@@ -32,7 +32,7 @@ impl NodeInner {
     pub(super) fn refuse(&self, conn: &ConnHandle, peer: PeerId, reason: &EndReason, sealer: &mut Sealer) {
         let Some(why) = reason_of(&reason.cause) else { return };
         if !conn.dialled {
-            self.note_refusal(Some(peer), conn.addr, &reason.cause);
+            self.note_refusal(Some(peer), conn.addr(), &reason.cause);
         }
         if !self.config.admission.tell_strangers && !self.shared.named.contains(peer) {
             return;
@@ -40,7 +40,7 @@ impl NodeInner {
         conn.note_end(reason.clone());
         let refused = Refused { reason: why, text: String::new(), wait_secs: None };
         if let Err(error) = handshake::send_refused(&mut socket::Stream(&conn.socket), sealer, &refused) {
-            log::debug!("{} from {}: the refusal was not sent: {error}", conn.id, conn.addr);
+            log::debug!("{} from {}: the refusal was not sent: {error}", conn.id, conn.addr());
         }
     }
 

@@ -299,7 +299,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
                 ConnSnapshot {
                     id: handle.id,
                     slot: state.slot,
-                    addr: handle.addr,
+                    addr: handle.addr(),
                     dialled: handle.dialled,
                     state: match (state.is_serving(), state.is_up()) {
                         (_, true) => ConnState::Up,

@@ -11,6 +11,7 @@ pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod preface;
+pub(crate) mod proxy_header;
 pub(crate) mod reader;
 pub(crate) mod refused;
 pub(crate) mod stream;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::proxy_header;
 use crate::id::{Incarnation, PeerId};
 
 /// Magic, versions, mode and answer: what a side must agree on before the rest has a meaning.
@@ -118,6 +119,8 @@ impl fmt::Debug for NetworkName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PrefaceError {
     Magic,
+    /// It is the header of a proxy.
+    ProxyHeader,
     Versions {
         theirs: Versions,
         ours: Versions,
@@ -138,7 +141,7 @@ pub(crate) enum PrefaceError {
 impl PrefaceError {
     fn answer(&self) -> Option<Answer> {
         match self {
-            PrefaceError::Magic | PrefaceError::Answer(_) => None,
+            PrefaceError::Magic | PrefaceError::ProxyHeader | PrefaceError::Answer(_) => None,
             PrefaceError::Versions { .. } => Some(Answer::OtherVersions),
             PrefaceError::Mode { .. } => Some(Answer::OtherMode),
             PrefaceError::Network { .. } => Some(Answer::OtherNetwork),
@@ -150,6 +153,9 @@ impl fmt::Display for PrefaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrefaceError::Magic => write!(f, "the other side does not speak the unbroken protocol"),
+            PrefaceError::ProxyHeader => f.write_str(
+                "it begins with a PROXY header, but `proxy_protocol_from` does not hold its address",
+            ),
             PrefaceError::Versions { theirs, ours } => {
                 write!(f, "the other side speaks {theirs} of the protocol, this side {ours}")
             }
@@ -194,6 +200,9 @@ impl Preface {
 
     /// Compares the beginning of the other side's preface with this one. Returns its versions.
     pub(crate) fn check_opening(&self, theirs: &[u8; OPENING_LEN]) -> Result<Versions, PrefaceError> {
+        if *theirs == proxy_header::SIGNATURE || theirs.starts_with(b"PROXY ") {
+            return Err(PrefaceError::ProxyHeader);
+        }
         let mut rest = theirs.as_slice();
         if take(&mut rest) != MAGIC {
             return Err(PrefaceError::Magic);

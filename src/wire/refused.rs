@@ -25,7 +25,9 @@ pub enum RefusedReason {
     Banned,
     /// Another process with the same identity is connected and alive.
     IdentityInUse,
-    /// It belongs to another network, or speaks no common version or mode of the protocol.
+    /// It belongs to another network, or speaks no common version or mode of the protocol, or its PROXY
+    /// header is wrong, missing or not expected
+    /// ([`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from)).
     Incompatible,
     /// The node is full.
     Full,

@@ -54,7 +54,7 @@ impl LinkHandle {
                 let result = core.link.attach(new, now, output);
                 core.probing += u32::from(matches!(result, Err(AttachError::Probing(_))));
                 if result.is_ok() {
-                    core.link.set_address(conn.id, conn.addr.ip(), segment);
+                    core.link.set_address(conn.id, conn.addr().ip(), segment);
                     if returns {
                         core.life.score.handle_reconnected(now);
                     }
@@ -62,7 +62,7 @@ impl LinkHandle {
                     core.life.joined += 1;
                     core.life.name.clone_from(&new.theirs.name);
                     // Under the lock, so that it comes before whatever is seen of the link afterwards.
-                    let (peer, addr, dialled) = (self.peer, conn.addr, conn.dialled);
+                    let (peer, addr, dialled) = (self.peer, conn.addr(), conn.dialled);
                     self.shared.tell(Event::Connected { peer, conn: conn.id, addr, dialled });
                 }
                 (result.map(|()| core.link.next_timeout()), core.heard)
