@@ -18,8 +18,9 @@ use crate::serde_util::list;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeerConfig {
     /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address
-    /// that it stands for is attempted. A link-local address needs its interface, as in
-    /// `[fe80::1%eth0]:port`.
+    /// that it stands for is attempted. While the link is up it is looked up again
+    /// ([`Config::resolve_interval`](crate::Config::resolve_interval)). A link-local address needs its
+    /// interface, as in `[fe80::1%eth0]:port`.
     pub address: String,
     /// Further addresses of the same peer, attempted in this order after `address`, 250 ms apart (RFC 8305)
     /// and IPv4 and IPv6 in turn; but first the one that worked last. The connections of a pool

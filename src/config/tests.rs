@@ -42,7 +42,7 @@ fn an_age_survives_a_file() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 29] = [
+    let cases: [(&str, Spoil); 31] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -55,6 +55,8 @@ fn a_bad_setting_is_named() {
         ("path.min_ping_interval", |config| config.path.min_ping_interval = Duration::ZERO),
         ("lanes[1].id (urgent)", |config| config.lanes[1].id = crate::URGENT),
         ("request_timeout", |config| config.request_timeout = Duration::from_secs(61)),
+        ("resolve_interval", |config| config.resolve_interval = Duration::from_millis(999)),
+        ("resolve_interval", |config| config.resolve_interval = Duration::from_secs(86_401)),
         ("max_queued", |config| config.max_queued = 1),
         ("admission.max_inbound", |config| config.admission.max_inbound = 0),
         ("conduct.half_life", |config| config.conduct.half_life = Duration::ZERO),

@@ -100,6 +100,13 @@ impl Config {
             "request_timeout",
             || format!("{:?} is not between 0 and 60 s", self.request_timeout),
         )?;
+        let day = Duration::from_secs(24 * 3600);
+        check(
+            self.resolve_interval.is_zero()
+                || (Duration::from_secs(1)..=day).contains(&self.resolve_interval),
+            "resolve_interval",
+            || format!("{:?} is neither 0 (off) nor between 1 s and a day", self.resolve_interval),
+        )?;
         let far = Duration::from_secs(365 * 24 * 3600);
         for (setting, value) in [("resumption", self.resumption), ("drain_timeout", self.drain_timeout)] {
             check(value > Duration::ZERO && value <= far, setting, || {

@@ -41,6 +41,7 @@ mod link;
 mod mailbox;
 mod message;
 mod monitor;
+mod moved;
 mod named;
 mod outgoing;
 mod peer_handle;

@@ -21,6 +21,7 @@ use log::Level;
 use super::dial::{self, Dial};
 use super::inner::NodeInner;
 use super::link::{LinkHandle, LinkState};
+use super::moved::MovedNames;
 use super::pool;
 use super::shared::Report;
 
@@ -39,6 +40,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
     let agenda = &core.shared.agenda;
     let mut planned = None;
     let mut scores_at = clock::now();
+    let mut moved = MovedNames::new(core.config.resolve_interval, core.seed, scores_at);
     loop {
         agenda.begin();
         // Looked at before the reports are: the last connection reports its end before it is gone.
@@ -69,6 +71,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
             core.release_left();
             core.threads.reap();
         }
+        moved.check(core, now).into_iter().for_each(|at| agenda.round_at(at));
         // Reports of other threads since then: the application hears of a cause before the dial.
         handle_reports(core, now);
         dial_due(core, now).into_iter().for_each(|at| agenda.round_at(at));

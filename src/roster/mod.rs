@@ -312,6 +312,12 @@ impl Roster {
         known.max_by_key(|target| target.is_wanted()).map(|target| &target.config)
     }
 
+    /// All addresses by which this peer is dialled.
+    pub(crate) fn addresses_of(&self, peer: PeerId) -> Vec<String> {
+        let entries = self.targets.iter().filter(|target| target.known() == Some(peer) && target.is_kept());
+        entries.flat_map(|target| target.config.addresses().cloned()).collect()
+    }
+
     /// The peer that answered last at this address.
     pub(crate) fn peer_of(&self, target: TargetId) -> Option<PeerId> {
         self.targets.iter().find(|candidate| candidate.id == target)?.peer

@@ -55,6 +55,9 @@ pub enum ReplaceReason {
     Poor,
     /// The application asked for it ([`Node::replace`](crate::Node::replace)).
     Asked,
+    /// The name by which it was dialled no longer stands for its address
+    /// ([`Config::resolve_interval`](crate::Config::resolve_interval)).
+    Moved,
     /// It reached [`PathConfig::max_age`](crate::PathConfig::max_age).
     Aged,
 }

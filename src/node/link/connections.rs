@@ -39,6 +39,11 @@ impl LinkHandle {
         });
     }
 
+    /// This connection needs no successor for that reason any longer.
+    pub(crate) fn keep(&self, conn: ConnId, why: ReplaceReason) {
+        self.update(|core| core.life.retiring.retain(|retiring| *retiring != (conn, why)));
+    }
+
     /// Joins a connection to the link. When connections of another life of the peer are to be probed
     /// first, waits for the outcome, at most until `deadline`.
     pub(crate) fn attach(
