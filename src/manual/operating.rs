@@ -88,6 +88,24 @@
 //! - **Deadlines**: [`PathConfig`](crate::PathConfig) has each with its default and what too small and too
 //!   large lead to. The defaults were tested from loopback to 16 kbit/s and 300 ms; change them for a reason.
 //!
+//! # After a start all peers come at once
+//! A node that restarts in a large network is dialled by all of it within seconds. There is no setting for a
+//! slow start, because admission bounds the work at any time:
+//!
+//! - At most [`Config::max_handshakes`](crate::Config::max_handshakes) (256) handshakes are under way, each
+//!   with a thread of its own. Whoever comes then is refused
+//!   ([`RefusedReason::Handshakes`](crate::RefusedReason::Handshakes)) before any cryptography, and dials
+//!   again with a backoff that is random, 0.5 s at first
+//!   ([`PathConfig::backoff_first`](crate::PathConfig::backoff_first)): so the crowd spreads by itself.
+//!   Handshakes that stall for 1 s make room. On a small machine set `max_handshakes` lower.
+//! - [`AdmissionConfig::connects_at_once`](crate::AdmissionConfig::connects_at_once) and
+//!   [`connects_per_minute`](crate::AdmissionConfig::connects_per_minute) are a token bucket for each
+//!   address. There is none for all addresses together: it would make peers wait that the node has room for.
+//! - Named peers do not queue with the others: the node dials them itself from its first moment on, which no
+//!   limit of handshakes holds up, and of the places for those that dial it
+//!   [`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved) are theirs. Before its handshake nobody
+//!   knows who comes, so no order among those that are accepted can prefer them.
+//!
 //! # First questions
 //! - *A peer does not link.* [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error) and
 //!   [`Event::DialFailed`](crate::Event::DialFailed) say why: refused by the system (nobody listens), no
