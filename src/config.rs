@@ -124,16 +124,17 @@ pub struct Config {
     /// ([`Node::add_peer`](crate::Node::add_peer)).
     #[serde(deserialize_with = "list::deserialize")]
     pub peers: Vec<PeerConfig>,
-    /// How often the names of linked peers are looked up again. Default 60 s, each time up to 20 % more or
-    /// less; 0 switches it off, otherwise it is 1 s to a day. When the address of a connection that this
-    /// node dialled is twice in a row not among the answers, the connection gets a successor to one of
-    /// them, and serves until that has proved itself
+    /// How often the names of linked peers are looked up again, each time up to 20 % more or less. Default
+    /// 0: never; otherwise it is 1 s to a day. [`Config::consensus`] has 60 s. When the address of a
+    /// connection that this node dialled is twice in a row not among the answers, the connection gets a
+    /// successor to one of them, and serves until that has proved itself
     /// ([`ReplaceReason::Moved`](crate::ReplaceReason::Moved)): at most one connection of a peer in an
     /// interval. A lookup that fails changes nothing.
     ///
     /// Too small: the name servers are asked more often than they change their answers. Too large, or off:
-    /// a connection stays where its name pointed when it was dialled, until it ends. Switch it off where a
-    /// name server answers with a few of many addresses, others each time.
+    /// a connection stays where its name pointed when it was dialled, until it ends. Leave it off where a
+    /// name server answers with a few of many addresses, others each time: connections would be replaced in
+    /// vain.
     #[serde(with = "human")]
     pub resolve_interval: Duration,
     /// The lanes. Default: [`LaneConfig::defaults`].
@@ -266,7 +267,7 @@ impl Default for Config {
             outbound_addrs: Vec::new(),
             outbound_interface: None,
             peers: Vec::new(),
-            resolve_interval: Duration::from_secs(60),
+            resolve_interval: Duration::ZERO,
             lanes: LaneConfig::defaults(),
             path: PathConfig::default(),
             connections: 1,

@@ -9,7 +9,8 @@ use crate::admission::AdmissionConfig;
 impl Config {
     /// Settings for few nodes that all know each other, as validators do, each an important peer of the
     /// others ([`PeerConfig::important`](crate::PeerConfig::important)). A dead path is noticed after 6 s
-    /// also when nothing is sent, a peer that was away for long is dialled every 10 s, and what waits for
+    /// also when nothing is sent, a peer that was away for long is dialled every 10 s, a
+    /// connection follows the name of a peer that moves within two minutes, and what waits for
     /// it is given up after 10 minutes.
     ///
     /// ```
@@ -23,6 +24,7 @@ impl Config {
     pub fn consensus() -> Self {
         Config {
             resumption: Duration::from_secs(600),
+            resolve_interval: Duration::from_secs(60),
             max_queued: 512 * MIB,
             path: PathConfig {
                 ping_interval: Duration::from_secs(5),

@@ -77,11 +77,12 @@
 //!   [`Config::outbound_interface`](crate::Config::outbound_interface) sets the interface on Linux, as for a
 //!   VPN. Peers that list addresses ([`AdmissionConfig::allow_addresses`](crate::AdmissionConfig)) see this
 //!   one. [`Config::listen`](crate::Config::listen) is for the other direction.
-//! - **Peers that move**: give them by name. A name is looked up for each dial, and again every
-//!   [`Config::resolve_interval`](crate::Config::resolve_interval) (60 s) while the link is up; a connection
-//!   to an address that the name no longer stands for is replaced without a gap. So to move a node, let it
-//!   listen at the new address, change the name, and stop the old listener two minutes after the time to live
-//!   of the record.
+//! - **Peers that move**: give them by name. A name is looked up for each dial, and with
+//!   [`Config::resolve_interval`](crate::Config::resolve_interval) (off by default; 60 s in
+//!   [`Config::consensus`](crate::Config::consensus)) again while the link is up; a connection to an address
+//!   that the name no longer stands for is replaced without a gap. So to move a node, let it listen at the
+//!   new address, change the name, and stop the old listener two minutes after the time to live of the
+//!   record.
 //! - **A load balancer** in front of the node:
 //!   [`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from), see
 //!   [`manual::behind_nat`](crate::manual::behind_nat).
