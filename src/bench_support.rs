@@ -199,7 +199,7 @@ impl ReceiptRound {
     }
 }
 
-/// How many locks of [`crate::lock`] this process has taken; `None` in builds without debug assertions,
+/// How many locks of `src/lock.rs` this process has taken; `None` in builds without debug assertions,
 /// which do not count them.
 pub fn locks_taken() -> Option<u64> {
     lock::taken()
