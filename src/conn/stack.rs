@@ -1,13 +1,13 @@
-//! Gives the memory back that a thread's stack has used once. A thread that reads from a connection shook
-//! hands before, which takes 20 KiB more of its stack than waiting for the next frame does (measured), and
-//! the kernel keeps what was touched until the thread ends.
+//! Returns memory of a thread's stack to the kernel that was used once. A thread that reads from a connection
+//! shook hands before, which takes 20 KiB more of its stack than waiting for the next frame does (measured),
+//! and the kernel keeps what was touched until the thread ends.
 #![cfg_attr(target_os = "linux", allow(unsafe_code))]
 
 /// Memory below the caller that stays: the next calls use it.
 #[cfg(target_os = "linux")]
 const KEPT: usize = 4096;
 
-/// Gives the unused part of the calling thread's stack back to the kernel; it is there again, zeroed, when it
+/// Returns the unused part of the calling thread's stack to the kernel; it is there again, zeroed, when it
 /// is used (madvise(2), `MADV_DONTNEED`). Costs two system calls. Does nothing on other systems than Linux.
 ///
 /// For threads of this library: the kernel does not reserve the whole stack of a process's first thread.

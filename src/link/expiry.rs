@@ -61,7 +61,7 @@ impl OwnClock {
     }
 }
 
-/// What is known of the peer's clock.
+/// A lower bound of the peer's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerClock {
     /// At this instant it showed at least `millis`.
@@ -76,7 +76,7 @@ impl PeerClock {
         self.millis.saturating_add((passed - passed / DRIFT).as_millis() as u64)
     }
 
-    /// A PONG has come that says `millis`, after this round trip. What was known before counts as far as it
+    /// A PONG has come that says `millis`, after this round trip. An earlier bound counts as far as it
     /// can be true: when a computer sleeps its clock may stand still.
     pub(super) fn observe(before: Option<Self>, millis: u64, round_trip: Duration, now: Instant) -> Self {
         let latest = millis.saturating_add(round_trip.as_millis() as u64);

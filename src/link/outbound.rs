@@ -120,7 +120,7 @@ pub(crate) struct Outbound<T> {
     sent: u64,
     end: u64,
     peer: LaneAck,
-    /// What the peer has dropped before this place of the stream is marked as stale.
+    /// Messages before this place of the stream that the peer has dropped are marked as stale.
     stale_to: u64,
     /// `None` until the peer's first HELLO, or when it does not have this lane.
     terms: Option<Terms>,

@@ -94,7 +94,7 @@
 //! slow start, because admission bounds the work at any time:
 //!
 //! - At most [`Config::max_handshakes`](crate::Config::max_handshakes) (256) handshakes are under way, each
-//!   with a thread of its own. Whoever comes then is refused
+//!   with a thread of its own. A connection that comes then is refused
 //!   ([`RefusedReason::Handshakes`](crate::RefusedReason::Handshakes)) before any cryptography, and dials
 //!   again with a backoff that is random, 0.5 s at first
 //!   ([`PathConfig::backoff_first`](crate::PathConfig::backoff_first)): so the crowd spreads by itself.

@@ -40,7 +40,7 @@ const LOOKUP_POLL: Duration = Duration::from_millis(250);
 /// New links are noticed within this part of the interval.
 const LOOK_PART: u32 = 4;
 
-/// What is known of the names of all peers. The monitor's own.
+/// The names of all peers as they were looked up. Belongs to the monitor.
 #[derive(Debug)]
 pub(super) struct MovedNames {
     /// Zero: names are not looked up again.
@@ -74,9 +74,9 @@ impl std::fmt::Debug for Question {
 #[derive(Debug, Default)]
 struct Misses(HashMap<ConnId, u32>);
 
-/// What follows from the answers.
+/// The consequence of the answers.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Verdict {
+struct Conclusion {
     replace: Option<ConnId>,
     keep: Vec<ConnId>,
 }
@@ -131,9 +131,9 @@ impl MovedNames {
         let Some(answer) = answer else { return };
         watch.question = None;
         let Some(found) = answer else { return };
-        let verdict = watch.misses.judge(&dialled, &found);
-        verdict.keep.iter().for_each(|conn| link.keep(*conn, ReplaceReason::Moved));
-        if let Some(conn) = verdict.replace {
+        let conclusion = watch.misses.judge(&dialled, &found);
+        conclusion.keep.iter().for_each(|conn| link.keep(*conn, ReplaceReason::Moved));
+        if let Some(conn) = conclusion.replace {
             link.retire(conn, ReplaceReason::Moved);
         }
         link.look_now();
@@ -181,23 +181,23 @@ impl Question {
 
 impl Misses {
     /// `conns`: those that this node dialled. `found`: all addresses of the peer.
-    fn judge(&mut self, conns: &[(ConnId, SocketAddr)], found: &[SocketAddr]) -> Verdict {
+    fn judge(&mut self, conns: &[(ConnId, SocketAddr)], found: &[SocketAddr]) -> Conclusion {
         self.0.retain(|known, _| conns.iter().any(|(conn, _)| conn == known));
-        let mut verdict = Verdict::default();
+        let mut conclusion = Conclusion::default();
         for (conn, addr) in conns {
             let same = |other: &SocketAddr| {
                 (other.ip().to_canonical(), other.port()) == (addr.ip().to_canonical(), addr.port())
             };
             if found.iter().any(same) {
                 if self.0.remove(conn).is_some() {
-                    verdict.keep.push(*conn);
+                    conclusion.keep.push(*conn);
                 }
                 continue;
             }
             let misses = self.0.entry(*conn).or_default();
             match *misses + 1 {
-                MISSES if verdict.replace.is_none() => {
-                    verdict.replace = Some(*conn);
+                MISSES if conclusion.replace.is_none() => {
+                    conclusion.replace = Some(*conn);
                     *misses = MISSES;
                 }
                 // It is being replaced, or its turn comes in the next interval.
@@ -205,7 +205,7 @@ impl Misses {
                 more => *misses = more,
             }
         }
-        verdict
+        conclusion
     }
 }
 
@@ -227,8 +227,8 @@ mod tests {
         ([10, 0, 0, host], 1).into()
     }
 
-    fn replaces(conn: u64) -> Verdict {
-        Verdict { replace: Some(ConnId(conn)), keep: Vec::new() }
+    fn replaces(conn: u64) -> Conclusion {
+        Conclusion { replace: Some(ConnId(conn)), keep: Vec::new() }
     }
 
     #[test]
@@ -237,8 +237,8 @@ mod tests {
         let conns = [(ConnId(1), addr(1))];
         let mut judge =
             |found: &[u8]| misses.judge(&conns, &found.iter().map(|host| addr(*host)).collect::<Vec<_>>());
-        let nothing = Verdict::default;
-        let kept = || Verdict { replace: None, keep: vec![ConnId(1)] };
+        let nothing = Conclusion::default;
+        let kept = || Conclusion { replace: None, keep: vec![ConnId(1)] };
         assert_eq!(judge(&[1, 2]), nothing());
         assert_eq!(judge(&[2]), nothing());
         assert_eq!(judge(&[1]), kept());
@@ -255,11 +255,11 @@ mod tests {
     fn one_connection_in_an_interval_is_replaced() {
         let mut misses = Misses::default();
         let both = [(ConnId(1), addr(1)), (ConnId(2), addr(2))];
-        assert_eq!(misses.judge(&both, &[addr(3)]), Verdict::default());
+        assert_eq!(misses.judge(&both, &[addr(3)]), Conclusion::default());
         assert_eq!(misses.judge(&both, &[addr(3)]), replaces(1));
         assert_eq!(misses.judge(&both, &[addr(3)]), replaces(2));
-        assert_eq!(misses.judge(&both, &[addr(3)]), Verdict::default());
-        assert_eq!(misses.judge(&[], &[addr(3)]), Verdict::default());
+        assert_eq!(misses.judge(&both, &[addr(3)]), Conclusion::default());
+        assert_eq!(misses.judge(&[], &[addr(3)]), Conclusion::default());
         assert!(misses.0.is_empty(), "connections that have ended are forgotten");
     }
 
@@ -268,8 +268,8 @@ mod tests {
         let mut misses = Misses::default();
         let conns = [(ConnId(1), "10.0.0.1:1".parse().unwrap())];
         for _ in 0..3 {
-            let verdict = misses.judge(&conns, &["[::ffff:10.0.0.1]:1".parse().unwrap()]);
-            assert_eq!(verdict, Verdict::default());
+            let conclusion = misses.judge(&conns, &["[::ffff:10.0.0.1]:1".parse().unwrap()]);
+            assert_eq!(conclusion, Conclusion::default());
         }
     }
 

@@ -151,7 +151,7 @@ body! {
         lanes: Vec<(LaneId, LaneAck)>, at most MAX_LANES;
     }
     fields {
-        /// What expired at the sender of this frame, until the other side has said that it knows.
+        /// Messages that expired at the sender of this frame, until the other side has said that it knows.
         1 => stale: Vec<StaleRange>, at most MAX_STALE;
         /// Of these lanes the sender of this frame knows what expired at the other side, up to here.
         2 => settled: Vec<(LaneId, u64)>, at most MAX_LANES;

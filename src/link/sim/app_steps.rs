@@ -51,7 +51,7 @@ impl World<'_> {
         let (now, mut output) = (self.instant(), Fx::default());
         let Some(arrived) = self.sides[side].link.take(lane, now, &mut output) else {
             self.sides[side].app.arrived &= !(1 << lane);
-            self.apply(side, output); // What had expired was dropped.
+            self.apply(side, output); // Messages that had expired were dropped.
             return;
         };
         let request = match arrived.kind {
