@@ -60,10 +60,10 @@ pub(crate) struct Inbound {
     pub(super) unsettled: Unsettled,
     /// Bytes of older sessions that the application still holds or has not fetched. They count
     /// against the window, so that a peer that restarts in a loop cannot fill the memory.
-    stale: u64,
+    former: u64,
     /// How many messages that are. They count with what each costs beyond its bytes, or empty ones would be
     /// free.
-    stale_messages: u64,
+    former_messages: u64,
 
     /// The state that the peer is sure to know.
     told: LaneAck,
@@ -103,8 +103,8 @@ impl Inbound {
             first_untaken: 0,
             inbox: Inbox::default(),
             unsettled: Unsettled::default(),
-            stale: 0,
-            stale_messages: 0,
+            former: 0,
+            former_messages: 0,
             told: LaneAck::default(),
             announced: 0,
             awaited: 0,
@@ -117,8 +117,8 @@ impl Inbound {
     pub(crate) fn restart(&mut self) {
         // Credit that the application still has to return: messages in the inbox or in its hands.
         for message in self.untaken.iter().filter(|message| !message.done) {
-            self.stale += message.bytes;
-            self.stale_messages += 1;
+            self.former += message.bytes;
+            self.former_messages += 1;
         }
         self.epoch += 1;
         self.parser = Parser::new(self.max_message);
@@ -264,8 +264,8 @@ impl Inbound {
     /// give their memory back.
     pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
         if ticket.epoch != self.epoch {
-            self.stale = self.stale.saturating_sub(ticket.bytes);
-            self.stale_messages = self.stale_messages.saturating_sub(1);
+            self.former = self.former.saturating_sub(ticket.bytes);
+            self.former_messages = self.former_messages.saturating_sub(1);
             return self.urgency(self.taken);
         }
         let before = self.taken;
@@ -316,8 +316,8 @@ impl Inbound {
     pub(crate) fn state(&self) -> LaneAck {
         // An unfinished message alone always gets the whole window: withheld credit must not keep it
         // from ever being finished.
-        let stale = self.stale + self.stale_messages * BOOKKEEPING as u64;
-        let full = self.taken + self.window.saturating_sub(stale);
+        let former = self.former + self.former_messages * BOOKKEEPING as u64;
+        let full = self.taken + self.window.saturating_sub(former);
         let limit = if self.withheld && !self.untaken.is_empty() { self.announced } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.announced) }
     }
@@ -355,7 +355,7 @@ impl Inbound {
 
     /// Bytes in the inbox, with the application, or of an unfinished message.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.received - self.discarded - self.taken + self.stale
+        self.received - self.discarded - self.taken + self.former
     }
 
     /// Those of an unfinished message.
