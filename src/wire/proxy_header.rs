@@ -167,7 +167,7 @@ mod tests {
         [&SIGNATURE[..], &[command, family], &len, rest].concat()
     }
 
-    /// What is read of these bytes, and what is left of them.
+    /// Returns the result of reading these bytes, and the bytes that are left.
     fn read_of(mut bytes: &[u8]) -> (Result<Option<SocketAddr>, String>, usize) {
         let read = read(&mut bytes).map_err(|error| error.to_string());
         (read, bytes.len())
