@@ -140,7 +140,8 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         output: &mut Output<T, R, C>,
     ) -> Option<Arrived> {
         let lane = self.lanes.get_mut(index)?;
-        let (arrived, urgency) = lane.inb.take(self.peer_clock.map(|clock| clock.now(now)));
+        let clock = self.peer_clock;
+        let (arrived, urgency) = lane.inb.take(|at| clock.is_some_and(|clock| clock.now(now) >= at));
         lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
         arrived
     }

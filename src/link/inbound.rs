@@ -224,12 +224,12 @@ impl Inbound {
         Ok(())
     }
 
-    /// The application takes the next message; those before it that have expired by `peer_clock`, the time
-    /// of the peer's clock, are dropped. The second value says how soon the peer should hear.
-    pub(crate) fn take(&mut self, peer_clock: Option<u64>) -> (Option<Arrived>, Urgency) {
+    /// The application takes the next message; those before it whose time of the peer's clock has come, which
+    /// `is_over` tells, are dropped. The second value says how soon the peer should hear.
+    pub(crate) fn take(&mut self, is_over: impl Fn(u64) -> bool) -> (Option<Arrived>, Urgency) {
         let mut urgency = Urgency::Nothing;
         while let Some(arrived) = self.inbox.pop() {
-            if self.drops(&arrived, peer_clock) {
+            if self.drops(&arrived, &is_over) {
                 self.expired += 1;
                 urgency = urgency.max(self.done(arrived.ticket));
                 continue;
@@ -243,7 +243,7 @@ impl Inbound {
     }
 
     /// Whether this message, which has left the inbox, is stale; keeps for the peer that it is.
-    fn drops(&mut self, arrived: &Arrived, peer_clock: Option<u64>) -> bool {
+    fn drops(&mut self, arrived: &Arrived, is_over: impl Fn(u64) -> bool) -> bool {
         let MessageKind::Expiring { at } = arrived.kind else { return false };
         // One of an older session has no place in this stream.
         let number = arrived.ticket.number.checked_sub(self.first_untaken);
@@ -253,7 +253,7 @@ impl Inbound {
             return false;
         };
         let start = end - (arrived.kind.header_len() + arrived.payload.len()) as u64;
-        let stale = peer_clock.is_some_and(|now| now >= at) && self.unsettled.add(start, end);
+        let stale = is_over(at) && self.unsettled.add(start, end);
         if !stale {
             self.unsettled.handle_fresh(end);
         }
@@ -410,7 +410,7 @@ mod tests {
         }
         assert!(lane.inbox_len() <= 20 + window / BOOKKEEPING, "{} messages are held", lane.inbox_len());
         // It all comes back.
-        while lane.take(None).0.is_some() {}
+        while lane.take(|_| false).0.is_some() {}
         assert_eq!(lane.grant(), LaneAck { received: 0, taken: 0, limit: window as u64 });
     }
 }

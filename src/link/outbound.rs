@@ -282,6 +282,9 @@ impl<T: ReceiptHandle> Outbound<T> {
 
     /// Messages that were accepted before it was known that the peer does not know their expiry.
     fn leave_out_expiry(&mut self) {
+        if self.terms.is_none_or(|terms| terms.expires) {
+            return;
+        }
         for index in self.started..self.queue.len() {
             let Some(kind) = self.queue.get(index).map(|message| message.kind) else { return };
             let known = self.known_kind(kind);
