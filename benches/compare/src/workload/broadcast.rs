@@ -2,25 +2,17 @@
 
 use std::time::Instant;
 
-use super::{Plan, READY, Rounds, measure, observed, quantile, sorted};
+use super::{Delays, Plan, READY, Rounds, delay_rows, measure, observed, quantile, sorted};
 use crate::Failure;
 use crate::contestants::{Broadcast, Contestant};
 use crate::process::{Load, Process, cpu_time, tell, wait};
-use crate::table::{Row, Table};
+use crate::table::Table;
 
 /// How many peers there are.
 pub const PEERS: [usize; 2] = [50, 200];
 
 /// How many messages all peers of a run get together, if the plan does not shorten it.
 const DELIVERIES: u64 = 100_000;
-
-/// In microseconds.
-struct Run {
-    p50: f64,
-    p99: f64,
-    /// CPU time of both processes for each peer of a broadcast.
-    cpu: f64,
-}
 
 pub fn run(plan: &Plan) -> Result<(), Failure> {
     for peers in &plan.broadcast {
@@ -45,29 +37,14 @@ fn run_peers(plan: &Plan, peers: usize) -> Result<(), Failure> {
             let [p50, p99, cpu] = both.told;
             let micros = |nanos: u64| nanos as f64 / 1000.0;
             let cpu = micros(cpu + both.cpu) / (count * peers as u64) as f64;
-            rounds.add(*name, Run { p50: micros(p50), p99: micros(p99), cpu });
+            rounds.add(*name, Delays { p50: micros(p50), p99: micros(p99), cpu });
         }
     }
     let title = format!("Broadcast of 256 bytes to {peers} peers, until all have acknowledged it");
     let mut table = Table::new(title, &load);
     table.columns =
         &["p50 us", "ratio to raw", "lowest to highest", "p99 us", "CPU us of both sides for each peer"];
-    table.bars = "p50 us, median";
-    for (name, _) in &contestants {
-        let [lowest, middle, highest] = rounds.ratio(name, &"raw", |run: &Run| run.p50);
-        let p50 = rounds.median(name, |run| run.p50);
-        table.rows.push(Row {
-            name: (*name).to_owned(),
-            cells: vec![
-                format!("{p50:.0}"),
-                format!("{middle:.2}"),
-                format!("{lowest:.2} to {highest:.2}"),
-                format!("{:.0}", rounds.median(name, |run| run.p99)),
-                format!("{:.2}", rounds.median(name, |run| run.cpu)),
-            ],
-            bar: p50,
-        });
-    }
+    delay_rows(&mut table, &rounds, contestants.iter().map(|(name, _)| *name), 2);
     plan.show(&table, of)
 }
 

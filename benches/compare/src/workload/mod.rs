@@ -17,7 +17,7 @@ use std::time::Instant;
 use crate::Failure;
 use crate::contestants::{Came, Contestant, Tell};
 use crate::process::{Process, cpu_time, fail, tell, wait};
-use crate::table::Table;
+use crate::table::{Row, Table};
 
 /// The names that `--only-workload` takes.
 pub const WORKLOADS: [&str; 5] = ["one-way", "round-trip", "vote", "broadcast", "idle"];
@@ -116,6 +116,39 @@ impl<K: Eq + Hash, R> Rounds<K, R> {
         let ratios = sorted(pairs.map(|(run, base)| value(run) / value(base)));
         let end = |which: Option<&f64>| which.copied().unwrap_or_default();
         [end(ratios.first()), median(&ratios), end(ratios.last())]
+    }
+}
+
+/// Delays of one run and what they cost, in microseconds.
+struct Delays {
+    p50: f64,
+    p99: f64,
+    /// CPU time of both processes.
+    cpu: f64,
+}
+
+/// Appends a row for each contestant, with the CPU time to so many digits.
+fn delay_rows(
+    table: &mut Table,
+    rounds: &Rounds<&'static str, Delays>,
+    names: impl Iterator<Item = &'static str>,
+    digits: usize,
+) {
+    table.bars = "p50 us, median";
+    for name in names {
+        let [lowest, middle, highest] = rounds.ratio(&name, &"raw", |run| run.p50);
+        let p50 = rounds.median(&name, |run| run.p50);
+        table.rows.push(Row {
+            name: name.to_owned(),
+            cells: vec![
+                format!("{p50:.0}"),
+                format!("{middle:.2}"),
+                format!("{lowest:.2} to {highest:.2}"),
+                format!("{:.0}", rounds.median(&name, |run| run.p99)),
+                format!("{:.digits$}", rounds.median(&name, |run| run.cpu)),
+            ],
+            bar: p50,
+        });
     }
 }
 

@@ -2,19 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Plan, Rounds, quantile, sorted};
+use super::{Delays, Plan, Rounds, delay_rows, quantile, sorted};
 use crate::Failure;
 use crate::contestants::{Contestant, RoundTrip};
 use crate::process::{Load, Process, cpu_time, tell};
-use crate::table::{Row, Table};
-
-/// In microseconds.
-struct Run {
-    p50: f64,
-    p99: f64,
-    /// CPU time of both processes for a message.
-    cpu: f64,
-}
+use crate::table::Table;
 
 pub fn run(plan: &Plan) -> Result<(), Failure> {
     let of = |contestant: &'static Contestant| contestant.round_trip.as_ref();
@@ -32,27 +24,12 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
             let [echo_cpu] = echo.numbers()?;
             let micros = |nanos: u64| nanos as f64 / 1000.0;
             let cpu = micros(cpu + echo_cpu) / count as f64;
-            rounds.add(*name, Run { p50: micros(p50), p99: micros(p99), cpu });
+            rounds.add(*name, Delays { p50: micros(p50), p99: micros(p99), cpu });
         }
     }
     let mut table = Table::new("Round trip, 64 bytes, one at a time".to_owned(), &load);
     table.columns = &["p50 us", "ratio to raw", "lowest to highest", "p99 us", "CPU us of both sides"];
-    table.bars = "p50 us, median";
-    for (name, _) in &contestants {
-        let [lowest, middle, highest] = rounds.ratio(name, &"raw", |run: &Run| run.p50);
-        let p50 = rounds.median(name, |run| run.p50);
-        table.rows.push(Row {
-            name: (*name).to_owned(),
-            cells: vec![
-                format!("{p50:.0}"),
-                format!("{middle:.2}"),
-                format!("{lowest:.2} to {highest:.2}"),
-                format!("{:.0}", rounds.median(name, |run| run.p99)),
-                format!("{:.1}", rounds.median(name, |run| run.cpu)),
-            ],
-            bar: p50,
-        });
-    }
+    delay_rows(&mut table, &rounds, contestants.iter().map(|(name, _)| *name), 1);
     plan.show(&table, of)
 }
 
