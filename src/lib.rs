@@ -52,11 +52,28 @@
 //!   is for the application to say; a peer given as `id@host:port` can be nobody else. How much is said, and
 //!   when, can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
 //!
-//! Next: [`manual::event_loop`], the threads of an application and what to do with each event;
-//! [`manual::from_tcp`], for a program that has streams of its own; [`manual::lanes_and_sizes`];
-//! [`manual::restart_and_recovery`]; [`manual::behind_nat`]; [`manual::operating`]; [`manual::async_code`];
-//! [`manual::comparison`] with other libraries; and `test_util` (Linux, behind the feature `test-util`),
-//! which brings the faults of networks to the tests of your own node.
+//! # How to
+//! Each entry leads to an example that is compiled and run.
+//!
+//! | task | see |
+//! |---|---|
+//! | receive messages and events, on one thread or on several | [`manual::event_loop`] |
+//! | send serde values, or values in a format of your own | [`Outgoing::typed`], [`codec`] |
+//! | ask a peer and wait for its answer | [`Node::request_typed`], [`Message::reply`] |
+//! | wait for 3 of 4 acknowledgements of a broadcast | [`Broadcast`]; by stake: [`Broadcast::wait_for_weight`] |
+//! | send a vote that is worthless after 2 s, on both sides | [`Outgoing::expires_in`], [example](manual::lanes_and_sizes#messages-that-are-worthless-later) |
+//! | keep big blocks from delaying votes | [`URGENT`] and [`BULK`], [example](manual::lanes_and_sizes#votes-beside-blocks) |
+//! | decide who may connect | [`Builder::admit`], [`AdmissionConfig`] |
+//! | see why a peer was refused, on both sides | [`Event::DialFailed`] and [`Event::Refused`], [example](manual::operating#why-a-connection-was-refused) |
+//! | save and restore the key and the peers over a restart | [`Builder::identity_file`] and [`Node::records`], [example](manual::restart_and_recovery#what-to-keep-on-disk) |
+//! | reach nodes behind NAT | [`manual::behind_nat`] |
+//! | test a node under a NAT that forgets, a black hole, a slow path | [`test_util`] (Linux, feature `test-util`), [example][nat] |
+//! | watch a node | [`Node::snapshot`], [`manual::operating`]; Prometheus: [`metrics`] (feature `metrics`) |
+//! | replace plain [`TcpStream`](std::net::TcpStream)s | [`manual::from_tcp`] |
+//! | use a node from async code | [`manual::async_code`] |
+//! | choose between this library and others | [`manual::comparison`] |
+//!
+//! Whole programs are under `examples/` in the repository: `hello` and `chat` first.
 //!
 //! # Log levels
 //! error: a bug or lost data; warn: a peer misbehaved or the system ran short; info: a link came or
@@ -75,6 +92,18 @@
 //! link    lanes, credit, receipts, resumption         pure
 //! wire    bytes <-> frames                            pure
 //! ```
+
+// What is behind a feature is linked where it is documented: here, or at docs.rs, which has all features.
+#![cfg_attr(all(feature = "test-util", target_os = "linux"), doc = "[nat]: test_util#a-nat-that-forgets")]
+#![cfg_attr(
+    not(all(feature = "test-util", target_os = "linux")),
+    doc = "[`test_util`]: https://docs.rs/unbroken/latest/unbroken/test_util/index.html",
+    doc = "[nat]: https://docs.rs/unbroken/latest/unbroken/test_util/index.html#a-nat-that-forgets"
+)]
+#![cfg_attr(
+    not(feature = "metrics"),
+    doc = "[`metrics`]: https://docs.rs/unbroken/latest/unbroken/metrics/index.html"
+)]
 
 #[cfg(not(any(unix, windows)))]
 compile_error!("unbroken supports Unix and Windows: this system has neither poll(2) nor WSAPoll");

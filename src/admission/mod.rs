@@ -61,7 +61,9 @@ pub use config::AdmissionConfig;
 use evict::{Candidate, Merit};
 use rate::Rates;
 
-/// Why a connection was not let in.
+/// Why a connection was not let in, as in [`EndCause::NotAdmitted`](crate::EndCause::NotAdmitted). What the
+/// other side is told and [`Event::Refused`](crate::Event::Refused) reports is the
+/// [`RefusedReason`](crate::RefusedReason).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

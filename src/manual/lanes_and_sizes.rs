@@ -73,10 +73,70 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use unbroken::{Outgoing, URGENT};
+//! use unbroken::{Identity, Node, Outcome, Outgoing, URGENT};
 //!
-//! let vote = Outgoing::new(URGENT, "round 12: yes").expires_in(Duration::from_secs(2));
-//! assert_eq!(vote.expiry(), Some(Duration::from_secs(2)));
+//! let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+//! let carol = Identity::generate()?.peer_id(); // She is away.
+//! let alice = Node::builder()
+//!     .peer(format!("{}@{}", bob.id(), bob.local_addrs()[0]))
+//!     .peer(format!("{carol}@127.0.0.1:1"))
+//!     .start()?;
+//! alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+//!
+//! let time = Duration::from_secs(2);
+//! let vote = Outgoing::new(URGENT, "round 12: yes").expires_in(time);
+//! let to_bob = alice.send(bob.id(), vote.clone())?;
+//! let to_carol = alice.send(carol, vote)?;
+//!
+//! // Alice's side: never sent, and dropped when the time is over.
+//! assert_eq!(to_carol.wait(), Outcome::Expired);
+//!
+//! // Bob's side: sent, but his application comes to it too late. It gets the next vote.
+//! to_bob.wait_timeout(time / 10);
+//! alice.send(bob.id(), (URGENT, "round 13: no"))?;
+//! let votes = bob.lane_receiver(URGENT).expect("no other receiver of this lane");
+//! assert_eq!(votes.recv()?.into_bytes(), "round 13: no");
+//! assert_eq!(to_bob.wait(), Outcome::Expired);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A receipt can be open for longer than that time: once the first byte was sent it ends when the peer's
+//! application comes to the message, or with the link. So wait with a timeout of your own, as
+//! [`Broadcast::wait_for`](crate::Broadcast::wait_for) does.
+//!
+//! # Votes beside blocks
+//! Send votes on [`URGENT`](crate::URGENT) and blocks on [`BULK`](crate::BULK), or on lanes of your own with
+//! such priorities. No other setting is needed:
+//!
+//! - On the way a vote waits for at most one chunk of a block and what the kernel holds, which the node keeps
+//!   at 10 ms worth of a fast path and 125 ms worth of a slow one
+//!   ([`PathConfig::max_chunk`](crate::PathConfig::max_chunk)).
+//! - A block that the peer's application does not take holds up other blocks and no vote.
+//! - With [`PeerConfig::important`](crate::PeerConfig::important) votes have a connection of their own
+//!   (below).
+//! - In the application a vote waits for the block that is being processed, unless each lane has a thread of
+//!   its own: [`Node::lane_receiver`](crate::Node::lane_receiver).
+//!
+//! ```
+//! use std::time::Duration;
+//! use unbroken::bytes::Bytes;
+//! use unbroken::{BULK, Node, Outcome, PeerConfig, URGENT};
+//!
+//! let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+//! let address = bob.local_addrs()[0].to_string();
+//! let alice =
+//!     Node::builder().peer_config(PeerConfig { important: true, ..PeerConfig::new(address) }).start()?;
+//! alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+//!
+//! // More blocks than the lane accepts, and nobody takes them.
+//! let block = Bytes::from(vec![7; 16 << 20]);
+//! while alice.try_send(bob.id(), (BULK, block.clone())).is_ok() {}
+//!
+//! let votes = bob.lane_receiver(URGENT).expect("no other receiver of this lane");
+//! let vote = alice.send(bob.id(), (URGENT, "round 12: yes"))?;
+//! assert_eq!(votes.recv()?.into_bytes(), "round 12: yes");
+//! assert_eq!(vote.wait(), Outcome::Taken);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Which connection carries a lane

@@ -107,6 +107,58 @@
 //!   [`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved) are theirs. Before its handshake nobody
 //!   knows who comes, so no order among those that are accepted can prefer them.
 //!
+//! # Why a connection was refused
+//! Both sides are told, with the same [`RefusedReason`](crate::RefusedReason):
+//!
+//! | | the node that dialled | the node that refused |
+//! |---|---|---|
+//! | event | [`Event::DialFailed`](crate::Event::DialFailed), whose cause is [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer) | [`Event::Refused`](crate::Event::Refused) |
+//! | on request | [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error); [`WaitError::Timeout`](crate::WaitError::Timeout) of a wait for the link | the count [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) |
+//! | log | `warn`: `dial ADDRESS: refused: REASON (by the peer)` | `info`: `refused PEER from ADDRESS: REASON` |
+//!
+//! ```
+//! use std::time::Duration;
+//! use unbroken::{AdmitDecision, EndCause, Event, Node, RefusedReason, WaitError};
+//!
+//! let closed = Node::builder().listen("127.0.0.1:0".parse()?).admit(|_, _| AdmitDecision::Refuse).start()?;
+//! let dialler = Node::builder().peer(closed.local_addrs()[0].to_string()).start()?;
+//!
+//! // The node that dialled.
+//! let refused = dialler.events().find_map(|event| match event {
+//!     Event::DialFailed { reason, .. } => Some(reason),
+//!     _ => None,
+//! });
+//! let refused = refused.ok_or("the node has shut down")?;
+//! let EndCause::RefusedByPeer { reason, .. } = &refused.cause else { return Err(refused.into()) };
+//! assert_eq!((*reason, reason.is_temporary()), (RefusedReason::Application, false));
+//! assert_eq!(dialler.peers()[0].last_error, Some(refused));
+//!
+//! // The node that refused.
+//! let refusal = closed.events().find_map(|event| match event {
+//!     Event::Refused { peer, why, .. } => Some((peer, why)),
+//!     _ => None,
+//! });
+//! assert_eq!(refusal, Some((Some(dialler.id()), RefusedReason::Application)));
+//!
+//! // The same in words: "0 of 1 links came up in time; 127.0.0.1:4000: refused: the application refused it ..."
+//! let error = dialler.wait_for_links(1, Duration::from_millis(1)).unwrap_err();
+//! assert!(matches!(&error, WaitError::Timeout { failed, .. } if failed.len() == 1), "{error}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The two sides differ in these cases:
+//!
+//! - Another network, version or encryption: each side finds it by itself. The node that dialled has
+//!   [`EndCause::Refused`](crate::EndCause::Refused) with a text that names the setting; the other one has
+//!   [`RefusedReason::Incompatible`](crate::RefusedReason::Incompatible) without a peer.
+//! - A denied or banned address: the connection is closed before the handshake, and the node that dialled has
+//!   [`EndCause::Closed`](crate::EndCause::Closed) or [`EndCause::Io`](crate::EndCause::Io).
+//! - [`AdmissionConfig::tell_strangers`](crate::AdmissionConfig::tell_strangers) is off: the same, for peers
+//!   that are not named.
+//! - The node that dialled refuses the peer that it found, because of a list or a ban of its own:
+//!   [`EndCause::NotAdmitted`](crate::EndCause::NotAdmitted) or
+//!   [`EndCause::Banned`](crate::EndCause::Banned).
+//!
 //! # First questions
 //! - *A peer does not link.* [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error) and
 //!   [`Event::DialFailed`](crate::Event::DialFailed) say why: refused by the system (nobody listens), no

@@ -21,7 +21,16 @@
 //!   start, readable by its owner alone. Without it every start is a new peer.
 //! - **What was learned of peers**: [`Node::records`](crate::Node::records), given to
 //!   [`Builder::records`](crate::Builder::records): addresses that worked, scores, ping intervals that paths
-//!   need. Save them from time to time and before the end; they are serde values.
+//!   need. Save them from time to time and before the end; they are serde values. For a peer that is
+//!   configured its record is found by its address. The others are candidates: the next life dials them only
+//!   as long as it has fewer links than [`Config::target_peers`](crate::Config::target_peers), which is 0 by
+//!   default.
+//! - **Peers that were added while it ran** ([`Node::add_peer`](crate::Node::add_peer)), if the next life
+//!   shall dial them whatever happens. They are the [`addresses`](crate::PeerSnapshot::addresses) of
+//!   [`Node::peers`](crate::Node::peers) that are [`wanted`](crate::PeerSnapshot::wanted), configured ones
+//!   among them. [`Builder::peer`](crate::Builder::peer) takes them.
+//! - **Bans**, if they shall outlast the process: [`Node::bans`](crate::Node::bans) and
+//!   [`Node::restore_bans`](crate::Node::restore_bans).
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,17 +43,28 @@
 //!         Ok(text) => serde_json::from_slice(&text)?,
 //!         Err(_) => Vec::new(),
 //!     };
-//!     Ok(Node::builder().identity_file(home.join("node.key")).records(records).start()?)
+//!     Ok(Node::builder()
+//!         .identity_file(home.join("node.key"))
+//!         .records(records)
+//!         // Without it the records are kept and nobody is dialled for them.
+//!         .configure(|config| config.target_peers = 8)
+//!         .start()?)
 //! };
+//! let seed = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+//!
 //! let node = start()?;
 //! let (id, first) = (node.id(), node.incarnation());
+//! node.learn([seed.local_addrs()[0].to_string()]);
+//! node.wait_linked(seed.id(), Duration::from_secs(30))?;
 //! std::fs::write(home.join("peers.json"), serde_json::to_vec(&node.records())?)?;
 //! node.shutdown(Duration::from_secs(1));
 //! drop(node);
 //!
+//! // The next life is told no address.
 //! let node = start()?;
 //! assert_eq!(node.id(), id);
 //! assert_ne!(node.incarnation(), first);
+//! node.wait_linked(seed.id(), Duration::from_secs(30))?;
 //! # std::fs::remove_dir_all(&home)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -220,8 +220,10 @@ impl Builder {
         self
     }
 
-    /// Records that an earlier life of this node kept ([`Node::records`]): candidates from the start, if
-    /// [`Config::target_peers`] asks for any. A record says whom to prefer and nothing else.
+    /// Records that an earlier life of this node kept ([`Node::records`]). A configured peer with the same
+    /// address has what was learned of it; the others are candidates, dialled only as long as
+    /// [`Config::target_peers`] (0 by default) asks for more links. An example:
+    /// [`manual::restart_and_recovery`](crate::manual::restart_and_recovery#what-to-keep-on-disk).
     pub fn records(mut self, records: Vec<PeerRecord>) -> Self {
         self.records = records;
         self

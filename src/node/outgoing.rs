@@ -62,7 +62,9 @@ impl Outgoing {
 
     /// The message is worth nothing after this time. It is dropped if its first byte was not sent by then,
     /// and also by the peer, if its application has not taken it by then; either way the receipt ends as
-    /// [`Outcome::Expired`](crate::Outcome::Expired).
+    /// [`Outcome::Expired`](crate::Outcome::Expired). In the second case it ends when that application comes
+    /// to the message, which may be long after this time. An example of both:
+    /// [`manual::lanes_and_sizes`](crate::manual::lanes_and_sizes#messages-that-are-worthless-later).
     ///
     /// The peer reads the time by this node's clock, of which its PONGs tell: it drops nothing too early, and
     /// too late by the time that such a frame took at most. Until the first one has come, a few milliseconds

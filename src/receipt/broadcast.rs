@@ -74,7 +74,11 @@ impl Changes {
     }
 }
 
-/// The receipts of one message to many peers.
+/// The receipts of one message to many peers, returned by [`Node::broadcast`](crate::Node::broadcast).
+///
+/// A peer counts when its application has taken the message ([`Outcome::Taken`]), which is later than its
+/// kernel's or its node's acknowledgement. The sending node is not counted: for a quorum that it belongs to
+/// wait for one less.
 ///
 /// ```
 /// use std::thread;
@@ -82,17 +86,20 @@ impl Changes {
 /// use unbroken::{Node, URGENT};
 ///
 /// let listener = || Node::builder().listen("127.0.0.1:0".parse().unwrap()).start();
-/// let peers = [listener()?, listener()?, listener()?];
+/// let peers = [listener()?, listener()?, listener()?, listener()?];
 /// let node = Node::builder().peers(peers.iter().map(|peer| peer.local_addrs()[0].to_string())).start()?;
-/// node.wait_for_links(3, Duration::from_secs(30))?;
+/// node.wait_for_links(4, Duration::from_secs(30))?;
 ///
 /// let vote = node.broadcast((URGENT, "block 7"));
-/// // The applications of two of the three receive it.
-/// for peer in peers.iter().take(2).cloned() {
+/// // The applications of three of the four receive it.
+/// for peer in peers.iter().take(3).cloned() {
 ///     thread::spawn(move || peer.events().for_each(drop));
 /// }
-/// let progress = vote.wait_for(2, Duration::from_secs(30))?;
-/// assert_eq!((progress.taken.len(), progress.pending.len()), (2, 1));
+/// let progress = vote.wait_for(3, Duration::from_secs(30))?;
+/// assert_eq!((progress.taken.len(), progress.pending.len()), (3, 1));
+///
+/// let error = vote.wait_for(4, Duration::from_millis(10)).unwrap_err();
+/// assert_eq!((error.reached, error.impossible), (3, false)); // The fourth may still take it.
 /// # peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -120,9 +127,9 @@ pub struct Progress {
 pub struct QuorumError {
     /// The state when the wait ended.
     pub progress: Progress,
-    /// The sum of weights that was reached, and the sum that was wanted.
+    /// The sum of weights that was reached; of [`Broadcast::wait_for`] the number of peers.
     pub reached: u64,
-    /// The sum of weights that was wanted.
+    /// The sum, or the number, that was wanted.
     pub wanted: u64,
     /// True when it can no longer be reached, false when the time was over.
     pub impossible: bool,
@@ -230,7 +237,8 @@ impl Broadcast {
     /// Waits until `k` peers have taken the message, and says which.
     ///
     /// # Errors
-    /// When the time is over, or when so many have failed that `k` can no longer be reached.
+    /// When the time is over, or at once when so many have failed that `k` can no longer be reached
+    /// ([`QuorumError::impossible`]). The broadcast goes on, and can be waited for again.
     pub fn wait_for(&self, k: usize, timeout: Duration) -> Result<Progress, QuorumError> {
         self.wait_for_weight(k as u64, timeout, |_| 1)
     }
