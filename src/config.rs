@@ -68,7 +68,8 @@ const MIB: usize = 1024 * KIB;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, remote = "Self")]
+#[cfg_attr(doc, serde(default))] // See `known_settings`.
+#[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Config {
     /// The network's name, at most 32 bytes. Nodes of different networks refuse each other.
     /// Default `unbroken`.

@@ -12,7 +12,8 @@ use crate::serde_util::{list, networks};
 /// Address lists hold networks, as in `"192.0.2.0/24"` or `"2001:db8::/32"`. In a file a bare address stands
 /// for its `/32` or `/128`, and the only entry of a list may stand alone: `allow_addresses = "192.0.2.7"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, remote = "Self")]
+#[cfg_attr(doc, serde(default))] // See `known_settings`.
+#[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct AdmissionConfig {
     /// Only these identities may connect; wanted peers always may. Default empty: everybody.
     #[serde(deserialize_with = "list::deserialize")]

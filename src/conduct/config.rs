@@ -8,7 +8,8 @@ use crate::serde_util::known::known_settings;
 
 /// When a peer that misbehaves is banned, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, remote = "Self")]
+#[cfg_attr(doc, serde(default))] // See `known_settings`.
+#[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ConductConfig {
     /// How many strikes ban. Default 100: two protocol errors, or five invalid messages, within five
     /// minutes; see [`Misbehavior`](crate::Misbehavior). Too small: one bug bans honest peers. Too large: an

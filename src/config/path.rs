@@ -11,7 +11,8 @@ use crate::serde_util::{human, human_option, size};
 
 /// How connections to a peer are kept alive, watched and replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, remote = "Self")]
+#[cfg_attr(doc, serde(default))] // See `known_settings`.
+#[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct PathConfig {
     /// TCP_KEEPIDLE: idle time before the kernel probes (tcp(7)). Default 15 s, below the 30 s after
     /// which the strictest NATs forget a flow. Whole seconds, at least 1.

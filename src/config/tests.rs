@@ -39,6 +39,21 @@ fn an_age_survives_a_file() {
     assert_eq!(serde_json::from_str::<PathConfig>(&text).unwrap(), PathConfig::default());
 }
 
+/// A call by the name of the type finds the inherent function that serde derives for `remote`.
+#[test]
+fn an_unknown_setting_is_an_error_also_without_the_trait() {
+    let text = "pings = 1";
+    let errors = [
+        Config::deserialize(toml::Deserializer::parse(text).unwrap()).unwrap_err(),
+        PathConfig::deserialize(toml::Deserializer::parse(text).unwrap()).unwrap_err(),
+        AdmissionConfig::deserialize(toml::Deserializer::parse(text).unwrap()).unwrap_err(),
+        ConductConfig::deserialize(toml::Deserializer::parse(text).unwrap()).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.to_string().contains("unknown field `pings`"), "{error}");
+    }
+}
+
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);

@@ -118,11 +118,16 @@ macro_rules! known_names {
 }
 pub(crate) use known_names;
 
-/// The same for those that also derive `Serialize`.
+/// The same for public structs that also derive `Serialize`. The derived functions are as public as the
+/// struct and would stand on its page, so the documentation is built from the plain derives.
+/// `deny_unknown_fields` is for programs whose call finds the inherent `deserialize` and not the one of the
+/// trait.
 macro_rules! known_settings {
     ($settings:ident) => {
+        #[cfg(not(doc))]
         $crate::serde_util::known::known_names!($settings);
 
+        #[cfg(not(doc))]
         impl serde::Serialize for $settings {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $settings::serialize(self, serializer)
