@@ -219,7 +219,8 @@ pub enum EndCause {
     Flood(String),
     /// The other side is not who it should be, or not of our network.
     Refused(String),
-    /// The other side proved who it is, does not want the connection, and said why.
+    /// The other side proved who it is, does not want the connection, and said why. What it sees itself:
+    /// [`manual::operating`](crate::manual::operating#why-a-connection-was-refused).
     RefusedByPeer {
         /// Why, to match on.
         reason: RefusedReason,
@@ -265,7 +266,7 @@ impl fmt::Display for EndCause {
             EndCause::Refused(why) => write!(f, "refused: {why}"),
             EndCause::RefusedByPeer { reason, text, wait_secs } => {
                 let refused = Refused { reason: *reason, text: text.clone(), wait_secs: *wait_secs };
-                write!(f, "refused by the peer: {refused}")
+                write!(f, "refused: {refused}")
             }
             EndCause::IdentityInUse => f.write_str("another process uses this identity"),
             EndCause::SelfConnection => f.write_str("this node itself"),

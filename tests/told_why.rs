@@ -234,9 +234,14 @@ fn refusal(listener: Builder, before: impl FnOnce(&Peer, PeerId), why: RefusedRe
     let dialler = Peer::start(builder(|_| {}).identity(identity).peer(&address));
     assert_eq!(dial_refused(&dialler, &address), why);
     assert_eq!(told(&listener, Some(dialler.id())), why);
+    // In the dialler's snapshot as well, though the refusing side has proven who it is, and so has a link
+    // here.
+    let shown = dialler.peer(listener.id()).and_then(|peer| peer.last_error);
+    let cause = shown.map(|reason| reason.cause);
+    assert!(matches!(&cause, Some(EndCause::RefusedByPeer { reason, .. }) if *reason == why), "{cause:?}");
     never_connected(&dialler);
     never_connected(&listener);
-    line(Level::Warn, &["dial ", &address, "refused by the peer", &why.to_string()]);
+    line(Level::Warn, &["dial ", &address, &format!("refused: {why}"), "(by the peer)"]);
     line(Level::Info, &["refused ", &dialler.id().to_string(), text]);
 }
 

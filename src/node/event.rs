@@ -1,5 +1,7 @@
 //! Events: what the library tells the application.
 
+mod text;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ pub enum RetireReason {
 }
 
 /// Something that happened.
+///
+/// `Display` prints a line for a log: the first eight characters of the peer's id, if it is about a peer, and
+/// what happened. `{:?}` prints every field. What to do with each event:
+/// [`manual::event_loop`](crate::manual::event_loop).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -174,7 +180,8 @@ pub enum Event {
         /// The peer that answered.
         found: PeerId,
     },
-    /// A dial failed.
+    /// A dial failed. If the other side refused this node, and said why, the cause is
+    /// [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer).
     DialFailed {
         /// The address as it was configured.
         address: String,

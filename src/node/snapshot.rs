@@ -73,7 +73,8 @@ pub struct PeerSnapshot {
     pub late_replies: u64,
     /// Its frames that cost more than they brought.
     pub flood: FloodSnapshot,
-    /// Why its last connection ended.
+    /// Why the last dial to it failed, if none has succeeded since; otherwise why its last connection ended.
+    /// `None` if neither has happened.
     pub last_error: Option<EndReason>,
     /// The state of its breaker.
     pub breaker: BreakerState,
@@ -346,7 +347,10 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
             requests_open,
             late_replies: core.link.meter.counts.late_replies,
             flood: core.link.meter.counts.into(),
-            last_error: life.last_end.clone(),
+            last_error: targets
+                .iter()
+                .find_map(|target| target.last_error.clone())
+                .or_else(|| life.last_end.clone()),
             breaker: first.map(|target| target.breaker).unwrap_or_default(),
             failures: first.map_or(0, |target| target.failures),
             next_dial_ms: first.and_then(|target| next_dial(target, now)),

@@ -47,8 +47,8 @@ impl fmt::Display for WaitError {
                     f.write_str("; no dial has failed")?;
                 }
                 let mut separator = "; ";
-                for FailedDial { address, reason } in failed {
-                    write!(f, "{separator}{address}: {reason}")?;
+                for failure in failed {
+                    write!(f, "{separator}{failure}")?;
                     separator = ", ";
                 }
                 Ok(())
@@ -59,6 +59,12 @@ impl fmt::Display for WaitError {
 }
 
 impl std::error::Error for WaitError {}
+
+impl fmt::Display for FailedDial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.address, self.reason)
+    }
+}
 
 impl Node {
     /// Waits until the link to `peer` is up ([`LinkState::Up`]), at most for `timeout`. Takes no event and no
