@@ -220,6 +220,12 @@ impl App {
         self.selected = self.selected().map(|peer| key_of(peer).into());
     }
 
+    /// Selects the peer with the lowest score.
+    pub(crate) fn select_lowest(&mut self) {
+        let lowest = self.peers().iter().enumerate().min_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
+        self.select(lowest.map_or(0, |(position, _)| position));
+    }
+
     pub(crate) fn handle_key(&mut self, key: KeyCode) -> Option<Effect> {
         match std::mem::replace(&mut self.mode, Mode::Peers) {
             Mode::Confirm(command) => match key {

@@ -1,6 +1,8 @@
 //! The screen. Every line is made as wide as the screen is: what does not fit is left out whole, or shortened
 //! with `…`, and nothing wraps.
 
+use std::iter::repeat_n;
+
 use ratatui::Frame;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -99,6 +101,8 @@ pub(crate) fn lines_of(app: &App, theme: Theme, columns: usize, rows: usize) -> 
 struct Cell {
     text: String,
     style: Style,
+    /// The style of each character, if they differ.
+    styles: Vec<Style>,
 }
 
 struct Column {
@@ -108,7 +112,7 @@ struct Column {
 }
 
 fn cell(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), style: Style::new() }
+    Cell { text: text.into(), style: Style::new(), styles: Vec::new() }
 }
 
 impl Cell {
@@ -135,7 +139,13 @@ fn fit(text: &str, columns: usize, is_number: bool) -> String {
 fn row(columns: &[Column], cells: Vec<Cell>) -> Line<'static> {
     let mut spans = Vec::with_capacity(2 * columns.len());
     for (column, cell) in columns.iter().zip(cells) {
-        spans.push(Span::styled(fit(&cell.text, column.columns, column.is_number), cell.style));
+        let text = fit(&cell.text, column.columns, column.is_number);
+        if cell.styles.is_empty() {
+            spans.push(Span::styled(text, cell.style));
+        } else {
+            let each = text.chars().zip(cell.styles);
+            spans.extend(each.map(|(character, style)| Span::styled(character.to_string(), style)));
+        }
         spans.push(Span::raw(" "));
     }
     spans.pop();
@@ -357,7 +367,12 @@ impl Screen<'_> {
             "REPL" => cell(count(peer.replaced)),
             "QUEUED" => cell(bytes(queued)),
             "of score" => {
-                cell(sparkline(&scores, 1.0, column.columns)).style(self.theme.of_score(peer.score))
+                let unknown = column.columns.saturating_sub(scores.len());
+                let shown = scores.iter().skip(scores.len().saturating_sub(column.columns));
+                let style =
+                    |score: &Option<f64>| score.map_or(Style::new(), |score| self.theme.of_score(score));
+                let styles = repeat_n(Style::new(), unknown).chain(shown.map(style)).collect();
+                Cell { styles, ..cell(sparkline(&scores, 1.0, column.columns)) }
             }
             "of RTT" => {
                 let from = rtt.len().saturating_sub(column.columns);
@@ -413,8 +428,9 @@ impl Screen<'_> {
             });
             last.push(format!("{} dials failed{}", count(peer.failures.into()), next.unwrap_or_default()));
         }
-        last.extend(peer.last_error.as_ref().map(|error| format!("last end: {error}")));
-        let last = if last.is_empty() { "no connection has ended".into() } else { last.join("; ") };
+        last.extend(peer.last_error.as_ref().map(|error| format!("last error: {error}")));
+        let last =
+            if last.is_empty() { "no connection has ended, no dial failed".into() } else { last.join("; ") };
         let last = shorten(&last, room);
         let indented = |mut line: Line<'static>| {
             line.spans.insert(0, Span::raw(" "));

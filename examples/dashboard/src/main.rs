@@ -9,7 +9,8 @@
 //! It attaches to the Unix domain socket that `examples/node --view PATH` serves, and each node of
 //! `examples/cluster --view DIR`. Anyone who may open that socket may command the node. Up to eight
 //! dashboards may be attached to one node, and none of them slows it. When the node goes away the dashboard
-//! says so and tries again. With `NO_COLOR` in the environment it uses no colours.
+//! says so and tries again. With `NO_COLOR` in the environment it uses no colours. With `--picture` it needs
+//! no terminal: after some seconds it writes the screen as SVG.
 //!
 //! ```text
 //!   socket --> reader ---+
@@ -27,6 +28,7 @@ compile_error!("the dashboard needs Unix: it attaches to a Unix domain socket");
 
 mod app;
 mod draw;
+mod picture;
 #[cfg(test)]
 mod served;
 #[cfg(test)]
@@ -41,6 +43,7 @@ mod view;
 mod wire;
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -62,10 +65,14 @@ const USAGE: &str = "\
 A live view of a running node, in this terminal.
 
 Usage: dashboard PATH
+       dashboard PATH --picture SECONDS [COLUMNSxROWS]
 
 PATH is the socket that a node serves: `node --view PATH`, or DIR/node-N.sock of `cluster --view DIR`.
 The terminal needs 80 columns and 24 rows. With NO_COLOR in the environment there are no colours.
-The key ? shows the keys.";
+The key ? shows the keys.
+With --picture it watches for so many seconds, which bars of one a second show, then writes the screen to
+standard output as SVG and ends. The peer with the lowest score is selected. It needs no terminal. The size is
+120x40 unless given.";
 
 /// Time between two attempts to find the node.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -101,17 +108,55 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the command line asks for.
+enum Task {
+    Help,
+    Watch(PathBuf),
+    Picture { path: PathBuf, time: Duration, size: (u16, u16) },
+}
+
+fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Task, String> {
+    let path: PathBuf = match words.next() {
+        Some(word) if word == "--help" || word == "-h" => return Ok(Task::Help),
+        Some(word) if !word.to_string_lossy().starts_with('-') => word.into(),
+        Some(word) => return Err(format!("{word:?} is no flag, expected --help or a path")),
+        None => return Err("the path of a socket is missing; --help says which".into()),
+    };
+    match words.next() {
+        None => return Ok(Task::Watch(path)),
+        Some(word) if word == "--picture" => {}
+        Some(word) => return Err(format!("expected one path, but {word:?} follows")),
+    }
+    let seconds = words.next().unwrap_or_default();
+    let time = seconds.to_str().and_then(|seconds| seconds.parse().ok()).filter(|seconds| *seconds <= 3600);
+    let time = time.ok_or_else(|| format!("--picture: {seconds:?} is not a number of seconds up to 3600"))?;
+    let size = match words.next() {
+        None => (120, 40),
+        Some(size) => size_of(&size).ok_or_else(|| format!("{size:?} is no size from 80x24 to 500x500"))?,
+    };
+    match words.next() {
+        None => Ok(Task::Picture { path, time: Duration::from_secs(time), size }),
+        Some(word) => Err(format!("{word:?} follows, expected nothing")),
+    }
+}
+
+fn size_of(word: &OsStr) -> Option<(u16, u16)> {
+    let (columns, rows) = word.to_str()?.split_once('x')?;
+    let size = (columns.parse().ok()?, rows.parse().ok()?);
+    ((80..=500).contains(&size.0) && (24..=500).contains(&size.1)).then_some(size)
+}
+
 fn start() -> Result<(), (String, u8)> {
-    let mut words = env::args_os().skip(1);
-    let path: PathBuf = match (words.next(), words.next()) {
-        (Some(word), None) if word == "--help" || word == "-h" => {
+    let path = match parse(env::args_os().skip(1)).map_err(|why| (why, 2))? {
+        Task::Help => {
             let _ = writeln!(io::stdout(), "{USAGE}");
             return Ok(());
         }
-        (Some(word), None) if !word.to_string_lossy().starts_with('-') => word.into(),
-        (None, _) => return Err(("the path of a socket is missing; --help says which".into(), 2)),
-        (Some(word), None) => return Err((format!("{word:?} is no flag, expected --help or a path"), 2)),
-        (_, Some(word)) => return Err((format!("expected one path, but {word:?} follows"), 2)),
+        Task::Watch(path) => path,
+        Task::Picture { path, time, size } => {
+            let svg = picture_after(&path, time, size).map_err(|error| (error.to_string(), 1))?;
+            return io::stdout().write_all(svg.as_bytes()).map_err(|error| (error.to_string(), 1));
+        }
     };
     for (is_terminal, name) in [(io::stdout().is_terminal(), "output"), (io::stdin().is_terminal(), "input")]
     {
@@ -138,8 +183,38 @@ fn watch(path: &Path, terminal: &mut DefaultTerminal) -> io::Result<()> {
     spawn("input", Box::new(move || read_keys(&of_keys)))?;
     let socket = path.to_path_buf();
     spawn("reader", Box::new(move || read_node(&socket, &of_node)))?;
-    let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    run(App::new(path.display().to_string()), &news, terminal, Theme { colour: !no_colour })
+    run(App::new(path.display().to_string()), &news, terminal, theme())
+}
+
+/// Watches for so long, and returns the picture of the screen. Fails if no node is attached by then.
+fn picture_after(path: &Path, time: Duration, size: (u16, u16)) -> io::Result<String> {
+    let (say, news) = bounded(NEWS);
+    let socket = path.to_path_buf();
+    thread::Builder::new().name("reader".into()).spawn(move || read_node(&socket, &say))?;
+    let mut app = App::new(path.display().to_string());
+    let (start, end, redraw) = (Instant::now(), after(time), tick(REDRAW));
+    let mut node = None;
+    loop {
+        select! {
+            recv(news) -> news => {
+                let Ok(news) = news else { break };
+                handle(&mut app, news, &mut node, start.elapsed());
+            }
+            recv(redraw) -> _ => app.tick(start.elapsed()),
+            recv(end) -> _ => break,
+        }
+    }
+    match node {
+        Some(_) => {
+            app.select_lowest();
+            Ok(picture::picture(&app, size, theme()))
+        }
+        None => Err(io::Error::other(format!("no node was attached at {path:?} after {time:?}"))),
+    }
+}
+
+fn theme() -> Theme {
+    Theme { colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
 }
 
 /// The main loop.

@@ -10,6 +10,7 @@ use ratatui::style::Color;
 
 use crate::app::{App, Effect, Message, Mode};
 use crate::draw::{Theme, draw, lines_of};
+use crate::picture::picture;
 use crate::text::width;
 use crate::wire::{Action, Answer, Command, Conn, Event, FromNode, Lane, Peer, Snapshot};
 
@@ -203,7 +204,7 @@ fn everything_that_matters_is_on_the_least_screen() {
     }
     assert!(line(&screen, "sent 5.00 MiB, 12345 msgs").contains("received 6.00 GiB, 1.23 M msgs"));
     line(&screen, "pings every 10.0 s");
-    line(&screen, "last end: closed without goodbye (by the network)");
+    line(&screen, "last error: closed without goodbye (by the network)");
     for text in ["10.0.0.1:4000", "out", "up", "61.0 s", "120 ms", "12.3 ms", "0.87", "1.23 %"] {
         assert!(line(&screen, "#7").contains(text), "{text}");
     }
@@ -268,7 +269,7 @@ fn extreme_values_fit_and_only_texts_are_shortened() {
         }
         let sums = line(&screen, "sent 16.0 EiB, 18.4 E msgs");
         assert!(sums.contains("received 16.0 EiB, 18.4 E msgs  pings every 16 min"), "{sums}");
-        line(&screen, "4.29 G dials failed, next in >999 d; last end: reason reason");
+        line(&screen, "4.29 G dials failed, next in >999 d; last error: reason reason");
         let conn = line(&screen, "#18…615");
         for text in ["  2 ", "…", "]:65535", "in", "draining", ">999 d", "99.9 s", "1.00", "99.9 %"] {
             assert!(
@@ -434,10 +435,26 @@ fn rates_and_sparklines_are_of_whole_seconds_and_of_the_worst() {
     assert_eq!((history.sent, history.received), (3072, 6144));
     let screen_of_it = screen(&app, (80, 24));
     let row = line(&screen_of_it, "> validator 1");
-    assert!(row.contains("▂█") && row.contains("█▅") && row.contains("3.00 KiB"), "{row}");
+    assert!(row.contains("▂▇") && row.contains("▇▄") && row.contains("3.00 KiB"), "{row}");
     // Another life of the node begins anew.
     app.apply(snapshot(10, vec![peer(1)]), SECOND);
     assert_eq!(app.history[&id(1)].score.len(), 1);
+}
+
+#[test]
+fn a_picture_has_what_the_screen_has_and_selects_the_lowest_score() {
+    let mut poor = peer(2);
+    (poor.score, poor.name) = (0.2, "bob & co".into());
+    let mut app = attached(vec![peer(1), poor, peer(3)]);
+    app.select_lowest();
+    for size in SIZES {
+        let svg = picture(&app, size, Theme { colour: true });
+        for text in ["peers 3/3 up", "&gt;", "bob &amp; co", "validator 1", "12.3 ms", "urgent", "q quit"] {
+            assert!(svg.contains(text), "{text} is not in the picture of {size:?}:\n{svg}");
+        }
+        assert!(!svg.contains("bob & co") && !svg.contains('▇'), "{svg}");
+    }
+    line(&screen(&app, (80, 24)), "> bob & co");
 }
 
 #[test]

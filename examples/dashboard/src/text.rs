@@ -134,8 +134,9 @@ pub(crate) fn score(score: f64) -> String {
 }
 
 /// One bar for each of the last `columns` values, the newest at the right; a blank where nothing is known.
+/// The highest leaves a gap to the line above it, whose bars would merge with it.
 pub(crate) fn sparkline(values: &[Option<f64>], top: f64, columns: usize) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    const BARS: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
     let last = values.get(values.len().saturating_sub(columns)..).unwrap_or_default();
     let bar = |value: &Option<f64>| match value {
         Some(value) if top > 0.0 => {
@@ -203,8 +204,8 @@ mod tests {
 
     #[test]
     fn a_sparkline_has_its_newest_value_at_the_right() {
-        assert_eq!(sparkline(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, 6), "  ▁ ▅█");
-        assert_eq!(sparkline(&[Some(1.0), Some(0.0), Some(9.0)], 1.0, 2), "▁█");
+        assert_eq!(sparkline(&[Some(0.0), None, Some(0.5), Some(1.0)], 1.0, 6), "  ▁ ▄▇");
+        assert_eq!(sparkline(&[Some(1.0), Some(0.0), Some(9.0)], 1.0, 2), "▁▇");
         assert_eq!(sparkline(&[], 0.0, 3), "   ");
     }
 }
