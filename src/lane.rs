@@ -91,8 +91,8 @@ pub struct LaneConfig {
     /// When a receipt ends. Default: the application took the message from the inbox.
     pub ack_mode: AckMode,
     /// Which connection of a pool carries it: 0, 1 or 2. Default by priority: urgent lanes 0, of weight 1
-    /// (bulk) 1, others 2. Where the pool has no such connection, or it is in trouble, another does: of the
-    /// lanes with 0 the one of 2, of the others each the other's.
+    /// (bulk) 1, others 2. Where the pool has no such connection, or it is in trouble, another carries it:
+    /// slot 2 stands in for slot 0, and slots 1 and 2 stand in for each other.
     pub slot: Option<u8>,
 }
 

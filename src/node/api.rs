@@ -148,11 +148,11 @@ impl Node {
         link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt)
     }
 
-    /// Sends a message to every peer that is wanted or connected; to strangers that went away it does not
-    /// go. The bytes are shared, not copied. Never
-    /// waits: a peer whose queue is full is in [`Broadcast::refused`] and delays nobody. A peer that was
-    /// configured by address alone and has not answered yet is in [`Broadcast::unidentified`], and does
-    /// not get the message.
+    /// Sends a message to every peer that is wanted or connected; disconnected peers that were never
+    /// configured or added are skipped. The bytes are shared, not copied. [`Broadcast::wait_for`] waits
+    /// for a quorum. This call never waits: a peer whose queue is full is in [`Broadcast::refused`] and
+    /// delays nobody. A peer that was configured by address alone and has not answered yet is in
+    /// [`Broadcast::unidentified`], and does not get the message.
     pub fn broadcast(&self, message: impl Into<Outgoing>) -> Broadcast {
         let core = &self.handle.core;
         // Before the links: who answers in between is told twice rather than not at all.

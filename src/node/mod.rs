@@ -196,7 +196,8 @@ impl Builder {
     }
 
     /// Adds a lane, or replaces the lane with the same id. All nodes need not have the same lanes: a message
-    /// on a lane that the peer does not have ends as refused.
+    /// on a lane that the peer does not have ends as
+    /// [`DropReason::LaneRefused`](crate::DropReason::LaneRefused).
     ///
     /// ```
     /// use unbroken::{LaneConfig, LaneId, Node};

@@ -72,6 +72,12 @@
 //! # }
 //! ```
 //!
+//! To see what your node does when a flow is forgotten all the same, raise
+//! [`ping_interval`](crate::PathConfig::ping_interval) and
+//! [`keepalive_time`](crate::PathConfig::keepalive_time) (the kernel's probes are segments, too) above the
+//! NAT's time and wait for [`Stats::forgotten`]. The next message makes the connection suspect and arrives by
+//! a new one.
+//!
 //! # Which fault is which
 //! | what happens in the field | how to cause it |
 //! |---|---|

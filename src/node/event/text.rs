@@ -138,3 +138,49 @@ impl fmt::Display for RetireReason {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conduct::Ban;
+    use crate::error::{EndCause, EndReason, Initiator};
+    use crate::id::PeerId;
+    use crate::wire::refused::RefusedReason;
+
+    #[test]
+    fn an_event_is_one_line_that_names_its_peer() {
+        let peer = PeerId::from_bytes([7; 32]);
+        let refused =
+            EndCause::RefusedByPeer { reason: RefusedReason::Full, text: String::new(), wait_secs: None };
+        let refused = EndReason::new(Initiator::Peer, refused);
+        let address = || "10.0.0.2:4000".to_string();
+        let after = Some(Duration::from_millis(1500));
+        let cases = [
+            (Event::LinkDegraded { peer }, "PEER: degraded, no connection is above suspicion"),
+            (Event::LinkDown { peer, reason: refused.clone() }, "PEER: down: refused: no room (by the peer)"),
+            (
+                Event::DialFailed { address: address(), reason: refused.clone(), next: after },
+                "dial 10.0.0.2:4000: refused: no room (by the peer); again in 1.5 s",
+            ),
+            (
+                Event::DialFailed { address: address(), reason: refused, next: None },
+                "dial 10.0.0.2:4000: refused: no room (by the peer); again when something changes",
+            ),
+            (
+                Event::Refused { peer: None, addr: ([10, 0, 0, 2], 9).into(), why: RefusedReason::Banned },
+                "refused 10.0.0.2:9: banned",
+            ),
+            (
+                Event::Banned { ban: Ban::new(peer, Some(Duration::from_secs(90)), "spam") },
+                "peer PEER is banned for 1m 30s: spam",
+            ),
+            (
+                Event::Breaker { address: address(), state: BreakerState::HalfOpen },
+                "dials to 10.0.0.2:4000: breaker half open",
+            ),
+        ];
+        for (event, text) in cases {
+            assert_eq!(event.to_string(), text.replace("PEER", &peer.short()));
+        }
+    }
+}
