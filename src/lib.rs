@@ -53,7 +53,7 @@
 //!   when, can be seen on the path. The capabilities of an attacker: [`manual::threat_model`].
 //!
 //! # How to
-//! Each entry leads to an example that is compiled and run.
+//! Each entry but the last two leads to an example that is compiled and, where it can be, run.
 //!
 //! | task | see |
 //! |---|---|
