@@ -58,8 +58,8 @@
 //! | task | see |
 //! |---|---|
 //! | receive messages and events, on one thread or on several | [`manual::event_loop`] |
-//! | send serde values, or values in a format of your own | [`Outgoing::typed`], [`codec`] |
-//! | ask a peer and wait for its answer | [`Node::request_typed`], [`Message::reply`] |
+//! | send serde values, or values in a format of your own | [`codec`] |
+//! | ask a peer and wait for its answer | [`Node::request`], [`Message::reply`] |
 //! | wait for 3 of 4 acknowledgements of a broadcast | [`Broadcast`]; by stake: [`Broadcast::wait_for_weight`] |
 //! | send a vote that is worthless after 2 s, on both sides | [`Outgoing::expires_in`], [example](manual::lanes_and_sizes#messages-that-are-worthless-later) |
 //! | keep big blocks from delaying votes | [`URGENT`] and [`BULK`], [example](manual::lanes_and_sizes#votes-beside-blocks) |
