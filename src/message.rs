@@ -18,20 +18,22 @@ use crate::codec::{Codec, CodecError};
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     first: Bytes,
-    rest: VecDeque<Bytes>,
+    /// The pieces behind the first one.
+    #[allow(clippy::box_collection, reason = "most messages have none, and are smaller so")]
+    rest: Option<Box<VecDeque<Bytes>>>,
     len: usize,
 }
 
 impl Payload {
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.len += piece.len();
-        let last = self.rest.back_mut().unwrap_or(&mut self.first);
+        let last = self.rest.as_mut().and_then(|rest| rest.back_mut()).unwrap_or(&mut self.first);
         if last.is_empty() {
             *last = piece;
         } else if last.len() + piece.len() <= Self::JOIN_UP_TO {
             *last = [last.as_ref(), piece.as_ref()].concat().into();
         } else if !piece.is_empty() {
-            self.rest.push_back(piece);
+            self.rest.get_or_insert_default().push_back(piece);
         }
     }
 
@@ -52,12 +54,14 @@ impl Payload {
 
     /// The pieces in order.
     pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.first).filter(|piece| !piece.is_empty()).chain(&self.rest)
+        std::iter::once(&self.first)
+            .filter(|piece| !piece.is_empty())
+            .chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     /// All bytes in one piece.
     pub fn into_bytes(self) -> Bytes {
-        if self.rest.is_empty() {
+        if self.rest.is_none() {
             let is_small = self.len < Self::COPY_BELOW;
             return if is_small { Bytes::copy_from_slice(&self.first) } else { self.first };
         }
@@ -83,9 +87,16 @@ impl Payload {
         codec.decode(self.as_contiguous())
     }
 
+    /// Takes the first of the pieces behind the first one.
+    fn next_piece(&mut self) -> Bytes {
+        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        self.rest.take_if(|rest| rest.is_empty());
+        next.unwrap_or_default()
+    }
+
     /// All bytes in one piece, which afterwards is the only one.
     pub(crate) fn as_contiguous(&mut self) -> &[u8] {
-        if !self.rest.is_empty() {
+        if self.rest.is_some() {
             self.first = std::mem::take(self).into_bytes();
             self.len = self.first.len();
         }
@@ -99,7 +110,7 @@ impl Payload {
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Payload { len: bytes.len(), first: bytes, rest: VecDeque::new() }
+        Payload { len: bytes.len(), first: bytes, rest: None }
     }
 }
 
@@ -131,11 +142,11 @@ impl Buf for Payload {
         self.len -= count;
         while count >= self.first.len() && count > 0 {
             count -= self.first.len();
-            self.first = self.rest.pop_front().unwrap_or_default();
+            self.first = self.next_piece();
         }
         self.first.advance(count);
         if self.first.is_empty() {
-            self.first = self.rest.pop_front().unwrap_or_default();
+            self.first = self.next_piece();
         }
     }
 }

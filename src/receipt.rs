@@ -29,14 +29,15 @@ impl Receipts {
     /// Returns both halves of a new receipt. `kept` is the message's body, if code of the application runs
     /// when it is dropped.
     pub(crate) fn open(&mut self, kept: Option<Bytes>) -> (PendingReceipt, Receipt) {
-        let (block, slot) = match self.block.take() {
-            Some((block, slot)) if slot < SLOTS => (block, slot),
-            _ => (Arc::new(Block::new()), 0),
+        let (block, next) = match &mut self.block {
+            Some(open) if open.1 < SLOTS => open,
+            all => all.insert((Arc::new(Block::new()), 0)),
         };
-        self.block = Some((Arc::clone(&block), slot + 1));
-        block.hold(slot);
-        let receipt = Receipt { block: Arc::clone(&block), slot };
-        (PendingReceipt { block: Some(block), slot, kept: kept.map(Box::new) }, receipt)
+        let slot = *next;
+        *next += 1;
+        block.open(slot);
+        let receipt = Receipt { block: Arc::clone(block), slot };
+        (PendingReceipt { block: Some(Arc::clone(block)), slot, kept: kept.map(Box::new) }, receipt)
     }
 }
 

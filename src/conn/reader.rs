@@ -1,19 +1,27 @@
-//! The reader thread: takes frames from the socket and hands them to the link, many at a time.
+//! The reader thread: takes frames from the socket and hands them to the link, many at a time. After a pause
+//! it frees the memory that it needed before: a thousand connections that were busy once and are idle now
+//! need no more than those that never were. It learns of a pause by what arrives after it, a ping at the
+//! latest.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::wire::reader::{FrameReader, ReadError, Source};
 
-use super::{ConnHandle, Port};
+use super::{ConnHandle, Port, stack};
 
 /// How many frames are handed over at once, at most: bounds how long the link is locked.
 const MAX_FRAMES: usize = 256;
 
+/// What arrives so long after what came before says that the connection is idle.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs until the connection ends, and notes why.
 pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<impl Source>) {
-    let mut frames = Vec::new();
+    let (mut frames, mut last) = (Vec::new(), clock::now());
+    let mut paused = false;
     loop {
         let step = reader.next_buffered().map(|frame| {
             let nothing = frame.is_none();
@@ -22,10 +30,21 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
         });
         match step {
             Ok(false) => continue,
-            Ok(true) if frames.is_empty() => match fill(conn, reader) {
-                Ok(()) => continue,
-                Err(error) => return note(conn, port, error),
-            },
+            Ok(true) if frames.is_empty() => {
+                if std::mem::take(&mut paused) {
+                    frames = Vec::new();
+                    reader.shrink();
+                    stack::give_back();
+                }
+                match fill(conn, reader) {
+                    Ok(now) => {
+                        paused = now.saturating_duration_since(last) >= PAUSE;
+                        last = now;
+                        continue;
+                    }
+                    Err(error) => return note(conn, port, error),
+                }
+            }
             // Frames before a broken one are still handed over.
             Ok(true) | Err(_) => {
                 // Frames were completed: what is unfinished now began with the last read at the earliest.
@@ -41,7 +60,8 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
     }
 }
 
-fn fill(conn: &ConnHandle, reader: &mut FrameReader<impl Source>) -> Result<(), ReadError> {
+/// Waits for bytes. Returns when some arrived.
+fn fill(conn: &ConnHandle, reader: &mut FrameReader<impl Source>) -> Result<Instant, ReadError> {
     let count = reader.fill()?;
     let now = clock::now();
     if count > 0 {
@@ -53,7 +73,7 @@ fn fill(conn: &ConnHandle, reader: &mut FrameReader<impl Source>) -> Result<(), 
     } else if conn.frame_since.load(Relaxed) == 0 {
         conn.note(&conn.frame_since, now);
     }
-    Ok(())
+    Ok(now)
 }
 
 fn note(conn: &ConnHandle, port: &impl Port, error: ReadError) {

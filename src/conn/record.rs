@@ -171,6 +171,21 @@ impl Sealer {
         }
     }
 
+    /// The memory that is kept for records.
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Sealer::Plaintext => 0,
+            Sealer::Noise(sealing) => sealing.sealed.capacity(),
+        }
+    }
+
+    /// Frees that memory.
+    pub(crate) fn shrink(&mut self) {
+        if let Sealer::Noise(sealing) = self {
+            sealing.sealed = Vec::new();
+        }
+    }
+
     /// Appends what goes to the socket for a whole batch.
     pub(crate) fn append(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let Sealer::Noise(sealing) = self else {
@@ -278,6 +293,12 @@ impl<R: Read> Source for Opener<R> {
         match self {
             Opener::Plaintext(_) => false,
             Opener::Noise(opening) => !opening.buffer.is_empty(),
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let Opener::Noise(opening) = self {
+            opening.buffer.shrink();
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::link::Transmit;
 use crate::wire::batch::Batch;
 
 use super::record::Sealer;
-use super::{ConnHandle, LONG_WRITE, Port, WriteLimits, WriteWatch, socket};
+use super::{ConnHandle, LONG_WRITE, Port, WriteLimits, WriteWatch, socket, stack};
 
 /// A larger batch is left to the writer.
 const MOST_NOW: usize = 16 * 1024;
@@ -44,6 +44,10 @@ const BATCHES_NOW: usize = 3;
 const LEAST_GAP: Duration = Duration::from_micros(20);
 /// After a write of several messages it is woken for so long: there will be more that gather.
 const WRITER_FIRST: Duration = Duration::from_millis(1);
+
+/// An idle connection keeps so much memory for what it writes, and more for so long.
+const KEPT: usize = 4 * 1024;
+const KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// The state of writing to a connection, and the right to.
 pub(crate) struct WriteHalf {
@@ -115,12 +119,17 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
                         return;
                     }
                     half.sleeps_until = at;
+                    let frees_at = (half.memory() > KEPT).then(|| clock::now() + KEPT_FOR);
                     drop(guard);
                     // A token, or the time: either way there may be something to send.
-                    let _ = match at {
+                    let woken = match at.into_iter().chain(frees_at).min() {
                         Some(at) => conn.woken.recv_deadline(at).is_ok(),
                         None => conn.woken.recv().is_ok(),
                     };
+                    if !woken && frees_at.is_some_and(|frees_at| at.is_none_or(|at| frees_at < at)) {
+                        conn.write_half.lock().iter_mut().for_each(WriteHalf::free_memory);
+                        stack::give_back();
+                    }
                 }
             }
         }
@@ -166,6 +175,19 @@ fn try_write_now(conn: &ConnHandle, port: &impl Port, now: Instant) -> bool {
 }
 
 impl WriteHalf {
+    fn memory(&self) -> usize {
+        self.batch.capacity() + self.rest.capacity() + self.sealer.capacity()
+    }
+
+    /// Frees the memory in which nothing waits to be written.
+    fn free_memory(&mut self) {
+        self.rest.shrink_to_fit();
+        if self.unwritten.is_none() {
+            self.batch = Batch::default();
+            self.sealer.shrink();
+        }
+    }
+
     fn may_write_now(&self, now: Instant) -> bool {
         let passed = |since: Option<Instant>, time| since.is_none_or(|at| now >= at + time);
         let nothing_left = self.rest.is_empty() && self.unwritten.is_none();

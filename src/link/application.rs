@@ -43,35 +43,47 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         now: Instant,
         output: &mut Output<T, R, C>,
     ) -> Result<u64, Refused> {
+        let len = message.body.len();
+        let index = self.check_send(message.lane, len, matches!(purpose, Purpose::Request { .. }))?;
+        self.check_room(index, len)?;
+        Ok(self.enqueue(index, message, purpose, token, || now, output))
+    }
+
+    /// Accepts a message that was checked ([`Link::check_send`], [`Link::check_room`]); `index` is that of
+    /// its lane. `now` is asked only if something depends on it. Returns the id of a request.
+    pub(crate) fn enqueue(
+        &mut self,
+        index: usize,
+        message: OutboundMessage<'_>,
+        purpose: Purpose<R>,
+        token: T,
+        now: impl Fn() -> Instant,
+        output: &mut Output<T, R, C>,
+    ) -> u64 {
         let OutboundMessage { lane, body, deadline } = message;
-        let index = self.check_send(lane, body.len(), matches!(purpose, Purpose::Request { .. }))?;
-        self.check_room(index, body.len())?;
-        let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
         let (kind, id) = match purpose {
             Purpose::Message => match deadline {
-                Some(deadline) => (MessageKind::Expiring { at: self.clock.at(deadline, now) }, 0),
+                Some(deadline) => (MessageKind::Expiring { at: self.clock.at(deadline, now()) }, 0),
                 None => (MessageKind::Message, 0),
             },
             Purpose::Request { wait, waiter } => {
                 let wait = wait.min(requests::MAX_WAIT);
                 let id = self.requests.next_id();
-                self.requests.ask(id, lane.id, now + wait, waiter);
+                self.requests.ask(id, lane, now() + wait, waiter);
                 self.meter.handle_asked();
                 (MessageKind::Request { id, wait_ms: wait.as_millis() as u32 }, id)
             }
         };
         if self.conns.is_empty() {
             // Never connected, or forgotten while away: from here on there is something to give up.
-            self.down_since.get_or_insert(now);
+            self.down_since.get_or_insert_with(now);
         }
-        let ended = output.ended.len();
-        lane.enqueue(kind, body, deadline, token, &mut self.conns, output);
-        self.counters.messages_sent += 1;
-        self.end_unsent_requests(ended, output);
-        Ok(id)
+        self.push(index, kind, body, deadline, token, output);
+        id
     }
 
     /// Answers a request of the peer's, which came with `ticket`.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn reply(
         &mut self,
         request: u64,
@@ -82,11 +94,39 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     ) -> Result<(), Refused> {
         let index = self.check_reply(request, ticket, body.len())?;
         self.check_room(index, body.len())?;
-        let lane = self.lanes.get_mut(index).ok_or(Refused::NoLane)?;
-        self.requests.answer(request);
-        lane.enqueue(MessageKind::Reply { id: request }, body, None, token, &mut self.conns, output);
-        self.counters.messages_sent += 1;
+        self.enqueue_reply(index, request, body, token, output);
         Ok(())
+    }
+
+    /// Accepts a reply that was checked ([`Link::check_reply`], [`Link::check_room`]).
+    pub(crate) fn enqueue_reply(
+        &mut self,
+        index: usize,
+        request: u64,
+        body: &Bytes,
+        token: T,
+        output: &mut Output<T, R, C>,
+    ) {
+        self.requests.answer(request);
+        self.push(index, MessageKind::Reply { id: request }, body, None, token, output);
+    }
+
+    fn push(
+        &mut self,
+        index: usize,
+        kind: MessageKind,
+        body: &Bytes,
+        deadline: Option<Instant>,
+        token: T,
+        output: &mut Output<T, R, C>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let ended = output.ended.len();
+        lane.enqueue(kind, body, deadline, token, &mut self.conns, output);
+        self.counters.messages_sent += 1;
+        if output.ended.len() > ended {
+            self.end_unsent_requests(ended, output);
+        }
     }
 
     fn check_lane(&self, lane: LaneId, len: usize) -> Result<&Lane<T>, Refused> {
@@ -139,11 +179,25 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         now: Instant,
         output: &mut Output<T, R, C>,
     ) -> Option<Arrived> {
-        let lane = self.lanes.get_mut(index)?;
+        let mut taken = None;
+        self.take_run(index, 1, now, output, |arrived| taken = Some(arrived));
+        taken
+    }
+
+    /// The application takes the next messages of a lane that have not expired, `max` at most, one after the
+    /// other.
+    pub(crate) fn take_run(
+        &mut self,
+        index: usize,
+        max: usize,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+        give: impl FnMut(Arrived),
+    ) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         let clock = self.peer_clock;
-        let (arrived, urgency) = lane.inb.take(|at| clock.is_some_and(|clock| clock.now(now) >= at));
+        let urgency = lane.inb.take_run(max, |at| clock.is_some_and(|clock| clock.now(now) >= at), give);
         lane.schedule_ack(urgency, &self.settings, &mut self.conns, now, output);
-        arrived
     }
 
     /// The application is done with a message that it took.

@@ -105,6 +105,13 @@ pub(super) fn preference(home: u8, slot: u8) -> u8 {
 }
 
 impl<C: Clone> Conn<C> {
+    /// Wakes its writer if it sleeps.
+    pub(super) fn wake<T, R>(&mut self, output: &mut Output<T, R, C>) {
+        if std::mem::take(&mut self.idle) {
+            output.wake.push(self.handle.clone());
+        }
+    }
+
     pub(super) fn new(
         new: &NewConn<C>,
         liveness: Liveness,
@@ -303,10 +310,6 @@ impl<C: Clone> Conns<C> {
 
     /// Wakes the writer of this connection if it sleeps.
     pub(super) fn wake<T, R>(&mut self, id: ConnId, output: &mut Output<T, R, C>) {
-        if let Some(conn) = self.by_id(id)
-            && std::mem::take(&mut conn.idle)
-        {
-            output.wake.push(conn.handle.clone());
-        }
+        self.by_id(id).into_iter().for_each(|conn| conn.wake(output));
     }
 }

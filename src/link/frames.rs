@@ -64,6 +64,8 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             }
             Frame::Ping { nonce, padding } => {
                 self.meter.handle_ping(now)?;
+                // Comes now and then, whatever else does.
+                self.lanes.iter_mut().for_each(|lane| lane.inb.free_memory());
                 if let Some(state) = self.conns.by_id(conn) {
                     // One pending pong at most: a flood of pings costs nothing more.
                     state.pong = Some((nonce, padding));
@@ -73,6 +75,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 Ok(())
             }
             Frame::Pong { nonce, clock } => {
+                self.lanes.iter_mut().for_each(|lane| lane.inb.free_memory());
                 if let Some(state) = self.conns.by_id(conn)
                     && let Some(round_trip) = state.handle_pong(nonce, now)?
                 {

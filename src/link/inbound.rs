@@ -22,7 +22,7 @@ use crate::wire::stream::{MessageKind, Parser};
 
 use super::expiry::Unsettled;
 use super::inbox::{Arrived, Inbox, Received};
-use super::outbound::BOOKKEEPING;
+use super::outbound::{BOOKKEEPING, IDLE_MESSAGES};
 use super::{Ticket, Violation};
 
 /// A message that the application has not taken, in the order of the stream.
@@ -224,22 +224,30 @@ impl Inbound {
         Ok(())
     }
 
-    /// The application takes the next message; those before it whose time of the peer's clock has come, which
-    /// `is_over` tells, are dropped. The second value says how soon the peer should hear.
-    pub(crate) fn take(&mut self, is_over: impl Fn(u64) -> bool) -> (Option<Arrived>, Urgency) {
-        let mut urgency = Urgency::Nothing;
-        while let Some(arrived) = self.inbox.pop() {
-            if self.drops(&arrived, &is_over) {
+    /// The application takes the next messages, `max` at most; those before them whose time of the peer's
+    /// clock has come, which `is_over` tells, are dropped. Returns how soon the peer should hear.
+    pub(crate) fn take_run(
+        &mut self,
+        max: usize,
+        is_over: impl Fn(u64) -> bool,
+        mut give: impl FnMut(Arrived),
+    ) -> Urgency {
+        let (before, mut count) = (self.taken, 0);
+        while count < max
+            && let Some(arrived) = self.inbox.pop()
+        {
+            let drops = self.drops(&arrived, &is_over);
+            if drops || self.ack_mode == AckMode::Received {
+                self.settle(arrived.ticket);
+            }
+            if drops {
                 self.expired += 1;
-                urgency = urgency.max(self.done(arrived.ticket));
-                continue;
+            } else {
+                give(arrived);
+                count += 1;
             }
-            if self.ack_mode == AckMode::Received {
-                urgency = urgency.max(self.done(arrived.ticket));
-            }
-            return (Some(arrived), urgency);
         }
-        (None, urgency)
+        self.urgency(before)
     }
 
     /// Whether this message, which has left the inbox, is stale; keeps for the peer that it is.
@@ -263,12 +271,17 @@ impl Inbound {
     /// The application is done with a message. Any order, once each; tickets of older sessions only
     /// give their memory back.
     pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
+        let before = self.taken;
+        self.settle(ticket);
+        self.urgency(before)
+    }
+
+    fn settle(&mut self, ticket: Ticket) {
         if ticket.epoch != self.epoch {
             self.former = self.former.saturating_sub(ticket.bytes);
             self.former_messages = self.former_messages.saturating_sub(1);
-            return self.urgency(self.taken);
+            return;
         }
-        let before = self.taken;
         let index = ticket.number.checked_sub(self.first_untaken).map(|index| index as usize);
         if let Some(message) = index.and_then(|index| self.untaken.get_mut(index)) {
             message.done = true;
@@ -279,7 +292,6 @@ impl Inbound {
             self.first_untaken += 1;
             self.taken = message.end;
         }
-        self.urgency(before)
     }
 
     pub(crate) fn set_withheld(&mut self, withheld: bool) -> Urgency {
@@ -349,6 +361,14 @@ impl Inbound {
         self.told = LaneAck::default();
     }
 
+    /// Frees the memory of lists that were long once, if nothing waits.
+    pub(super) fn free_memory(&mut self) {
+        if self.untaken.is_empty() {
+            self.untaken.shrink_to(IDLE_MESSAGES);
+            self.inbox.shrink_to(IDLE_MESSAGES);
+        }
+    }
+
     pub(crate) fn inbox_len(&self) -> usize {
         self.inbox.len()
     }
@@ -410,7 +430,7 @@ mod tests {
         }
         assert!(lane.inbox_len() <= 20 + window / BOOKKEEPING, "{} messages are held", lane.inbox_len());
         // It all comes back.
-        while lane.take(|_| false).0.is_some() {}
+        lane.take_run(usize::MAX, |_| false, drop);
         assert_eq!(lane.grant(), LaneAck { received: 0, taken: 0, limit: window as u64 });
     }
 }

@@ -117,6 +117,12 @@ impl Inbox {
         self.messages.len()
     }
 
+    /// Frees memory for more than so many messages, if no more wait.
+    pub(super) fn shrink_to(&mut self, messages: usize) {
+        self.messages.shrink_to(messages);
+        self.chunks.shrink_to(messages);
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
         let here = self.messages.iter().filter(|waiting| matches!(waiting.content, Content::InChunk(..)));

@@ -90,10 +90,10 @@ impl<T: ReceiptHandle> Lane<T> {
         self.out.push(kind, body, deadline, token);
         self.out.refuse_if_unknown(&mut output.ended);
         if let Some(conn) = self.conn.and_then(|id| conns.by_id(id))
+            && conn.idle
             && (!conn.gathering || self.is_pressing())
         {
-            let id = conn.id;
-            conns.wake(id, output);
+            conn.wake(output);
         }
     }
 

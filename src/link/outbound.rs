@@ -30,26 +30,29 @@ use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 use super::send_buffer::{Place, SendBuffer};
 use super::{ReceiptHandle, Violation};
 
+/// A message in the queue. Kept small: there may be a million.
 #[derive(Debug)]
 struct Queued<T> {
-    kind: MessageKind,
-    content: Content,
-    /// Dropped if the first byte was not sent by then.
-    deadline: Option<Instant>,
-    token: T,
-    /// The peer has dropped it, because it expired.
-    stale: bool,
+    /// Its length, and where header and payload lie in the lane's [`SendBuffer`], unless [`Rare::shared`]
+    /// has the payload.
+    place: Place,
     /// Where it begins in the stream, or [`NOT_STARTED`].
     start: u64,
+    token: T,
+    /// `None` for a message that is copied and does not expire.
+    rare: Option<Box<Rare>>,
 }
 
-/// The bytes of a message.
+/// The part of a message that most do not have.
 #[derive(Debug)]
-enum Content {
-    /// Header and payload lie in the lane's [`SendBuffer`].
-    Copied(Place),
-    /// The payload lies where the application put it.
-    Shared(Bytes),
+struct Rare {
+    kind: MessageKind,
+    /// The payload, where the application put it.
+    shared: Option<Bytes>,
+    /// Dropped if the first byte was not sent by then.
+    deadline: Option<Instant>,
+    /// The peer has dropped it, because it expired.
+    stale: bool,
 }
 
 /// A payload below this size is copied when it is accepted: less work than to count references to it.
@@ -58,8 +61,8 @@ pub(crate) const COPY_BELOW: usize = 2048;
 /// Behind every cursor, so that the queue is sorted by `start`.
 const NOT_STARTED: u64 = u64::MAX;
 
-/// The queue of an idle lane keeps memory for so many messages.
-const IDLE_MESSAGES: usize = 16;
+/// The lists of an idle lane keep memory for so many messages.
+pub(super) const IDLE_MESSAGES: usize = 16;
 
 /// A chunk may be larger by one part in so many, if it ends where a message ends then: the receiver copies a
 /// message together that comes in two.
@@ -75,15 +78,28 @@ pub(crate) fn cost_of(len: usize) -> usize {
 }
 
 impl<T> Queued<T> {
+    fn kind(&self) -> MessageKind {
+        self.rare.as_ref().map_or(MessageKind::Message, |rare| rare.kind)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.rare.as_ref()?.deadline
+    }
+
+    fn shared(&self) -> Option<&Bytes> {
+        self.rare.as_ref()?.shared.as_ref()
+    }
+
+    fn is_stale(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.stale)
+    }
+
     fn len(&self) -> usize {
-        match &self.content {
-            Content::Copied(place) => place.len(),
-            Content::Shared(body) => self.kind.header_len() + body.len(),
-        }
+        self.place.len()
     }
 
     fn payload_len(&self) -> usize {
-        self.len() - self.kind.header_len()
+        self.len() - self.kind().header_len()
     }
 
     fn cost(&self) -> usize {
@@ -188,12 +204,18 @@ impl<T: ReceiptHandle> Outbound<T> {
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: &Bytes, deadline: Option<Instant>, token: T) {
         let kind = self.known_kind(kind);
-        let content = match body.len() < COPY_BELOW {
-            true => Content::Copied(self.buffer.push(Header::new(kind, body.len()).as_bytes(), body)),
-            false => Content::Shared(body.clone()),
+        let copied = body.len() < COPY_BELOW;
+        let (place, rare) = if copied && deadline.is_none() && kind == MessageKind::Message {
+            (self.buffer.push(&Header::of_message(body.len()), body), None)
+        } else {
+            let (place, shared) = match copied {
+                true => (self.buffer.push(Header::new(kind, body.len()).as_bytes(), body), None),
+                false => (Place::outside(kind.header_len() + body.len()), Some(body.clone())),
+            };
+            (place, Some(Box::new(Rare { kind, shared, deadline, stale: false })))
         };
-        let message = Queued { kind, content, deadline, token, stale: false, start: NOT_STARTED };
-        self.queued_bytes += message.cost();
+        let message = Queued { place, start: NOT_STARTED, token, rare };
+        self.queued_bytes += cost_of(body.len());
         self.waiting_bytes += message.len() as u64;
         self.next_expiry = earliest(self.next_expiry, deadline);
         self.queue.push_back(message);
@@ -215,19 +237,18 @@ impl<T: ReceiptHandle> Outbound<T> {
         if message.start == NOT_STARTED {
             self.waiting_bytes -= message.len() as u64;
         }
-        if let Content::Copied(place) = message.content {
-            self.buffer.release(place);
+        if message.shared().is_none() {
+            self.buffer.release(message.place);
         }
         self.ends.count(outcome);
-        ended.push((message.token, outcome, message.kind));
+        let kind = message.kind();
+        ended.push((message.token, outcome, kind));
     }
 
     /// Messages were taken out of the middle of the queue: the rest moves together if that frees memory.
     fn compact(&mut self) {
-        self.buffer.compact(self.queue.iter_mut().filter_map(|message| match &mut message.content {
-            Content::Copied(place) => Some(place),
-            Content::Shared(_) => None,
-        }));
+        let copied = self.queue.iter_mut().filter(|message| message.shared().is_none());
+        self.buffer.compact(copied.map(|message| &mut message.place));
     }
 
     /// Takes a message back. False if there is none, or if it was started.
@@ -238,7 +259,8 @@ impl<T: ReceiptHandle> Outbound<T> {
         matches: impl Fn(MessageKind) -> bool,
     ) -> bool {
         let mut waiting = self.started..self.queue.len();
-        let index = waiting.find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind)));
+        let index =
+            waiting.find(|index| self.queue.get(*index).is_some_and(|message| matches(message.kind())));
         let Some(message) = index.and_then(|index| self.queue.remove(index)) else { return false };
         self.end(message, outcome, ended);
         self.compact();
@@ -251,7 +273,7 @@ impl<T: ReceiptHandle> Outbound<T> {
     }
 
     pub(crate) fn contains(&self, matches: impl Fn(MessageKind) -> bool) -> bool {
-        self.queue.iter().any(|message| matches(message.kind))
+        self.queue.iter().any(|message| matches(message.kind()))
     }
 
     // --- from the peer --------------------------------------------------------------------------
@@ -286,16 +308,18 @@ impl<T: ReceiptHandle> Outbound<T> {
             return;
         }
         for index in self.started..self.queue.len() {
-            let Some(kind) = self.queue.get(index).map(|message| message.kind) else { return };
+            let Some(kind) = self.queue.get(index).map(Queued::kind) else { return };
             let known = self.known_kind(kind);
             if let Some(message) = self.queue.get_mut(index).filter(|_| known != kind) {
-                let (cost, len) = (message.cost(), message.len() as u64);
-                message.kind = known;
-                if let Content::Copied(place) = &mut message.content {
+                let (cost, len, place) = (message.cost(), message.len() as u64, message.place);
+                if message.shared().is_some() {
+                    message.place = Place::outside(message.payload_len() + known.header_len());
+                } else {
                     let payload = self.buffer.get(place.part(kind.header_len()..place.len())).to_vec();
-                    self.buffer.release(*place);
-                    *place = self.buffer.push(Header::new(known, payload.len()).as_bytes(), &payload);
+                    self.buffer.release(place);
+                    message.place = self.buffer.push(Header::new(known, payload.len()).as_bytes(), &payload);
                 }
+                message.rare.iter_mut().for_each(|rare| rare.kind = known);
                 self.waiting_bytes = self.waiting_bytes + message.len() as u64 - len;
                 self.queued_bytes = self.queued_bytes + message.cost() - cost;
             }
@@ -313,7 +337,9 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.stale_to = self.stale_to.max(to);
         let first = self.queue.partition_point(|message| message.start < from);
         for message in self.queue.range_mut(first..).take_while(|message| message.end() <= to) {
-            message.stale = matches!(message.kind, MessageKind::Expiring { .. });
+            if let Some(rare) = &mut message.rare {
+                rare.stale = matches!(rare.kind, MessageKind::Expiring { .. });
+            }
         }
         Ok(())
     }
@@ -351,7 +377,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             self.started -= 1;
             self.at = self.at.saturating_sub(1);
             if let Some(message) = self.queue.pop_front() {
-                let outcome = if message.stale { Outcome::Expired } else { Outcome::Taken };
+                let outcome = if message.is_stale() { Outcome::Expired } else { Outcome::Taken };
                 self.end(message, outcome, ended);
             }
         }
@@ -382,16 +408,16 @@ impl<T: ReceiptHandle> Outbound<T> {
             reason
         });
         for message in &mut self.queue {
-            message.stale = false;
+            message.rare.iter_mut().for_each(|rare| rare.stale = false);
             if std::mem::replace(&mut message.start, NOT_STARTED) != NOT_STARTED {
                 // Its first byte went out in time; to call it expired now would deny that it was seen.
-                message.deadline = None;
+                message.rare.iter_mut().for_each(|rare| rare.deadline = None);
                 self.waiting_bytes += message.len() as u64;
             }
         }
         (self.at, self.cursor, self.sent, self.end, self.stale_to) = (0, 0, 0, 0, 0);
         self.peer = LaneAck::default();
-        self.next_expiry = self.queue.iter().filter_map(|message| message.deadline).min();
+        self.next_expiry = self.queue.iter().filter_map(Queued::deadline).min();
         again
     }
 
@@ -399,7 +425,7 @@ impl<T: ReceiptHandle> Outbound<T> {
     /// of the peer.
     pub(crate) fn begun(&self) -> usize {
         let begun = self.queue.iter().take(self.started);
-        begun.filter(|message| !matches!(message.kind, MessageKind::Reply { .. })).count()
+        begun.filter(|message| !matches!(message.kind(), MessageKind::Reply { .. })).count()
     }
 
     /// Nothing was ever sent in this session: its stream at 0 is as good for any other one. A stream of
@@ -417,7 +443,7 @@ impl<T: ReceiptHandle> Outbound<T> {
     ) {
         let waiting = self.queue.split_off(self.started);
         for message in waiting {
-            match reason(message.kind) {
+            match reason(message.kind()) {
                 Some(reason) => {
                     self.end(message, Outcome::Dropped(reason), ended);
                 }
@@ -446,10 +472,10 @@ impl<T: ReceiptHandle> Outbound<T> {
         }
         self.next_expiry = None;
         for message in self.queue.split_off(self.started) {
-            if message.deadline.is_some_and(|deadline| deadline <= now) {
+            if message.deadline().is_some_and(|deadline| deadline <= now) {
                 self.end(message, Outcome::Expired, ended);
             } else {
-                self.next_expiry = earliest(self.next_expiry, message.deadline);
+                self.next_expiry = earliest(self.next_expiry, message.deadline());
                 self.queue.push_back(message);
             }
         }
@@ -496,7 +522,7 @@ impl<T: ReceiptHandle> Outbound<T> {
                 Some(terms) if message.payload_len() > terms.max_message => {
                     Some(Outcome::Dropped(DropReason::TooLargeForPeer))
                 }
-                _ if message.deadline.is_some_and(|deadline| deadline <= now) => Some(Outcome::Expired),
+                _ if message.deadline().is_some_and(|deadline| deadline <= now) => Some(Outcome::Expired),
                 _ => None,
             };
             let Some(outcome) = refused else {
@@ -547,9 +573,9 @@ impl<T: ReceiptHandle> Outbound<T> {
             if len - to <= max / OVERSHOOT && message.end() <= self.peer.limit {
                 to = len;
             }
-            match &message.content {
-                Content::Copied(place) => {
-                    let place = place.part(from..to);
+            match message.shared() {
+                None => {
+                    let place = message.place.part(from..to);
                     run = match run.map(|run| (run, run.join(place))) {
                         Some((_, Some(joined))) => Some(joined),
                         Some((run, None)) => {
@@ -559,9 +585,9 @@ impl<T: ReceiptHandle> Outbound<T> {
                         None => Some(place),
                     };
                 }
-                Content::Shared(body) => {
+                Some(body) => {
                     run.take().into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
-                    let header = Header::new(message.kind, body.len());
+                    let header = Header::new(message.kind(), body.len());
                     let header = header.as_bytes();
                     if let Some(piece) = header.get(from..to.min(header.len())) {
                         batch.push_slice(piece);
@@ -574,8 +600,8 @@ impl<T: ReceiptHandle> Outbound<T> {
                 }
             }
             // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.
-            let alone = matches!(message.kind, MessageKind::Message | MessageKind::Expiring { .. });
-            if flags == 0 && alone && message.token.is_awaited() {
+            let alone = || matches!(message.kind(), MessageKind::Message | MessageKind::Expiring { .. });
+            if flags == 0 && alone() && message.token.is_awaited() {
                 flags = ACK_NOW;
             }
             self.cursor = message.start + to as u64;
@@ -632,7 +658,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         let waiting = self.queue.iter().skip(self.started).map(Queued::len).sum::<usize>();
         assert_eq!(self.waiting_bytes, waiting as u64);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
-        let copied = self.queue.iter().filter(|message| matches!(message.content, Content::Copied(_)));
+        let copied = self.queue.iter().filter(|message| message.shared().is_none());
         self.buffer.check(copied.map(Queued::len).sum());
         if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
             assert!(message.start <= self.cursor && self.cursor < message.end());

@@ -20,6 +20,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// That of a message of so many bytes that lies elsewhere.
+    pub(super) fn outside(len: usize) -> Self {
+        Place { block: 0, at: 0, len: len as u32 }
+    }
+
     pub(super) fn len(self) -> usize {
         self.len as usize
     }
@@ -53,10 +58,15 @@ pub(super) struct SendBuffer {
 }
 
 impl SendBuffer {
+    #[inline]
     pub(super) fn push(&mut self, header: &[u8], body: &[u8]) -> Place {
         let len = header.len() + body.len();
         if self.blocks.back().is_none_or(|block| block.bytes.len() + len > BLOCK) {
-            self.blocks.push_back(Block { bytes: std::mem::take(&mut self.spare), live: 0 });
+            let mut bytes = std::mem::take(&mut self.spare);
+            if !self.blocks.is_empty() {
+                bytes.reserve(BLOCK); // Many messages come: it does not need to grow step by step.
+            }
+            self.blocks.push_back(Block { bytes, live: 0 });
         }
         let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
         let mut at = 0;

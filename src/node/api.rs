@@ -182,10 +182,13 @@ impl Node {
     fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, message: Outgoing) -> Broadcast {
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         for link in links {
-            let sent = self.check_open(message.clone());
-            match sent.and_then(|message| link.send(message, Intent::Message, Wait::No)) {
+            let sent = self.check_open().and_then(|()| {
+                let sent = link.send(message.clone(), Intent::Message, Wait::No);
+                sent.map_err(|error| error.kind().clone())
+            });
+            match sent {
                 Ok((receipt, _)) => receipts.push((link.peer, receipt)),
-                Err(error) => refused.push((link.peer, error.kind().clone())),
+                Err(kind) => refused.push((link.peer, kind)),
             }
         }
         Broadcast::new(receipts, refused)
@@ -271,18 +274,17 @@ impl Node {
     }
 
     fn link_to(&self, peer: PeerId, message: Outgoing) -> Result<(Arc<LinkHandle>, Outgoing), SendError> {
-        let message = self.check_open(message)?;
-        match self.handle.core.link(peer) {
-            Some(link) => Ok((link, message)),
-            None => Err(message.refused(SendErrorKind::UnknownPeer(peer))),
+        let link = self
+            .check_open()
+            .and_then(|()| self.handle.core.link(peer).ok_or(SendErrorKind::UnknownPeer(peer)));
+        match link {
+            Ok(link) => Ok((link, message)),
+            Err(kind) => Err(message.refused(kind)),
         }
     }
 
-    pub(super) fn check_open(&self, message: Outgoing) -> Result<Outgoing, SendError> {
-        match self.handle.core.is_closed() {
-            true => Err(message.refused(SendErrorKind::Closed)),
-            false => Ok(message),
-        }
+    pub(super) fn check_open(&self) -> Result<(), SendErrorKind> {
+        if self.handle.core.is_closed() { Err(SendErrorKind::Closed) } else { Ok(()) }
     }
 
     // --- receiving ------------------------------------------------------------------------------

@@ -58,8 +58,17 @@ impl Turn {
     }
 }
 
+/// The most that a link reserves ahead of its messages: a hundred small ones.
+const MOST_AHEAD: usize = 16 * 1024;
+/// The links of a node reserve no more than one in so many bytes each ahead of their messages.
+const AHEAD: usize = 4096;
+
+/// While messages of a link are queued it may reserve some bytes [ahead](Budget::ahead) of the next ones, so
+/// that most messages do not come here. They go back when its queues are empty, and when a sender waits for
+/// room in them.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    ahead: usize,
     /// A leaf in the order of locks.
     state: Ordered<State, LEAF>,
 }
@@ -81,7 +90,13 @@ struct Waiting {
 
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Self {
-        Budget { state: Ordered::new(State { shares, waiting: Vec::new() }) }
+        let ahead = (shares.max() / AHEAD).min(MOST_AHEAD);
+        Budget { ahead, state: Ordered::new(State { shares, waiting: Vec::new() }) }
+    }
+
+    /// How many bytes a link may reserve ahead.
+    pub(crate) fn ahead(&self) -> usize {
+        self.ahead
     }
 
     pub(crate) fn open(&self, peer: PeerId, named: bool) -> AccountId {

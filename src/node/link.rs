@@ -24,7 +24,7 @@ use crate::conn::{ConnHandle, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 use crate::link::{COPY_BELOW, CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
-use crate::lock::{LINK, Ordered};
+use crate::lock::{Guard, LINK, Ordered};
 use crate::outcome::RequestError;
 use crate::promise::Promise;
 use crate::receipt::{PendingReceipt, Receipts};
@@ -71,6 +71,8 @@ pub(crate) struct LinkInner {
     lines: Vec<VecDeque<Arc<Turn>>>,
     /// Bytes of the node's budget that were reserved since the lock was taken.
     reserved: usize,
+    /// Bytes of the node's budget that are reserved for messages to come.
+    ahead: usize,
     /// Whether new credit is withheld.
     withheld: bool,
     /// Newcomers that wait until the connections of another life of the peer have answered, or not.
@@ -94,10 +96,30 @@ impl LinkInner {
         self.link.handles().map(Arc::clone).collect()
     }
 
+    /// Returns how many bytes of the node's budget go back to it, after what was done under the lock: all
+    /// that are in the queues no longer, except `most` for the next messages as long as others are queued
+    /// and no sender waits.
+    fn keep_ahead(&mut self, queued_before: usize, most: usize) -> usize {
+        let queued = self.link.queued_bytes();
+        let reserved = std::mem::take(&mut self.reserved);
+        let free = self.ahead + (queued_before + reserved).saturating_sub(queued);
+        let keeps = queued > 0 && self.lines.iter().all(VecDeque::is_empty);
+        self.ahead = if keeps { free.min(most) } else { 0 };
+        free - self.ahead
+    }
+
     /// Bytes of received messages, and those of unfinished ones among them.
     fn held(&self) -> (u64, u64) {
         (self.link.held_bytes(), self.link.unfinished_bytes())
     }
+}
+
+type LinkGuard<'a> = Guard<'a, LinkInner, LINK>;
+
+/// Bytes in the queues and the inboxes when the lock was taken.
+struct Before {
+    queued: usize,
+    held: (u64, u64),
 }
 
 /// The history of a link, for snapshots and events.
@@ -181,6 +203,7 @@ impl LinkHandle {
                 path,
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,
+                ahead: 0,
                 link: Link::new(settings, seed),
                 receipts: Receipts::default(),
                 copied: Vec::new(),
@@ -208,11 +231,30 @@ impl LinkHandle {
         self: &Arc<Self>,
         act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
     ) -> A {
-        let noted = |core: &mut LinkInner, now, output: &mut LinkOutput| {
-            allowance::note_call(now);
-            act(core, now, output)
-        };
-        self.with_writers(|conn| allowance::write_now(conn, self), noted)
+        self.with_writers(|conn| allowance::write_now(conn, self), act)
+    }
+
+    /// The same for what adds messages to the queues, for which it has reserved what they cost, and changes
+    /// nothing else. Most of these calls neither wake a writer nor end a message, and are over when the
+    /// lock is released.
+    fn with_sending<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, &mut LinkOutput) -> A) -> A {
+        let mut output = LinkOutput::default();
+        let mut core = self.core.lock();
+        let queued = core.link.queued_bytes();
+        let result = act(&mut core, &mut output);
+        if output.is_empty() {
+            debug_assert_eq!(core.link.queued_bytes(), queued + core.reserved);
+            core.reserved = 0;
+            drop(core);
+            allowance::note_call();
+            return result;
+        }
+        let before = Before { queued, held: core.held() };
+        let mut notices = Vec::new();
+        let write = |conn: &ConnHandle| allowance::write_now(conn, self);
+        self.finish(core, before, clock::now(), output, &mut notices, write);
+        notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
+        result
     }
 
     fn with_writers<A>(
@@ -237,17 +279,30 @@ impl LinkHandle {
         let now = clock::now();
         let mut output = LinkOutput::default();
         let mut core = self.core.lock();
-        let (queued, held) = (core.link.queued_bytes(), core.held());
+        let before = Before { queued: core.link.queued_bytes(), held: core.held() };
         // Before anything else: what is taken next might give credit.
         let over = self.shared.received.withholds(|| self.shared.named.class_of(self.peer));
         if std::mem::replace(&mut core.withheld, over) != over {
             core.link.set_withheld(over, now, &mut output);
         }
         let result = act(&mut core, now, &mut output);
-        let reserved = std::mem::take(&mut core.reserved);
-        let freed = (queued + reserved).saturating_sub(core.link.queued_bytes());
-        if freed == 0 && output.is_empty() && core.held() == held {
-            return result; // Most messages that are sent: the writer is awake.
+        self.finish(core, before, now, output, notices, wake);
+        result
+    }
+
+    /// Carries out what follows from what was done under the lock, after releasing it.
+    fn finish(
+        self: &Arc<Self>,
+        mut core: LinkGuard<'_>,
+        before: Before,
+        now: Instant,
+        output: LinkOutput,
+        notices: &mut Vec<Notice>,
+        wake: impl Fn(&ConnHandle),
+    ) {
+        let freed = core.keep_ahead(before.queued, self.shared.queued.ahead());
+        if freed == 0 && output.is_empty() && core.held() == before.held {
+            return;
         }
         let turns: Vec<_> = match output.space {
             true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
@@ -255,7 +310,7 @@ impl LinkHandle {
         };
         let held_after = core.held();
         // Under the lock, so that the later statistics are kept.
-        let look_at_inboxes = held_after != held && {
+        let look_at_inboxes = held_after != before.held && {
             let (bytes, unfinished) = held_after;
             self.shared.received.update(self.account, bytes, unfinished, now)
         };
@@ -272,7 +327,6 @@ impl LinkHandle {
             self.shared.agenda.look_at_all();
         }
         notices.extend(self.carry_out(output, wake, freed, &turns, copied));
-        result
     }
 
     /// Asks the kernel how a connection does.

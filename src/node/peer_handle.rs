@@ -74,11 +74,15 @@ impl PeerHandle {
         Some(link)
     }
 
+    fn open_link(&self) -> Result<Arc<LinkHandle>, SendErrorKind> {
+        self.node.check_open()?;
+        self.link().ok_or(SendErrorKind::UnknownPeer(self.peer))
+    }
+
     fn send_with(&self, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
-        let message = self.node.check_open(message)?;
-        match self.link() {
-            Some(link) => link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt),
-            None => Err(message.refused(SendErrorKind::UnknownPeer(self.peer))),
+        match self.open_link() {
+            Ok(link) => link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt),
+            Err(kind) => Err(message.refused(kind)),
         }
     }
 

@@ -210,6 +210,10 @@ impl Shares {
     pub(crate) fn used(&self) -> usize {
         self.used
     }
+
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
 }
 
 #[cfg(test)]

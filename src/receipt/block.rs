@@ -150,6 +150,12 @@ impl Block {
         receiver
     }
 
+    /// The first receipt of this slot is handed out: nobody else knows of it yet.
+    pub(super) fn open(&self, slot: u8) {
+        self.held.get(usize::from(slot)).into_iter().for_each(|held| held.store(1, Relaxed));
+    }
+
+    /// There is one more.
     pub(super) fn hold(&self, slot: u8) {
         if let Some(held) = self.held.get(usize::from(slot)) {
             held.fetch_add(1, Relaxed);

@@ -62,6 +62,11 @@ impl Batch {
         self.inline.shrink_to(1024 * 1024);
     }
 
+    /// The memory that it keeps for its own bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.inline.capacity()
+    }
+
     /// Appends what `write` appends; nothing if it fails.
     pub(crate) fn push_with<E>(
         &mut self,
@@ -152,11 +157,6 @@ impl Batch {
             Piece::Inline(range) => self.inline.get(range.clone()).unwrap_or_default(),
             Piece::Shared(bytes) => bytes,
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn inline_capacity(&self) -> usize {
-        self.inline.capacity()
     }
 
     #[cfg(test)]

@@ -53,6 +53,13 @@ impl ReadBuffer {
         self.memory.get_mut(self.end..).unwrap_or_default()
     }
 
+    /// Nothing is expected for a while: with nothing that waits it is as small again as at the beginning.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() && self.memory.len() > MIN {
+            *self = ReadBuffer::new(self.max);
+        }
+    }
+
     /// So many bytes were read into [`ReadBuffer::room`].
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = self.memory.len().min(self.end + count);

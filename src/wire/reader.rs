@@ -52,6 +52,9 @@ pub(crate) trait Source {
     fn holds_back(&self) -> bool {
         false
     }
+
+    /// Frees memory that only a busy source needs.
+    fn shrink(&mut self) {}
 }
 
 /// The result of one read. Nothing of either: the end.
@@ -173,6 +176,12 @@ impl<S: Source> FrameReader<S> {
         let Partial { lane, flags, offset, len, memory, .. } =
             self.partial.take_if(|partial| partial.filled == partial.len)?;
         Some(Frame::Chunk { lane, flags, offset, data: self.pool.share(memory, len) })
+    }
+
+    /// Frees memory that only a busy connection needs.
+    pub(crate) fn shrink(&mut self) {
+        self.buffer.shrink();
+        self.source.shrink();
     }
 
     /// True while a frame has begun that is not complete, if asked after [`FrameReader::next_buffered`]

@@ -63,6 +63,12 @@ impl Header {
         Header { bytes, len: kind.header_len() as u8 }
     }
 
+    /// That of a [`MessageKind::Message`] in its wire form.
+    pub(crate) fn of_message(payload_len: usize) -> [u8; 4] {
+        debug_assert!(payload_len <= MAX_PAYLOAD);
+        (payload_len as u32).to_le_bytes()
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
     }
@@ -126,8 +132,14 @@ impl Parser {
         if self.have > 0 || self.body.is_some() || data.len() < 4 {
             return Ok(None);
         }
-        let mut header = [0; MAX_HEADER];
-        header.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        let header = match data.first_chunk() {
+            Some(header) => *header,
+            None => {
+                let mut header = [0; MAX_HEADER];
+                header.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+                header
+            }
+        };
         let (kind, len) = self.decode_header(&header)?;
         let start = kind.header_len();
         Ok((start + len <= data.len()).then_some((kind, start..start + len)))

@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_micros(20);
 
 thread_local! {
     static OF_THIS_THREAD: Cell<Option<Allowance>> = const { Cell::new(None) };
+    /// It has called since it wrote last, or woke a writer.
+    static HAS_CALLED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,33 +34,35 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// A call begins.
-    fn at_call(before: Option<Allowance>, now: Instant) -> Allowance {
+    /// A call has something to write. `in_a_row`: the thread has made others since the last one that had.
+    fn at_call(before: Option<Allowance>, in_a_row: bool, now: Instant) -> Allowance {
         let Some(Allowance { left, called }) = before else { return Allowance { left: MOST, called: now } };
         let pause = now.saturating_duration_since(called);
-        let grown = if pause < PAUSE { left } else { MOST.min(left + pause / SHARE) };
+        let grown = if in_a_row || pause < PAUSE { left } else { MOST.min(left + pause / SHARE) };
         Allowance { left: grown, called: now }
     }
 
-    /// A write has begun with the call, and ends.
+    /// The write of the call ends.
     fn at_end(self, end: Instant) -> Allowance {
         Allowance { left: self.left.saturating_sub(end.saturating_duration_since(self.called)), called: end }
     }
 }
 
-/// This thread calls the library.
-pub(super) fn note_call(now: Instant) {
-    OF_THIS_THREAD.set(Some(Allowance::at_call(OF_THIS_THREAD.get(), now)));
+/// This thread has called the library, and there was nothing to write for it: a writer is awake.
+pub(super) fn note_call() {
+    HAS_CALLED.set(true);
 }
 
 /// Writes what the link has for this connection, or wakes its writer.
 pub(super) fn write_now(conn: &ConnHandle, port: &impl Port) {
     let start = clock::now();
-    let Some(allowance) = OF_THIS_THREAD.get().filter(|allowance| allowance.left >= LEAST) else {
+    let allowance = Allowance::at_call(OF_THIS_THREAD.get(), HAS_CALLED.take(), start);
+    OF_THIS_THREAD.set(Some(allowance));
+    if allowance.left < LEAST {
         return conn.wake();
-    };
+    }
     writer::write_now(conn, port, start);
-    OF_THIS_THREAD.set(Some(Allowance { called: start, ..allowance }.at_end(clock::now())));
+    OF_THIS_THREAD.set(Some(allowance.at_end(clock::now())));
 }
 
 #[cfg(test)]
@@ -69,18 +73,19 @@ mod tests {
     fn it_is_spent_by_writes_and_grows_with_a_share_of_pauses() {
         let now = clock::now();
         let (us, ms) = (Duration::from_micros, Duration::from_millis);
-        let mut allowance = Allowance::at_call(None, now);
+        let mut allowance = Allowance::at_call(None, false, now);
         assert_eq!(allowance.left, MOST);
         allowance = allowance.at_end(now + ms(15));
         assert_eq!(allowance.left, ms(5));
         // Calls in a row: it does not grow.
         for call in 0..1000 {
-            allowance = Allowance::at_call(Some(allowance), now + ms(15) + us(10) * call);
+            allowance = Allowance::at_call(Some(allowance), false, now + ms(15) + us(10) * call);
         }
         assert_eq!(allowance.left, ms(5));
         let called = allowance.called;
-        assert_eq!(Allowance::at_call(Some(allowance), called + ms(10)).left, ms(7));
-        assert_eq!(Allowance::at_call(Some(allowance), called + ms(1000)).left, MOST);
+        assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(10)).left, ms(7));
+        assert_eq!(Allowance::at_call(Some(allowance), true, called + ms(10)).left, ms(5));
+        assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(1000)).left, MOST);
         assert_eq!(allowance.at_end(called + ms(6)).left, Duration::ZERO);
     }
 }

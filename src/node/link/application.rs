@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{LinkHandle, LinkInner, LinkOutput, Waiter};
+use crate::clock;
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::LaneId;
 use crate::link::{Purpose, Refused, Ticket, cost_of};
@@ -54,8 +55,8 @@ impl LinkHandle {
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let mut place = None;
         let refused = loop {
-            let sent = self.with_writing(|core, now, output| {
-                self.accept(core, &mut message, deadline, intent, wait, &mut place, now, output)
+            let sent = self.with_sending(|core, output| {
+                self.accept(core, &mut message, deadline, intent, wait, &mut place, output)
             });
             match sent {
                 Ok((receipt, id, timeout)) => {
@@ -85,7 +86,6 @@ impl LinkHandle {
         intent: Intent<'_>,
         wait: Wait,
         place: &mut Option<Arc<Turn>>,
-        now: Instant,
         output: &mut LinkOutput,
     ) -> Result<(Receipt, u64, Option<Instant>), Refused> {
         let len = message.len();
@@ -104,15 +104,18 @@ impl LinkHandle {
         let (token, receipt) = core.receipts.open(message.kept());
         let outbound = message.as_message(deadline);
         let id = match intent {
-            Intent::Message => core.link.send(outbound, Purpose::Message, token, now, output)?,
+            Intent::Message => {
+                core.link.enqueue(index, outbound, Purpose::Message, token, clock::now, output)
+            }
             Intent::Request { by, waiter } => {
+                let now = clock::now();
                 // The time that was spent waiting for room is part of the request's.
                 let wait = by.saturating_duration_since(now);
                 let purpose = Purpose::Request { wait, waiter: Arc::clone(waiter) };
-                core.link.send(outbound, purpose, token, now, output)?
+                core.link.enqueue(index, outbound, purpose, token, || now, output)
             }
-            Intent::Reply { request, ticket } => {
-                core.link.reply(request, ticket, outbound.body, token, output)?;
+            Intent::Reply { request, .. } => {
+                core.link.enqueue_reply(index, request, outbound.body, token, output);
                 request
             }
         };
@@ -124,12 +127,12 @@ impl LinkHandle {
     /// without a deadline only.
     pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
         let mut sent = 0;
-        self.with_writing(|core, now, output| {
+        self.with_sending(|core, output| {
             if core.link.conns().is_empty() {
                 return; // The monitor needs to know of the first one.
             }
             for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, now, output) {
+                match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, output) {
                     Ok((receipt, ..)) => receipts.push(receipt),
                     Err(_) => return,
                 }
@@ -149,14 +152,19 @@ impl LinkHandle {
         wait: Wait,
         place: &mut Option<Arc<Turn>>,
     ) -> bool {
-        let Some(line) = core.lines.get_mut(index) else { return false };
+        let Some(line) = core.lines.get(index) else { return false };
         let is_first = line.front().map(Arc::as_ptr) == place.as_ref().map(Arc::as_ptr);
         let has_room = is_first && core.link.check_room(index, len).is_ok();
         let cost = cost_of(len);
+        if has_room && self.reserve_ahead(core, cost) {
+            core.ahead -= cost;
+            core.reserved += cost;
+            return true;
+        }
         let mut reserved = has_room && self.shared.queued.reserve(self.account, cost, place.as_ref());
         if !reserved && place.is_none() && !matches!(wait, Wait::No) {
             let turn = place.insert(Turn::new());
-            line.push_back(Arc::clone(turn));
+            core.lines.get_mut(index).into_iter().for_each(|line| line.push_back(Arc::clone(turn)));
             // Once more: from here on it is woken when the budget has room.
             reserved = has_room && self.shared.queued.reserve(self.account, cost, Some(turn));
         }
@@ -164,6 +172,20 @@ impl LinkHandle {
             core.reserved += cost;
         }
         reserved
+    }
+
+    /// Whether what is reserved ahead is enough for a message, after reserving more if other messages are
+    /// queued: one alone needs no more than it costs.
+    fn reserve_ahead(&self, core: &mut LinkInner, cost: usize) -> bool {
+        let more = self.shared.queued.ahead();
+        if core.ahead < cost
+            && cost <= more
+            && core.link.queued_bytes() > 0
+            && self.shared.queued.reserve(self.account, more, None)
+        {
+            core.ahead += more;
+        }
+        core.ahead >= cost
     }
 
     /// A sender was served, or waits no longer: the next one is to look.

@@ -26,32 +26,26 @@ impl Source for LinkHandle {
     }
 
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
-        let mut arrived = Vec::new();
-        let (id, ack_mode, more) = self.with(|core, now, output| {
-            while arrived.len() < max
-                && let Some(next) = core.link.take(lane, now, output)
-            {
-                arrived.push(next);
-            }
-            (core.link.lane_id(lane), core.link.ack_mode(lane), core.link.inbox_len(lane) > 0)
-        });
-        taken.reserve(arrived.len());
-        for next in arrived {
-            taken.push(Event::Message(Message {
-                origin: Arc::clone(&self) as Arc<dyn Origin>,
-                lane: id,
-                index: lane,
-                incarnation: next.incarnation,
-                payload: next.payload,
-                request: match next.kind {
-                    MessageKind::Request { id, .. } => Some(id),
-                    _ => None,
-                },
-                ticket: next.ticket,
-                ack_mode,
-            }));
-        }
-        more
+        self.with(|core, now, output| {
+            let (id, ack_mode) = (core.link.lane_id(lane), core.link.ack_mode(lane));
+            taken.reserve(core.link.inbox_len(lane).min(max));
+            core.link.take_run(lane, max, now, output, |next| {
+                taken.push(Event::Message(Message {
+                    origin: Arc::clone(&self) as Arc<dyn Origin>,
+                    lane: id,
+                    index: lane,
+                    incarnation: next.incarnation,
+                    payload: next.payload,
+                    request: match next.kind {
+                        MessageKind::Request { id, .. } => Some(id),
+                        _ => None,
+                    },
+                    ticket: next.ticket,
+                    ack_mode,
+                }));
+            });
+            core.link.inbox_len(lane) > 0
+        })
     }
 }
 

@@ -160,7 +160,7 @@ fn a_cleared_batch_is_as_good_as_new_and_gives_a_burst_back() {
     assert!(!batch.is_empty());
     batch.clear();
     assert!(batch.is_empty() && slices(&batch, 0).is_empty());
-    assert!(batch.inline_capacity() <= MIB);
+    assert!(batch.capacity() <= MIB);
     let source = Bytes::from(expected.clone());
     batch.push_bytes(&source, 0..10);
     batch.push_bytes(&source, 10..expected.len());
