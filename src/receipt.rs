@@ -35,8 +35,8 @@ impl Receipts {
         };
         let slot = *next;
         *next += 1;
-        block.open(slot);
-        let receipt = Receipt { block: Arc::clone(block), slot };
+        block.set_held(slot, true);
+        let receipt = Receipt { block: Arc::clone(block), slot, is_copy: false };
         (PendingReceipt { block: Some(Arc::clone(block)), slot, kept: kept.map(Box::new) }, receipt)
     }
 }
@@ -105,6 +105,7 @@ impl ReceiptHandle for PendingReceipt {
 pub struct Receipt {
     block: Arc<Block>,
     slot: u8,
+    is_copy: bool,
 }
 
 impl Receipt {
@@ -145,14 +146,17 @@ impl Receipt {
 
 impl Clone for Receipt {
     fn clone(&self) -> Self {
-        self.block.hold(self.slot);
-        Receipt { block: Arc::clone(&self.block), slot: self.slot }
+        self.block.add_copy(self.slot);
+        Receipt { block: Arc::clone(&self.block), slot: self.slot, is_copy: true }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.block.let_go(self.slot);
+        match self.is_copy {
+            true => self.block.drop_copy(self.slot),
+            false => self.block.set_held(self.slot, false),
+        }
     }
 }
 

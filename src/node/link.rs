@@ -67,6 +67,8 @@ pub(crate) struct LinkInner {
     copied: Vec<Bytes>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
+    /// For the next call that sends: most leave it as it is.
+    no_output: Option<Box<LinkOutput>>,
     /// For each lane the senders that wait for room, in the order in which they came.
     lines: Vec<VecDeque<Arc<Turn>>>,
     /// Bytes of the node's budget that were reserved since the lock was taken.
@@ -204,6 +206,7 @@ impl LinkHandle {
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,
                 ahead: 0,
+                no_output: None,
                 link: Link::new(settings, seed),
                 receipts: Receipts::default(),
                 copied: Vec::new(),
@@ -238,21 +241,24 @@ impl LinkHandle {
     /// nothing else. Most of these calls neither wake a writer nor end a message, and are over when the
     /// lock is released.
     fn with_sending<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, &mut LinkOutput) -> A) -> A {
-        let mut output = LinkOutput::default();
         let mut core = self.core.lock();
+        let mut output = core.no_output.take().unwrap_or_default();
         let queued = core.link.queued_bytes();
         let result = act(&mut core, &mut output);
         if output.is_empty() {
             debug_assert_eq!(core.link.queued_bytes(), queued + core.reserved);
             core.reserved = 0;
+            core.no_output = Some(output);
             drop(core);
             allowance::note_call();
             return result;
         }
+        let effects = std::mem::take(&mut *output);
+        core.no_output = Some(output);
         let before = Before { queued, held: core.held() };
         let mut notices = Vec::new();
         let write = |conn: &ConnHandle| allowance::write_now(conn, self);
-        self.finish(core, before, clock::now(), output, &mut notices, write);
+        self.finish(core, before, clock::now(), effects, &mut notices, write);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
         result
     }

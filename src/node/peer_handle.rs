@@ -1,7 +1,8 @@
 //! One peer of a node.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::budget::Wait;
@@ -16,7 +17,6 @@ use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
 #[cfg(feature = "bincode")]
 use crate::lane::LaneId;
-use crate::lock::{LEAF, Ordered};
 use crate::receipt::Receipt;
 
 /// So many messages are accepted under one lock.
@@ -50,37 +50,34 @@ const RUN: usize = 128;
 pub struct PeerHandle {
     node: Node,
     peer: PeerId,
-    /// The link, so that it is not looked up for each message. It may be gone, or have ended.
-    link: Ordered<Weak<LinkHandle>, LEAF>,
+    /// The first link, so that it is not looked up for each message: most handles never see another one.
+    /// When it has ended the others are looked up.
+    first: OnceLock<Arc<LinkHandle>>,
 }
 
 impl PeerHandle {
     pub(super) fn new(node: Node, peer: PeerId) -> Self {
-        let link = node.handle.core.link(peer).map_or_else(Weak::new, |link| Arc::downgrade(&link));
-        PeerHandle { node, peer, link: Ordered::new(link) }
+        let first = node.handle.core.link(peer).map_or_else(OnceLock::new, OnceLock::from);
+        PeerHandle { node, peer, first }
     }
 
     /// Returns the link to the peer, if there is one.
-    fn link(&self) -> Option<Arc<LinkHandle>> {
-        let mut cached = self.link.lock();
-        let link = cached.upgrade().filter(|link| !link.is_ended());
-        if link.is_some() {
-            return link;
-        }
-        drop(cached);
-        let link = self.node.handle.core.link(self.peer)?;
-        cached = self.link.lock();
-        *cached = Arc::downgrade(&link);
-        Some(link)
-    }
-
-    fn open_link(&self) -> Result<Arc<LinkHandle>, SendErrorKind> {
+    /// The link to send by.
+    ///
+    /// # Errors
+    /// When the node shuts down, or does not know the peer.
+    fn link(&self) -> Result<Cow<'_, Arc<LinkHandle>>, SendErrorKind> {
         self.node.check_open()?;
-        self.link().ok_or(SendErrorKind::UnknownPeer(self.peer))
+        if let Some(link) = self.first.get().filter(|link| !link.is_ended()) {
+            return Ok(Cow::Borrowed(link));
+        }
+        let link = self.node.handle.core.link(self.peer).ok_or(SendErrorKind::UnknownPeer(self.peer))?;
+        let _ = self.first.set(Arc::clone(&link));
+        Ok(Cow::Owned(link))
     }
 
     fn send_with(&self, message: Outgoing, wait: Wait) -> Result<Receipt, SendError> {
-        match self.open_link() {
+        match self.link() {
             Ok(link) => link.send(message, Intent::Message, wait).map(|(receipt, _)| receipt),
             Err(kind) => Err(message.refused(kind)),
         }
@@ -141,7 +138,7 @@ impl PeerHandle {
                 return Ok(receipts);
             }
             receipts.reserve(run.len());
-            if let Some(link) = self.link().filter(|_| !self.node.handle.core.is_closed()) {
+            if let Ok(link) = self.link() {
                 link.send_run(&mut run, &mut receipts);
             }
             // This one has to wait, or cannot be accepted.
@@ -206,7 +203,6 @@ impl PeerHandle {
 
 impl Clone for PeerHandle {
     fn clone(&self) -> Self {
-        let link = Ordered::new(Weak::clone(&self.link.lock()));
-        PeerHandle { node: self.node.clone(), peer: self.peer, link }
+        PeerHandle { node: self.node.clone(), peer: self.peer, first: self.first.clone() }
     }
 }
