@@ -3,7 +3,7 @@
 //! library and of [`crate::lock`].
 //!
 //! ```text
-//! RUSTFLAGS="--cfg shuttle" cargo test --lib --target-dir target/shuttle every_interleaving
+//! RUSTC_WORKSPACE_WRAPPER=.ci/cfg/shuttle cargo test --lib every_interleaving
 //! ```
 //!
 //! `shuttle` explores sequentially consistent executions, so what uses it relies on `SeqCst` alone.

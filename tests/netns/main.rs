@@ -7,6 +7,7 @@
 //! unless `UNBROKEN_NETNS=required`. Root needs nothing else; a user may try `unshare -Urnm` with a tmpfs
 //! on /run.
 
+#![cfg(target_os = "linux")] // As the namespaces are.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -134,8 +135,9 @@ const SLOW: &[Case<slow::SlowRow>] = &[
     ("16 kbit/s", slow::short_16),
 ];
 
+/// It takes the longest, and its name makes it the first to begin.
 #[test]
-fn slow_links() {
+fn a_slow_link_is_not_a_dead_one() {
     run(SLOW);
 }
 

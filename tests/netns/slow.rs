@@ -1,7 +1,9 @@
 //! Links down to 16 kbit/s with a queue of half a second: what is slow is not dead. Each is run twice in
-//! networks of their own, once with nodes and their default settings, once with plain TCP and chunks of the
-//! same size.
+//! networks of their own, side by side: with nodes and their default settings, and with plain TCP and chunks
+//! of the same size, from when that is known.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use unbroken::{BULK, PathConfig, URGENT};
@@ -43,7 +45,8 @@ pub(crate) struct SlowRow {
     plain: Ride,
 }
 
-fn ride(net: Net, case: &Case, plain: Option<usize>) -> Ride {
+/// `settled` is told the size of chunks after the first third of the time.
+fn ride(net: Net, case: &Case, plain: Option<usize>, settled: impl FnOnce(usize)) -> Ride {
     net.no_offload();
     net.slow(case.kbit);
     let patience = SECOND * 30 + SECOND * (case.block * 24 / 1000) as u32 / case.kbit;
@@ -53,9 +56,11 @@ fn ride(net: Net, case: &Case, plain: Option<usize>) -> Ride {
     pair.vote(SECOND);
     let every = millis(case.block as u64 * 8 * 100 / LOAD / u64::from(case.kbit));
     pair.bulk(every, case.block);
-    pair.pass(case.time);
+    pair.pass(case.time / 3);
     pair.figures();
     let chunk = pair.a.figures().conns.iter().map(|conn| conn.chunk).min().unwrap_or_default();
+    settled(chunk);
+    pair.pass(case.time - case.time / 3);
     pair.hold();
     let story = pair.story();
     pair.a.votes.check();
@@ -81,8 +86,10 @@ fn ride(net: Net, case: &Case, plain: Option<usize>) -> Ride {
 
 fn run(net: Net, case: Case) -> Result<SlowRow, String> {
     let (other, plain_case) = (net.another()?, Case { pool: 1, ..case });
-    let ours = ride(net, &case, None);
-    let plain = ride(other, &plain_case, Some(ours.chunk));
+    let (settled, chunk) = mpsc::channel();
+    let plain = thread::spawn(move || Some(ride(other, &plain_case, Some(chunk.recv().ok()?), drop)));
+    let ours = ride(net, &case, None, |chunk| settled.send(chunk).expect("the other ride waits"));
+    let plain = plain.join().expect("the ride over plain TCP").expect("a size of chunks");
     let (row, kbit) = (SlowRow { ours, plain }, u64::from(case.kbit));
     println!("{}", row.line(&format!("{kbit} kbit/s, pool of {}", case.pool)));
     // A packet of each, and the machine, which may be busy with other tests.
