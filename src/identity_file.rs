@@ -87,7 +87,8 @@ impl Identity {
         Ok(Identity::from_bytes(*secret))
     }
 
-    /// Writes the identity to a new file, with mode 0600.
+    /// Writes the identity to a new file, with mode 0600 (on Unix; elsewhere the directory's permissions
+    /// hold).
     ///
     /// # Errors
     /// When there is a file already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written. Then there
@@ -145,8 +146,11 @@ fn write_new(path: &Path, identity: &Identity) -> io::Result<()> {
     file.sync_all()
 }
 
-/// So that the name outlives a power failure too.
+/// So that the name outlives a power failure too. Only Unix opens a directory as a file.
 fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -2,6 +2,7 @@
 //! are received; and when they are gone the memory that they needed is free again. Tests of their own, one
 //! after the other: they count what the whole process allocates.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on shall say so")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 

@@ -1,6 +1,7 @@
 //! Promise 11: shutdown flushes within a grace period, says goodbye, and joins every thread; after any number
 //! of reconnects threads, descriptors and memory are where they were.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

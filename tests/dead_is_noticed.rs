@@ -1,6 +1,7 @@
 //! Promise 5: a dead connection is noticed within its configured bound in every case, and one that is only
 //! slow is left alone.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

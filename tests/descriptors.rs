@@ -1,6 +1,7 @@
 //! When the process runs out of file descriptors, accepting pauses, nothing spins, and links live on.
 //! A file of its own, with one test: it uses up what the whole process has.
 
+#![cfg(target_os = "linux")] // It limits the descriptors of the process, which it reads in /proc.
 #![allow(
     unsafe_code,
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 //! linked before is dialled at once. A file of its own, with one test: it limits and counts what the whole
 //! process has.
 
+#![cfg(target_os = "linux")] // It counts the descriptors and threads of the process in /proc.
 #![allow(
     unsafe_code,
     clippy::unwrap_used,

@@ -13,6 +13,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
 use unbroken::test_util::{FaultProxy, Ways};
 use unbroken::{
     Event, Identity, LaneConfig, LaneId, NORMAL, Node, Outcome, PeerConfig, PeerId, SendErrorKind,
@@ -64,6 +65,7 @@ fn the_end_is_told_to_the_next_one_also_by_who_only_looks() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_removed_peer_that_stands_still_does_not_hold_up_the_end() {
     let listener = listener();
@@ -89,6 +91,7 @@ fn a_removed_peer_that_stands_still_does_not_hold_up_the_end() {
     assert!(start.elapsed() < LONG);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_never_answered_can_be_given_up() {
     let nobody = FaultProxy::start("127.0.0.1:1".parse().unwrap()).unwrap();
@@ -134,6 +137,7 @@ fn unwanted_messages_cost_nothing_of_the_budget() {
     assert_eq!(node.snapshot().queued_bytes, 0);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn behaviour_that_is_set_for_an_address_holds_for_who_answers_there() {
     let listener = listener();

@@ -1,5 +1,6 @@
 //! Nothing is left behind. A file of its own, with one test: it counts what the process has.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! No thread spins. A file of its own, with one test: it measures the process's CPU time.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     unsafe_code,
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
 //! Promise 3: a send never says Ok for something it dropped. Every accepted message has a receipt that ends
 //! in exactly one way; a refused one comes back; a full queue blocks, times out or refuses.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! Promise 12: queues are bounded in bytes, per lane, per peer and for the whole node, on both sides.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! How many locks a message takes on its way. A test of its own: it counts those of the whole process.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say so")]
 
 use bytes::Bytes;

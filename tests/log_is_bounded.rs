@@ -1,5 +1,6 @@
 //! Strangers do not fill the log, and a sink that blocks holds nothing up.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,6 +2,7 @@
 //! lane, whatever happens to the connections beneath. If the receiving process restarts, what its
 //! application had not taken is sent again.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Promise 9: a link may own up to three connections. Both sides agree which exist, however often both dial
 //! at once; when one dies its lanes move to another at once, and back when it has a successor.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Promise 8: a connection that is in trouble, too old, or not wanted any longer gets a successor while it
 //! still serves. The application sees no gap.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Which peers a node is linked with, and by how many connections: candidates fill up to `target_peers`, a
 //! poor one is exchanged, a pool is kept and replaced, and what was learned outlives the node.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Promise 4: an urgent message waits for at most one chunk of bulk data plus what the kernel already holds;
 //! a lane that is full, or whose consumer is slow, stops itself and no other.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Promise 1: one thread at a time writes to a socket, and no frame is ever torn or interleaved; a stream cut
 //! inside a frame is never written to again.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! The fault proxy does what it says: everything else here relies on it.
 
+#![cfg(target_os = "linux")] // As the fault proxy is.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

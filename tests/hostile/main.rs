@@ -15,6 +15,7 @@
 //! | shutdown while every thread is busy | `clean_exit.rs` |
 //! | wall clock steps | no code reads it: `clippy.toml`, and `Instant` in `clock.rs` is monotonic |
 
+#![cfg(target_os = "linux")] // It counts the descriptors and threads of the process in /proc.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -13,8 +13,10 @@ use unbroken::{
 };
 
 use super::numbered::{Checker, MIN_LEN, message};
+#[cfg(target_os = "linux")]
 use super::process;
 use super::raw::encryption;
+#[cfg(target_os = "linux")]
 use unbroken::test_util::FaultProxy;
 
 /// How long a test waits for what must come, on a machine that is busy with other things.
@@ -237,12 +239,14 @@ impl Drop for Peer {
 }
 
 /// Two nodes with a proxy between them: `a` dials `b`.
+#[cfg(target_os = "linux")]
 pub struct Pair {
     pub a: Peer,
     pub b: Peer,
     pub proxy: FaultProxy,
 }
 
+#[cfg(target_os = "linux")]
 impl Pair {
     /// With [`path`] for both, and whatever `tune` changes for both.
     pub fn start(tune: impl Fn(&mut Config)) -> Pair {
@@ -294,6 +298,7 @@ pub const THREADS_OF_A_PAIR: usize = 2 * 2 + 1 + 2 * 2;
 /// Waits until this process has so many threads of the library. They start and end a little later than what
 /// is told of them: the writer of a connection after the link is up, and a joined thread is listed for some
 /// microseconds more.
+#[cfg(target_os = "linux")]
 pub fn wait_for_threads(what: &str, count: usize) {
     eventually(what, || process::library_threads().unwrap() == count);
 }
