@@ -159,11 +159,15 @@ impl Block {
     }
 
     pub(super) fn add_copy(&self, slot: u8) {
-        self.copies.get(usize::from(slot)).into_iter().for_each(|copies| drop(copies.fetch_add(1, Relaxed)));
+        if let Some(copies) = self.copies.get(usize::from(slot)) {
+            copies.fetch_add(1, Relaxed);
+        }
     }
 
     pub(super) fn drop_copy(&self, slot: u8) {
-        self.copies.get(usize::from(slot)).into_iter().for_each(|copies| drop(copies.fetch_sub(1, Relaxed)));
+        if let Some(copies) = self.copies.get(usize::from(slot)) {
+            copies.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Whether the application has a receipt of the slot.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use unbroken::{
-    Builder, Config, Event, LaneId, LinkState, Node, Outcome, PathConfig, PeerConfig, PeerId, Receipt,
+    Builder, Config, ConnId, Event, LaneId, LinkState, Node, Outcome, PathConfig, PeerConfig, PeerId, Receipt,
 };
 
 use super::numbered::{Checker, MIN_LEN, message};
@@ -362,4 +362,21 @@ pub fn mixed(seq: u64) -> usize {
         201..=250 => rng.usize(400..20_000),
         _ => rng.usize(20_000..300_000),
     }
+}
+
+/// The only connection of `at` to `to`, once there is only one and it has proved itself.
+pub fn only_conn(at: &Peer, to: &Peer) -> ConnId {
+    let mut found = None;
+    eventually("one connection", || {
+        let conns = at.peer(to.id()).expect("a peer that is known").connections;
+        found = conns.first().filter(|conn| conns.len() == 1 && conn.rtt_ms.is_some()).map(|conn| conn.id);
+        found.is_some()
+    });
+    found.expect("it was found")
+}
+
+/// Whether the link of the peer was degraded or down after this mark of its events.
+pub fn link_was_down(peer: &Peer, since: usize) -> bool {
+    let down = |event: &Event| matches!(event, Event::LinkDown { .. } | Event::LinkDegraded { .. });
+    peer.look(|log| log.events.iter().skip(since).any(|(_, event)| down(event)))
 }
