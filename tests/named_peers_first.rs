@@ -24,8 +24,7 @@ fn node_and_named_peer(tune: impl FnOnce(&mut Config)) -> (Node, Peer) {
     let identity = Identity::generate().unwrap();
     let named = identity.peer_id();
     let node = builder(|config| {
-        // Placeholder of a peer that is only ever accepted.
-        config.peers.push(PeerConfig::new(format!("{named}@127.0.0.1:9")));
+        config.peers.push(PeerConfig::inbound_only(named));
         config.admission.exempt = vec!["127.0.0.1/32".parse().unwrap()];
         config.admission.connects_at_once = 10_000;
         tune(config);
@@ -97,6 +96,40 @@ fn events_have_a_receiver_of_their_own() {
     node.shutdown(Duration::ZERO);
 }
 
+#[test]
+fn a_peer_that_is_known_by_its_identity_alone_finds_its_place_among_strangers() {
+    let identity = Identity::generate().unwrap();
+    let named = identity.peer_id();
+    let node = builder(|config| {
+        config.peers.push(PeerConfig::inbound_only(named));
+        (config.admission.max_inbound, config.admission.reserved) = (8, 2);
+    });
+    let node = node.listen(any_addr()).start().unwrap();
+    let addr = first_addr(&node);
+    let known = node.peer(named).unwrap();
+    assert!(known.wanted && known.addresses.is_empty() && known.next_dial_ms.is_none());
+    let early = node.send(named, (URGENT, "it waits")).unwrap();
+    let strangers: Vec<_> =
+        (0..12).map(|seed| Raw::dial(addr, &RawIdentity::new(seed + 1, CREDIT))).collect();
+    eventually("strangers have all that they may have", || node.snapshot().connections == 6);
+    eventually("others were refused, or took their places", || {
+        let snapshot = node.snapshot();
+        snapshot.refused + snapshot.evicted >= 6
+    });
+    let peer = Peer::start(builder(|_| {}).identity(identity).peer(format!("{}@{addr}", node.id())));
+    peer.wait_up(node.id());
+    eventually("the peer is connected", || is_connected(&node, &peer));
+    all_taken(&[early]);
+    assert_eq!(node.snapshot().connections, 7, "beside the strangers");
+    // Its records are for dials, and there is nothing to dial.
+    assert!(node.records().iter().all(|record| record.peer != Some(named)));
+    drop(strangers);
+    peer.shutdown(Duration::ZERO);
+    eventually("it is gone", || !is_connected(&node, &peer));
+    assert!(node.remove_peer(named) && node.peer(named).is_none());
+    node.shutdown(Duration::ZERO);
+}
+
 // --- unfinished messages --------------------------------------------------------------------------
 
 const MIB: usize = 1 << 20;
@@ -130,7 +163,7 @@ fn unfinished_messages_of_strangers_keep_nobody_out_and_named_peers_go_on_where_
             config.lanes.iter_mut().for_each(|lane| lane.max_message = MIB);
             config.lanes[2].max_message = LEN;
             config.admission.connects_at_once = 10_000;
-            config.peers.push(PeerConfig::new(format!("{}@127.0.0.1:9", named.id())));
+            config.peers.push(named.id().into());
         })
         .listen(any_addr()),
     );

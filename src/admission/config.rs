@@ -48,8 +48,10 @@ pub struct AdmissionConfig {
     /// How many of one identity. Default 6: a full pool of three and the successor of each.
     pub max_inbound_per_peer: usize,
     /// Slots of `max_inbound` that strangers never get: they are for peers that this node wants
-    /// ([`Config::peers`]). Default 64; at most a quarter of all. Too small: when strangers have filled the
-    /// node, peers that it needs cannot reach it (it can still dial them).
+    /// ([`Config::peers`]), those among them that are known by their identity alone
+    /// ([`PeerConfig::inbound_only`](crate::PeerConfig::inbound_only)). Default 64; at most a quarter of
+    /// all. Too small: when strangers have filled the node, peers that it needs cannot reach it (it can
+    /// still dial them).
     ///
     /// [`Config::peers`]: crate::Config::peers
     pub reserved: usize,

@@ -15,12 +15,24 @@ use crate::serde_util::list;
 ///
 /// In a file an address may stand alone: `peers = ["host:4000", { address = "other:4000", important = true
 /// }]`.
+///
+/// # Without an address
+/// A peer that only dials this node, behind a NAT for example, needs no address:
+/// [`PeerConfig::inbound_only`], in a file its id alone, `peers = ["<id>"]` or `{ id = "<id>", important =
+/// true }`. It is never dialled. In everything else it is a configured peer: the places that
+/// [`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved) keeps from strangers are for it too,
+/// messages wait for it before it was ever here, and its part of
+/// [`Config::max_queued`](crate::Config::max_queued) is guaranteed. When a connection that it opened no
+/// longer answers, this node dials it back if it announced a port ([`Announce`](crate::Announce)), as it does
+/// with strangers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeerConfig {
     /// `host:port`, in a file also `id@host:port`; a name is looked up anew for each dial, and every address
     /// that it stands for is attempted. While the link is up it is looked up again
     /// ([`Config::resolve_interval`](crate::Config::resolve_interval)). A link-local address needs its
-    /// interface, as in `[fe80::1%eth0]:port`.
+    /// interface, as in `[fe80::1%eth0]:port`. Empty: the peer only dials this node, and `id` says who it
+    /// is.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub address: String,
     /// Further addresses of the same peer, attempted in this order after `address`, 250 ms apart (RFC 8305)
     /// and IPv4 and IPv6 in turn; but first the one that worked last. The connections of a pool
@@ -39,20 +51,47 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
-    /// A peer at `address`, with the node's behaviour. In `id@host:port` the address says who it must be; an
-    /// id that is none is an error when the node starts or the peer is added.
+    /// A peer at `address`, with the node's behaviour. In `id@host:port` the address says who it must be, and
+    /// an id alone is [`PeerConfig::inbound_only`]; an id that is none is an error when the node starts or
+    /// the peer is added.
     pub fn new(address: impl Into<String>) -> Self {
         let address = address.into();
+        if let Ok(id) = address.parse() {
+            return PeerConfig::inbound_only(id);
+        }
         let (id, address) = match address.split_once('@').map(|(id, rest)| (id.parse(), rest)) {
-            Some((Ok(id), rest)) => (Some(id), rest.to_string()),
+            Some((Ok(id), rest)) if !rest.is_empty() => (Some(id), rest.to_string()),
             _ => (None, address),
         };
         PeerConfig { address, id, ..PeerConfig::default() }
     }
 
+    /// A peer without an address: it dials this node, and is never dialled.
+    ///
+    /// ```
+    /// use unbroken::{Identity, Node, PeerConfig};
+    ///
+    /// # let validator = Identity::generate()?.peer_id();
+    /// let node = Node::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .peer_config(PeerConfig { important: true, ..PeerConfig::inbound_only(validator) })
+    ///     .start()?;
+    /// // It is not connected yet; the message waits for it.
+    /// node.send(validator, (unbroken::NORMAL, "welcome"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inbound_only(id: PeerId) -> Self {
+        PeerConfig { id: Some(id), ..PeerConfig::default() }
+    }
+
     /// All addresses, the first one first.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.address).chain(&self.alternatives)
+        std::iter::once(&self.address).filter(|address| !address.is_empty()).chain(&self.alternatives)
+    }
+
+    /// Whether there is an address to dial.
+    pub(crate) fn has_address(&self) -> bool {
+        !self.address.is_empty()
     }
 }
 
@@ -104,8 +143,8 @@ impl TryFrom<Written> for PeerConfig {
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         let Written { address, alternatives, id, important, connections, path } = written;
         let split = PeerConfig::new(address);
-        if split.address.is_empty() {
-            return Err("a peer needs its address, as in address = \"host:4000\"".into());
+        if split.address.ends_with('@') || !split.has_address() && split.id.or(id).is_none() {
+            return Err("a peer needs its address, as in address = \"host:4000\", or its id".into());
         }
         if let (Some(first), Some(second)) = (split.id, PeerConfig::new(split.address.as_str()).id) {
             return Err(format!("two ids are given, {first} and {second}: expected id@host:port"));
@@ -113,7 +152,8 @@ impl TryFrom<Written> for PeerConfig {
         if let (Some(here), Some(there)) = (split.id, id)
             && here != there
         {
-            return Err(format!("{here}@{} and id {there} are different peers", split.address));
+            let at = if split.has_address() { "@" } else { "" };
+            return Err(format!("{here}{at}{} and id {there} are different peers", split.address));
         }
         let (address, id) = (split.address, split.id.or(id));
         Ok(PeerConfig { address, alternatives, id, important, connections, path })
@@ -123,6 +163,13 @@ impl TryFrom<Written> for PeerConfig {
 impl From<&str> for PeerConfig {
     fn from(address: &str) -> Self {
         PeerConfig::new(address)
+    }
+}
+
+/// The peer is never dialled: [`PeerConfig::inbound_only`].
+impl From<PeerId> for PeerConfig {
+    fn from(id: PeerId) -> Self {
+        PeerConfig::inbound_only(id)
     }
 }
 

@@ -30,6 +30,31 @@ fn the_samples_are_valid_and_as_the_functions_have_them() {
 }
 
 #[test]
+fn a_peer_may_be_known_by_its_id_alone() {
+    let id = PeerId::from_bytes([7; 32]);
+    let peer = PeerConfig::inbound_only(id);
+    assert_eq!((PeerConfig::new(id.to_string()), PeerConfig::from(id)), (peer.clone(), peer.clone()));
+    let important = PeerConfig { important: true, ..peer.clone() };
+    let text = format!("peers = ['{id}', {{ id = '{id}', important = true }}]");
+    let config: Config = toml::from_str(&text).unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.peers, [peer.clone(), important]);
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    for (spoiled, setting, problem) in [
+        (PeerConfig::default(), "peer.address", "a peer needs its address, or its id"),
+        (PeerConfig::new(format!("{id}@")), "peer.address", "no host:port behind the id"),
+        (
+            PeerConfig { alternatives: vec!["a:1".into()], ..peer },
+            "peer.alternatives",
+            "no address before them",
+        ),
+    ] {
+        let error = spoiled.validate("peer").unwrap_err();
+        assert!(error.setting() == setting && error.to_string().contains(problem), "{error}");
+    }
+}
+
+#[test]
 fn an_age_survives_a_file() {
     let path = PathConfig { max_age: Some(Duration::from_secs(3600)), ..PathConfig::default() };
     let text = toml::to_string(&path).unwrap();
@@ -194,7 +219,7 @@ fn addresses_may_name_their_interface() {
     }
 }
 
-const NO_ADDRESS: &str = "a peer needs its address, as in address = \"host:4000\"";
+const NO_ADDRESS: &str = "a peer needs its address, as in address = \"host:4000\", or its id";
 
 /// The last line of what `toml` says of it: without the excerpt of the file.
 fn problem(text: &str) -> String {

@@ -209,12 +209,20 @@ impl PeerConfig {
         let name = |field: &str| format!("{prefix}.{field}");
         if let Some((id, _)) = self.address.split_once('@') {
             let problem = match id.parse::<PeerId>() {
+                Ok(_) if self.address.ends_with('@') => "there is no host:port behind the id".into(),
                 Ok(_) => "the id belongs into `id`: PeerConfig::new takes it out of the address".into(),
                 Err(error) => error.to_string(),
             };
             check(false, name("address"), || format!("{:?}: {problem}", self.address))?;
         }
-        check_address(name("address"), &self.address)?;
+        if self.has_address() {
+            check_address(name("address"), &self.address)?;
+        } else {
+            check(self.id.is_some(), name("address"), || "a peer needs its address, or its id".into())?;
+            check(self.alternatives.is_empty(), name("alternatives"), || {
+                "there is no address before them".into()
+            })?;
+        }
         for (index, address) in self.alternatives.iter().enumerate() {
             check_address(name(&format!("alternatives[{index}]")), address)?;
         }

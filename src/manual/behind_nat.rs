@@ -39,6 +39,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The public side need not know an address of it. Where it matters that this node finds room among
+//! strangers, let the public side name it by its identity alone, in a file `peers = ["<id>"]`. Then the
+//! places of [`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved) are for it too, and messages
+//! wait for it before it was ever there:
+//!
+//! ```
+//! use unbroken::{Identity, Node, PeerConfig};
+//!
+//! # let behind_nat = Identity::generate()?.peer_id();
+//! let public = Node::builder()
+//!     .listen("127.0.0.1:0".parse()?)
+//!     .peer_config(PeerConfig::inbound_only(behind_nat))
+//!     .start()?;
+//! let named = public.peer(behind_nat).expect("known from the start");
+//! assert!(named.wanted && named.addresses.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The public side cannot dial it back. When the flow dies it waits until the node behind the NAT notices: by
 //! its own messages within a second; by the end of data that came regularly after twice the usual gap; else
 //! by its next ping. Where a vote must reach such a node within seconds, let votes flow regularly, or

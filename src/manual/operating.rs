@@ -69,6 +69,11 @@
 //! - **A few important peers** (consensus): with [`PeerConfig::important`](crate::PeerConfig::important) a
 //!   peer has [`Config::important_connections`](crate::Config::important_connections) (2) connections, over
 //!   different addresses where it has several, so that votes go on while one connection is replaced.
+//! - **A place for a peer that only dials this node**, from no known address:
+//!   [`PeerConfig::inbound_only`](crate::PeerConfig::inbound_only), in a file its id alone. It has the rights
+//!   of every configured peer, those places that
+//!   [`AdmissionConfig::reserved`](crate::AdmissionConfig::reserved) (64) keeps from strangers among them: a
+//!   node full of strangers still accepts it. At runtime: [`Node::add_peer`](crate::Node::add_peer).
 //! - **Many peers over the open network**: [`Config::target_peers`](crate::Config::target_peers) with
 //!   candidates ([`Node::learn`](crate::Node::learn)), and the limits of
 //!   [`AdmissionConfig`](crate::AdmissionConfig).

@@ -51,7 +51,7 @@ impl Roster {
     /// A candidate. False when its address is known already, or it is this node itself.
     pub(crate) fn learn(&mut self, config: PeerConfig, now: Instant) -> bool {
         let is_known = |target: &Target| target.config.addresses().any(|known| *known == config.address);
-        if config.id == Some(self.settings.us) || self.targets.iter().any(is_known) {
+        if !config.has_address() || config.id == Some(self.settings.us) || self.targets.iter().any(is_known) {
             return false;
         }
         let id = self.next_id();
@@ -97,7 +97,8 @@ impl Roster {
                 last_seen: linked.map(|_| Duration::ZERO).or_else(|| target.memory.age(now)),
             }
         };
-        self.targets.iter().filter(|target| !target.blocked).map(record).collect()
+        let dialled = |target: &&Target| !target.blocked && target.config.has_address();
+        self.targets.iter().filter(dialled).map(record).collect()
     }
 
     /// How well a linked peer does, to be told again and again.

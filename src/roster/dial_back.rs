@@ -317,6 +317,26 @@ mod tests {
     }
 
     #[test]
+    fn a_wanted_peer_without_an_address_is_dialled_back_and_never_else() {
+        let (mut roster, now) = roster();
+        roster.add(PeerConfig::inbound_only(PEER), now);
+        assert!(roster.is_kept(PEER) && roster.named().contains(&PEER) && !roster.may_dial(PEER));
+        assert_eq!(dial(&mut roster, now, now + 3600 * S), None);
+        roster.handle_link(PEER, suspect(1), now);
+        let (target, at) = dial(&mut roster, now, now + S).expect("it said where");
+        assert!(roster.handle_dialled(target, 0, PEER, at));
+        roster.handle_link(PEER, LinkView::default(), at);
+        assert_eq!(dial(&mut roster, at, at + 3600 * S), None);
+        // Nothing that goes by addresses finds it.
+        assert!(roster.records(at).is_empty() && roster.unidentified().is_empty());
+        assert_eq!(roster.remove_address(""), None);
+        let other = PeerConfig::inbound_only(PeerId::from_bytes([2; 32]));
+        assert!(!roster.learn(other, at), "a candidate is one to dial");
+        roster.remove(PEER, at);
+        assert!(!roster.is_kept(PEER));
+    }
+
+    #[test]
     fn three_dials_for_one_connection_and_none_for_one_that_is_well_again() {
         let (mut roster, start) = roster();
         roster.handle_link(PEER, suspect(1), start);

@@ -198,7 +198,9 @@ impl Roster {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
             let wait = target.rest_time(REMOVED_REST, &self.settings.path);
             target.stay_away(wait, now);
-            resting.push((target.config.address.clone(), wait));
+            if target.config.has_address() {
+                resting.push((target.config.address.clone(), wait));
+            }
             if target.is_active_candidate() {
                 target.deactivate(target.retry_at);
             }

@@ -219,8 +219,8 @@ impl Roster {
     // --- who ------------------------------------------------------------------------------------
 
     /// A new entry to keep a link to. One that is known already, by the same address and no other id, is
-    /// dialled afresh. Entries of different ids with one address (placeholders for peers that only dial
-    /// us) are different peers.
+    /// dialled afresh. Entries of different ids with one address, or without any (peers that only dial
+    /// us), are different peers.
     pub(crate) fn add(&mut self, config: PeerConfig, now: Instant) {
         let path = config.path.as_ref().unwrap_or(&self.settings.path).clone();
         let same = |target: &&mut Target| {
@@ -249,8 +249,9 @@ impl Roster {
     /// Removes an address. Returns the peers that are known by no other one; `None` if nothing has this
     /// address.
     pub(crate) fn remove_address(&mut self, address: &str) -> Option<Vec<PeerId>> {
-        let removed: Vec<_> =
-            self.targets.extract_if(.., |target| target.config.address == address).collect();
+        let names =
+            |target: &Target, address| target.config.has_address() && target.config.address == address;
+        let removed: Vec<_> = self.targets.extract_if(.., |target| names(target, address)).collect();
         let peers = removed.iter().filter_map(Target::known).filter(|peer| !self.is_kept(*peer)).collect();
         (!removed.is_empty()).then_some(peers)
     }

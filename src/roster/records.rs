@@ -44,7 +44,8 @@ impl PeerRecord {
     /// Nothing but an address, as `host:port` or `id@host:port`.
     pub fn new(address: impl Into<String>) -> Self {
         let PeerConfig { address, id, .. } = PeerConfig::new(address);
-        PeerRecord { addresses: vec![address], id, ..PeerRecord::default() }
+        let addresses = Some(address).filter(|address| !address.is_empty());
+        PeerRecord { addresses: addresses.into_iter().collect(), id, ..PeerRecord::default() }
     }
 }
 

@@ -179,7 +179,7 @@ impl Target {
 
     /// Connections to it are to be made.
     pub(super) fn is_kept(&self) -> bool {
-        !self.blocked && self.role != Role::Candidate { active: false }
+        !self.blocked && self.role != Role::Candidate { active: false } && self.config.has_address()
     }
 
     /// A candidate is not to be dialled until it is chosen again, at the earliest at `until`.
