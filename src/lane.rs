@@ -36,8 +36,9 @@ impl fmt::Debug for LaneId {
 }
 
 /// When a lane's bytes are sent, compared with the other lanes of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Priority {
     /// Before every weighted lane. So that a flood here cannot starve the rest, a waiting weighted
     /// lane gets one chunk after every 16 urgent ones.
@@ -47,8 +48,9 @@ pub enum Priority {
 }
 
 /// When a message counts as *taken*, which ends its receipt and returns its credit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AckMode {
     /// The application took it out of the inbox.
     #[default]
@@ -56,6 +58,29 @@ pub enum AckMode {
     /// The application is done with it: it dropped the [`Message`](crate::Message) or called
     /// [`Message::done`](crate::Message::done). A receipt then means *processed*.
     Done,
+}
+
+/// What happens to a message for which a lane's queue has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It is not accepted: the call waits for room, times out or fails, as the caller chose.
+    #[default]
+    Refuse,
+    /// The oldest messages of the queue that have not begun to be sent are dropped for it, as many as needed:
+    /// for status messages of which only the newest matters. Their receipts end as
+    /// [`DropReason::Displaced`](crate::DropReason::Displaced), and they count for no quorum.
+    ///
+    /// Messages of which a byte was sent stay; at most half of the queue is sent before the peer's
+    /// application has taken some of it. So a message always finds room on its lane. Room that the link or
+    /// the node is short of ([`Config::max_queued_per_peer`](crate::Config::max_queued_per_peer),
+    /// [`Config::max_queued`](crate::Config::max_queued)) is made in the same way, but only from this lane's
+    /// own messages: if these are not enough, nothing is dropped and the message is not accepted.
+    ///
+    /// Requests and replies are dropped like other messages. For a reply that was dropped the requester waits
+    /// until its time is over, so send both on another lane.
+    DropOldest,
 }
 
 /// The settings of one lane. Both sides of a link need a lane with the same id; limits may differ,
@@ -84,10 +109,11 @@ pub struct LaneConfig {
     /// for each message than its own.
     pub max_untaken: u32,
     /// How many bytes of outgoing messages wait here until the peer's application has taken them.
-    /// Default 16 MiB; at least `max_message`. A full queue blocks, times out or refuses, as the
-    /// caller chose.
+    /// Default 16 MiB; at least `max_message`, and twice that and 1 KiB with [`WhenFull::DropOldest`].
     #[serde(serialize_with = "size::serialize")]
     pub queue: usize,
+    /// What happens when the queue is full. Default: it blocks, times out or refuses, as the caller chose.
+    pub when_full: WhenFull,
     /// When a receipt ends. Default: the application took the message from the inbox.
     pub ack_mode: AckMode,
     /// Which connection of a pool carries it: 0, 1 or 2. Default by priority: urgent lanes 0, of weight 1
@@ -114,6 +140,7 @@ impl Default for LaneConfig {
             window: 8 * MIB,
             max_untaken: 65_536,
             queue: 16 * MIB,
+            when_full: WhenFull::Refuse,
             ack_mode: AckMode::Received,
             slot: None,
         }

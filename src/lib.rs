@@ -162,7 +162,7 @@ pub use health::peer_score::PeerScoreParts;
 pub use health::score::ScoreParts;
 pub use id::{ConnId, Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use identity_file::IdentityError;
-pub use lane::{AckMode, BULK, LaneConfig, LaneId, NORMAL, Priority, URGENT};
+pub use lane::{AckMode, BULK, LaneConfig, LaneId, NORMAL, Priority, URGENT, WhenFull};
 pub use message::Payload;
 pub use node::{
     Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
@@ -174,3 +174,31 @@ pub use receipt::{Broadcast, Progress, QuorumError, Receipt};
 pub use roster::{PeerRecord, ReplaceReason};
 pub use wire::control::GoawayReason;
 pub use wire::refused::RefusedReason;
+
+/// Values of the API go from thread to thread, and those that are shared may be.
+#[cfg(test)]
+const _: () = {
+    const fn is_send<T: Send>() {}
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Node>();
+    is_send_and_sync::<PeerHandle>();
+    is_send_and_sync::<Builder>();
+    is_send_and_sync::<Config>();
+    is_send_and_sync::<Identity>();
+    is_send_and_sync::<Receipt>();
+    is_send_and_sync::<Broadcast>();
+    is_send_and_sync::<PendingReply>();
+    is_send_and_sync::<LaneReceiver>();
+    is_send_and_sync::<EventReceiver>();
+    is_send_and_sync::<Outgoing>();
+    is_send_and_sync::<Payload>();
+    is_send_and_sync::<NodeSnapshot>();
+    is_send_and_sync::<StartError>();
+    is_send_and_sync::<SendError>();
+    is_send_and_sync::<SendManyError>();
+    is_send_and_sync::<TypedError>();
+    is_send_and_sync::<WaitError>();
+    is_send_and_sync::<IdentityError>();
+    is_send::<Message>();
+    is_send::<Event>();
+};

@@ -60,6 +60,7 @@
 //! | `unbroken_lane_taken_total` | counter | messages that the peer's application took |
 //! | `unbroken_lane_expired_total` | counter | messages whose time was over before they were sent or the peer's application took them |
 //! | `unbroken_lane_dropped_total` | counter | messages that ended in another way |
+//! | `unbroken_lane_displaced_total` | counter | messages that newer ones displaced in a full queue |
 //! | `unbroken_lane_refused_total` | counter | messages that were not accepted because the queue was full |
 //! | `unbroken_lane_resent_bytes_total` | counter | bytes sent more than once, after a connection was lost or replaced |
 //! | `unbroken_lane_duplicate_bytes_total` | counter | bytes that came more than once |
@@ -144,6 +145,7 @@ const OF_LANE: &[Figure<LaneSnapshot>] = &[
     figure("unbroken_lane_taken_total", Unit::Count, "messages that the peer's application took", Counter(|lane| lane.taken_messages)),
     figure("unbroken_lane_expired_total", Unit::Count, "messages whose time was over before they were sent or the peer's application took them", Counter(|lane| lane.expired_messages)),
     figure("unbroken_lane_dropped_total", Unit::Count, "messages that ended in another way", Counter(|lane| lane.dropped_messages)),
+    figure("unbroken_lane_displaced_total", Unit::Count, "messages that newer ones displaced in a full queue", Counter(|lane| lane.displaced_messages)),
     figure("unbroken_lane_refused_total", Unit::Count, "messages that were not accepted because the queue was full", Counter(|lane| lane.refused_messages)),
     figure("unbroken_lane_resent_bytes_total", Unit::Bytes, "bytes sent more than once", Counter(|lane| lane.resent_bytes)),
     figure("unbroken_lane_duplicate_bytes_total", Unit::Bytes, "bytes that came more than once", Counter(|lane| lane.duplicate_bytes)),

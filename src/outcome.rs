@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How an accepted message ended. Each ends in exactly one way.
+/// How an accepted message ended. Each ends in exactly one of these ways, and there will be no others; the
+/// reasons for which a message is dropped may become more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -46,6 +47,10 @@ pub enum DropReason {
     LaneRefused,
     /// It was a request that the application cancelled before it was sent.
     Cancelled,
+    /// The lane's queue was full and newer messages took its place
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)). No byte of it was sent: the peer has not seen
+    /// it.
+    Displaced,
 }
 
 impl fmt::Display for Outcome {
@@ -69,6 +74,7 @@ impl fmt::Display for DropReason {
             DropReason::TooLargeForPeer => "it is larger than the peer accepts on this lane",
             DropReason::LaneRefused => "the peer does not have this lane",
             DropReason::Cancelled => "the request was cancelled",
+            DropReason::Displaced => "newer messages took its place in the full queue",
         })
     }
 }

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use crossbeam_channel::select;
 use unbroken::test_util::{FaultProxy, Faults, Ways};
 use unbroken::{
-    AckMode, BULK, Config, DropReason, Event, LaneConfig, LaneId, Message, NORMAL, Node, Outcome, Outgoing,
-    PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, URGENT,
+    AckMode, BULK, Config, DropReason, Event, Identity, LaneConfig, LaneId, Message, NORMAL, Node, Outcome,
+    Outgoing, PeerConfig, PeerId, Receipt, RequestError, SendErrorKind, SendOrRecv, URGENT, WhenFull,
 };
 use unbroken_test_support::cluster::{
     Pair, Peer, TIMEOUT, all_taken, any_addr, builder, calm_path, eventually, first_addr,
@@ -290,6 +290,73 @@ fn small_queue(config: &mut Config) {
     unloaded(config);
     config.lanes[1].max_message = 32 * KIB;
     config.lanes[1].queue = 64 * KIB;
+}
+
+/// The peer has only an identity, and dials when the queue has been full for long.
+#[test]
+fn a_full_queue_that_drops_its_oldest_says_which_and_keeps_the_newest_in_order() {
+    const MESSAGES: usize = 1000;
+    const LEN: usize = 1000;
+    let lanes = |config: &mut Config| {
+        unloaded(config);
+        config.lanes[1].max_message = 2 * KIB;
+        config.lanes[1].queue = 64 * KIB;
+        config.lanes[1].when_full = WhenFull::DropOldest;
+    };
+    let identity = Identity::generate().unwrap();
+    let peer = identity.peer_id();
+    let a = builder(lanes).listen(any_addr()).peer(peer.to_string()).start().unwrap();
+    let status = |number: usize| Bytes::from([&number.to_le_bytes()[..], &[7; LEN - 8]].concat());
+    let oldest = a.broadcast((NORMAL, status(MESSAGES)));
+    let send = |number| a.try_send(peer, (NORMAL, status(number))).expect("the oldest make room");
+    let receipts: Vec<_> = (0..MESSAGES).map(send).collect();
+    // Each message counts with 144 bytes more.
+    let kept = 64 * KIB / (LEN + 144);
+    let displaced = MESSAGES - kept;
+    for receipt in &receipts[..displaced] {
+        assert_eq!(receipt.poll(), Some(Outcome::Dropped(DropReason::Displaced)));
+    }
+    assert!(receipts[displaced..].iter().all(|receipt| receipt.poll().is_none()));
+    let quorum = oldest.wait_for(1, TIMEOUT).unwrap_err();
+    assert!(quorum.impossible, "{quorum}");
+    assert_eq!(quorum.progress.failed, [(peer, Outcome::Dropped(DropReason::Displaced))]);
+    let b = builder(lanes).identity(identity).peer(format!("{}@{}", a.id(), first_addr(&a)));
+    let b = b.start().unwrap();
+    for number in displaced..MESSAGES {
+        assert_eq!(next_message(&b).into_bytes(), status(number));
+    }
+    all_taken(&receipts[displaced..]);
+    let lane = &a.peer(peer).unwrap().lanes[1];
+    assert_eq!((lane.displaced_messages, lane.taken_messages), (displaced as u64 + 1, kept as u64));
+    assert_eq!((lane.dropped_messages, lane.refused_messages, lane.queued_bytes), (0, 0, 0));
+    b.shutdown(Duration::ZERO);
+    a.shutdown(Duration::ZERO);
+}
+
+/// The node's budget is short, and other lanes' messages stay.
+#[test]
+fn a_lane_that_drops_its_oldest_makes_room_from_its_own_messages_only() {
+    let lanes = |config: &mut Config| {
+        unloaded(config);
+        config.max_queued_per_peer = 64 * KIB;
+        config.lanes.iter_mut().for_each(|lane| lane.max_message = 4 * KIB);
+        config.lanes[1].when_full = WhenFull::DropOldest;
+    };
+    let peer = Identity::generate().unwrap().peer_id();
+    let a = builder(lanes).peer(peer.to_string()).start().unwrap();
+    let send = |lane, len| a.try_send(peer, (lane, vec![1; len]));
+    let first: Vec<_> = (0..2).map(|_| send(NORMAL, 500).unwrap()).collect();
+    let blocks: Vec<_> = std::iter::from_fn(|| send(BULK, 4 * KIB).ok()).collect();
+    // All that may go is less than this message needs.
+    let error = send(NORMAL, 4 * KIB).unwrap_err();
+    assert_eq!(error.kind(), &SendErrorKind::Full);
+    let open = |receipts: &[Receipt]| receipts.iter().filter(|receipt| receipt.poll().is_none()).count();
+    assert_eq!(open(&first), 2, "nothing was dropped in vain");
+    let newer: Vec<_> = (0..4).map(|_| send(NORMAL, 1000).unwrap()).collect();
+    assert_eq!((open(&first), open(&newer), newer[3].poll()), (0, 1, None));
+    assert_eq!(newer[2].poll(), Some(Outcome::Dropped(DropReason::Displaced)));
+    assert_eq!(open(&blocks), blocks.len(), "those of another lane stay");
+    a.shutdown(Duration::ZERO);
 }
 
 #[test]

@@ -498,7 +498,7 @@ fn of_lane(lane: &LaneSnapshot) -> Lane {
         credit: lane.credit,
         taken: lane.taken_messages,
         expired: lane.expired_messages,
-        dropped: lane.dropped_messages,
+        dropped: lane.dropped_messages + lane.displaced_messages,
         resent_bytes: lane.resent_bytes,
         inbox_messages: lane.inbox_messages as u64,
         inbox_bytes: lane.inbox_bytes,

@@ -4,7 +4,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
 
-use crate::lane::{AckMode, LaneConfig, LaneId, Priority};
+use crate::lane::{AckMode, LaneConfig, LaneId, Priority, WhenFull};
 use crate::serde_util::known::known_names;
 use crate::serde_util::list;
 use crate::serde_util::size::Size;
@@ -48,6 +48,7 @@ struct Written {
     window: Option<Size>,
     max_untaken: Option<u32>,
     queue: Option<Size>,
+    when_full: Option<WhenFull>,
     ack_mode: Option<AckMode>,
     slot: Option<u8>,
 }
@@ -56,8 +57,18 @@ known_names!(Written);
 impl Written {
     /// The lane, where the file says nothing as the default one with this id.
     fn lane(&self) -> LaneConfig {
-        let Written { id, remove: _, priority, max_message, window, max_untaken, queue, ack_mode, slot } =
-            self;
+        let Written {
+            id,
+            remove: _,
+            priority,
+            max_message,
+            window,
+            max_untaken,
+            queue,
+            when_full,
+            ack_mode,
+            slot,
+        } = self;
         let default = LaneConfig::defaults().into_iter().find(|lane| lane.id == *id);
         let default = default.unwrap_or(LaneConfig { id: *id, ..LaneConfig::default() });
         let size = |size: &Option<Size>, default| size.as_ref().map_or(default, |Size(size)| *size);
@@ -68,6 +79,7 @@ impl Written {
             window: size(window, default.window),
             max_untaken: max_untaken.unwrap_or(default.max_untaken),
             queue: size(queue, default.queue),
+            when_full: when_full.unwrap_or(default.when_full),
             ack_mode: ack_mode.unwrap_or(default.ack_mode),
             slot: slot.or(default.slot),
         }

@@ -82,7 +82,7 @@ fn an_unknown_setting_is_an_error_also_without_the_trait() {
 #[test]
 fn a_bad_setting_is_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 31] = [
+    let cases: [(&str, Spoil); 32] = [
         ("ack_delay", |config| config.ack_delay = Duration::from_secs(1)),
         // Four times as long would be too much for a duration.
         ("ack_delay", |config| config.ack_delay = Duration::MAX),
@@ -122,6 +122,10 @@ fn a_bad_setting_is_named() {
             config.listen.push(([0, 0, 0, 0], 4000).into());
             config.proxy_protocol_from =
                 vec!["192.0.2.0/24".parse().unwrap(), "::ffff:192.0.2.0/120".parse().unwrap()];
+        }),
+        ("lanes[0].queue (urgent)", |config| {
+            let lane = &mut config.lanes[0];
+            (lane.when_full, lane.queue) = (crate::WhenFull::DropOldest, 2 * lane.max_message);
         }),
         ("path.max_segment", |config| config.path.max_segment = Some(535)),
         ("path.max_segment", |config| config.path.max_segment = Some(32_768)),
@@ -360,7 +364,7 @@ fn a_wrong_name_is_told_the_right_one() {
         (
             "lanes = [{ id = 1, colour = 'blue' }]",
             "unknown setting `colour`, expected one of `id`, `remove`, `priority`, `max_message`, `window`, \
-             `max_untaken`, `queue`, `ack_mode`, `slot`",
+             `max_untaken`, `queue`, `when_full`, `ack_mode`, `slot`",
         ),
         ("path = 15", "invalid type: integer `15`, expected a table of settings"),
     ] {
@@ -388,6 +392,8 @@ fn one_lane_is_changed_without_writing_the_others() {
     let added = of("lanes = [{ id = 9, priority = 'urgent' }]").unwrap();
     assert_eq!(added[0], own);
     assert_eq!(added[1..], LaneConfig::defaults());
+    let newest = of("lanes = [{ id = 0, when_full = 'drop_oldest' }]").unwrap();
+    assert_eq!(newest[0], LaneConfig { when_full: crate::WhenFull::DropOldest, ..LaneConfig::urgent() });
     assert_eq!(of("lanes = []").unwrap(), LaneConfig::defaults());
 }
 

@@ -7,7 +7,7 @@ use super::address::split;
 use super::outbound;
 use super::{Config, KIB, MIB, PathConfig, PeerConfig};
 use crate::id::PeerId;
-use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM};
+use crate::lane::{MAX_SLOTS, Priority, WINDOW_HEADROOM, WhenFull};
 use crate::link::REDUCED_SEGMENT;
 use crate::wire::control::{MAX_LANES, MAX_NAME};
 use crate::wire::preface::NetworkName;
@@ -173,6 +173,14 @@ impl Config {
             })?;
             check(lane.queue >= lane.max_message, name("queue"), || {
                 format!("{} is less than max_message ({})", lane.queue, lane.max_message)
+            })?;
+            // So that there is always room, or a message to drop.
+            let least = 2 * lane.max_message + KIB;
+            check(lane.when_full == WhenFull::Refuse || lane.queue >= least, name("queue"), || {
+                format!(
+                    "{} is less than twice max_message and 1 KiB ({least}), as a lane needs that drops its oldest messages",
+                    lane.queue
+                )
             })?;
             check(lane.slot.is_none_or(|slot| slot < MAX_SLOTS), name("slot"), || {
                 format!("{:?} is none of the {MAX_SLOTS} connections of a pool, 0 to 2", lane.slot)

@@ -23,7 +23,7 @@ pub(super) fn lanes(small: bool) -> Vec<LaneConfig> {
         max_untaken,
         queue: 3 * max_message + 500,
         ack_mode,
-        slot: None,
+        ..LaneConfig::default()
     };
     vec![
         lane(0, Priority::Urgent, AckMode::Received),

@@ -10,7 +10,7 @@ use crate::wire::stream::MessageKind;
 
 use super::inbox::Arrived;
 use super::lane::Lane;
-use super::outbound::cost_of;
+use super::outbound::{Oldest, cost_of};
 use super::output::Output;
 use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requests};
 
@@ -153,6 +153,23 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let fits = self.lanes.get(index).is_some_and(|lane| lane.out.has_room(len))
             && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
         if fits { Ok(()) } else { Err(Refused::Full) }
+    }
+
+    /// Returns the oldest messages of a lane to displace so that one of `len` bytes has room and at least
+    /// `bytes` bytes are freed; `None` if the lane displaces nothing, or cannot make that room.
+    pub(crate) fn displaceable(&self, index: usize, len: usize, bytes: usize) -> Option<Oldest> {
+        let lane = self.lanes.get(index)?;
+        let link = (self.queued_bytes() + cost_of(len)).saturating_sub(self.settings.max_queued);
+        lane.out.oldest(lane.out.excess(len).max(link).max(bytes))
+    }
+
+    /// Displaces messages of a lane ([`Link::displaceable`]) for one that is sent next.
+    pub(crate) fn displace(&mut self, index: usize, oldest: Oldest, output: &mut Output<T, R, C>) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let ended = output.ended.len();
+        lane.out.displace(oldest, &mut output.ended);
+        output.space = true;
+        self.end_unsent_requests(ended, output);
     }
 
     /// A request whose message will never be sent has no reply to wait for. Looks at what ended since

@@ -14,13 +14,17 @@
 //! - the first `started` messages of the queue have offsets, without a gap, and end at `end`;
 //! - the first message of the queue ends behind `taken`;
 //! - no byte at or past `limit` was ever sent.
+//!
+//! A queue that drops its oldest messages when it is full has more of them: [`displace`].
+
+mod displace;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::lane::LaneConfig;
+use crate::lane::{LaneConfig, WhenFull};
 use crate::outcome::{DropReason, Outcome};
 use crate::wire::batch::Batch;
 use crate::wire::control::{HelloLane, LaneAck};
@@ -29,6 +33,8 @@ use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
 use super::send_buffer::{Place, SendBuffer};
 use super::{ReceiptHandle, Violation};
+use displace::NO_LIMIT;
+pub(crate) use displace::Oldest;
 
 /// A message in the queue. Kept small: there may be a million.
 #[derive(Debug)]
@@ -36,7 +42,7 @@ struct Queued<T> {
     /// Its length, and where header and payload lie in the lane's [`SendBuffer`], unless [`Rare::shared`]
     /// has the payload.
     place: Place,
-    /// Where it begins in the stream, or [`NOT_STARTED`].
+    /// Where it begins in the stream, or [`NOT_STARTED`], or [`BEGUN_BEFORE`].
     start: u64,
     token: T,
     /// `None` for a message that is copied and does not expire.
@@ -60,6 +66,9 @@ pub(crate) const COPY_BELOW: usize = 2048;
 
 /// Behind every cursor, so that the queue is sorted by `start`.
 const NOT_STARTED: u64 = u64::MAX;
+/// Not started, but a byte of it was sent in an earlier session. Such messages come before the others that
+/// are not started, so this is behind every cursor and before [`NOT_STARTED`].
+const BEGUN_BEFORE: u64 = NOT_STARTED - 1;
 
 /// The lists of an idle lane keep memory for so many messages.
 pub(super) const IDLE_MESSAGES: usize = 16;
@@ -106,6 +115,11 @@ impl<T> Queued<T> {
         cost_of(self.payload_len())
     }
 
+    /// Whether it has no offset.
+    fn is_waiting(&self) -> bool {
+        self.start >= BEGUN_BEFORE
+    }
+
     fn end(&self) -> u64 {
         self.start.saturating_add(self.len() as u64)
     }
@@ -123,6 +137,8 @@ struct Terms {
 #[derive(Debug)]
 pub(crate) struct Outbound<T> {
     capacity: usize,
+    /// What was begun may cost so much.
+    begun_limit: usize,
     queue: VecDeque<Queued<T>>,
     buffer: SendBuffer,
     queued_bytes: usize,
@@ -155,6 +171,7 @@ pub(crate) struct Ends {
     pub(crate) taken: u64,
     pub(crate) expired: u64,
     pub(crate) dropped: u64,
+    pub(crate) displaced: u64,
     pub(crate) refused: u64,
 }
 
@@ -163,6 +180,7 @@ impl Ends {
         *match outcome {
             Outcome::Taken => &mut self.taken,
             Outcome::Expired => &mut self.expired,
+            Outcome::Dropped(DropReason::Displaced) => &mut self.displaced,
             Outcome::Dropped(_) => &mut self.dropped,
         } += 1;
     }
@@ -175,6 +193,10 @@ impl<T: ReceiptHandle> Outbound<T> {
     pub(crate) fn new(config: &LaneConfig) -> Self {
         Outbound {
             capacity: config.queue,
+            begun_limit: match config.when_full {
+                WhenFull::Refuse => NO_LIMIT,
+                WhenFull::DropOldest => config.queue / 2,
+            },
             queue: VecDeque::new(),
             buffer: SendBuffer::default(),
             queued_bytes: 0,
@@ -234,7 +256,7 @@ impl<T: ReceiptHandle> Outbound<T> {
     /// A message has left the queue.
     fn end(&mut self, message: Queued<T>, outcome: Outcome, ended: &mut Ended<T>) {
         self.queued_bytes -= message.cost();
-        if message.start == NOT_STARTED {
+        if message.is_waiting() {
             self.waiting_bytes -= message.len() as u64;
         }
         if message.shared().is_none() {
@@ -409,9 +431,10 @@ impl<T: ReceiptHandle> Outbound<T> {
         });
         for message in &mut self.queue {
             message.rare.iter_mut().for_each(|rare| rare.stale = false);
-            if std::mem::replace(&mut message.start, NOT_STARTED) != NOT_STARTED {
+            if !message.is_waiting() {
                 // Its first byte went out in time; to call it expired now would deny that it was seen.
                 message.rare.iter_mut().for_each(|rare| rare.deadline = None);
+                message.start = BEGUN_BEFORE;
                 self.waiting_bytes += message.len() as u64;
             }
         }
@@ -496,6 +519,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         self.started < self.queue.len()
             && self.terms.is_some_and(|terms| self.started < terms.max_untaken)
             && self.end < self.peer.limit
+            && self.is_below_begun_limit()
     }
 
     /// The peer has received everything up to here.
@@ -659,6 +683,7 @@ impl<T: ReceiptHandle> Outbound<T> {
         assert_eq!(self.waiting_bytes, waiting as u64);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
         let copied = self.queue.iter().filter(|message| message.shared().is_none());
+        self.check_begun();
         self.buffer.check(copied.map(Queued::len).sum());
         if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
             assert!(message.start <= self.cursor && self.cursor < message.end());

@@ -139,6 +139,45 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Messages of which only the newest matters
+//! Status that is sent again and again is worth nothing when a newer one waits behind it. A lane with
+//! [`WhenFull::DropOldest`](crate::WhenFull::DropOldest) drops the oldest messages that have not begun to be
+//! sent when its queue to a peer is full, so a send to a slow or absent peer neither waits nor fails:
+//!
+//! ```
+//! use unbroken::{Identity, LaneConfig, LaneId, Node, Outcome, PeerConfig, WhenFull};
+//!
+//! const STATUS: LaneId = LaneId(8);
+//!
+//! # let absent = Identity::generate()?.peer_id();
+//! let node = Node::builder()
+//!     .lane(LaneConfig {
+//!         id: STATUS,
+//!         max_message: 4 * 1024,
+//!         queue: 64 * 1024,
+//!         when_full: WhenFull::DropOldest,
+//!         ..LaneConfig::default()
+//!     })
+//!     .peer_config(PeerConfig::inbound_only(absent))
+//!     .start()?;
+//! let receipts: Vec<_> = (0..1000u32)
+//!     .map(|height| node.try_send(absent, (STATUS, height.to_le_bytes().to_vec())))
+//!     .collect::<Result<_, _>>()?;
+//! // The first ones have made room, and say so; the last ones wait.
+//! let displaced = receipts.iter().take_while(|receipt| receipt.poll().is_some()).count();
+//! assert!(displaced > 500 && receipts[displaced..].iter().all(|receipt| receipt.poll().is_none()));
+//! assert_eq!(receipts[0].wait().to_string(), "dropped: newer messages took its place in the full queue");
+//! # node.shutdown(std::time::Duration::ZERO);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The receipt of a dropped message ends as [`DropReason::Displaced`](crate::DropReason::Displaced): the peer
+//! has not seen it, and it counts for no quorum.
+//! [`LaneSnapshot::displaced_messages`](crate::LaneSnapshot::displaced_messages) counts them. What has begun
+//! to be sent is never dropped, and takes half of the queue at most; so the queue must hold two of the
+//! largest messages. The smaller the queue, the newer what a slow peer gets. Use such a lane for nothing
+//! else: requests and replies are dropped like other messages.
+//!
 //! # Which connection carries a lane
 //! With more than one connection to a peer ([`Config::connections`](crate::Config::connections),
 //! [`PeerConfig::important`](crate::PeerConfig::important)) each lane has a home: urgent ones the first,
@@ -147,6 +186,6 @@
 //! [`LaneConfig::slot`](crate::LaneConfig::slot) chooses another home.
 //!
 //! # How full they are
-//! [`LaneSnapshot`](crate::LaneSnapshot) of each peer: messages queued, in the inbox, taken, expired and
-//! dropped. A queue that grows for minutes is a peer that takes less than it is sent; an inbox that grows is
-//! this application.
+//! [`LaneSnapshot`](crate::LaneSnapshot) of each peer: messages queued, in the inbox, taken, expired,
+//! dropped and displaced. A queue that grows for minutes is a peer that takes less than it is sent; an inbox
+//! that grows is this application.

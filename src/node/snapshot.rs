@@ -1,5 +1,6 @@
 //! The state of a node and its links, for people, dashboards and tests.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -131,6 +132,16 @@ pub enum ConnState {
     Draining,
 }
 
+impl fmt::Display for ConnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConnState::Up => "up",
+            ConnState::Suspect => "suspect",
+            ConnState::Draining => "draining",
+        })
+    }
+}
+
 /// One connection of a link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -193,6 +204,10 @@ pub struct LaneSnapshot {
     pub expired_messages: u64,
     /// Messages that ended in another way; [`DropReason`](crate::DropReason) has which there are.
     pub dropped_messages: u64,
+    /// Messages that ended because newer ones took their place in the full queue
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
+    #[serde(default)]
+    pub displaced_messages: u64,
     /// Sends and replies that were not accepted because the queue was full, at once or for the whole time
     /// that they waited ([`SendErrorKind::Full`](crate::SendErrorKind::Full),
     /// [`SendErrorKind::Timeout`](crate::SendErrorKind::Timeout)).
@@ -410,6 +425,7 @@ impl From<crate::link::LaneStats> for LaneSnapshot {
             taken_messages: stats.ends.taken,
             expired_messages: stats.ends.expired,
             dropped_messages: stats.ends.dropped,
+            displaced_messages: stats.ends.displaced,
             refused_messages: stats.ends.refused,
             inbox_messages: stats.inbox_messages,
             inbox_bytes: stats.inbox_bytes,

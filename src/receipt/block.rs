@@ -30,7 +30,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU8};
 pub(super) const SLOTS: u8 = 128;
 
 /// An outcome as a number; 0 is none.
-const OUTCOMES: [Outcome; 10] = [
+const OUTCOMES: [Outcome; 11] = [
     Outcome::Taken,
     Outcome::Expired,
     Outcome::Dropped(DropReason::Shutdown),
@@ -41,6 +41,7 @@ const OUTCOMES: [Outcome; 10] = [
     Outcome::Dropped(DropReason::TooLargeForPeer),
     Outcome::Dropped(DropReason::LaneRefused),
     Outcome::Dropped(DropReason::Cancelled),
+    Outcome::Dropped(DropReason::Displaced),
 ];
 
 fn code(outcome: Outcome) -> u8 {
@@ -56,6 +57,7 @@ fn code(outcome: Outcome) -> u8 {
             DropReason::TooLargeForPeer => 8,
             DropReason::LaneRefused => 9,
             DropReason::Cancelled => 10,
+            DropReason::Displaced => 11,
         },
     }
 }

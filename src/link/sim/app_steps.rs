@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::lane::AckMode;
+use crate::lane::{AckMode, WhenFull};
 use crate::link::harness::{Fx, Token};
-use crate::link::{OutboundMessage, Purpose, Refused};
+use crate::link::{OutboundMessage, Purpose, Refused, cost_of};
 use crate::wire::stream::MessageKind;
 
 use super::dice::Dice;
@@ -93,6 +93,7 @@ impl World<'_> {
         let len = self.length(side, lane);
         let token = Token { number, awaited: self.dice.bool() };
         let mut output = Fx::default();
+        self.make_room(side, lane, len, &mut output);
         let result = self.sides[side].link.reply(id, ticket, &content(number, len), token, &mut output);
         match result {
             Ok(()) => self.ledger.accepted(side, lane, len, Kind::Reply(asked), None),
@@ -181,13 +182,14 @@ impl World<'_> {
         let token = Token { number, awaited: self.dice.bool() };
         let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
-        let queued = self.queued(side, lane);
         if self.dice.u8(..20) == 0 {
             let stranger = Token { number: usize::MAX, awaited: true };
             let message = OutboundMessage { lane: id, body: &content(0, max + 1), deadline: None };
             let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);
             assert_eq!(result, Err(Refused::TooLarge { max }));
         }
+        self.make_room(side, lane, len, &mut output);
+        let queued = self.queued(side, lane);
         let message = OutboundMessage { lane: id, body: &content(number, len), deadline: at };
         match self.sides[side].link.send(message, purpose(), token, now, &mut output) {
             Ok(id) => {
@@ -207,6 +209,31 @@ impl World<'_> {
             }
         }
         self.apply(side, output);
+    }
+
+    /// As the node does: a lane that drops its oldest messages makes room. Sometimes the node's budget is
+    /// short of all that the new message needs.
+    fn make_room(&mut self, side: usize, lane: usize, len: usize, output: &mut Fx) {
+        if self.plan.lanes[side][lane].when_full == WhenFull::Refuse {
+            return;
+        }
+        let short = self.dice.u8(..8) == 0;
+        let link = &mut self.sides[side].link;
+        if link.check_room(lane, len).is_ok() && !short {
+            return;
+        }
+        let bytes = if short { cost_of(len) } else { 0 };
+        let oldest = link.displaceable(lane, len, bytes);
+        if let Some(oldest) = oldest {
+            assert!(oldest.messages > 0 && oldest.bytes >= bytes);
+            let (messages, queued) = link.lanes[lane].out.queued();
+            link.displace(lane, oldest, output);
+            let left = (messages - oldest.messages, queued - oldest.bytes);
+            assert_eq!(link.lanes[lane].out.queued(), left, "what was displaced is gone");
+        }
+        // What the budget is short of may be more than the lane can free.
+        let is_full = short || link.queued_bytes() + cost_of(len) > self.plan.settings(side).max_queued;
+        assert!(is_full || link.check_room(lane, len).is_ok(), "there is room, or a message to displace");
     }
 
     fn queued(&self, side: usize, lane: usize) -> (usize, usize) {

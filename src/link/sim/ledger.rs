@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use crate::lane::WhenFull;
 use crate::link::ReplyResult;
 use crate::message::Payload;
 use crate::outcome::{DropReason, Outcome, RequestError};
@@ -65,6 +66,8 @@ pub(super) struct Ledger {
     /// Messages and requests of current lives that have not ended.
     open: usize,
     pub(super) forgotten: bool,
+    /// The message of a life that was displaced last on a lane.
+    displaced: HashMap<(Life, usize), usize>,
 }
 
 pub(super) fn content(number: usize, len: usize) -> Bytes {
@@ -191,7 +194,10 @@ impl Ledger {
         }
         let message = &mut self.messages[number];
         assert!(
-            !matches!(message.outcome, Some(Outcome::Expired | Outcome::Dropped(DropReason::Cancelled))),
+            !matches!(
+                message.outcome,
+                Some(Outcome::Expired | Outcome::Dropped(DropReason::Cancelled | DropReason::Displaced))
+            ),
             "message {number} came although it ended as {:?}",
             message.outcome
         );
@@ -255,6 +261,14 @@ impl Ledger {
             (Outcome::Dropped(DropReason::LaneRefused), _) => {
                 assert!(plan.lanes[1 - side].len() <= message.lane, "{why}");
             }
+            (Outcome::Dropped(DropReason::Displaced), _) => {
+                let lane = message.lane;
+                assert_eq!(plan.lanes[side][lane].when_full, WhenFull::DropOldest, "{why}");
+                assert!(message.got.is_empty(), "{why}");
+                // What is older than it and open was begun, and stays.
+                let before = self.displaced.insert((life, lane), number);
+                assert!(before.is_none_or(|before| before < number), "{why}, after {before:?}");
+            }
             _ => panic!("{why}"),
         }
     }
@@ -279,6 +293,7 @@ impl Ledger {
             Ok(payload) => {
                 let reply = request.reply.unwrap_or_else(|| panic!("nobody answered request {number}"));
                 assert_eq!(payload.into_bytes(), content(reply, self.messages[reply].len));
+                assert_ne!(self.messages[reply].outcome, Some(Outcome::Dropped(DropReason::Displaced)));
                 request.answered = true;
             }
             Err(RequestError::Timeout) => {
@@ -291,6 +306,9 @@ impl Ledger {
             Err(RequestError::PeerRestarted) => {
                 assert!(self.lives[1 - side] > 0);
                 assert!(self.messages[request.message].outcome.is_some());
+            }
+            Err(RequestError::Dropped(reason @ DropReason::Displaced)) => {
+                assert_eq!(self.messages[request.message].outcome, Some(Outcome::Dropped(reason)));
             }
             Err(RequestError::Dropped(_)) => {
                 assert!(plan.forgets || plan.lanes[0] != plan.lanes[1], "request {number}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::health::liveness::Limits;
 use crate::id::PeerId;
-use crate::lane::{AckMode, LaneConfig, LaneId, MAX_SLOTS, Priority};
-use crate::link::Settings;
+use crate::lane::{AckMode, LaneConfig, LaneId, MAX_SLOTS, Priority, WhenFull};
+use crate::link::{Settings, cost_of};
 
 use super::dice::Dice;
 
@@ -92,7 +92,7 @@ impl Plan {
         let day = 86_400_000;
         let (ping, dead) =
             if pings { (dice.u64(300..10_000), suspect + dice.u64(1000..20_000)) } else { (day, 2 * day) };
-        Plan {
+        let mut plan = Plan {
             lanes: [lanes, theirs],
             ack_delay: *dice.choice(&[0, MS, 20 * MS]).unwrap_or(&0),
             pings,
@@ -127,7 +127,12 @@ impl Plan {
             dials_by_hand: false,
             cuts: Vec::new(),
             cut_notice: [0, 0],
+        };
+        // Drawn last: runs without such lanes stay what they were.
+        if dice.u8(..4) == 0 {
+            plan.lanes.iter_mut().flatten().for_each(|lane| let_drop_oldest(dice, lane));
         }
+        plan
     }
 
     /// A short conversation without chance: what the exhaustive tests cut to pieces.
@@ -140,7 +145,7 @@ impl Plan {
             max_untaken: 3,
             queue: 4096,
             ack_mode,
-            slot: None,
+            ..LaneConfig::default()
         };
         let lanes = vec![config(0, AckMode::Received), config(1, AckMode::Done)];
         let day = Duration::from_secs(86_400);
@@ -211,5 +216,15 @@ fn lane(dice: &mut Dice<'_>, index: usize) -> LaneConfig {
         queue: max_message + dice.usize(0..3 * max_message + 2000),
         ack_mode: if dice.bool() { AckMode::Received } else { AckMode::Done },
         slot: if dice.bool() { None } else { Some(dice.u8(..MAX_SLOTS)) },
+        ..LaneConfig::default()
+    }
+}
+
+/// Half of such lanes have no room for more than two of the largest messages.
+fn let_drop_oldest(dice: &mut Dice<'_>, lane: &mut LaneConfig) {
+    if dice.bool() {
+        lane.when_full = WhenFull::DropOldest;
+        let least = 2 * cost_of(lane.max_message);
+        lane.queue = if dice.bool() { least } else { lane.queue.max(least) };
     }
 }

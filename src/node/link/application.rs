@@ -94,7 +94,9 @@ impl LinkHandle {
             Intent::Request { .. } => core.link.check_send(message.lane(), len, true)?,
             Intent::Message => core.link.check_send(message.lane(), len, false)?,
         };
-        if !self.reserve_in_turn(core, index, len, wait, place) {
+        if !self.reserve_in_turn(core, index, len, wait, place)
+            && !self.displace(core, index, len, place.as_ref(), output)
+        {
             return Err(Refused::Full);
         }
         // A message with a deadline, a request, and what begins to wait for a peer that is away may need the
@@ -186,6 +188,34 @@ impl LinkHandle {
             core.ahead += more;
         }
         core.ahead >= cost
+    }
+
+    /// Drops the oldest messages of a lane that does so when it is full, if it is this sender's turn and that
+    /// makes room. The new message takes over what they had of the node's budget.
+    fn displace(
+        &self,
+        core: &mut LinkInner,
+        index: usize,
+        len: usize,
+        place: Option<&Arc<Turn>>,
+        output: &mut LinkOutput,
+    ) -> bool {
+        let first = core.lines.get(index).and_then(VecDeque::front);
+        if first.map(Arc::as_ptr) != place.map(Arc::as_ptr) {
+            return false;
+        }
+        let Some(mut oldest) = core.link.displaceable(index, len, 0) else { return false };
+        let missing = cost_of(len).saturating_sub(oldest.bytes);
+        if missing > 0 && self.shared.queued.reserve(self.account, missing, None) {
+            core.reserved += missing;
+        } else if missing > 0 {
+            match core.link.displaceable(index, len, cost_of(len)) {
+                Some(more) => oldest = more,
+                None => return false,
+            }
+        }
+        core.link.displace(index, oldest, output);
+        true
     }
 
     /// A sender was served, or waits no longer: the next one is to look.
