@@ -38,9 +38,11 @@ const MIB: usize = 1024 * KIB;
 
 /// The settings of a node. `Config::default()` is meant to be right on the open internet.
 ///
+/// # In files
 /// In a file of a format that describes itself (TOML, JSON):
 ///
-/// - Durations are text: `"15s"`, `"1m 30s"`, `"250ms"`.
+/// - Durations are text with their unit: `"15s"`, `"1m 30s"`, `"250ms"`. A number without a unit is an error,
+///   and so is `"5M"`, which may be minutes or months.
 /// - Sizes are numbers of bytes, or text: `"64KiB"`, `"4MiB"` (powers of 1,024) or `"64kB"`, `"4MB"` (powers
 ///   of 1,000). They are written as text with the largest unit of the first kind that divides them.
 /// - The only entry of a list may stand alone: `listen = "0.0.0.0:4000"`.
@@ -67,6 +69,11 @@ const MIB: usize = 1024 * KIB;
 /// config.validate()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// The same rule holds for everything else that is serialised: a duration that is meant to be kept, as in
+/// [`PeerRecord`](crate::PeerRecord), is text with its unit; a number that stands for a time counts
+/// milliseconds, and its name ends in `_ms` ([`PeerSnapshot`](crate::PeerSnapshot), [`Ban`](crate::Ban)).
+/// Only metrics count seconds, and their names end in `_seconds`, as Prometheus has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(doc, serde(default))] // See `known_settings`.
 #[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]

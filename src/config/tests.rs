@@ -29,6 +29,50 @@ fn the_samples_are_valid_and_as_the_functions_have_them() {
     }
 }
 
+/// Durations are text with their unit. A number is a count of milliseconds and is named so.
+#[test]
+fn no_time_in_a_file_is_without_its_unit() {
+    fn look(value: &serde_json::Value, path: &str) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                assert!(!fields.contains_key("secs"), "{path} is written as seconds and nanoseconds");
+                fields.iter().for_each(|(name, value)| look(value, &format!("{path}.{name}")));
+            }
+            serde_json::Value::Array(values) => values.iter().for_each(|value| look(value, path)),
+            serde_json::Value::Number(_) => {
+                let name = path.rsplit('.').next().unwrap();
+                let words: Vec<_> = name.split('_').collect();
+                let is_time = ["timeout", "interval", "age", "time", "delay", "seen", "remaining", "rtt"]
+                    .iter()
+                    .any(|word| words.contains(word));
+                assert!(!is_time || words.last() == Some(&"ms"), "{path} has no unit");
+            }
+            _ => {}
+        }
+    }
+    let path = PathConfig { max_age: Some(Duration::from_millis(90_500)), ..PathConfig::default() };
+    let config = Config { path, ..Config::consensus() };
+    let record = crate::PeerRecord {
+        learned: Some(crate::LearnedInterval::new(Duration::from_millis(1_500))),
+        last_seen: Some(Duration::from_millis(61_500)),
+        ..crate::PeerRecord::new("a:1")
+    };
+    let ban = crate::Ban::new(PeerId::from_bytes([7; 32]), Some(Duration::from_secs(60)), "flood");
+    let conn = crate::KernelSample::default();
+    for (name, value) in [
+        ("config", serde_json::to_value(&config).unwrap()),
+        ("record", serde_json::to_value(&record).unwrap()),
+        ("ban", serde_json::to_value(&ban).unwrap()),
+        ("kernel", serde_json::to_value(&conn).unwrap()),
+    ] {
+        look(&value, name);
+    }
+    let text = toml::to_string(&record).unwrap();
+    assert!(text.contains("last_seen = \"1m 1s 500ms\""), "{text}");
+    assert!(text.contains("interval = \"1s 500ms\""), "{text}");
+    assert_eq!(toml::from_str::<crate::PeerRecord>(&text).unwrap(), record);
+}
+
 #[test]
 fn a_peer_may_be_known_by_its_id_alone() {
     let id = PeerId::from_bytes([7; 32]);
@@ -273,6 +317,10 @@ fn a_wrong_type_or_unit_is_told_what_was_expected() {
         ("path.max_age = 15", format!("invalid type: integer `15`, expected {time}")),
         ("conduct.ban_time = 3600", format!("invalid type: integer `3600`, expected {time}")),
         ("path.ping_interval = 'soon'", format!("\"soon\" is not {time}: expected number at 0")),
+        (
+            "conduct.ban_time = '5M'",
+            format!("\"5M\" is not {time}: M may be minutes or months, write \"m\" or \"months\""),
+        ),
         ("listen = 4000", format!("invalid type: integer `4000`, expected {listen}")),
         ("listen = ['[::]:1', 'localhost:1']", format!("\"localhost:1\" is not {listen}")),
         ("listen = 'localhost:1'", format!("\"localhost:1\" is not {listen}")),

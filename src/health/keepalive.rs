@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decay::left;
 use super::liveness::Silences;
+use crate::serde_util::human;
 
 /// The new interval, as a part of the silence that was deadly.
 const SHRINK: f64 = 0.6;
@@ -57,8 +58,10 @@ const DOUBLES_AT_LEAST_IN: Duration = Duration::from_secs(24 * 3600);
 #[non_exhaustive]
 pub struct LearnedInterval {
     /// The interval as it was learned.
+    #[serde(with = "human")]
     pub interval: Duration,
     /// How long ago that was; to be raised by the file's age when read. It has grown since.
+    #[serde(with = "human")]
     pub age: Duration,
     /// How many lessons it took.
     pub lessons: u32,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::PeerConfig;
 use crate::health::keepalive::LearnedInterval;
 use crate::id::PeerId;
+use crate::serde_util::human_option;
 
 /// The score of a peer of which nothing is known.
 const UNKNOWN: f64 = 0.5;
@@ -37,6 +38,7 @@ pub struct PeerRecord {
     /// The time between pings that its path was found to need, if that is less than what is configured.
     pub learned: Option<LearnedInterval>,
     /// How long ago it was linked last. `None` if it never was.
+    #[serde(with = "human_option")]
     pub last_seen: Option<Duration>,
 }
 

@@ -24,10 +24,14 @@ impl Visitor<'_> for Human {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|error| {
+        let wrong = |problem: &dyn fmt::Display| {
             E::custom(format_args!(
-                "{text:?} is not a duration such as \"15s\", \"1m 30s\" or \"250ms\": {error}"
+                "{text:?} is not a duration such as \"15s\", \"1m 30s\" or \"250ms\": {problem}"
             ))
-        })
+        };
+        if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {
+            return Err(wrong(&"M may be minutes or months, write \"m\" or \"months\""));
+        }
+        humantime::parse_duration(text).map_err(|error| wrong(&error))
     }
 }
