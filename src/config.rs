@@ -74,6 +74,20 @@ const MIB: usize = 1024 * KIB;
 /// [`PeerRecord`](crate::PeerRecord), is text with its unit; a number that stands for a time counts
 /// milliseconds, and its name ends in `_ms` ([`PeerSnapshot`](crate::PeerSnapshot), [`Ban`](crate::Ban)).
 /// Only metrics count seconds, and their names end in `_seconds`, as Prometheus has it.
+///
+/// # In code, and in later versions
+/// Settings are plain structs without `#[non_exhaustive]`, because with it no other crate could write
+/// `Config { max_dials: 100, ..Config::default() }`. So write `..Config::default()`, and the same for
+/// [`LaneConfig`], [`PeerConfig`], [`PathConfig`], [`AdmissionConfig`] and [`ConductConfig`], also where all
+/// fields are named, and `..` in patterns: **a new setting comes with a minor version**, with a default that
+/// changes nothing. The [`Builder`](crate::Builder) has methods for the settings that most nodes need, and
+/// [`Builder::configure`](crate::Builder::configure) for all others.
+///
+/// Enums that may grow are `#[non_exhaustive]`: those of settings, events, errors and reasons. The others
+/// ([`Outcome`](crate::Outcome), [`LinkState`](crate::LinkState), [`ConnState`](crate::ConnState),
+/// [`BreakerState`](crate::BreakerState), [`Initiator`](crate::Initiator),
+/// [`SendOrRecv`](crate::SendOrRecv)) are complete, so that a `match` needs no arm for what cannot happen: a
+/// new variant of these would be a major version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(doc, serde(default))] // See `known_settings`.
 #[cfg_attr(not(doc), serde(default, deny_unknown_fields, remote = "Self"))]
@@ -305,6 +319,7 @@ impl Default for Config {
 /// How connections are protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Encryption {
     /// `Noise_XX_25519_AESGCM_SHA256` (<https://noiseprotocol.org/noise.html>): each side proves that it holds the
     /// secret of its [`PeerId`](crate::PeerId), with keys drawn anew for every connection. The setting in

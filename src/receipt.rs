@@ -3,6 +3,7 @@
 mod block;
 mod broadcast;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,6 @@ impl ReceiptHandle for PendingReceipt {
 /// assert_eq!(receipt.wait(), Outcome::Taken);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Receipt {
     block: Arc<Block>,
     slot: u8,
@@ -141,6 +141,13 @@ impl Receipt {
 
     fn watch(&self, changes: &Arc<Changes>) {
         self.block.watch(self.slot, changes);
+    }
+}
+
+impl fmt::Debug for Receipt {
+    /// Its block has the receipts of many others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receipt").field(&self.poll()).finish()
     }
 }
 

@@ -103,7 +103,8 @@ impl fmt::Display for Refusal {
 }
 
 /// The application's decision about an unknown peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AdmitDecision {
     /// It may come in, if there is room.
     Admit,

@@ -48,6 +48,7 @@ pub use misbehavior::Misbehavior;
 /// A peer or an address that has strikes or is banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum BanTarget {
     /// An identity, wherever it comes from.
     Peer(PeerId),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// In files: `"listen_port"`, `"nothing"`, or `{ port = 4000 }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Announce {
     /// The port of the listener that accepts connections at the local address of the connection. Nothing if
     /// there is none, as on a node that does not listen.

@@ -162,6 +162,13 @@ impl Builder {
         self
     }
 
+    /// This application's name, for the logs of peers ([`Config::name`]).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.changed_by.get_or_insert("name");
+        self.config.name = name.into();
+        self
+    }
+
     /// Accepts connections on one more address; port 0 lets the system choose.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.changed_by.get_or_insert("listen");
@@ -169,7 +176,8 @@ impl Builder {
         self
     }
 
-    /// Keeps a link to one more peer, at `host:port` or `id@host:port`.
+    /// Keeps a link to one more peer, at `host:port` or `id@host:port`, or by its id alone if it only dials
+    /// this node ([`PeerConfig::inbound_only`]).
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.changed_by.get_or_insert("peer");
         self.config.peers.push(PeerConfig::new(address));

@@ -211,6 +211,7 @@ pub enum SendOrRecv {
 
 /// One of many messages was not accepted ([`Node::send_many`](crate::Node::send_many)).
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SendManyError {
     /// The receipts of the messages before it, which were accepted.
     pub receipts: Vec<Receipt>,

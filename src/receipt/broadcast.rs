@@ -113,6 +113,7 @@ pub struct Broadcast {
 
 /// How far a broadcast has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// The peers whose application has taken the message.
     pub taken: Vec<PeerId>,
@@ -124,6 +125,7 @@ pub struct Progress {
 
 /// A quorum was not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QuorumError {
     /// The state when the wait ended.
     pub progress: Progress,

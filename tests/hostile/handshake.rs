@@ -27,10 +27,8 @@ fn answer(scene: &Scene, bytes: &[u8]) -> (usize, String) {
 
 fn first_bytes(who: &RawIdentity) -> Vec<u8> {
     match who.encryption {
-        Encryption::Plaintext => {
-            [who.preface().as_slice(), who.id().as_bytes(), &who.incarnation.to_le_bytes()].concat()
-        }
         Encryption::Noise => [who.preface(), raw::noise_message(&mut who.noise(), &[])].concat(),
+        _ => [who.preface().as_slice(), who.id().as_bytes(), &who.incarnation.to_le_bytes()].concat(),
     }
 }
 

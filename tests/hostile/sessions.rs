@@ -170,7 +170,7 @@ fn visits_for_nothing_lead_to_a_ban() {
         assert!((10..=12).contains(&visits), "{visits} visits of two strikes each");
         let target = match encryption() {
             Encryption::Noise => BanTarget::Peer(who.id()),
-            Encryption::Plaintext => BanTarget::Address(from),
+            _ => BanTarget::Address(from),
         };
         assert_eq!(scene.node.bans()[0].who, target);
         assert!(scene.node.unban(target));
