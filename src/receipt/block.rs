@@ -82,9 +82,9 @@ enum Watcher {
 }
 
 impl Watcher {
-    fn tell(self) {
+    fn tell(self, outcome: Outcome) {
         match self {
-            Watcher::Broadcast(changes) => changes.tell(),
+            Watcher::Broadcast(changes) => changes.tell(outcome),
             Watcher::Channel(sender, _) => {
                 let _ = sender.try_send(());
             }
@@ -121,19 +121,19 @@ impl Block {
         let told: Vec<_> = watchers.extract_if(.., |(watched, _)| *watched == slot).collect();
         self.watched.store(!watchers.is_empty(), SeqCst);
         drop(watchers);
-        told.into_iter().for_each(|(_, watcher)| watcher.tell());
+        told.into_iter().for_each(|(_, watcher)| watcher.tell(outcome));
     }
 
     /// Counts in `changes` when the slot ends; at once if it has.
     pub(super) fn watch(&self, slot: u8, changes: &Arc<Changes>) {
         let mut watchers = self.watchers.lock();
         self.watched.store(true, SeqCst);
-        if self.outcome(slot).is_none() {
+        let Some(outcome) = self.outcome(slot) else {
             watchers.push((slot, Watcher::Broadcast(Arc::clone(changes))));
             return;
-        }
+        };
         drop(watchers);
-        changes.tell();
+        changes.tell(outcome);
     }
 
     /// A channel that gets one token and is disconnected when the slot ends; the same for all who ask before.

@@ -1,6 +1,5 @@
 //! One message to many peers, and the quorum that is waited for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,9 @@ use crate::outcome::Outcome;
 
 /// Counts the receipts of a broadcast that ended, for any number of threads that wait for them: a token in a
 /// channel would wake one of them only.
+///
+/// A thread that waits says how many receipts have to end before it needs to look again. So a quorum wakes it
+/// once, and not each receipt on the way there.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     state: Ordered<State, LEAF>,
@@ -25,11 +27,44 @@ pub(super) struct Changes {
 
 #[derive(Debug, Default)]
 struct State {
-    count: usize,
+    ends: Ends,
+    /// The first numbers of ends for which threads wait: each thread that is woken sets its own anew.
+    wanted: Option<Ends>,
     /// How many receipts there are.
     total: usize,
     /// The channel of [`Broadcast::ready`], once it was asked for and until all have ended.
     ready: Option<(Sender<()>, Receiver<()>)>,
+}
+
+/// How many receipts have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ends {
+    taken: usize,
+    failed: usize,
+}
+
+impl Ends {
+    fn count(self) -> usize {
+        self.taken + self.failed
+    }
+
+    /// Whether one of the two numbers is reached.
+    fn reach(self, wanted: Ends) -> bool {
+        self.taken >= wanted.taken || self.failed >= wanted.failed
+    }
+}
+
+impl State {
+    /// False if so many have ended. Otherwise the thread that waits for them is woken when they have.
+    fn waits_for(&mut self, wanted: Ends) -> bool {
+        let waits = !self.ends.reach(wanted);
+        if waits {
+            let first = self.wanted.unwrap_or(wanted);
+            let (taken, failed) = (first.taken.min(wanted.taken), first.failed.min(wanted.failed));
+            self.wanted = Some(Ends { taken, failed });
+        }
+        waits
+    }
 }
 
 impl Changes {
@@ -40,13 +75,21 @@ impl Changes {
         })
     }
 
-    pub(super) fn tell(&self) {
+    /// A receipt has ended.
+    pub(super) fn tell(&self, outcome: Outcome) {
         let mut state = self.state.lock();
-        state.count += 1;
-        let all = state.count >= state.total;
+        match outcome {
+            Outcome::Taken => state.ends.taken += 1,
+            _ => state.ends.failed += 1,
+        }
+        let ends = state.ends;
+        let wakes = state.wanted.take_if(|wanted| ends.reach(*wanted)).is_some();
+        let all = ends.count() >= state.total;
         let ready = if all { state.ready.take() } else { state.ready.clone() };
         drop(state);
-        self.changed.notify_all();
+        if wakes {
+            self.changed.notify_all();
+        }
         // With the last one the channel is disconnected, when this sender is dropped.
         if let Some((sender, _)) = ready {
             let _ = sender.try_send(());
@@ -59,10 +102,10 @@ impl Changes {
             return receiver.clone();
         }
         let (sender, receiver) = bounded(1);
-        if state.count > 0 {
+        if state.ends.count() > 0 {
             let _ = sender.try_send(());
         }
-        if state.count < state.total {
+        if state.ends.count() < state.total {
             state.ready = Some((sender, receiver.clone()));
         }
         receiver
@@ -70,7 +113,7 @@ impl Changes {
 
     #[cfg(all(test, shuttle))]
     pub(super) fn count(&self) -> usize {
-        self.state.lock().count
+        self.state.lock().ends.count()
     }
 }
 
@@ -257,29 +300,22 @@ impl Broadcast {
         weight: impl Fn(PeerId) -> u64,
     ) -> Result<Progress, QuorumError> {
         let deadline = clock::now().checked_add(timeout);
-        let weights: HashMap<PeerId, u64> =
-            self.receipts.iter().map(|(peer, _)| (*peer, weight(*peer))).collect();
-        let sum = |peers: &[PeerId]| {
-            peers
-                .iter()
-                .filter_map(|peer| weights.get(peer))
-                .fold(0, |sum: u64, weight| sum.saturating_add(*weight))
-        };
+        let weights: Vec<u64> = self.receipts.iter().map(|(peer, _)| weight(*peer)).collect();
         loop {
-            let seen = self.changes.state.lock().count;
-            let progress = self.progress();
-            let reached = sum(&progress.taken);
-            if reached >= wanted {
-                return Ok(progress);
-            }
-            let impossible = reached.saturating_add(sum(&progress.pending)) < wanted;
+            let tally = self.tally(&weights);
             let over = deadline.is_some_and(|deadline| deadline <= clock::now());
-            if impossible || over {
+            if tally.reached >= wanted {
+                return Ok(self.progress());
+            }
+            let reached = tally.reached;
+            let next = tally.next_look(wanted);
+            let Some(next) = next.filter(|_| !over) else {
+                let (progress, impossible) = (self.progress(), next.is_none());
                 let unidentified = self.unidentified.clone();
                 return Err(QuorumError { progress, reached, wanted, impossible, unidentified });
-            }
+            };
             let mut state = self.changes.state.lock();
-            while state.count == seen {
+            while state.waits_for(next) {
                 match deadline {
                     Some(deadline) if !Guard::wait_until(&mut state, &self.changes.changed, deadline) => {
                         break;
@@ -289,6 +325,53 @@ impl Broadcast {
                 }
             }
         }
+    }
+
+    fn tally(&self, weights: &[u64]) -> Tally {
+        let mut tally = Tally::default();
+        for ((_, receipt), weight) in self.receipts.iter().zip(weights) {
+            match receipt.poll() {
+                Some(Outcome::Taken) => {
+                    tally.reached = tally.reached.saturating_add(*weight);
+                    tally.ends.taken += 1;
+                }
+                Some(_) => tally.ends.failed += 1,
+                None => tally.pending.push(*weight),
+            }
+        }
+        tally
+    }
+}
+
+/// The weights that a quorum is made of.
+#[derive(Debug, Default)]
+struct Tally {
+    ends: Ends,
+    reached: u64,
+    pending: Vec<u64>,
+}
+
+impl Tally {
+    /// The first numbers of ends with which the quorum may be reached, or can no longer be reached. `None`:
+    /// it cannot be reached now.
+    fn next_look(mut self, wanted: u64) -> Option<Ends> {
+        self.pending.sort_unstable_by(|one, other| other.cmp(one));
+        // How many peers it takes at least that their weights have this sum.
+        let fewest = |sum: u64| {
+            let mut left = sum;
+            let enough = self.pending.iter().position(|weight| {
+                left = left.saturating_sub(*weight);
+                left == 0
+            });
+            enough.map(|index| index + 1)
+        };
+        let pending = self.pending.iter().fold(0, |sum: u64, weight| sum.saturating_add(*weight));
+        let missing = wanted.saturating_sub(self.reached);
+        let taken = self.ends.taken + fewest(missing)?;
+        // More than can fail with enough left.
+        let spare = pending.checked_sub(missing)?;
+        let failed = self.ends.failed + fewest(spare.saturating_add(1))?;
+        Some(Ends { taken, failed })
     }
 }
 
@@ -321,5 +404,57 @@ mod tests {
         assert_eq!((late.try_recv(), late.try_recv()), (Ok(()), Err(TryRecvError::Disconnected)));
         let empty = Broadcast::new(Vec::new(), Vec::new()).ready();
         assert_eq!(empty.try_recv(), Err(TryRecvError::Disconnected));
+    }
+    /// Every way in which pending receipts can end: the wait is woken by the time that it is decided, and not
+    /// before it can be.
+    #[test]
+    fn a_wait_is_woken_when_its_quorum_can_be_decided() {
+        let ended = Ends { taken: 2, failed: 1 };
+        for weights in [[1, 1, 1, 1], [0, 0, 3, 1], [5, 2, 2, 1], [u64::MAX, u64::MAX, 1, 0]] {
+            let sum = weights.iter().fold(0, |sum: u64, weight| sum.saturating_add(*weight));
+            for wanted in 11..=sum.min(20) + 10 {
+                let tally = || Tally { ends: ended, reached: 10, pending: weights.to_vec() };
+                let next = tally().next_look(wanted).expect("it can be reached");
+                let (mut first_reached, mut first_impossible) = (usize::MAX, usize::MAX);
+                for ways in 0..3_u32.pow(4) {
+                    let (mut ends, mut reached, mut left) = (ended, 10, 10);
+                    for (index, weight) in weights.into_iter().enumerate() {
+                        match ways / 3_u32.pow(index as u32) % 3 {
+                            0 => (ends.taken, reached) = (ends.taken + 1, weight.saturating_add(reached)),
+                            1 => ends.failed += 1,
+                            _ => {}
+                        }
+                        if ways / 3_u32.pow(index as u32) % 3 != 1 {
+                            left = weight.saturating_add(left);
+                        }
+                    }
+                    if reached >= wanted {
+                        assert!(ends.reach(next), "{weights:?}, {wanted}: {ends:?} reach it");
+                        first_reached = first_reached.min(ends.taken);
+                    }
+                    if left < wanted {
+                        assert!(ends.reach(next), "{weights:?}, {wanted}: {ends:?} make it impossible");
+                        first_impossible = first_impossible.min(ends.failed);
+                    }
+                }
+                // A sum that no number holds may wake it too early.
+                if sum < u64::MAX {
+                    assert_eq!(next, Ends { taken: first_reached, failed: first_impossible });
+                }
+            }
+            assert_eq!(Tally { ends: ended, reached: 10, pending: vec![2, 1] }.next_look(14), None);
+        }
+    }
+
+    #[test]
+    fn threads_with_different_quorums_are_woken_by_the_first_of_them() {
+        let mut state = State::default();
+        let wanted = |taken, failed| Ends { taken, failed };
+        assert!(state.waits_for(wanted(5, 2)));
+        assert!(state.waits_for(wanted(3, 9)));
+        assert_eq!(state.wanted, Some(wanted(3, 2)));
+        state.ends = wanted(3, 1);
+        assert!(!state.waits_for(wanted(3, 9)));
+        assert!(state.waits_for(wanted(5, 2)));
     }
 }
