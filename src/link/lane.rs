@@ -159,10 +159,11 @@ impl<T: ReceiptHandle> Lane<T> {
     ) {
         self.inb.resync();
         self.ack_due = Some(now);
-        self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
+        self.wake_for_ack(conns, output);
     }
 
-    /// Schedules the acknowledgement of a change on this lane, now or within the acknowledgement delay.
+    /// Schedules the acknowledgement of a change on this lane, now or within the acknowledgement delay. One
+    /// that has time wakes no writer: most ride along with what is sent until then.
     pub(super) fn schedule_ack<R, C: Clone>(
         &mut self,
         urgency: Urgency,
@@ -178,7 +179,16 @@ impl<T: ReceiptHandle> Lane<T> {
         };
         if self.ack_due.is_none_or(|at| due < at) {
             self.ack_due = Some(due);
-            self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
+            if due <= now {
+                self.wake_for_ack(conns, output);
+            } else {
+                output.handle_ack_scheduled(due);
+            }
         }
+    }
+
+    /// The connection that carries the acknowledgements is to send the one that is due.
+    pub(super) fn wake_for_ack<R, C: Clone>(&self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
+        self.acks_by.into_iter().for_each(|conn| conns.wake(conn, output));
     }
 }

@@ -1,7 +1,7 @@
 //! The effects of an input to the link, for the threads around it to carry out after the lock is
 //! released.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::id::{ConnId, Incarnation};
 use crate::wire::control::GoawayReason;
@@ -68,12 +68,18 @@ pub(crate) struct Output<T, R, C = ConnId> {
     pub(crate) arrived: u64,
     /// A queue got room.
     pub(crate) space: bool,
+    /// An acknowledgement was scheduled: [`super::Link::handle_timeout`] is to be called by then.
+    pub(crate) ack_at: Option<Instant>,
 }
 
 impl<T, R, C> Output<T, R, C> {
+    pub(super) fn handle_ack_scheduled(&mut self, due: Instant) {
+        self.ack_at = self.ack_at.into_iter().chain([due]).min();
+    }
+
     /// Whether nothing follows from the input.
     pub(crate) fn is_empty(&self) -> bool {
-        let Output { ended, replies, notices, wake, close, samples, arrived, space } = self;
+        let Output { ended, replies, notices, wake, close, samples, arrived, space, ack_at } = self;
         ended.is_empty()
             && replies.is_empty()
             && notices.is_empty()
@@ -82,6 +88,7 @@ impl<T, R, C> Output<T, R, C> {
             && samples.is_empty()
             && *arrived == 0
             && !*space
+            && ack_at.is_none()
     }
 }
 
@@ -96,6 +103,7 @@ impl<T, R, C> Default for Output<T, R, C> {
             samples: Vec::new(),
             arrived: 0,
             space: false,
+            ack_at: None,
         }
     }
 }

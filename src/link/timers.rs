@@ -12,6 +12,9 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Does what is due. To be called at [`Link::next_timeout`]; earlier does no harm.
     pub(crate) fn handle_timeout(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         self.check_conns(now, output);
+        for lane in self.lanes.iter().filter(|lane| lane.ack_due.is_some_and(|due| due <= now)) {
+            lane.wake_for_ack(&mut self.conns, output);
+        }
         let ended = output.ended.len();
         for lane in &mut self.lanes {
             lane.out.expire(now, &mut output.ended);
@@ -96,6 +99,9 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let conns = self.conns.iter().filter_map(conns::Conn::next_timeout);
         let lanes = self.lanes.iter().filter_map(|lane| lane.out.next_expiry());
         let resumption = self.down_since.map(|since| since + self.settings.resumption);
-        conns.chain(lanes).chain(self.requests.next_deadline()).chain(resumption).min()
+        // While a connection sends, it sends them without being asked.
+        let idle = |id| self.conns.iter().any(|conn| Some(conn.id) == id && conn.idle);
+        let acks = self.lanes.iter().filter_map(|lane| lane.ack_due.filter(|_| idle(lane.acks_by)));
+        conns.chain(lanes).chain(acks).chain(self.requests.next_deadline()).chain(resumption).min()
     }
 }

@@ -107,7 +107,11 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 conn.liveness.handle_sent(now);
             }
         }
-        Transmit::Continue { at: self.next_ack(id).into_iter().chain(gather_until).min(), chunk, messages }
+        if batch.is_empty() {
+            // Nothing else that is sent needs to come before it is due.
+            self.next_ack(id).into_iter().for_each(|due| output.handle_ack_scheduled(due));
+        }
+        Transmit::Continue { at: gather_until, chunk, messages }
     }
 
     /// Until when the messages for this connection wait for more: see [`super::gather`].
@@ -196,19 +200,29 @@ fn push_control(batch: &mut Batch, encode: impl FnOnce(&mut Vec<u8>) -> Result<(
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Tests need some instant to start from; they never read the clock again.
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::config::Config;
     use crate::id::{Incarnation, PeerId};
-    use crate::lane::{LaneConfig, LaneId, Priority};
+    use crate::lane::{LaneConfig, LaneId, NORMAL, Priority};
     use crate::link::{Link, NewConn, OutboundMessage, Purpose};
     use crate::wire::control::{Hello, HelloLane, LaneAck};
     use crate::wire::frame::Frame;
     use crate::wire::reader::FrameReader;
+    use crate::wire::stream::{Header, MessageKind};
 
     type Fx = Output<bool, ()>;
 
-    /// Bytes of each lane in what the connection sends next; its pings are answered.
-    fn poll(link: &mut Link<bool, ()>, id: ConnId, now: Instant, output: &mut Fx, bytes: &mut [usize; 4]) {
+    /// Adds the bytes of each lane in what the connection sends next; its pings are answered. Returns how many
+    /// bytes it sends.
+    fn poll(
+        link: &mut Link<bool, ()>,
+        id: ConnId,
+        now: Instant,
+        output: &mut Fx,
+        bytes: &mut [usize; 4],
+    ) -> usize {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
         link.poll_transmit(id, now, &mut batch, output);
         batch.copy(0..batch.len(), &mut flat);
@@ -220,10 +234,62 @@ mod tests {
                     link.handle_frame(id, Frame::pong(nonce), now, output).unwrap()
                 }
                 Some(_) => {}
-                None if reader.fill().is_err() => return,
+                None if reader.fill().is_err() => return flat.len(),
                 None => {}
             }
         }
+    }
+
+    fn new_link(lanes: Vec<LaneConfig>) -> Link<bool, ()> {
+        let config = Config { lanes, ..Config::default() };
+        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        Link::new(config.link_settings(&config.path, us, peer), 1)
+    }
+
+    /// Attaches a connection, and lets it send until it is idle. Its number is that of its slot.
+    fn attach(link: &mut Link<bool, ()>, slot: u8, now: Instant, output: &mut Fx, bytes: &mut [usize; 4]) {
+        let ours = link.hello(Incarnation(1), slot, false);
+        let state = LaneAck { received: 0, taken: 0, limit: 1 << 40 };
+        let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
+        let theirs = Hello { peer_session_id: Some(ours.session_id), session_id: 2, lanes, ..ours.clone() };
+        let id = ConnId(u64::from(slot));
+        let new = NewConn { id, handle: id, dialled: true, incarnation: Incarnation(1), ours, theirs };
+        link.attach(&new, now, output).unwrap();
+        while poll(link, id, now, output, bytes) > 0 {}
+    }
+
+    #[test]
+    fn an_acknowledgement_wakes_no_writer_before_it_is_due_and_rides_along_with_what_is_sent() {
+        let mut link = new_link(LaneConfig::defaults());
+        let (now, mut output, id) = (Instant::now(), Fx::default(), ConnId(0));
+        let mut bytes = [0; 4];
+        attach(&mut link, 0, now, &mut output, &mut bytes);
+        let due = now + link.settings.ack_delay;
+        let message = [Header::new(MessageKind::Message, 3).as_bytes(), b"abc"].concat();
+        let chunk = |number: u64| Frame::Chunk {
+            lane: NORMAL,
+            flags: 0,
+            offset: number * message.len() as u64,
+            data: message.clone().into(),
+        };
+
+        output = Fx::default();
+        link.handle_frame(id, chunk(0), now, &mut output).unwrap();
+        assert_eq!((output.wake.len(), output.ack_at), (0, Some(due)));
+        assert!(link.next_timeout().is_some_and(|at| at <= due));
+        link.handle_timeout(due, &mut output);
+        assert_eq!(output.wake, [id]);
+        assert!(poll(&mut link, id, due, &mut output, &mut bytes) > 0, "the acknowledgement");
+        assert_eq!(poll(&mut link, id, due, &mut output, &mut bytes), 0);
+
+        link.handle_frame(id, chunk(1), due, &mut output).unwrap();
+        let answer = OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"abc"), deadline: None };
+        link.send(answer, Purpose::Message, false, due, &mut output).unwrap();
+        assert!(poll(&mut link, id, due, &mut output, &mut bytes) > 0);
+        assert_eq!(poll(&mut link, id, due, &mut output, &mut bytes), 0);
+        output = Fx::default();
+        link.handle_timeout(due + link.settings.ack_delay, &mut output);
+        assert!(output.wake.is_empty(), "it went with the answer");
     }
 
     #[test]
@@ -240,21 +306,9 @@ mod tests {
             lane(2, Priority::Weighted(1), 1),
             lane(3, Priority::Weighted(2), 2),
         ];
-        let config = Config { lanes, ..Config::default() };
-        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        let mut link: Link<bool, ()> = Link::new(config.link_settings(&config.path, us, peer), 1);
+        let mut link = new_link(lanes);
         let (now, mut output, mut bytes) = (Instant::now(), Fx::default(), [0; 4]);
-        for slot in 0..3 {
-            let ours = link.hello(Incarnation(1), slot, false);
-            let state = LaneAck { received: 0, taken: 0, limit: 1 << 40 };
-            let lanes = ours.lanes.iter().map(|lane| HelloLane { state, ..lane.clone() }).collect();
-            let theirs =
-                Hello { peer_session_id: Some(ours.session_id), session_id: 2, lanes, ..ours.clone() };
-            let id = ConnId(u64::from(slot));
-            let new = NewConn { id, handle: id, dialled: true, incarnation: Incarnation(1), ours, theirs };
-            link.attach(&new, now, &mut output).unwrap();
-            poll(&mut link, id, now, &mut output, &mut bytes);
-        }
+        (0..3).for_each(|slot| attach(&mut link, slot, now, &mut output, &mut bytes));
         for lane in [1, 2, 3] {
             for _ in 0..8 {
                 let message =
@@ -264,7 +318,9 @@ mod tests {
         }
         bytes = [0; 4];
         while bytes[1] + bytes[3] < 6 << 20 {
-            (1..3).for_each(|id| poll(&mut link, ConnId(id), now, &mut output, &mut bytes));
+            (1..3).for_each(|id| {
+                poll(&mut link, ConnId(id), now, &mut output, &mut bytes);
+            });
         }
         let share = bytes[1] as f64 / bytes[3] as f64;
         assert!((1.8..2.2).contains(&share), "weights 4 and 2: {bytes:?}");

@@ -355,6 +355,7 @@ impl LinkHandle {
         mut bodies: Vec<Bytes>,
     ) -> Vec<Notice> {
         output.wake.iter().for_each(|conn| wake(conn));
+        self.look_at(output.ack_at);
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.

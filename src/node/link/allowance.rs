@@ -17,6 +17,9 @@ const SHARE: u32 = 5;
 const MOST: Duration = Duration::from_millis(20);
 /// With less left the writer is woken. More than most writes take, so that none spends what is not there.
 const LEAST: Duration = Duration::from_micros(100);
+/// The most that one write counts: the rest is what other threads did meanwhile, because the processor was
+/// taken away.
+const WRITE: Duration = Duration::from_micros(50);
 /// Calls that follow each other faster come in a row.
 const PAUSE: Duration = Duration::from_micros(20);
 
@@ -44,7 +47,8 @@ impl Allowance {
 
     /// The write of the call ends.
     fn at_end(self, end: Instant) -> Allowance {
-        Allowance { left: self.left.saturating_sub(end.saturating_duration_since(self.called)), called: end }
+        let took = end.saturating_duration_since(self.called).min(WRITE);
+        Allowance { left: self.left.saturating_sub(took), called: end }
     }
 }
 
@@ -75,8 +79,9 @@ mod tests {
         let (us, ms) = (Duration::from_micros, Duration::from_millis);
         let mut allowance = Allowance::at_call(None, false, now);
         assert_eq!(allowance.left, MOST);
-        allowance = allowance.at_end(now + ms(15));
-        assert_eq!(allowance.left, ms(5));
+        allowance = allowance.at_end(now + us(40));
+        assert_eq!(allowance.left, MOST - us(40));
+        allowance = Allowance { left: ms(5), called: now + ms(15) };
         // Calls in a row: it does not grow.
         for call in 0..1000 {
             allowance = Allowance::at_call(Some(allowance), false, now + ms(15) + us(10) * call);
@@ -86,6 +91,8 @@ mod tests {
         assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(10)).left, ms(7));
         assert_eq!(Allowance::at_call(Some(allowance), true, called + ms(10)).left, ms(5));
         assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(1000)).left, MOST);
-        assert_eq!(allowance.at_end(called + ms(6)).left, Duration::ZERO);
+        assert_eq!(allowance.at_end(called + ms(6)).left, ms(5) - WRITE, "the processor was taken away");
+        let spent = Allowance { left: us(30), called };
+        assert_eq!(spent.at_end(called + us(40)).left, Duration::ZERO);
     }
 }

@@ -1,7 +1,9 @@
 //! The link as the mailbox and the messages that were taken from it use it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::conn::ConnHandle;
 use crate::error::SendError;
 use crate::id::PeerId;
 use crate::link::Ticket;
@@ -14,7 +16,7 @@ use crate::receipt::Receipt;
 use crate::sync::atomic::AtomicU64;
 use crate::wire::stream::MessageKind;
 
-use super::{Intent, LinkHandle};
+use super::{Intent, LinkHandle, allowance};
 
 impl Source for LinkHandle {
     fn peer(&self) -> PeerId {
@@ -26,7 +28,13 @@ impl Source for LinkHandle {
     }
 
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
-        self.with(|core, now, output| {
+        let more = Cell::new(false);
+        // With the last one of those that came together this thread acknowledges them itself.
+        let see_to = |conn: &ConnHandle| match more.get() {
+            true => conn.wake(),
+            false => allowance::write_now(conn, &self),
+        };
+        self.with_writers(see_to, |core, now, output| {
             let (id, ack_mode) = (core.link.lane_id(lane), core.link.ack_mode(lane));
             taken.reserve(core.link.inbox_len(lane).min(max));
             core.link.take_run(lane, max, now, output, |next| {
@@ -44,8 +52,9 @@ impl Source for LinkHandle {
                     ack_mode,
                 }));
             });
-            core.link.inbox_len(lane) > 0
-        })
+            more.set(core.link.inbox_len(lane) > 0);
+        });
+        more.get()
     }
 }
 
