@@ -25,7 +25,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) const SHUTDOWN: u8 = 0;
 pub(crate) const LEAVING: u8 = 1;
@@ -100,13 +100,13 @@ impl<'a, T, const RANK: u8> Guard<'a, T, RANK> {
     }
 
     /// Unlocks, waits to be notified, and locks again.
-    pub(crate) fn wait(guard: &mut Self, changed: &Condvar) {
+    pub(crate) fn wait(guard: &mut Self, changed: &parking_lot::Condvar) {
         Self::assert_alone();
         changed.wait(&mut guard.guard);
     }
 
     /// The same, until `deadline` at the latest. True if it was notified.
-    pub(crate) fn wait_until(guard: &mut Self, changed: &Condvar, deadline: Instant) -> bool {
+    pub(crate) fn wait_until(guard: &mut Self, changed: &parking_lot::Condvar, deadline: Instant) -> bool {
         Self::assert_alone();
         !changed.wait_until(&mut guard.guard, deadline).timed_out()
     }
@@ -116,6 +116,32 @@ impl<'a, T, const RANK: u8> Guard<'a, T, RANK> {
             let held = HELD.get() & !(1 << SHUTDOWN);
             assert!(held == 1 << RANK, "waits under the lock of rank {RANK} and others: {held:#b}");
         }
+    }
+}
+
+/// A condition whose waits take the guard and return it, as those of `shuttle` do.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    /// Unlocks, waits to be notified, and locks again.
+    pub(crate) fn wait<'a, T, const RANK: u8>(&self, mut guard: Guard<'a, T, RANK>) -> Guard<'a, T, RANK> {
+        Guard::wait(&mut guard, &self.0);
+        guard
+    }
+
+    /// The same, until `deadline` at the latest. True if it was notified.
+    pub(crate) fn wait_until<'a, T, const RANK: u8>(
+        &self,
+        mut guard: Guard<'a, T, RANK>,
+        deadline: Instant,
+    ) -> (Guard<'a, T, RANK>, bool) {
+        let notified = Guard::wait_until(&mut guard, &self.0, deadline);
+        (guard, notified)
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
     }
 }
 
@@ -186,7 +212,7 @@ mod tests {
     fn a_wait_under_another_lock_is_found() {
         let (links, link) = (Ordered::<_, LINKS>::new(()), Ordered::<_, LINK>::new(()));
         let _links = links.lock();
-        let waits = || Guard::wait_until(&mut link.lock(), &Condvar::new(), crate::clock::now());
+        let waits = || Guard::wait_until(&mut link.lock(), &parking_lot::Condvar::new(), crate::clock::now());
         assert!(catch_unwind(AssertUnwindSafe(waits)).is_err());
     }
 }

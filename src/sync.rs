@@ -9,13 +9,15 @@
 //! `shuttle` explores sequentially consistent executions, so what uses it relies on `SeqCst` alone.
 
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use {crate::lock::Ordered as Lock, std::sync::atomic};
+pub(crate) use {crate::lock::Condvar, crate::lock::Ordered as Lock, std::sync::atomic};
 
 #[cfg(all(test, shuttle))]
-pub(crate) use {checked::Lock, shuttle::sync::atomic};
+pub(crate) use {checked::Condvar, checked::Lock, shuttle::sync::atomic};
 
 #[cfg(all(test, shuttle))]
 mod checked {
+    use std::time::Instant;
+
     use shuttle::sync::{Mutex, MutexGuard, PoisonError};
 
     /// [`crate::lock::Ordered`], without a check of the order.
@@ -29,6 +31,28 @@ mod checked {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    /// [`crate::lock::Condvar`]. Its waits have no end: the time does not pass in a test.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(shuttle::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn wait_until<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _: Instant,
+        ) -> (MutexGuard<'a, T>, bool) {
+            (self.wait(guard), true)
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
         }
     }
 }

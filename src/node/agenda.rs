@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::clock;
 use crate::id::PeerId;
 use crate::lock::LEAF;
@@ -13,6 +11,7 @@ use crate::sync::Lock;
 use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::shares::AccountId;
+use super::signal::Signal;
 
 /// Each link has at most one deadline here, the earliest that was set since it was looked at last, and the
 /// node's own round one more. The monitor sleeps until the first of them.
@@ -35,8 +34,7 @@ use super::shares::AccountId;
 pub(crate) struct Agenda {
     base: Instant,
     state: Lock<State, LEAF>,
-    wake: Sender<()>,
-    woken: Receiver<()>,
+    woken: Signal,
 }
 
 /// A link's place on the agenda.
@@ -83,9 +81,8 @@ impl Entry {
 impl Agenda {
     /// The first round is due at once.
     pub(crate) fn new() -> Self {
-        let (wake, woken) = bounded(1);
         let state = State { links: BTreeMap::new(), round: 0, all: false, other: false, planned: None };
-        Agenda { base: clock::now(), state: Lock::new(state), wake, woken }
+        Agenda { base: clock::now(), state: Lock::new(state), woken: Signal::new() }
     }
 
     /// The link is to be looked at by `deadline`.
@@ -149,7 +146,7 @@ impl Agenda {
         }
         drop(state);
         if wakes {
-            let _ = self.wake.try_send(());
+            self.woken.set();
         }
     }
 
@@ -158,7 +155,7 @@ impl Agenda {
         let mut state = self.state.lock();
         state.planned = None;
         state.other = false;
-        let _ = self.woken.try_recv();
+        let _ = self.woken.ready.try_recv();
     }
 
     /// Takes what is due from the agenda.
@@ -184,7 +181,7 @@ impl Agenda {
     pub(crate) fn sleep(&self, least: Instant) -> Instant {
         let planned = self.plan(least);
         let planned = self.base + Duration::from_micros(planned);
-        let _ = self.woken.recv_deadline(planned);
+        self.woken.sleep(Some(planned));
         planned
     }
 
@@ -272,14 +269,14 @@ mod tests {
         agenda.round_at(now + LONG);
         agenda.plan(now);
         agenda.look_at(&entry, now + 2 * LONG);
-        assert!(agenda.woken.is_empty(), "later than planned");
+        assert!(agenda.woken.ready.is_empty(), "later than planned");
         thread::scope(|scope| {
-            let sleeper = scope.spawn(|| agenda.woken.recv_timeout(LONG));
+            let sleeper = scope.spawn(|| agenda.woken.ready.recv_timeout(LONG));
             agenda.look_at(&entry, now + SHORT);
             assert_eq!(sleeper.join().unwrap(), Ok(()));
         });
         agenda.look_at(&entry, now);
-        assert!(agenda.woken.len() <= 1);
+        assert!(agenda.woken.ready.len() <= 1);
     }
 }
 
@@ -315,7 +312,7 @@ mod every_interleaving {
                 let seen = changed.load(SeqCst) == 1;
                 let planned = agenda.plan(start);
                 changes.join().unwrap();
-                let wakes = agenda.woken.try_recv().is_ok();
+                let wakes = agenda.woken.ready.try_recv().is_ok();
                 assert!(seen || planned <= 1_000_000 || wakes, "it would sleep past the deadline");
             },
             None,

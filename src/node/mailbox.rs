@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, select};
 
 use crate::clock;
 use crate::id::PeerId;
@@ -34,27 +34,10 @@ use crate::sync::atomic::AtomicU64;
 
 use super::event::Event;
 use super::event_queue::{Class, EventQueue, Subject};
+use super::signal::Signal;
 
 /// After so many messages of more urgent lanes a lane that waits gets one.
 const FAIRNESS_RUN: usize = 16;
-
-/// A token in a channel: something is there. Many tokens are one.
-#[derive(Debug)]
-pub(crate) struct Signal {
-    set: Sender<()>,
-    pub(crate) ready: Receiver<()>,
-}
-
-impl Signal {
-    fn new() -> Self {
-        let (set, ready) = bounded(1);
-        Signal { set, ready }
-    }
-
-    fn set(&self) {
-        let _ = self.set.try_send(());
-    }
-}
 
 /// A source of messages on lanes: a link.
 pub(crate) trait Source: std::fmt::Debug + Send + Sync {
@@ -318,10 +301,14 @@ impl Mailbox {
     }
 
     pub(crate) fn ready(&self, reader: Reader) -> &Receiver<()> {
+        &self.signal_of(reader).ready
+    }
+
+    fn signal_of(&self, reader: Reader) -> &Signal {
         match reader {
-            Reader::Lane(lane) => self.lanes.get(lane).map_or(&self.main.ready, |signal| &signal.ready),
-            Reader::Events => &self.events.ready,
-            Reader::Everything => &self.main.ready,
+            Reader::Lane(lane) => self.lanes.get(lane).unwrap_or(&self.main),
+            Reader::Events => &self.events,
+            Reader::Everything => &self.main,
         }
     }
 
@@ -376,16 +363,10 @@ impl Mailbox {
                 self.pass_on(reader);
                 return Ok(taken);
             }
-            let ready = self.ready(reader);
-            match deadline {
-                Some(deadline) if deadline <= clock::now() => return Ok(Vec::new()),
-                Some(deadline) => {
-                    let _ = ready.recv_deadline(deadline);
-                }
-                None => {
-                    let _ = ready.recv();
-                }
+            if deadline.is_some_and(|deadline| deadline <= clock::now()) {
+                return Ok(Vec::new());
             }
+            self.signal_of(reader).wait(deadline);
         }
     }
 

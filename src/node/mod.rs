@@ -52,6 +52,7 @@ mod refusal;
 mod resolver;
 mod shared;
 mod shares;
+mod signal;
 mod snapshot;
 mod start_error;
 mod tracked;
