@@ -183,7 +183,7 @@ impl Node {
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         for link in links {
             let sent = self.check_open().and_then(|()| {
-                let sent = link.send(message.clone(), Intent::Message, Wait::No);
+                let sent = link.send(message.lend(), Intent::Message, Wait::No);
                 sent.map_err(|error| error.kind().clone())
             });
             match sent {
@@ -191,6 +191,7 @@ impl Node {
                 Err(kind) => refused.push((link.peer, kind)),
             }
         }
+        self.handle.core.shared.background.drop_all(message.into_owned().into_iter().collect());
         Broadcast::new(receipts, refused)
     }
 

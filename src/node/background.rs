@@ -6,6 +6,10 @@
 //! disk or pipe does. So neither may run under a lock of the library, nor on a thread that a sender waits
 //! for: those that read, write, or watch the time.
 //!
+//! # Bodies
+//! After its work the thread rests for [`REST`]: bodies that come meanwhile wake it only when [`ENOUGH`]
+//! bytes wait. Otherwise each message that ends would cost two changes of threads.
+//!
 //! # Lines
 //! Each class of peers has a rate, so that no stranger fills the log, and none keeps a line about a named
 //! peer out of it. Lines beyond it are counted, and the next line of the class says how many were left out;
@@ -17,7 +21,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log::Level;
@@ -31,6 +35,11 @@ use crate::lock::{Guard, LEAF, Ordered};
 
 /// Lines that wait for the sink, of each class.
 const MAX_WAITING: usize = 128;
+/// How long a body waits at most for its destructor while the thread has nothing to do.
+const REST: Duration = Duration::from_millis(10);
+/// Bodies of so many bytes together are not kept waiting. Each counts with what it costs at least.
+const ENOUGH: usize = 64 * 1024;
+const LEAST_COST: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Background {
@@ -44,8 +53,12 @@ struct State {
     /// By class.
     lines: [Lines; 2],
     thread: Option<JoinHandle<()>>,
+    /// Bytes of bodies that came since the thread took the last task.
+    bodies: usize,
     /// The thread is at work.
     busy: bool,
+    /// It has nothing to do, and looks again soon.
+    resting: bool,
     closed: bool,
 }
 
@@ -86,7 +99,9 @@ impl Default for Background {
             tasks: VecDeque::new(),
             lines: [Lines::new(10.0, 200.0), Lines::new(1.0, 20.0)],
             thread: None,
+            bodies: 0,
             busy: false,
+            resting: false,
             closed: false,
         };
         Background { state: Ordered::new(state), changed: Condvar::new() }
@@ -109,9 +124,13 @@ impl Background {
         }
         let mut state = self.state.lock();
         if state.thread.is_some() {
+            state.bodies += bodies.iter().map(|body| body.len().max(LEAST_COST)).sum::<usize>();
             state.tasks.push_back(Task::Drop(bodies));
+            let waits = state.resting && state.bodies < ENOUGH;
             drop(state);
-            self.changed.notify_all();
+            if !waits {
+                self.changed.notify_all();
+            }
         }
     }
 
@@ -137,17 +156,26 @@ impl Background {
 
     fn run(&self) {
         let mut state = self.state.lock();
+        let mut has_worked = false;
         loop {
             let task = state.tasks.pop_front();
             state.busy = task.is_some();
+            state.bodies = 0;
             let Some(task) = task else {
-                self.changed.notify_all();
                 if state.closed {
+                    self.changed.notify_all();
                     return;
                 }
-                Guard::wait(&mut state, &self.changed);
+                state.resting = std::mem::take(&mut has_worked);
+                if state.resting {
+                    Guard::wait_until(&mut state, &self.changed, clock::now() + REST);
+                    state.resting = false;
+                } else {
+                    Guard::wait(&mut state, &self.changed);
+                }
                 continue;
             };
+            has_worked = true;
             drop(state);
             let done = self.carry_out(task);
             state = self.state.lock();
@@ -195,8 +223,6 @@ impl Background {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use parking_lot::Mutex;
 
     use super::*;

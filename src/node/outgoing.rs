@@ -120,6 +120,17 @@ impl Outgoing {
         SendError::new(kind, self.lane, self.body, self.expires_in)
     }
 
+    /// The same message, for the time that this one exists. Dropping it runs no code of the application.
+    pub(crate) fn lend(&self) -> Outgoing {
+        let owned = self.owned && self.body.len() >= COPY_BELOW;
+        Outgoing { owned, ..self.clone() }
+    }
+
+    /// The body, if code of the application may run when it is dropped.
+    pub(crate) fn into_owned(mut self) -> Option<Bytes> {
+        self.take_owned()
+    }
+
     /// Takes the body out, if code of the application may run when it is dropped.
     pub(crate) fn take_owned(&mut self) -> Option<Bytes> {
         self.owned.then(|| std::mem::take(&mut self.body))
