@@ -214,8 +214,8 @@ mod tests {
 
     type Fx = Output<bool, ()>;
 
-    /// Adds the bytes of each lane in what the connection sends next; its pings are answered. Returns how many
-    /// bytes it sends.
+    /// Adds the bytes of each lane in what the connection sends next; its pings are answered. Returns how
+    /// many bytes it sends.
     fn poll(
         link: &mut Link<bool, ()>,
         id: ConnId,

@@ -189,7 +189,7 @@ mod every_interleaving {
                 };
                 let threads = [sleeps(), sleeps()];
                 signal.set();
-                threads.map(|thread| thread.join().unwrap());
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
                 assert_eq!(signal.ready.try_recv(), Ok(()));
             },
             None,
