@@ -36,8 +36,8 @@ impl Receipts {
         };
         let slot = *next;
         *next += 1;
-        block.set_held(slot, true);
-        let receipt = Receipt { block: Arc::clone(block), slot, is_copy: false };
+        block.open(slot);
+        let receipt = Receipt { block: Arc::clone(block), slot };
         (PendingReceipt { block: Some(Arc::clone(block)), slot, kept: kept.map(Box::new) }, receipt)
     }
 }
@@ -105,7 +105,6 @@ impl ReceiptHandle for PendingReceipt {
 pub struct Receipt {
     block: Arc<Block>,
     slot: u8,
-    is_copy: bool,
 }
 
 impl Receipt {
@@ -153,17 +152,14 @@ impl fmt::Debug for Receipt {
 
 impl Clone for Receipt {
     fn clone(&self) -> Self {
-        self.block.add_copy(self.slot);
-        Receipt { block: Arc::clone(&self.block), slot: self.slot, is_copy: true }
+        self.block.hold(self.slot);
+        Receipt { block: Arc::clone(&self.block), slot: self.slot }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        match self.is_copy {
-            true => self.block.drop_copy(self.slot),
-            false => self.block.set_held(self.slot, false),
-        }
+        self.block.let_go(self.slot);
     }
 }
 

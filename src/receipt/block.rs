@@ -65,10 +65,8 @@ fn code(outcome: Outcome) -> u8 {
 #[derive(Debug)]
 pub(super) struct Block {
     outcomes: [AtomicU8; SLOTS as usize],
-    /// Whether the application has the first receipt of each slot.
-    held: [AtomicBool; SLOTS as usize],
-    /// How many copies of it.
-    copies: [AtomicU32; SLOTS as usize],
+    /// How many receipts the application has of each slot.
+    held: [AtomicU32; SLOTS as usize],
     /// Whether there is anything in `watchers`.
     watched: AtomicBool,
     watchers: Lock<Vec<(u8, Watcher)>, LEAF>,
@@ -96,8 +94,7 @@ impl Block {
     pub(super) fn new() -> Self {
         Block {
             outcomes: std::array::from_fn(|_| AtomicU8::new(0)),
-            held: std::array::from_fn(|_| AtomicBool::new(false)),
-            copies: std::array::from_fn(|_| AtomicU32::new(0)),
+            held: std::array::from_fn(|_| AtomicU32::new(0)),
             watched: AtomicBool::new(false),
             watchers: Lock::new(Vec::new()),
         }
@@ -155,28 +152,27 @@ impl Block {
         receiver
     }
 
-    /// The first receipt of this slot is handed out, or dropped.
-    pub(super) fn set_held(&self, slot: u8, held: bool) {
-        self.held.get(usize::from(slot)).into_iter().for_each(|first| first.store(held, Relaxed));
+    /// The first receipt of this slot is handed out: nobody else knows of it yet.
+    pub(super) fn open(&self, slot: u8) {
+        self.held.get(usize::from(slot)).into_iter().for_each(|held| held.store(1, Relaxed));
     }
 
-    pub(super) fn add_copy(&self, slot: u8) {
-        if let Some(copies) = self.copies.get(usize::from(slot)) {
-            copies.fetch_add(1, Relaxed);
+    /// There is one more.
+    pub(super) fn hold(&self, slot: u8) {
+        if let Some(held) = self.held.get(usize::from(slot)) {
+            held.fetch_add(1, Relaxed);
         }
     }
 
-    pub(super) fn drop_copy(&self, slot: u8) {
-        if let Some(copies) = self.copies.get(usize::from(slot)) {
-            copies.fetch_sub(1, Relaxed);
+    pub(super) fn let_go(&self, slot: u8) {
+        if let Some(held) = self.held.get(usize::from(slot)) {
+            held.fetch_sub(1, Relaxed);
         }
     }
 
     /// Whether the application has a receipt of the slot.
     pub(super) fn is_held(&self, slot: u8) -> bool {
-        let slot = usize::from(slot);
-        self.held.get(slot).is_some_and(|held| held.load(Relaxed))
-            || self.copies.get(slot).is_some_and(|copies| copies.load(Relaxed) > 0)
+        self.held.get(usize::from(slot)).is_some_and(|held| held.load(Relaxed) > 0)
     }
 }
 
