@@ -203,6 +203,11 @@ impl ConnScore {
         self.base = Some((base, now));
     }
 
+    /// The least that a ping took of late.
+    pub(crate) fn least_rtt(&self) -> Option<Duration> {
+        self.base.and_then(|(base, _)| Duration::try_from_secs_f64(base).ok())
+    }
+
     /// The writer stood blocked for this long, until now.
     pub(crate) fn handle_write_blocked(&mut self, time: Duration, now: Instant) {
         self.blocked.add(time.min(LONGEST_GAP).as_secs_f64(), now);

@@ -231,6 +231,26 @@ impl<C: Clone> Conn<C> {
         if self.liveness.strikes() > MAX_STRIKES { Err(Violation::TooManyUnaskedPongs) } else { Ok(None) }
     }
 
+    /// Asks for a look at it if none was asked for of late.
+    pub(super) fn request_sample<T, R>(
+        &mut self,
+        every: Duration,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
+        if self.next_sample <= now {
+            self.next_sample = now + every;
+            output.samples.push(self.handle.clone());
+        }
+    }
+
+    /// The round trip of the path, as far as it is known, without the time for which bytes wait for our
+    /// reader.
+    pub(super) fn path_rtt(&self) -> Option<Duration> {
+        let kernel = self.liveness.kernel_rtt();
+        if kernel > Duration::ZERO { Some(kernel) } else { self.score.least_rtt() }
+    }
+
     /// The side that opened it, in a form that both sides agree on.
     pub(super) fn opener(&self, us: PeerId, peer: PeerId) -> PeerId {
         if self.dialled { us } else { peer }

@@ -114,6 +114,12 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         output: &mut Output<T, R, C>,
     ) -> Result<(), Violation> {
         let state = Lane::find(&mut self.lanes, lane).ok_or(Violation::UnknownLane(lane))?;
+        if state.is_urgent {
+            self.urgent = Some((conn, now));
+        } else if let Some(by) = self.conns.by_id(conn) {
+            let urgent_at = self.urgent.filter(|(urgent, _)| *urgent == conn).map(|(_, at)| at);
+            state.bound_under_way(data.len(), by, urgent_at, &self.settings, now, output);
+        }
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
         let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
         let mut refused = None;

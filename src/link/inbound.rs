@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: `taken <= received <= limit`; all three only grow within a session; `limit - taken` is at
-//! most the window; each message enters the inbox once.
+//! most the window; each message enters the inbox once. While `under_way` is set, no credit is added beyond
+//! that many bytes behind `received`.
 
 use std::collections::VecDeque;
 
@@ -41,6 +42,8 @@ pub(crate) struct Inbound {
     max_untaken: usize,
     ack_mode: AckMode,
 
+    /// How much may be under way beyond what was received ([`super::bdp`]); the window if that is less.
+    under_way: u64,
     /// No new credit while messages wait: the node as a whole holds too much.
     withheld: bool,
     sender: Incarnation,
@@ -91,6 +94,7 @@ impl Inbound {
             max_message: config.max_message,
             max_untaken: config.max_untaken as usize,
             ack_mode: config.ack_mode,
+            under_way: u64::MAX,
             withheld: false,
             sender: Incarnation(0),
             epoch: 0,
@@ -121,6 +125,7 @@ impl Inbound {
             self.former_messages += 1;
         }
         self.epoch += 1;
+        self.under_way = u64::MAX;
         self.parser = Parser::new(self.max_message);
         (self.received, self.whole, self.discarded, self.taken) = (0, 0, 0, 0);
         (self.first_untaken, self.awaited) = (0, 0);
@@ -299,6 +304,11 @@ impl Inbound {
         self.urgency(self.taken)
     }
 
+    /// `None`: as much as the window allows.
+    pub(super) fn set_under_way(&mut self, bytes: Option<u64>) {
+        self.under_way = bytes.unwrap_or(u64::MAX);
+    }
+
     pub(crate) fn set_sender(&mut self, incarnation: Incarnation) {
         self.sender = incarnation;
     }
@@ -314,7 +324,7 @@ impl Inbound {
         let credit = state.limit - self.told.limit;
         let unheard = state.received - self.told.received;
         if (self.taken > taken_before && self.awaited > taken_before)
-            || credit >= self.window / 4
+            || credit >= self.window.min(self.under_way) / 4
             || unheard >= self.window / 8
         {
             Urgency::Now
@@ -330,6 +340,7 @@ impl Inbound {
         // from ever being finished.
         let former = self.former + self.former_messages * BOOKKEEPING as u64;
         let full = self.taken + self.window.saturating_sub(former);
+        let full = full.min(self.received.saturating_add(self.under_way));
         let limit = if self.withheld && !self.untaken.is_empty() { self.announced } else { full };
         LaneAck { received: self.received, taken: self.taken, limit: limit.max(self.announced) }
     }

@@ -9,6 +9,7 @@ use crate::lane::{LaneConfig, LaneId, Priority};
 use crate::wire::control::StaleRange;
 use crate::wire::stream::MessageKind;
 
+use super::bdp::{Rate, URGENT_FOR};
 use super::conns::{Conn, Conns};
 use super::flood_guard::FrameMeter;
 use super::gather::ENOUGH;
@@ -22,7 +23,7 @@ pub(super) struct Lane<T> {
     /// Its position among the lanes: its bit in sets of lanes, and its place in each scheduler.
     pub(super) index: usize,
     pub(super) max_message: usize,
-    is_urgent: bool,
+    pub(super) is_urgent: bool,
     pub(super) out: Outbound<T>,
     pub(super) inb: Inbound,
     /// The slot of the pool that is its own.
@@ -33,6 +34,8 @@ pub(super) struct Lane<T> {
     leaving: bool,
     /// The connection that brought something last.
     pub(super) from: Option<ConnId>,
+    /// How fast its bytes come.
+    rate: Rate,
     /// The connection that carries our acknowledgements.
     pub(super) acks_by: Option<ConnId>,
     /// When the next acknowledgement is due, if there is something to acknowledge.
@@ -54,6 +57,7 @@ impl<T: ReceiptHandle> Lane<T> {
             conn: None,
             leaving: false,
             from: None,
+            rate: Rate::default(),
             acks_by: None,
             ack_due: None,
             settled: None,
@@ -132,6 +136,27 @@ impl<T: ReceiptHandle> Lane<T> {
     /// Whether it has something for this connection to send now.
     pub(super) fn is_ready_on(&self, conn: ConnId) -> bool {
         self.conn == Some(conn) && !self.leaving && self.out.is_ready()
+    }
+
+    /// Bytes come by this connection. Bounds how many may be under way if urgent messages come by it too, the
+    /// last one at `urgent_at`.
+    pub(super) fn bound_under_way<R, C: Clone>(
+        &mut self,
+        bytes: usize,
+        conn: &mut Conn<C>,
+        urgent_at: Option<Instant>,
+        settings: &Settings,
+        now: Instant,
+        output: &mut Output<T, R, C>,
+    ) {
+        let round_trip = conn.path_rtt();
+        self.rate.handle_received(bytes, round_trip.unwrap_or_default(), now);
+        let is_bounded = urgent_at.is_some_and(|at| now.saturating_duration_since(at) < URGENT_FOR);
+        if is_bounded {
+            conn.request_sample(settings.liveness.suspect_after / 2, now, output);
+        }
+        let under_way = round_trip.filter(|_| is_bounded).map(|time| self.rate.under_way(time));
+        self.inb.set_under_way(under_way);
     }
 
     /// Chooses the connection for the lane's acknowledgements: where its chunks arrive if that is up. When it

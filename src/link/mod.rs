@@ -42,7 +42,8 @@
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
 //! The bytes of small messages wait for the writer in `send_buffer`, for a worthwhile write by the rule of
-//! `gather`, and for the application in `inbox`.
+//! `gather`, and for the application in `inbox`. How much of a lane may be under way while urgent messages
+//! come: `bdp`.
 //!
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
 //! is known of how they do: `path_stats`. The knowledge of a path that outlives them: `paths`.
@@ -55,6 +56,7 @@
 //! - A message is forgotten only when the peer's application has taken it, or with an outcome.
 
 mod application;
+mod bdp;
 pub(crate) mod conns;
 mod expiry;
 pub(crate) mod flood_guard;
@@ -220,6 +222,8 @@ pub(crate) struct Link<T, R, C = ConnId> {
     peer_clock: Option<expiry::PeerClock>,
     /// CANCEL frames to send.
     cancels: Vec<u64>,
+    /// When an urgent message came last, and by which connection.
+    urgent: Option<(ConnId, Instant)>,
     /// When the last connection ended.
     down_since: Option<Instant>,
     closed: Option<DropReason>,
@@ -243,6 +247,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
             clock: expiry::OwnClock::default(),
             peer_clock: None,
             cancels: Vec::new(),
+            urgent: None,
             down_since: None,
             closed: None,
             meter: flood_guard::FrameMeter::default(),

@@ -28,11 +28,9 @@ pub(crate) struct ConnSample {
 impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Asks for looks at the connections where one is due.
     pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R, C>) {
-        let interval = self.settings.liveness.suspect_after / 2;
-        for conn in self.conns.iter_mut().filter(|conn| conn.is_watched() && conn.next_sample <= now) {
-            conn.next_sample = now + interval;
-            output.samples.push(conn.handle.clone());
-        }
+        let every = self.settings.liveness.suspect_after / 2;
+        let watched = self.conns.iter_mut().filter(|conn| conn.is_watched());
+        watched.for_each(|conn| conn.request_sample(every, now, output));
     }
 
     pub(crate) fn handle_sample(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{LinkHandle, LinkInner};
 use crate::clock;
-use crate::conn::{ConnHandle, Port, tcp_info};
+use crate::conn::{ConnHandle, Port, tcp_info, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
@@ -213,7 +213,9 @@ impl Port for Arc<LinkHandle> {
     }
 
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
-        let (result, probing) = self.with(|core, _, output| {
+        // Acknowledgements and pongs go out on this thread if the writer sleeps.
+        let wake = |conn: &ConnHandle| writer::write_now(conn, self, at);
+        let (result, probing) = self.with_writers(wake, |core, _, output| {
             core.link.handle_received(conn, at, output);
             core.heard += u64::from(core.probing > 0);
             let mut frames = frames.drain(..);
