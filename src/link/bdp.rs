@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Twice the bandwidth-delay product, so that a sender that is held up by credit alone doubles its rate with
-//! every round trip, as TCP does in slow start. The round trip is that of the kernel, which does not wait for
-//! the reader; where there is none, the least of a PING, because one that was measured while the buffer is
-//! full would keep it so. Without a round trip the window is all that counts.
+//! every round trip, as TCP does in slow start. The round trip is the longer of two that do not wait for the
+//! reader, or it would keep the buffer full: that of the kernel, which ends at a proxy if there is one, and
+//! the least of a PING. Until a PING was answered the window is all that counts.
 //!
 //! Invariant: the rate is never more than the fastest that was measured.
 

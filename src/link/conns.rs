@@ -244,11 +244,10 @@ impl<C: Clone> Conn<C> {
         }
     }
 
-    /// The round trip of the path, as far as it is known, without the time for which bytes wait for our
-    /// reader.
+    /// The round trip of the path if it is known, without the time for which bytes wait for our reader: what
+    /// the kernel measures, which may end at a proxy, or the least that a ping took.
     pub(super) fn path_rtt(&self) -> Option<Duration> {
-        let kernel = self.liveness.kernel_rtt();
-        if kernel > Duration::ZERO { Some(kernel) } else { self.score.least_rtt() }
+        self.score.least_rtt().map(|least| least.max(self.liveness.kernel_rtt()))
     }
 
     /// The side that opened it, in a form that both sides agree on.
