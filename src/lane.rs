@@ -101,8 +101,8 @@ pub struct LaneConfig {
     /// How many bytes a peer may have under way to this node or waiting in its inbox. Default 8 MiB;
     /// at least `max_message` + 64 KiB, so that the largest message always gets through. Too small:
     /// throughput is limited to one window per round trip. Too large: a slow consumer costs memory.
-    /// While urgent messages come by the same connection, no more is under way than 2 MiB and twice what
-    /// the path holds, so that those do not wait behind it.
+    /// While urgent messages come by the same connection, no more is under way than 2 MiB and one and
+    /// a half times what the path holds, so that those do not wait behind it.
     #[serde(serialize_with = "size::serialize")]
     pub window: usize,
     /// How many messages a peer may have begun that the application has not taken. Default 65,536.

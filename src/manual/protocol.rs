@@ -433,9 +433,9 @@
 //! taken, when the limit can rise by a quarter of the lane's window, and when an eighth of the window has
 //! arrived that was not acknowledged. While urgent messages come by a connection, and for 10 s after the
 //! last one, this implementation raises the limits of the other lanes on it only to what was received and
-//! 2 MiB and twice the bandwidth-delay product of the path, if the window is more: what is under way beyond
-//! that stands in front of urgent messages. A quarter is then a quarter of that. It should send a PING of its
-//! own where it has heard nothing for 10 s, so that NATs and firewalls keep the flow.
+//! 2 MiB and one and a half times the bandwidth-delay product of the path, if the window is more: what is
+//! under way beyond that stands in front of urgent messages. A quarter is then a quarter of that. It should
+//! send a PING of its own where it has heard nothing for 10 s, so that NATs and firewalls keep the flow.
 //!
 //! # What costs more than it carries
 //! Each link has these budgets. A frame for which nothing is left is a *flood*, which ends the connection. A
