@@ -66,6 +66,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::clock;
     use crate::config::Config;
     use crate::id::{ConnId, Incarnation, PeerId};
     use crate::lane::{LaneId, NORMAL, URGENT};
@@ -87,7 +88,7 @@ mod tests {
             let config = Config::default();
             let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
             let mut link = Link::new(config.link_settings(&config.path, us, peer), 1);
-            let (now, incarnation) = (Instant::now(), Incarnation(1));
+            let (now, incarnation) = (clock::now(), Incarnation(1));
             let ours = link.hello(incarnation, 0, false);
             let theirs = Hello { session_id: 1, peer_session_id: Some(ours.session_id), ..ours.clone() };
             let new =
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_sender_held_up_by_credit_alone_gets_faster_until_the_path_is_full() {
-        let (mut rate, mut now) = (Rate::default(), Instant::now());
+        let (mut rate, mut now) = (Rate::default(), clock::now());
         let round_trip = Duration::from_millis(100);
         // The path carries 100 MB/s, 10 MB in a round trip.
         rate.handle_received(0, round_trip, now);
