@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Takes messages until the node shuts down. Returns how many came.
 fn count(receiver: &LaneReceiver, process: impl Fn(&[u8])) -> usize {
     let mut count = 0;
-    while let Ok(message) = receiver.recv() {
+    for message in receiver {
         process(&message.into_bytes());
         count += 1;
     }

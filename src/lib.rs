@@ -165,9 +165,9 @@ pub use identity_file::IdentityError;
 pub use lane::{AckMode, BULK, LaneConfig, LaneId, NORMAL, Priority, URGENT, WhenFull};
 pub use message::Payload;
 pub use node::{
-    Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, FailedDial, FloodSnapshot, LaneReceiver,
-    LaneSnapshot, LinkState, Message, Node, NodeSnapshot, Outgoing, PeerHandle, PeerSnapshot, PendingReply,
-    RetireReason, SendManyError, SendOrRecv, StartError, TypedError, WaitError,
+    Builder, Closed, ConnSnapshot, ConnState, Event, EventReceiver, Events, FailedDial, FloodSnapshot,
+    LaneReceiver, LaneSnapshot, LinkState, Message, Messages, Node, NodeSnapshot, Outgoing, PeerHandle,
+    PeerSnapshot, PendingReply, RetireReason, SendManyError, SendOrRecv, StartError, TypedError, WaitError,
 };
 pub use outcome::{DropReason, Outcome, RequestError};
 pub use receipt::{Broadcast, Progress, QuorumError, Receipt};

@@ -69,7 +69,7 @@ impl LaneReceiver {
         Ok(messages(self.shared.mailbox.wait(self.reader(), max.max(1), None)?))
     }
 
-    /// The messages as they come, until the node shuts down.
+    /// The messages as they come, until the node shuts down: the same as `for message in &receiver`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -87,8 +87,8 @@ impl LaneReceiver {
     /// assert_eq!(texts, ["one", "two", "three"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    pub fn iter(&self) -> Messages<'_> {
+        Messages(self)
     }
 
     /// A channel that has a token when there may be messages, for `crossbeam_channel::select!`. After
@@ -100,6 +100,27 @@ impl LaneReceiver {
 
     fn reader(&self) -> Reader {
         Reader::Lane(self.index)
+    }
+}
+
+impl<'a> IntoIterator for &'a LaneReceiver {
+    type Item = Message;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+/// The messages of one lane, each waited for: [`LaneReceiver::iter`].
+#[derive(Clone, Debug)]
+pub struct Messages<'a>(&'a LaneReceiver);
+
+impl Iterator for Messages<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.0.recv().ok()
     }
 }
 
@@ -149,15 +170,36 @@ impl EventReceiver {
         Ok(self.shared.mailbox.take(Reader::Events, 1)?.pop())
     }
 
-    /// The events as they come, until the node shuts down.
-    pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    /// The events as they come, until the node shuts down: the same as `for event in &receiver`.
+    pub fn iter(&self) -> Events<'_> {
+        Events(self)
     }
 
     /// A channel that has a token when there may be events, for `crossbeam_channel::select!`. After the token
     /// was received, call [`EventReceiver::try_recv`] until it returns `None`.
     pub fn ready(&self) -> &Receiver<()> {
         self.shared.mailbox.ready(Reader::Events)
+    }
+}
+
+impl<'a> IntoIterator for &'a EventReceiver {
+    type Item = Event;
+    type IntoIter = Events<'a>;
+
+    fn into_iter(self) -> Events<'a> {
+        self.iter()
+    }
+}
+
+/// The events, each waited for: [`EventReceiver::iter`].
+#[derive(Clone, Debug)]
+pub struct Events<'a>(&'a EventReceiver);
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.0.recv().ok()
     }
 }
 

@@ -75,7 +75,7 @@ use crate::wire::preface::{NetworkName, Versions};
 
 use acceptor::Acceptor;
 pub use event::{Event, RetireReason};
-pub use lane_receiver::{EventReceiver, LaneReceiver};
+pub use lane_receiver::{EventReceiver, Events, LaneReceiver, Messages};
 pub use link::LinkState;
 pub use mailbox::Closed;
 pub use message::Message;
