@@ -70,7 +70,9 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
         return dial.failed(core, EndReason::new(Initiator::Library, EndCause::Full));
     };
     let (inner, after) = (Arc::clone(core), Arc::clone(core));
-    let (ours, theirs) = (dial.clone(), dial.clone());
+    // Shared: what a thread is started with lies on its stack several times.
+    let dial = Arc::new(dial);
+    let (ours, theirs) = (Arc::clone(&dial), Arc::clone(&dial));
     let started = core.threads.spawn(
         "dial",
         move || {
