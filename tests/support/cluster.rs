@@ -372,7 +372,11 @@ pub fn only_conn(at: &Peer, to: &Peer) -> ConnId {
         found = conns.first().filter(|conn| conns.len() == 1 && conn.rtt_ms.is_some()).map(|conn| conn.id);
         found.is_some()
     });
-    found.expect("it was found")
+    let found = found.expect("it was found");
+    // Events come later: the one that it joined must not pass for that of another.
+    let joined = |event: &Event| matches!(event, Event::Connected { conn, .. } if *conn == found);
+    at.wait("the event that it joined", |log| (log.count(joined) == 1).then_some(()));
+    found
 }
 
 /// Whether the link of the peer was degraded or down after this mark of its events.
