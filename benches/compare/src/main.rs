@@ -49,6 +49,9 @@ fn main() -> Result<(), Failure> {
     if !cfg!(feature = "native") {
         left_out.push("ZeroMQ and nng, which need `--features native`".to_owned());
     }
+    if !cfg!(feature = "libp2p") {
+        left_out.push("libp2p, which needs `--features libp2p`".to_owned());
+    }
     let mut plan = Plan {
         // The others are compared with the first one.
         contestants: CONTESTANTS.iter().filter(|c| c.name == "raw" || chosen(&only, c.name)).collect(),

@@ -1,6 +1,8 @@
 //! The contestants. Each has the workloads that mean something for it; a workload is a pair of functions, one
 //! for each process.
 
+#[cfg(feature = "libp2p")]
+mod libp2p;
 mod message_io;
 mod naive;
 #[cfg(feature = "native")]
@@ -135,11 +137,20 @@ pub const CONTESTANTS: &[Contestant] = &[
     #[cfg(feature = "native")]
     nng::CONTESTANT,
     rustls::CONTESTANT,
+    #[cfg(feature = "libp2p")]
+    libp2p::CONTESTANT,
     unbroken::ENCRYPTED,
 ];
 
-/// The two that encrypt, which are compared with each other too: TLS 1.3 first.
-pub const ENCRYPTED: [&str; 2] = [rustls::CONTESTANT.name, unbroken::ENCRYPTED.name];
+/// The one that is compared with the others that encrypt, too.
+pub const ENCRYPTED: &str = unbroken::ENCRYPTED.name;
+
+/// The others that encrypt.
+pub const ALSO_ENCRYPTED: &[&str] = &[
+    rustls::CONTESTANT.name,
+    #[cfg(feature = "libp2p")]
+    libp2p::CONTESTANT.name,
+];
 
 /// The size of what goes back and forth, and of a vote.
 pub const ASKED: usize = 64;

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
-use futures_util::stream::{SplitSink, SplitStream, StreamExt};
+use futures_util::stream::{SplitSink, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -226,26 +226,33 @@ async fn stream<S: AsyncWrite + Unpin>(
 
 // --- broadcast ------------------------------------------------------------------------------------
 
-type Ends = (SplitSink<Messages<TcpStream>, Bytes>, SplitStream<Messages<TcpStream>>);
-
 fn broadcast(peers: usize, tell: Tell<'_>, work: Work<'_>) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let mut ends: Vec<Ends> = runtime.block_on(async {
+    let ends = runtime.block_on(async {
         let listener = listen(tell).await?;
         let mut ends = Vec::new();
         for _ in 0..peers {
-            ends.push(next(&listener).await?.split());
+            ends.push(next(&listener).await?);
         }
         Ok::<_, Failure>(ends)
     })?;
+    broadcast_on(&runtime, ends, work)
+}
+
+/// Sends to one peer after the other, and then receives the acknowledgements.
+pub fn broadcast_on<S: AsyncRead + AsyncWrite + Unpin>(
+    runtime: &Runtime,
+    mut ends: Vec<Messages<S>>,
+    work: Work<'_>,
+) -> Result<(), Failure> {
     let message = Bytes::from(vec![7; BROADCAST]);
     work(&mut || {
         runtime.block_on(async {
-            for (sink, _) in &mut ends {
-                sink.send(message.clone()).await?;
+            for messages in &mut ends {
+                messages.send(message.clone()).await?;
             }
-            for (_, stream) in &mut ends {
-                stream.next().await.ok_or(ENDED)??;
+            for messages in &mut ends {
+                messages.next().await.ok_or(ENDED)??;
             }
             Ok(())
         })
@@ -256,14 +263,7 @@ fn peers(peers: usize, addr: &str) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut tasks = Vec::new();
         for _ in 0..peers {
-            let mut messages = connect(addr).await?;
-            tasks.push(tokio::spawn(async move {
-                while let Some(message) = messages.next().await {
-                    let _: BytesMut = message?;
-                    messages.send(Bytes::from_static(&[1])).await?;
-                }
-                Ok::<(), std::io::Error>(())
-            }));
+            tasks.push(tokio::spawn(acknowledge_on(connect(addr).await?)));
         }
         for task in tasks {
             task.await??;
@@ -272,11 +272,22 @@ fn peers(peers: usize, addr: &str) -> Result<(), Failure> {
     })
 }
 
+/// Acknowledges each message, until the stream ends.
+pub async fn acknowledge_on<S: AsyncRead + AsyncWrite + Unpin>(
+    mut messages: Messages<S>,
+) -> Result<(), std::io::Error> {
+    while let Some(message) = messages.next().await {
+        let _: BytesMut = message?;
+        messages.send(Bytes::from_static(&[1])).await?;
+    }
+    Ok(())
+}
+
 // --- idle connections -----------------------------------------------------------------------------
 
 /// Each connection is read by a task, after a message has gone in each direction: the buffers exist only
 /// then.
-async fn hold(mut messages: Messages<TcpStream>) -> Result<(), std::io::Error> {
+pub async fn hold<S: AsyncRead + Unpin>(mut messages: Messages<S>) -> Result<(), std::io::Error> {
     while messages.next().await.transpose()?.is_some() {}
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Plan, Rounds};
 use crate::Failure;
-use crate::contestants::{Contestant, ENCRYPTED, OneWay};
+use crate::contestants::{ALSO_ENCRYPTED, Contestant, ENCRYPTED, OneWay};
 use crate::process::{Load, Process, cpu_time, tell, wait};
 use crate::table::{Row, Table};
 
@@ -56,10 +56,11 @@ fn run_size(plan: &Plan, size: usize, count: u64) -> Result<(), Failure> {
         });
     }
     plan.show(&table, of)?;
-    let [tls, unbroken] = ENCRYPTED;
-    if ENCRYPTED.iter().all(|name| !rounds.of(name).is_empty()) {
-        let [lowest, middle, highest] = rounds.ratio(&unbroken, &tls, |run| run.rate);
-        println!("\n{unbroken} beside {tls}: {middle:.3} ({lowest:.3} to {highest:.3}).");
+    for other in ALSO_ENCRYPTED {
+        if [ENCRYPTED, other].iter().all(|name| !rounds.of(name).is_empty()) {
+            let [lowest, middle, highest] = rounds.ratio(&ENCRYPTED, other, |run| run.rate);
+            println!("\n{ENCRYPTED} beside {other}: {middle:.3} ({lowest:.3} to {highest:.3}).");
+        }
     }
     Ok(())
 }
