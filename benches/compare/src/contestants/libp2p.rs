@@ -234,10 +234,7 @@ fn peers(peers: usize, addr: &str) -> Result<(), Failure> {
 
 /// Each connection has a stream, which is read by a task after a message has gone in each direction.
 fn idle_accept(shape: Shape, count: usize, tell: Tell<'_>, wait: Wait<'_>) -> Result<(), Failure> {
-    let (nodes, links) = match shape {
-        Shape::OneAccepts | Shape::Both => (1, count),
-        Shape::OneDials => (count, 1),
-    };
+    let (nodes, links) = shape.accepting(count);
     // The tasks go on while this waits: the last message may still be with one of them.
     runtime_with_a_thread()?.block_on(async {
         let mut all = Vec::new();
@@ -263,10 +260,7 @@ fn idle_dial(
     ready: &mut dyn FnMut(),
     wait: Wait<'_>,
 ) -> Result<(), Failure> {
-    let nodes = match shape {
-        Shape::OneAccepts => count,
-        Shape::OneDials | Shape::Both => 1,
-    };
+    let (nodes, _) = shape.dialling(count);
     runtime_with_a_thread()?.block_on(async {
         let swarms: Vec<_> = (0..nodes).map(|_| swarm()).collect::<Result<_, _>>()?;
         ready();

@@ -109,6 +109,24 @@ pub enum Shape {
     OneDials,
 }
 
+impl Shape {
+    /// For so many connections: how many nodes accept them, and how many connections each has.
+    pub fn accepting(self, count: usize) -> (usize, usize) {
+        match self {
+            Shape::OneAccepts | Shape::Both => (1, count),
+            Shape::OneDials => (count, 1),
+        }
+    }
+
+    /// The same for those that dial.
+    pub fn dialling(self, count: usize) -> (usize, usize) {
+        match self {
+            Shape::OneAccepts => (count, 1),
+            Shape::OneDials | Shape::Both => (1, count),
+        }
+    }
+}
+
 impl Contestant {
     pub const fn named(name: &'static str) -> Self {
         Contestant { name, one_way: None, round_trip: None, vote: None, broadcast: None, idle: None }

@@ -274,10 +274,7 @@ fn idle_accept(
     tell: Tell<'_>,
     wait: Wait<'_>,
 ) -> Result<(), Failure> {
-    let (nodes, links) = match shape {
-        Shape::OneAccepts | Shape::Both => (1, count),
-        Shape::OneDials => (count, 1),
-    };
+    let (nodes, links) = shape.accepting(count);
     let nodes: Vec<_> = (0..nodes).map(|_| listening(encryption)).collect::<Result<_, _>>()?;
     tell(nodes.iter().map(|(_, addr)| addr.as_str()).collect::<Vec<_>>().join(" "))?;
     for (node, _) in &nodes {
@@ -294,10 +291,7 @@ fn idle_dial(
     ready: &mut dyn FnMut(),
     wait: Wait<'_>,
 ) -> Result<(), Failure> {
-    let (nodes, links) = match shape {
-        Shape::OneAccepts => (count, 1),
-        Shape::OneDials | Shape::Both => (1, count),
-    };
+    let (nodes, links) = shape.dialling(count);
     let nodes: Vec<_> = (0..nodes).map(|_| builder(encryption).start()).collect::<Result<_, _>>()?;
     ready();
     for node in &nodes {
