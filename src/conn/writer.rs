@@ -1,5 +1,6 @@
 //! Writing: a thread for each connection that asks the link what to send, writes it, and sleeps when there is
-//! nothing; and, while that thread sleeps, the threads of the application, which then need not wake it.
+//! nothing; and, while that thread sleeps, the threads of the application and the reader, which then need not
+//! wake it.
 //!
 //! ```text
 //!               nothing to send                    a thread of the application has sent, and may write
