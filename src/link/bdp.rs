@@ -68,9 +68,9 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::config::Config;
-    use crate::id::{ConnId, Incarnation, PeerId};
+    use crate::id::{ConnId, Incarnation};
     use crate::lane::{LaneId, NORMAL, URGENT};
-    use crate::link::{Link, NewConn, Output};
+    use crate::link::{Link, NewConn, Output, harness};
     use crate::wire::control::Hello;
     use crate::wire::frame::Frame;
 
@@ -85,9 +85,7 @@ mod tests {
         const CONN: ConnId = ConnId(1);
 
         fn new() -> Self {
-            let config = Config::default();
-            let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-            let mut link = Link::new(config.link_settings(&config.path, us, peer), 1);
+            let mut link = harness::link(&Config::default());
             let (now, incarnation) = (clock::now(), Incarnation(1));
             let ours = link.hello(incarnation, 0, false);
             let theirs = Hello { session_id: 1, peer_session_id: Some(ours.session_id), ..ours.clone() };

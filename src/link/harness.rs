@@ -25,6 +25,15 @@ impl ReceiptHandle for Token {
 pub(crate) type Core = Link<Token, usize>;
 pub(crate) type Fx = Output<Token, usize>;
 
+/// A link with these settings, without a connection.
+#[cfg(test)]
+pub(crate) fn link(config: &crate::config::Config) -> Link<bool, ()> {
+    use crate::id::PeerId;
+
+    let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    Link::new(config.link_settings(&config.path, us, peer), 1)
+}
+
 /// The next write of a connection. Panics if its writer would spin.
 pub(crate) fn write(link: &mut Core, conn: ConnId, now: Instant, output: &mut Fx) -> (Vec<u8>, Transmit) {
     let (mut batch, mut bytes) = (Batch::default(), Vec::new());

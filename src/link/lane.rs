@@ -153,7 +153,7 @@ impl<T: ReceiptHandle> Lane<T> {
         self.rate.handle_received(bytes, round_trip.unwrap_or_default(), now);
         let is_bounded = urgent_at.is_some_and(|at| now.saturating_duration_since(at) < URGENT_FOR);
         if is_bounded {
-            conn.request_sample(settings.liveness.suspect_after / 2, now, output);
+            conn.request_sample(settings.sample_interval(), now, output);
         }
         let under_way = round_trip.filter(|_| is_bounded).map(|time| self.rate.under_way(time));
         self.inb.set_under_way(under_way);

@@ -156,6 +156,13 @@ pub(crate) struct Settings {
     pub(crate) max_chunk: usize,
 }
 
+impl Settings {
+    /// The time between two looks at a connection ([`ConnSample`]).
+    fn sample_interval(&self) -> Duration {
+        self.liveness.suspect_after / 2
+    }
+}
+
 /// Why a message was not accepted. It goes back to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {

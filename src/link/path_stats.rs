@@ -28,7 +28,7 @@ pub(crate) struct ConnSample {
 impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
     /// Asks for looks at the connections where one is due.
     pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R, C>) {
-        let every = self.settings.liveness.suspect_after / 2;
+        let every = self.settings.sample_interval();
         let watched = self.conns.iter_mut().filter(|conn| conn.is_watched());
         watched.for_each(|conn| conn.request_sample(every, now, output));
     }

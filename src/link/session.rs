@@ -391,7 +391,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::id::{ConnId, PeerId};
+    use crate::id::ConnId;
     use crate::lane::NORMAL;
     use crate::link::{OutboundMessage, Purpose, harness};
     use crate::outcome::Outcome;
@@ -399,9 +399,7 @@ mod tests {
     use crate::wire::frame::Frame;
 
     fn link() -> Link<bool, ()> {
-        let config = Config::default();
-        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        Link::new(config.link_settings(&config.path, us, peer), 1)
+        harness::link(&Config::default())
     }
 
     /// A connection on which the peer says that it has so much of every lane.

@@ -204,8 +204,9 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::id::{Incarnation, PeerId};
+    use crate::id::Incarnation;
     use crate::lane::{LaneConfig, LaneId, NORMAL, Priority};
+    use crate::link::harness;
     use crate::link::{Link, NewConn, OutboundMessage, Purpose};
     use crate::wire::control::{Hello, HelloLane, LaneAck};
     use crate::wire::frame::Frame;
@@ -241,9 +242,7 @@ mod tests {
     }
 
     fn new_link(lanes: Vec<LaneConfig>) -> Link<bool, ()> {
-        let config = Config { lanes, ..Config::default() };
-        let (us, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        Link::new(config.link_settings(&config.path, us, peer), 1)
+        harness::link(&Config { lanes, ..Config::default() })
     }
 
     /// Attaches a connection, and lets it send until it is idle. Its number is that of its slot.
