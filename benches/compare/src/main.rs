@@ -2,7 +2,8 @@
 //! medians, and ratios to plain sockets in the same round.
 //!
 //! ```text
-//! unbroken-compare [--quick] [--only NAME[;NAME]] [--only-workload NAME[,NAME]] [--size BYTES[,BYTES]] [--svg DIR]
+//! unbroken-compare [--quick] [--only NAME[;NAME]] [--only-workload NAME[,NAME]] [--size BYTES[,BYTES]]
+//!     [--peers COUNT[,COUNT]] [--svg DIR]
 //! ```
 //!
 //! The ratios count: absolute figures drift by a third from run to run on a virtual machine. The CPU
@@ -34,11 +35,15 @@ fn main() -> Result<(), Failure> {
     let workloads = take_list(&mut args, "--only-workload", ',', |name| one_of(name, WORKLOADS.into_iter()))?;
     let sizes = one_way::SIZES.map(|(size, _)| size.to_string());
     let sizes = take_list(&mut args, "--size", ',', |size| one_of(size, sizes.iter().map(String::as_str)))?;
+    let peers = take_list(&mut args, "--peers", ',', |count| {
+        let error = || format!("{count:?} is no number of peers, expected one from 1 on");
+        count.parse::<usize>().ok().filter(|count| *count > 0).map(drop).ok_or_else(|| error().into())
+    })?;
     let svg = take_value(&mut args, "--svg")?.map(Into::into);
     if let Some(unknown) = args.first() {
         return Err(format!(
             "{unknown:?} is no option, expected --quick, --only NAME[;NAME], --only-workload NAME[,NAME], \
-             --size BYTES[,BYTES] or --svg DIR"
+             --size BYTES[,BYTES], --peers COUNT[,COUNT] or --svg DIR"
         )
         .into());
     }
@@ -59,7 +64,10 @@ fn main() -> Result<(), Failure> {
         idle_rounds: 3,
         shorter: 1,
         one_way: one_way::SIZES.into_iter().filter(|(size, _)| chosen(&sizes, &size.to_string())).collect(),
-        broadcast: broadcast::PEERS.to_vec(),
+        broadcast: match peers {
+            Some(peers) => peers.iter().filter_map(|count| count.parse().ok()).collect(),
+            None => broadcast::PEERS.to_vec(),
+        },
         idle: idle::CONNECTIONS,
         svg,
     };
