@@ -8,6 +8,7 @@
 //! | role | threads | does |
 //! |---|---|---|
 //! | `monitor` | one | deadlines, pings, dials |
+//! | `fan-out` | none or one | writes what a broadcast to many peers leaves to it |
 //! | `log` | one | writes log lines and drops message bodies |
 //! | `accept` | one for each listened address | accepts |
 //! | `dial` | one for each dial under way | connects and shakes hands, then becomes the `reader` (on Linux its name changes) |

@@ -140,15 +140,27 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
 /// Writes what the link has to send on this thread, if the writer sleeps and the kernel takes it at once.
 /// The writer does the rest.
 pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port, now: Instant) {
-    if !try_write_now(conn, port, now) {
+    if !try_write_now(conn, port, now, WriteHalf::may_write_now) {
+        conn.wake();
+    }
+}
+
+/// The same, whenever the last write was.
+pub(crate) fn write_gathered(conn: &ConnHandle, port: &impl Port) {
+    if !try_write_now(conn, port, clock::now(), |half, _| half.is_empty()) {
         conn.wake();
     }
 }
 
 /// True if nothing is left to the writer.
-fn try_write_now(conn: &ConnHandle, port: &impl Port, now: Instant) -> bool {
+fn try_write_now(
+    conn: &ConnHandle,
+    port: &impl Port,
+    now: Instant,
+    may_write: impl Fn(&WriteHalf, Instant) -> bool,
+) -> bool {
     let Some(mut guard) = conn.write_half.try_lock() else { return false };
-    let Some(half) = guard.as_mut().filter(|half| half.may_write_now(now)) else { return false };
+    let Some(half) = guard.as_mut().filter(|half| may_write(half, now)) else { return false };
     half.written = Some(now);
     for _ in 0..BATCHES_NOW {
         half.batch.clear();
@@ -189,10 +201,14 @@ impl WriteHalf {
         }
     }
 
+    /// Nothing is left of what was taken from the link.
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.unwritten.is_none()
+    }
+
     fn may_write_now(&self, now: Instant) -> bool {
         let passed = |since: Option<Instant>, time| since.is_none_or(|at| now >= at + time);
-        let nothing_left = self.rest.is_empty() && self.unwritten.is_none();
-        nothing_left && passed(self.written, LEAST_GAP) && passed(self.several_written, WRITER_FIRST)
+        self.is_empty() && passed(self.written, LEAST_GAP) && passed(self.several_written, WRITER_FIRST)
     }
 
     fn note_written(&mut self, transmit: Transmit, at: Instant) {

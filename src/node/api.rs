@@ -181,16 +181,18 @@ impl Node {
 
     fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, message: Outgoing) -> Broadcast {
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
+        let call = self.handle.core.fan_out.call();
         for link in links {
             let sent = self.check_open().and_then(|()| {
-                let sent = link.send(message.lend(), Intent::Message, Wait::No);
+                let sent = link.send_one_of_many(message.lend(), |conn| call.see_to(&link, conn));
                 sent.map_err(|error| error.kind().clone())
             });
             match sent {
-                Ok((receipt, _)) => receipts.push((link.peer, receipt)),
+                Ok(receipt) => receipts.push((link.peer, receipt)),
                 Err(kind) => refused.push((link.peer, kind)),
             }
         }
+        drop(call);
         self.handle.core.shared.background.drop_all(message.into_owned().into_iter().collect());
         Broadcast::new(receipts, refused)
     }

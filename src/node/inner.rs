@@ -20,6 +20,7 @@ use crate::wire::control::GoawayReason;
 use super::acceptor::Acceptor;
 use super::event::Event;
 use super::event_queue::Class;
+use super::fan_out::FanOut;
 use super::inbound_control::{AdmitHook, InboundControl};
 use super::link::{self, LinkHandle};
 use super::resolver::Resolver;
@@ -37,6 +38,8 @@ pub(crate) struct NodeInner {
     pub(crate) card: Card,
     pub(crate) shared: Arc<Shared>,
     pub(crate) threads: Arc<Threads>,
+    /// Writes what a broadcast leaves to it.
+    pub(crate) fan_out: Arc<FanOut>,
     pub(crate) acceptors: Vec<Acceptor>,
     /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
     /// never the other way round.
@@ -77,9 +80,11 @@ impl NodeInner {
     ) -> Self {
         let shared = Arc::new(Shared::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
+        let threads = Threads::new(card.peer);
         NodeInner {
             shared,
-            threads: Arc::new(Threads::new(card.peer)),
+            fan_out: FanOut::new(threads.name("fan-out")),
+            threads: Arc::new(threads),
             acceptors,
             links: Ordered::default(),
             leaving: Ordered::default(),
@@ -387,6 +392,7 @@ impl NodeInner {
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
         self.shared.agenda.round_now();
+        self.fan_out.close();
         self.threads.join_all();
         self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());

@@ -1,7 +1,7 @@
 //! A link with its lock, and what its effects mean for the threads around it. For what the application does
 //! with it, and what its connections do, are modules of their own.
 
-mod allowance;
+pub(super) mod allowance;
 mod application;
 mod connections;
 mod receiving;
@@ -225,7 +225,7 @@ impl LinkHandle {
     /// Does something under the lock and carries out what follows from it after the lock is released. The
     /// monitor hears of the rest.
     fn with<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A) -> A {
-        self.with_writers(ConnHandle::wake, act)
+        self.with_writers(|conn| conn.wake(), act)
     }
 
     /// The same for a thread of the application: it writes itself what follows from what it does, if nobody
@@ -240,7 +240,11 @@ impl LinkHandle {
     /// The same for what adds messages to the queues, for which it has reserved what they cost, and changes
     /// nothing else. Most of these calls neither wake a writer nor end a message, and are over when the
     /// lock is released.
-    fn with_sending<A>(self: &Arc<Self>, act: impl FnOnce(&mut LinkInner, &mut LinkOutput) -> A) -> A {
+    fn with_sending<A>(
+        self: &Arc<Self>,
+        write: impl Fn(&Arc<ConnHandle>),
+        act: impl FnOnce(&mut LinkInner, &mut LinkOutput) -> A,
+    ) -> A {
         let mut core = self.core.lock();
         let mut output = core.no_output.take().unwrap_or_default();
         let queued = core.link.queued_bytes();
@@ -257,7 +261,6 @@ impl LinkHandle {
         core.no_output = Some(output);
         let before = Before { queued, held: core.held() };
         let mut notices = Vec::new();
-        let write = |conn: &ConnHandle| allowance::write_now(conn, self);
         self.finish(core, before, clock::now(), effects, &mut notices, write);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
         result
@@ -265,7 +268,7 @@ impl LinkHandle {
 
     fn with_writers<A>(
         self: &Arc<Self>,
-        wake: impl Fn(&ConnHandle),
+        wake: impl Fn(&Arc<ConnHandle>),
         act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
     ) -> A {
         let mut notices = Vec::new();
@@ -279,7 +282,7 @@ impl LinkHandle {
     fn with_notices<A>(
         self: &Arc<Self>,
         notices: &mut Vec<Notice>,
-        wake: impl Fn(&ConnHandle),
+        wake: impl Fn(&Arc<ConnHandle>),
         act: impl FnOnce(&mut LinkInner, Instant, &mut LinkOutput) -> A,
     ) -> A {
         let now = clock::now();
@@ -304,7 +307,7 @@ impl LinkHandle {
         now: Instant,
         output: LinkOutput,
         notices: &mut Vec<Notice>,
-        wake: impl Fn(&ConnHandle),
+        wake: impl Fn(&Arc<ConnHandle>),
     ) {
         let freed = core.keep_ahead(before.queued, self.shared.queued.ahead());
         if freed == 0 && output.is_empty() && core.held() == before.held {
@@ -338,10 +341,14 @@ impl LinkHandle {
     /// Asks the kernel how a connection does.
     fn sample(self: &Arc<Self>, conn: &ConnHandle, notices: &mut Vec<Notice>) {
         let look = ConnSample { kernel: tcp_info::read(&conn.socket), blocked: conn.take_blocked() };
-        let next = self.with_notices(notices, ConnHandle::wake, |core, now, output| {
-            core.link.handle_sample(conn.id, &look, now, output);
-            core.link.next_timeout()
-        });
+        let next = self.with_notices(
+            notices,
+            |conn| conn.wake(),
+            |core, now, output| {
+                core.link.handle_sample(conn.id, &look, now, output);
+                core.link.next_timeout()
+            },
+        );
         self.look_at(next);
     }
 
@@ -349,12 +356,12 @@ impl LinkHandle {
     fn carry_out(
         self: &Arc<Self>,
         output: LinkOutput,
-        wake: impl Fn(&ConnHandle),
+        wake: impl Fn(&Arc<ConnHandle>),
         freed: usize,
         turns: &[Arc<Turn>],
         mut bodies: Vec<Bytes>,
     ) -> Vec<Notice> {
-        output.wake.iter().for_each(|conn| wake(conn));
+        output.wake.iter().for_each(wake);
         self.look_at(output.ack_at);
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         let settled = !output.ended.is_empty();

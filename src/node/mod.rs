@@ -33,6 +33,7 @@ mod connect;
 mod dial;
 mod event;
 mod event_queue;
+mod fan_out;
 mod inbound;
 mod inbound_control;
 mod inner;

@@ -58,15 +58,24 @@ pub(super) fn note_call() {
 }
 
 /// Writes what the link has for this connection, or wakes its writer.
-pub(super) fn write_now(conn: &ConnHandle, port: &impl Port) {
+pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port) {
+    if !try_write_now(conn, port) {
+        conn.wake();
+    }
+}
+
+/// Writes what the link has for this connection. False, and nothing is done, if this thread has written
+/// for too much of its time.
+pub(crate) fn try_write_now(conn: &ConnHandle, port: &impl Port) -> bool {
     let start = clock::now();
     let allowance = Allowance::at_call(OF_THIS_THREAD.get(), HAS_CALLED.take(), start);
     OF_THIS_THREAD.set(Some(allowance));
     if allowance.left < LEAST {
-        return conn.wake();
+        return false;
     }
     writer::write_now(conn, port, start);
     OF_THIS_THREAD.set(Some(allowance.at_end(clock::now())));
+    true
 }
 
 #[cfg(test)]

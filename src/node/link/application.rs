@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LinkHandle, LinkInner, LinkOutput, Waiter};
+use super::{LinkHandle, LinkInner, LinkOutput, Waiter, allowance};
 use crate::clock;
+use crate::conn::ConnHandle;
 use crate::error::{SendError, SendErrorKind};
 use crate::lane::LaneId;
 use crate::link::{Purpose, Refused, Ticket, cost_of};
@@ -47,15 +48,36 @@ impl LinkHandle {
     /// give up.
     pub(crate) fn send_waiting(
         self: &Arc<Self>,
+        message: Outgoing,
+        intent: Intent<'_>,
+        wait: Wait,
+        pause: impl FnMut(&Turn) -> bool,
+    ) -> Result<(Receipt, u64), SendError> {
+        self.send_with(message, intent, wait, pause, |conn| allowance::write_now(conn, self))
+    }
+
+    /// Like [`LinkHandle::send`] of a message that does not wait. `write` sees to a connection whose writer
+    /// sleeps.
+    pub(crate) fn send_one_of_many(
+        self: &Arc<Self>,
+        message: Outgoing,
+        write: impl Fn(&Arc<ConnHandle>),
+    ) -> Result<Receipt, SendError> {
+        self.send_with(message, Intent::Message, Wait::No, |_| false, write).map(|(receipt, _)| receipt)
+    }
+
+    fn send_with(
+        self: &Arc<Self>,
         mut message: Outgoing,
         intent: Intent<'_>,
         wait: Wait,
         mut pause: impl FnMut(&Turn) -> bool,
+        write: impl Fn(&Arc<ConnHandle>),
     ) -> Result<(Receipt, u64), SendError> {
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let mut place = None;
         let refused = loop {
-            let sent = self.with_sending(|core, output| {
+            let sent = self.with_sending(&write, |core, output| {
                 self.accept(core, &mut message, deadline, intent, wait, &mut place, output)
             });
             match sent {
@@ -129,18 +151,21 @@ impl LinkHandle {
     /// without a deadline only.
     pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
         let mut sent = 0;
-        self.with_sending(|core, output| {
-            if core.link.conns().is_empty() {
-                return; // The monitor needs to know of the first one.
-            }
-            for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, output) {
-                    Ok((receipt, ..)) => receipts.push(receipt),
-                    Err(_) => return,
+        self.with_sending(
+            |conn| allowance::write_now(conn, self),
+            |core, output| {
+                if core.link.conns().is_empty() {
+                    return; // The monitor needs to know of the first one.
                 }
-                sent += 1;
-            }
-        });
+                for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
+                    match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, output) {
+                        Ok((receipt, ..)) => receipts.push(receipt),
+                        Err(_) => return,
+                    }
+                    sent += 1;
+                }
+            },
+        );
         run.drain(..sent);
     }
 

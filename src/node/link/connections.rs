@@ -138,15 +138,19 @@ impl LinkHandle {
             }
         }
         let mut notices = Vec::new();
-        let next = self.with_notices(&mut notices, ConnHandle::wake, |core, now, output| {
-            for conn in core.handles() {
-                if let Some(at) = conn.last_received() {
-                    core.link.handle_received(conn.id, at, output);
+        let next = self.with_notices(
+            &mut notices,
+            |conn| conn.wake(),
+            |core, now, output| {
+                for conn in core.handles() {
+                    if let Some(at) = conn.last_received() {
+                        core.link.handle_received(conn.id, at, output);
+                    }
                 }
-            }
-            core.link.handle_timeout(now, output);
-            core.link.next_timeout()
-        });
+                core.link.handle_timeout(now, output);
+                core.link.next_timeout()
+            },
+        );
         (deadline.into_iter().chain(next).min(), notices)
     }
 
@@ -214,7 +218,7 @@ impl Port for Arc<LinkHandle> {
 
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation> {
         // Acknowledgements and pongs go out on this thread if the writer sleeps.
-        let wake = |conn: &ConnHandle| writer::write_now(conn, self, at);
+        let wake = |conn: &Arc<ConnHandle>| writer::write_now(conn, self, at);
         let (result, probing) = self.with_writers(wake, |core, _, output| {
             core.link.handle_received(conn, at, output);
             core.heard += u64::from(core.probing > 0);

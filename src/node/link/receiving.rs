@@ -30,7 +30,7 @@ impl Source for LinkHandle {
     fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
         let more = Cell::new(false);
         // With the last one of those that came together this thread acknowledges them itself.
-        let see_to = |conn: &ConnHandle| match more.get() {
+        let see_to = |conn: &Arc<ConnHandle>| match more.get() {
             true => conn.wake(),
             false => allowance::write_now(conn, &self),
         };
