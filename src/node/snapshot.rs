@@ -56,7 +56,8 @@ pub struct PeerSnapshot {
     pub connections: Vec<ConnSnapshot>,
     /// Its lanes.
     pub lanes: Vec<LaneSnapshot>,
-    /// How many connections came after the first.
+    /// How many connections came after the first: those for lost ones, those that replaced others, and the
+    /// further ones of its pool.
     pub reconnects: u64,
     /// Bytes written to its connections so far.
     pub bytes_sent: u64,
