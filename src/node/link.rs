@@ -257,11 +257,11 @@ impl LinkHandle {
             allowance::note_call();
             return result;
         }
-        let effects = std::mem::take(&mut *output);
+        let mut effects = std::mem::take(&mut *output);
         core.no_output = Some(output);
         let before = Before { queued, held: core.held() };
         let mut notices = Vec::new();
-        self.finish(core, before, clock::now(), effects, &mut notices, write);
+        self.finish(core, before, clock::now(), &mut effects, &mut notices, write);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
         result
     }
@@ -295,7 +295,7 @@ impl LinkHandle {
             core.link.set_withheld(over, now, &mut output);
         }
         let result = act(&mut core, now, &mut output);
-        self.finish(core, before, now, output, notices, wake);
+        self.finish(core, before, now, &mut output, notices, wake);
         result
     }
 
@@ -305,7 +305,7 @@ impl LinkHandle {
         mut core: LinkGuard<'_>,
         before: Before,
         now: Instant,
-        output: LinkOutput,
+        output: &mut LinkOutput,
         notices: &mut Vec<Notice>,
         wake: impl Fn(&Arc<ConnHandle>),
     ) {
@@ -335,7 +335,7 @@ impl LinkHandle {
         if look_at_inboxes {
             self.shared.agenda.look_at_all();
         }
-        notices.extend(self.carry_out(output, wake, freed, &turns, copied));
+        self.carry_out(output, wake, freed, &turns, copied, notices);
     }
 
     /// Asks the kernel how a connection does.
@@ -352,24 +352,25 @@ impl LinkHandle {
         self.look_at(next);
     }
 
-    /// Returns what the node is to hear of.
+    /// Adds what the node is to hear of to `notices`.
     fn carry_out(
         self: &Arc<Self>,
-        output: LinkOutput,
+        output: &mut LinkOutput,
         wake: impl Fn(&Arc<ConnHandle>),
         freed: usize,
         turns: &[Arc<Turn>],
         mut bodies: Vec<Bytes>,
-    ) -> Vec<Notice> {
+        notices: &mut Vec<Notice>,
+    ) {
         output.wake.iter().for_each(wake);
         self.look_at(output.ack_at);
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.shared.queued.release(self.account, freed);
-        bodies.extend(output.ended.into_iter().filter_map(|(token, outcome, _)| token.end(outcome)));
+        bodies.extend(output.ended.drain(..).filter_map(|(token, outcome, _)| token.end(outcome)));
         self.shared.background.drop_all(bodies);
-        output.replies.into_iter().for_each(|(waiter, reply)| waiter.set(reply));
+        output.replies.drain(..).for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());
         if settled {
             self.shared.progress();
@@ -381,9 +382,8 @@ impl LinkHandle {
         if heard {
             self.changed.notify_all();
         }
-        let mut notices = output.notices;
-        output.samples.iter().for_each(|conn| self.sample(conn, &mut notices));
-        notices
+        notices.append(&mut output.notices);
+        output.samples.iter().for_each(|conn| self.sample(conn, notices));
     }
 
     /// The monitor is to look at this link by then.
