@@ -1,7 +1,7 @@
 //! Bytes that were read from a source and not used yet.
 
-/// The size that a connection starts with.
-const MIN: usize = 4 * 1024;
+/// The size that a connection starts with, and has while it is idle: pings and single votes fit.
+const MIN: usize = 512;
 
 /// A buffer that is filled at one end and used up at the other. A read that has filled it makes it four
 /// times as large, up to its bound: it grows only with what arrives.
