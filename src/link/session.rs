@@ -227,6 +227,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let pace = Pace::new(self.settings.max_chunk);
         let dialer = new.of_dialer();
         let scheduler = Scheduler::new(self.settings.lanes.iter().map(|lane| lane.priority));
+        self.conns.reserve_exact(1); // There are few, and each is large.
         self.conns.push(Conn::new(new, liveness, pace, scheduler, now));
         self.down_since = None;
         self.settle_lessons(now, output);
