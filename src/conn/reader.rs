@@ -17,11 +17,14 @@ const MAX_FRAMES: usize = 256;
 
 /// What arrives so long after what came before says that the connection is idle.
 const PAUSE: Duration = Duration::from_secs(1);
+/// It still is after so many reads: the answer to a ping comes, and a ping of the peer.
+const IDLE_READS: u32 = 5;
 
 /// Runs until the connection ends, and notes why.
 pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<impl Source>) {
     let (mut frames, mut last) = (Vec::new(), clock::now());
-    let mut paused = false;
+    // Reads until it passes for busy.
+    let mut idle_reads = IDLE_READS;
     loop {
         let step = reader.next_buffered().map(|frame| {
             let nothing = frame.is_none();
@@ -31,14 +34,15 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, reader: &mut FrameReader<
         match step {
             Ok(false) => continue,
             Ok(true) if frames.is_empty() => {
-                if std::mem::take(&mut paused) {
+                if idle_reads > 0 {
                     frames = Vec::new();
                     reader.shrink();
                     stack::give_back();
                 }
                 match fill(conn, reader) {
                     Ok(now) => {
-                        paused = now.saturating_duration_since(last) >= PAUSE;
+                        let paused = now.saturating_duration_since(last) >= PAUSE;
+                        idle_reads = if paused { IDLE_READS } else { idle_reads.saturating_sub(1) };
                         last = now;
                         continue;
                     }

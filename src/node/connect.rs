@@ -14,7 +14,7 @@ use crate::config::PathConfig;
 use crate::conn::handshake::{self, HandshakeError, Introduced};
 use crate::conn::reader;
 use crate::conn::record::{Opener, Sealer};
-use crate::conn::{ConnHandle, socket, stack, threads, writer};
+use crate::conn::{ConnHandle, socket, threads, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
 use crate::link::NewConn;
@@ -88,12 +88,17 @@ fn run_accepted(
     }
     let joined = shake_hands(core, conn, None, &core.config.path, &pending)?;
     drop(pending);
-    // Only now is it known who this is and what was configured for it.
-    if let Err(error) = socket::configure(&conn.socket, &joined.link.path().socket_options()) {
-        conn.end(EndReason::io("set options", &error));
-    }
+    configure(conn, &joined.link);
     serve(core, conn, joined);
     Ok(())
+}
+
+/// Only now is it known who this is and what was configured for it.
+#[inline(never)] // What it needs of the stack is not kept while the connection serves.
+fn configure(conn: &ConnHandle, link: &LinkHandle) {
+    if let Err(error) = socket::configure(&conn.socket, &link.path().socket_options()) {
+        conn.end(EndReason::io("set options", &error));
+    }
 }
 
 /// Learns from the proxy whose connection this is, and whether it may come in from there. The handshake's
@@ -126,10 +131,10 @@ pub(super) struct Dialled<'a> {
     pub(super) dial_back: bool,
 }
 
-/// A connection that belongs to a link.
+/// A connection that belongs to a link. Small: it lies on the stack of the thread that serves.
 pub(super) struct Joined<'a> {
     pub(super) link: Arc<LinkHandle>,
-    reader: FrameReader<Opener<&'a Socket>>,
+    reader: Box<FrameReader<Opener<&'a Socket>>>,
     sealer: Sealer,
 }
 
@@ -170,7 +175,8 @@ pub(super) fn shake_hands<'a>(
         link.set_path(path);
     }
     let (slot, replaces) = dial.map_or((0, false), |dial| (dial.slot, dial.replaces));
-    let mut reader = FrameReader::with_pool(Opener::new(&conn.socket, opens), core.shared.chunks.clone());
+    let opener = Opener::new(&conn.socket, opens);
+    let mut reader = Box::new(FrameReader::with_pool(opener, core.shared.chunks.clone()));
     let (id, handle, dialled) = (conn.id, Arc::clone(conn), conn.dialled);
     if dialled {
         let ours = Hello { port: core.announced_port(conn), ..link.hello(incarnation, slot, replaces) };
@@ -226,7 +232,6 @@ pub(super) fn serve(core: &NodeInner, conn: &Arc<ConnHandle>, joined: Joined<'_>
     match writer {
         Ok(writer) => {
             let guard = JoinWriter { conn, writer: Some(writer) };
-            stack::give_back();
             reader::run(conn, &link, &mut reader);
             drop(guard);
         }

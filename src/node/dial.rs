@@ -22,8 +22,9 @@ use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::roster::{Race, SHORT, Step, TargetId, Trouble, rotated};
 
-use super::connect::{Dialled, Pending, Permit, serve, shake_hands};
+use super::connect::{Dialled, Joined, Pending, Permit, serve, shake_hands};
 use super::event_queue::Class;
+use super::inbound::InboundPermit;
 use super::inner::NodeInner;
 use super::resolver::Lookup;
 use super::shared::Report;
@@ -97,38 +98,46 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
 fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
     let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
     let mut attempts = Attempts::new(core, dial, path);
-    while let Some(conn) = attempts.connect()? {
+    while let Some(attempt) = attempts.connect()? {
         let since = clock::now();
-        conn.pending.set_deadline(since + path.handshake_timeout);
-        match join(core, dial, path, conn) {
-            Ok(()) => return Ok(()),
+        attempt.pending.set_deadline(since + path.handshake_timeout);
+        let conn = Arc::clone(&attempt.conn);
+        match join(core, dial, path, attempt, &conn) {
+            Ok((joined, _place)) => {
+                drop(attempts);
+                core.threads.change_role("reader");
+                serve(core, &conn, joined);
+                return Ok(());
+            }
             Err(reason) => attempts.handle_handshake_failed(reason, since),
         }
     }
     Err(attempts.reason())
 }
 
-/// From the handshake to the end of the connection. An error says why it has not joined its link.
-fn join(core: &Arc<NodeInner>, dial: &Dial, path: &PathConfig, attempt: Attempt) -> Result<(), EndReason> {
-    let Attempt { conn, pending, room } = attempt;
+/// The handshake. An error says why the connection has not joined its link.
+#[inline(never)] // As `Attempts::new`.
+fn join<'a>(
+    core: &Arc<NodeInner>,
+    dial: &Dial,
+    path: &PathConfig,
+    attempt: Attempt,
+    conn: &'a Arc<ConnHandle>,
+) -> Result<(Joined<'a>, Option<InboundPermit>), EndReason> {
+    let Attempt { pending, room, .. } = attempt;
     drop(room);
     // Otherwise strangers could have more connections than admission allows, by not answering on those that
     // it counts.
-    let _place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr())).transpose()?;
+    let place = dial.dial_back.then(|| core.on_accept(conn.id, conn.addr())).transpose()?;
     let Dial { target, expected, slot, dial_back, .. } = *dial;
     let (address, replaces) = (&*dial.config.address, dial.replaces.is_some());
     let dialled = Dialled { target, address, expected, slot, replaces, dial_back };
-    match shake_hands(core, &conn, Some(&dialled), path, &pending) {
-        Ok(joined) => {
-            drop(pending);
-            let (peer, address) = (joined.link.peer, address.to_owned());
-            core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr() });
-            core.threads.change_role("reader");
-            serve(core, &conn, joined);
-            Ok(())
-        }
-        Err(reason) => Err(conn.reason().cloned().unwrap_or(reason)),
-    }
+    let joined = shake_hands(core, conn, Some(&dialled), path, &pending)
+        .map_err(|reason| conn.reason().cloned().unwrap_or(reason))?;
+    drop(pending);
+    let (peer, address) = (joined.link.peer, address.to_owned());
+    core.shared.report(Report::Dialled { target, slot, peer, address, addr: conn.addr() });
+    Ok((joined, place))
 }
 
 /// A socket that connects.
@@ -152,13 +161,16 @@ struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    fn new(core: &'a Arc<NodeInner>, dial: &Dial, path: &'a PathConfig) -> Self {
+    /// Not on the stack of the thread, where it would stay in memory while the connection serves. Nor is what
+    /// the functions below need, as long as they are not inlined.
+    #[inline(never)]
+    fn new(core: &'a Arc<NodeInner>, dial: &Dial, path: &'a PathConfig) -> Box<Self> {
         let avoid = dial.replaces.map(|trouble| trouble.addr);
         let budget = if dial.short { path.connect_timeout / SHORT } else { path.connect_timeout };
         let race = Race::new(dial.prefer, avoid, budget);
         let (lookups, connecting) = (Vec::new(), Vec::new());
-        let mut this =
-            Attempts { core, path, peer: dial.peer, race, slot: dial.slot, lookups, connecting, last: None };
+        let (peer, slot) = (dial.peer, dial.slot);
+        let mut this = Box::new(Attempts { core, path, peer, race, slot, lookups, connecting, last: None });
         for address in rotated(dial.config.addresses().collect(), dial.slot) {
             match address::literal(address) {
                 Ok(Some(addr)) => this.race.add([addr]),
@@ -170,6 +182,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next connection that is made. `None` if there is none, and will be none.
+    #[inline(never)]
     fn connect(&mut self) -> Result<Option<Attempt>, EndReason> {
         let names_until = clock::now() + LOOKUP_TIMEOUT;
         loop {
@@ -302,6 +315,7 @@ impl<'a> Attempts<'a> {
         self.note(reason);
     }
 
+    #[inline(never)]
     fn handle_handshake_failed(&mut self, reason: EndReason, since: Instant) {
         self.race.handle_handshake_failed(since, clock::now());
         self.note(reason);
