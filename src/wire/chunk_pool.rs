@@ -4,40 +4,51 @@
 //! first, and reading into it without `unsafe` means to clear it once more. When the last
 //! message of a chunk is dropped, its memory goes to the next chunk, with what it holds.
 //!
-//! Bounds: at most [`KEPT`] pieces are kept, for all connections of a node, and [`ChunkPool::shrink`] frees
-//! one of them: called about once a second, it leaves nothing of an idle node. A chunk gets a piece only if
-//! it fills half of it, so what a message keeps alive is never more than twice its chunk.
+//! The piece that was used last goes first: it is most likely in the processor's cache.
+//!
+//! Bounds: pieces of at most [`KEPT`] bytes are kept, for all connections of a node, and [`ChunkPool::shrink`]
+//! frees half of them: called about once a second, it leaves nothing of an idle node. A chunk gets a piece
+//! only if it fills half of it, so what a message keeps alive is never more than twice its chunk.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::lock::{LEAF, Ordered};
 
 /// Smaller chunks are allocated: their memory costs little, and mostly comes back from the allocator.
 const FROM: usize = 64 * 1024;
-const KEPT: usize = 8;
+/// As much as a receiver holds that is away from the processor for some milliseconds.
+const KEPT: usize = 16 * 1024 * 1024;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ChunkPool {
-    put: Sender<Vec<u8>>,
-    get: Receiver<Vec<u8>>,
+    free: Arc<Ordered<Free, LEAF>>,
 }
 
-impl Default for ChunkPool {
-    fn default() -> Self {
-        let (put, get) = bounded(KEPT);
-        ChunkPool { put, get }
+#[derive(Debug, Default)]
+struct Free {
+    pieces: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Free {
+    fn remove(&mut self, index: usize) -> Vec<u8> {
+        let piece = self.pieces.remove(index);
+        self.bytes -= piece.capacity();
+        piece
     }
 }
 
 impl ChunkPool {
     /// Returns memory for a chunk of `len` bytes: empty, or with old content of any length.
     pub(super) fn take(&self, len: usize) -> Vec<u8> {
-        if len >= FROM
-            && let Ok(memory) = self.get.try_recv()
-        {
-            if memory.capacity() >= len && memory.capacity() <= 2 * len {
-                return memory;
+        if len >= FROM {
+            let mut free = self.free.lock();
+            let fits = |piece: &Vec<u8>| (len..=2 * len).contains(&piece.capacity());
+            if let Some(index) = free.pieces.iter().rposition(fits) {
+                return free.remove(index);
             }
-            let _ = self.put.try_send(memory);
         }
         Vec::with_capacity(len)
     }
@@ -49,19 +60,33 @@ impl ChunkPool {
             memory.truncate(len);
             return memory.into();
         }
-        Bytes::from_owner(Pooled { memory, len, put: self.put.clone() })
+        Bytes::from_owner(Pooled { memory, len, pool: self.clone() })
     }
 
-    /// Frees one piece that nobody uses.
+    /// Frees half of the memory that nobody uses.
     pub(crate) fn shrink(&self) {
-        drop(self.get.try_recv());
+        let freed: Vec<_> = {
+            let mut free = self.free.lock();
+            let half = free.pieces.len().div_ceil(2);
+            // Those that were used longest ago.
+            (0..half).map(|_| free.remove(0)).collect()
+        };
+        drop(freed);
+    }
+
+    fn put(&self, piece: Vec<u8>) {
+        let mut free = self.free.lock();
+        if free.bytes + piece.capacity() <= KEPT {
+            free.bytes += piece.capacity();
+            free.pieces.push(piece);
+        }
     }
 }
 
 struct Pooled {
     memory: Vec<u8>,
     len: usize,
-    put: Sender<Vec<u8>>,
+    pool: ChunkPool,
 }
 
 impl AsRef<[u8]> for Pooled {
@@ -72,7 +97,7 @@ impl AsRef<[u8]> for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let _ = self.put.try_send(std::mem::take(&mut self.memory));
+        self.pool.put(std::mem::take(&mut self.memory));
     }
 }
 
@@ -94,12 +119,15 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_a_few_and_an_idle_node_keeps_none() {
+    fn it_keeps_some_and_an_idle_node_keeps_none() {
         let pool = ChunkPool::default();
-        let all: Vec<_> = (0..2 * KEPT).map(|_| pool.share(vec![0; FROM], FROM)).collect();
+        let all: Vec<_> = (0..2 * KEPT / FROM).map(|_| pool.share(vec![0; FROM], FROM)).collect();
         drop(all);
-        assert_eq!(pool.get.len(), KEPT);
-        (0..KEPT).for_each(|_| pool.shrink());
-        assert!(pool.get.is_empty());
+        let kept = || pool.free.lock().pieces.len();
+        assert_eq!((kept(), pool.free.lock().bytes), (KEPT / FROM, KEPT));
+        pool.shrink();
+        assert_eq!(kept(), KEPT / FROM / 2);
+        (0..KEPT.ilog2()).for_each(|_| pool.shrink());
+        assert_eq!((kept(), pool.free.lock().bytes), (0, 0));
     }
 }
