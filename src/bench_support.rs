@@ -187,14 +187,14 @@ impl ReceiptRound {
     /// ended as taken.
     pub fn run(&mut self, count: usize, watched: bool) -> usize {
         for _ in 0..count {
-            let (pending, receipt) = self.receipts.open(None);
+            let (pending, receipt) = self.receipts.open();
             self.pending.push(pending);
             self.held.push(receipt);
         }
         if watched {
             self.held.iter().for_each(|receipt| drop(receipt.ready()));
         }
-        self.pending.drain(..).for_each(|pending| drop(pending.end(Outcome::Taken)));
+        self.pending.drain(..).for_each(|pending| pending.end(Outcome::Taken));
         self.held.drain(..).filter(|receipt| receipt.poll() == Some(Outcome::Taken)).count()
     }
 }

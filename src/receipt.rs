@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 pub use broadcast::{Broadcast, Progress, QuorumError};
@@ -27,9 +26,8 @@ pub(crate) struct Receipts {
 }
 
 impl Receipts {
-    /// Returns both halves of a new receipt. `kept` is the message's body, if code of the application runs
-    /// when it is dropped.
-    pub(crate) fn open(&mut self, kept: Option<Bytes>) -> (PendingReceipt, Receipt) {
+    /// Returns both halves of a new receipt.
+    pub(crate) fn open(&mut self) -> (PendingReceipt, Receipt) {
         let (block, next) = match &mut self.block {
             Some(open) if open.1 < SLOTS => open,
             all => all.insert((Arc::new(Block::new()), 0)),
@@ -38,7 +36,7 @@ impl Receipts {
         *next += 1;
         block.open(slot);
         let receipt = Receipt { block: Arc::clone(block), slot };
-        (PendingReceipt { block: Some(Arc::clone(block)), slot, kept: kept.map(Box::new) }, receipt)
+        (PendingReceipt { block: Some(Arc::clone(block)), slot }, receipt)
     }
 }
 
@@ -48,16 +46,11 @@ pub(crate) struct PendingReceipt {
     /// `None` when it has ended.
     block: Option<Arc<Block>>,
     slot: u8,
-    /// The last reference to the message's body, so that it is not dropped where the link forgets the
-    /// message, under its lock.
-    kept: Option<Box<Bytes>>,
 }
 
 impl PendingReceipt {
-    /// Returns the body that is to be dropped where code of the application may run.
-    pub(crate) fn end(mut self, outcome: Outcome) -> Option<Bytes> {
+    pub(crate) fn end(mut self, outcome: Outcome) {
         self.set(outcome);
-        self.kept.take().map(|kept| *kept)
     }
 
     fn set(&mut self, outcome: Outcome) {
@@ -77,10 +70,6 @@ impl Drop for PendingReceipt {
 impl ReceiptHandle for PendingReceipt {
     fn is_awaited(&self) -> bool {
         self.block.as_ref().is_some_and(|block| block.is_held(self.slot))
-    }
-
-    fn keeps_body(&self) -> bool {
-        self.kept.is_some()
     }
 }
 
@@ -171,7 +160,7 @@ mod tests {
 
     #[test]
     fn selecting_in_a_loop_uses_one_channel_and_wakes_every_waiter() {
-        let (token, receipt) = Receipts::default().open(None);
+        let (token, receipt) = Receipts::default().open();
         let waiting = [receipt.ready(), receipt.ready()];
         assert!(waiting[0].same_channel(&waiting[1]));
         assert!(waiting[0].is_empty());
@@ -187,7 +176,7 @@ mod tests {
     #[test]
     fn no_waiter_misses_the_end_of_its_receipt() {
         let mut receipts = Receipts::default();
-        let (tokens, open): (Vec<_>, Vec<_>) = (0..1000).map(|_| receipts.open(None)).unzip();
+        let (tokens, open): (Vec<_>, Vec<_>) = (0..1000).map(|_| receipts.open()).unzip();
         thread::scope(|scope| {
             let open = &open;
             for waiter in 0..4 {
@@ -225,13 +214,13 @@ mod tests {
 
     #[test]
     fn a_receipt_is_awaited_as_long_as_the_application_has_it_and_ends_when_its_token_is_lost() {
-        let (token, receipt) = Receipts::default().open(None);
+        let (token, receipt) = Receipts::default().open();
         let again = receipt.clone();
         drop(receipt);
         assert!(token.is_awaited());
         drop(token);
         assert_eq!(again.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
-        let (token, receipt) = Receipts::default().open(None);
+        let (token, receipt) = Receipts::default().open();
         drop(receipt);
         assert!(!token.is_awaited());
     }

@@ -112,12 +112,6 @@ pub(crate) use violation::Violation;
 /// Does anybody wait for the receipt behind this token?
 pub(crate) trait ReceiptHandle {
     fn is_awaited(&self) -> bool;
-
-    /// Does it keep the message's body for the application? Then nothing else may outlive it: what is written
-    /// of the body is a copy.
-    fn keeps_body(&self) -> bool {
-        false
-    }
 }
 
 /// Stands for a receipt where a test looks at no outcome.

@@ -617,10 +617,7 @@ impl<T: ReceiptHandle> Outbound<T> {
                         batch.push_slice(piece);
                     }
                     let (from, to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
-                    match body.get(from..to) {
-                        Some(piece) if message.token.keeps_body() => batch.push_slice(piece),
-                        _ => batch.push_bytes(body, from..to),
-                    }
+                    batch.push_bytes(body, from..to);
                 }
             }
             // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.

@@ -179,7 +179,8 @@ impl Node {
         broadcast
     }
 
-    fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, message: Outgoing) -> Broadcast {
+    fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, mut message: Outgoing) -> Broadcast {
+        message.guard(&self.handle.core.shared.background);
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
         let call = self.handle.core.fan_out.call();
         for link in links {

@@ -7,6 +7,9 @@
 //! for: those that read, write, or watch the time.
 //!
 //! # Bodies
+//! A large body that is sent is wrapped ([`Background::guard`]), so that whoever drops it last hands it over
+//! to this thread; a small one is copied, and handed over by the call that sends it.
+//!
 //! After its work the thread rests for [`REST`]: bodies that come meanwhile wake it only when [`ENOUGH`]
 //! bytes wait. Otherwise each message that ends would cost two changes of threads.
 //!
@@ -38,7 +41,7 @@ const MAX_WAITING: usize = 128;
 /// How long a body waits at most for its destructor while the thread has nothing to do.
 const REST: Duration = Duration::from_millis(10);
 /// Bodies of so many bytes together are not kept waiting. Each counts with what it costs at least.
-const ENOUGH: usize = 64 * 1024;
+const ENOUGH: usize = 1024 * 1024;
 const LEAST_COST: usize = 64;
 
 #[derive(Debug)]
@@ -116,6 +119,12 @@ impl Background {
         let thread = threads::spawn_guarded(name, move || this.run(), on_panic)?;
         self.state.lock().thread = Some(thread);
         Ok(())
+    }
+
+    /// Returns the same bytes. When the last reference to them is dropped, on whatever thread and under
+    /// whatever lock, the body is dropped by this thread.
+    pub(crate) fn guard(self: &Arc<Self>, body: Bytes) -> Bytes {
+        Bytes::from_owner(Guarded { body, background: Arc::clone(self) })
     }
 
     pub(crate) fn drop_all(&self, bodies: Vec<Bytes>) {
@@ -221,6 +230,24 @@ impl Background {
     }
 }
 
+/// The body of a message, with code of the application.
+struct Guarded {
+    body: Bytes,
+    background: Arc<Background>,
+}
+
+impl AsRef<[u8]> for Guarded {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.background.drop_all(vec![std::mem::take(&mut self.body)]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
@@ -257,6 +284,22 @@ mod tests {
         let admitted =
             (0..10_000).filter(|n| named.admit(Level::Warn, now + Duration::from_secs(*n)).is_some()).count();
         assert_eq!(admitted, MAX_WAITING - 1);
+    }
+
+    #[test]
+    fn a_guarded_body_is_dropped_by_the_thread_after_its_last_slice() {
+        let (background, dropped) = (Arc::<Background>::default(), Arc::new(Mutex::new(0)));
+        background.start("log").unwrap();
+        let guarded = background.guard(Bytes::from_owner(Owner(Arc::clone(&dropped))));
+        let slice = guarded.slice(1..);
+        drop(guarded);
+        assert_eq!((&slice[..], *dropped.lock()), (&b"ody"[..], 0));
+        // A destructor on this thread would wait for ever.
+        let held = dropped.lock();
+        drop(slice);
+        drop(held);
+        background.close(crate::clock::now() + Duration::from_secs(60));
+        assert_eq!(*dropped.lock(), 1);
     }
 
     #[test]

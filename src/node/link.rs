@@ -23,7 +23,7 @@ use crate::config::PathConfig;
 use crate::conn::{ConnHandle, tcp_info};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::{ConnId, PeerId};
-use crate::link::{COPY_BELOW, CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
+use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Settings};
 use crate::lock::{Guard, LINK, Ordered};
 use crate::outcome::RequestError;
 use crate::promise::Promise;
@@ -89,8 +89,7 @@ impl LinkInner {
     /// The body of a message that was accepted: dropped where code of the application may run, if it has any.
     /// Not on the thread that sends, which may hold a lock that this code takes.
     fn let_go(&mut self, message: &mut Outgoing) {
-        // A larger one is kept with the receipt.
-        self.copied.extend(message.take_owned().filter(|body| body.len() < COPY_BELOW));
+        self.copied.extend(message.take_owned());
     }
 
     /// The connections that have not ended.
@@ -359,7 +358,7 @@ impl LinkHandle {
         wake: impl Fn(&Arc<ConnHandle>),
         freed: usize,
         turns: &[Arc<Turn>],
-        mut bodies: Vec<Bytes>,
+        bodies: Vec<Bytes>,
         notices: &mut Vec<Notice>,
     ) {
         output.wake.iter().for_each(wake);
@@ -368,7 +367,7 @@ impl LinkHandle {
         let settled = !output.ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.shared.queued.release(self.account, freed);
-        bodies.extend(output.ended.drain(..).filter_map(|(token, outcome, _)| token.end(outcome)));
+        output.ended.drain(..).for_each(|(token, outcome, _)| token.end(outcome));
         self.shared.background.drop_all(bodies);
         output.replies.drain(..).for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());

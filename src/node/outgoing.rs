@@ -1,6 +1,7 @@
 //! Messages on their way out.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::link::{COPY_BELOW, OutboundMessage};
 use crate::outcome::RequestError;
 use crate::receipt::Receipt;
 
+use super::background::Background;
 use super::event::Event;
 
 /// A message to send: its lane, its bytes, and how long it may wait.
@@ -100,10 +102,12 @@ impl Outgoing {
         self.expires_in
     }
 
-    /// The body, to hold until it is dropped where the application's code may run, if it has such code and is
-    /// not copied anyway.
-    pub(crate) fn kept(&self) -> Option<Bytes> {
-        (self.owned && self.body.len() >= COPY_BELOW).then(|| self.body.clone())
+    /// From here on the body may be dropped anywhere: if it is not copied, it is wrapped.
+    pub(crate) fn guard(&mut self, background: &Arc<Background>) {
+        if self.owned && self.body.len() >= COPY_BELOW {
+            self.body = background.guard(std::mem::take(&mut self.body));
+            self.owned = false;
+        }
     }
 
     /// The instant at which it expires if it is sent now.
@@ -120,10 +124,10 @@ impl Outgoing {
         SendError::new(kind, self.lane, self.body, self.expires_in)
     }
 
-    /// The same message, for the time that this one exists. Dropping it runs no code of the application.
+    /// The same message, for the time that this one exists, which is guarded. Dropping it runs no code of the
+    /// application.
     pub(crate) fn lend(&self) -> Outgoing {
-        let owned = self.owned && self.body.len() >= COPY_BELOW;
-        Outgoing { owned, ..self.clone() }
+        Outgoing { owned: false, ..self.clone() }
     }
 
     /// The body, if code of the application may run when it is dropped.

@@ -386,9 +386,9 @@ mod tests {
     #[test]
     fn its_channel_tells_of_each_end_and_disconnects_with_the_last() {
         let mut receipts = Receipts::default();
-        let (mut tokens, open): (Vec<_>, Vec<_>) = (0..3).map(|_| receipts.open(None)).unzip();
+        let (mut tokens, open): (Vec<_>, Vec<_>) = (0..3).map(|_| receipts.open()).unzip();
         let peer = |number| PeerId::from_bytes([number; 32]);
-        let mut end = |outcome| drop(tokens.pop().map(|token| token.end(outcome)));
+        let mut end = |outcome| tokens.pop().unwrap().end(outcome);
         let broadcast = Broadcast::new((1..4).map(peer).zip(open).collect(), Vec::new());
         let ready = broadcast.ready();
         assert_eq!(ready.try_recv(), Err(TryRecvError::Empty));

@@ -6,9 +6,10 @@
 //!
 //! The piece that was used last goes first: it is most likely in the processor's cache.
 //!
-//! Bounds: pieces of at most [`KEPT`] bytes are kept, for all connections of a node, and [`ChunkPool::shrink`]
-//! frees half of them: called about once a second, it leaves nothing of an idle node. A chunk gets a piece
-//! only if it fills half of it, so what a message keeps alive is never more than twice its chunk.
+//! Bounds: pieces of at most [`KEPT`] bytes are kept, for all connections of a node, and
+//! [`ChunkPool::shrink`] frees half of them: called about once a second, it leaves nothing of an idle node. A
+//! chunk gets a piece only if it fills half of it, so what a message keeps alive is never more than twice its
+//! chunk.
 
 use std::sync::Arc;
 

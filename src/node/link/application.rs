@@ -125,7 +125,8 @@ impl LinkHandle {
         // monitor earlier.
         let timed =
             deadline.is_some() || matches!(intent, Intent::Request { .. }) || core.link.conns().is_empty();
-        let (token, receipt) = core.receipts.open(message.kept());
+        let (token, receipt) = core.receipts.open();
+        message.guard(&self.shared.background);
         let outbound = message.as_message(deadline);
         let id = match intent {
             Intent::Message => {
