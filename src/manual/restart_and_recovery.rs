@@ -24,7 +24,8 @@
 //!   need. Save them from time to time and before the end; they are serde values. For a peer that is
 //!   configured its record is found by its address. The others are candidates: the next life dials them only
 //!   as long as it has fewer links than [`Config::target_peers`](crate::Config::target_peers), which is 0 by
-//!   default.
+//!   default. A record is also a [`PeerConfig`](crate::PeerConfig), by `into()`, for peers to be dialled
+//!   whatever happens.
 //! - **Peers that were added while it ran** ([`Node::add_peer`](crate::Node::add_peer)), if the next life
 //!   shall dial them whatever happens. They are the [`addresses`](crate::PeerSnapshot::addresses) of
 //!   [`Node::peers`](crate::Node::peers) that are [`wanted`](crate::PeerSnapshot::wanted), configured ones

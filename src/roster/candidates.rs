@@ -63,10 +63,11 @@ impl Roster {
     /// Restores a record of an earlier life of this node. A peer that is not known yet becomes a candidate,
     /// and is expected to have the identity that was expected then.
     pub(crate) fn restore(&mut self, record: &PeerRecord, now: Instant) {
-        let Some((first, others)) = record.addresses.split_first() else { return };
-        let config = PeerConfig::new(first.as_str());
-        let config = PeerConfig { alternatives: others.to_vec(), id: record.id.or(config.id), ..config };
-        if config.validate("record").is_err() || record.peer == Some(self.settings.us) {
+        let config = PeerConfig::from(record.clone());
+        if !config.has_address()
+            || config.validate("record").is_err()
+            || record.peer == Some(self.settings.us)
+        {
             return;
         }
         let (address, id) = (config.address.clone(), config.id);

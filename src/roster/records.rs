@@ -51,6 +51,40 @@ impl PeerRecord {
     }
 }
 
+/// A peer of an earlier life of the node as one to keep a link to, which
+/// [`Node::add_peer`](crate::Node::add_peer) and [`Builder::peer_config`](crate::Builder::peer_config) take;
+/// or as a candidate, for [`Node::learn`](crate::Node::learn).
+///
+/// The first address is [`PeerConfig::address`], the others are [`PeerConfig::alternatives`], and
+/// [`PeerRecord::id`] is the identity that the peer must prove. [`PeerRecord::peer`] is not: only the
+/// application says who must answer. If another peer with the same address shall not be accepted, set
+/// [`PeerConfig::id`] to it. The score and what else was learned is not part of a configuration; a node that
+/// gets the same records by [`Builder::records`](crate::Builder::records) finds it by the address.
+///
+/// A record without an address becomes [`PeerConfig::inbound_only`]. One that has no identity either is
+/// refused where the configuration is used, as is one whose address is none.
+///
+/// ```
+/// use unbroken::{Node, PeerRecord};
+///
+/// let text = r#"[{ "addresses": ["10.0.0.2:4000", "10.0.1.2:4000"] }, { "addresses": ["10.0.0.3:4000"] }]"#;
+/// let records: Vec<PeerRecord> = serde_json::from_str(text)?;
+/// // All of them are dialled, for ever, and with what was learned of them.
+/// let node = Node::builder().records(records.clone()).start()?;
+/// for record in records {
+///     node.add_peer(record.into())?;
+/// }
+/// assert_eq!(node.peers().len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl From<PeerRecord> for PeerConfig {
+    fn from(record: PeerRecord) -> Self {
+        let mut addresses = record.addresses.into_iter();
+        let first = addresses.next().map_or_else(PeerConfig::default, PeerConfig::new);
+        PeerConfig { alternatives: addresses.collect(), id: record.id.or(first.id), ..first }
+    }
+}
+
 /// The same while the node runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
@@ -139,5 +173,36 @@ mod tests {
         assert_eq!(serde_json::from_str::<PeerRecord>(&text).unwrap(), record);
         let short: PeerRecord = serde_json::from_str(r#"{"addresses":["a:1"]}"#).unwrap();
         assert_eq!(short, PeerRecord::new("a:1"));
+    }
+
+    #[test]
+    fn a_record_is_a_configuration_without_what_was_learned() {
+        let [id, other] = [3, 4].map(|byte| PeerId::from_bytes([byte; 32]));
+        let record = PeerRecord {
+            addresses: vec!["a:1".into(), "b:1".into(), "c:1".into()],
+            id: Some(id),
+            peer: Some(other),
+            score: Some(0.25),
+            failures: 2,
+            ..PeerRecord::default()
+        };
+        let alternatives = vec!["b:1".into(), "c:1".into()];
+        let config = PeerConfig { id: Some(id), alternatives, ..PeerConfig::new("a:1") };
+        assert_eq!(PeerConfig::from(record.clone()), config);
+        // The application did not say who must answer there.
+        let anybody = PeerRecord { id: None, ..record };
+        assert_eq!(PeerConfig::from(anybody), PeerConfig { id: None, ..config });
+
+        // As it may stand in a file.
+        let text = format!(r#"{{"addresses":["{id}@a:1"]}}"#);
+        let written: PeerRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(PeerConfig::from(written.clone()).id, Some(id));
+        let twice = PeerRecord { id: Some(other), ..written };
+        assert_eq!(PeerConfig::from(twice), PeerConfig { id: Some(other), ..PeerConfig::new("a:1") });
+
+        let inbound = PeerRecord { id: Some(id), ..PeerRecord::default() };
+        assert_eq!(PeerConfig::from(inbound), PeerConfig::inbound_only(id));
+        let nobody = PeerConfig::from(PeerRecord { peer: Some(id), ..PeerRecord::default() });
+        assert!(nobody.validate("peer").is_err());
     }
 }
