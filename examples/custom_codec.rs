@@ -109,15 +109,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // A request and its reply, in JSON.
-    let question = alice.request(bob.id(), Outgoing::typed_with(&Json, NORMAL, &"status".to_string())?)?;
-    let mut request = bob.lane_receiver(NORMAL).ok_or("no normal lane")?.recv()?;
-    let asked: String = request.decode_with(&Json)?;
     let status = Status { height: 7, version: "1.0".into() };
-    request.reply(Json.encode(&status)?)?;
-    let answer: Status = question.wait()?.decode_with(&Json)?;
-    println!("{asked}: {answer:?}");
+    let answer: Status = std::thread::scope(|scope| {
+        let server = scope.spawn(|| answer_one(&bob, &status).map_err(|error| error.to_string()));
+        let answer = alice.request_typed_with(&Json, bob.id(), NORMAL, &"status".to_string());
+        server.join().unwrap_or_else(|_| Err("the server panicked".into()))?;
+        answer.map_err(Box::<dyn Error>::from)
+    })?;
+    println!("the status of Bob: {answer:?}");
     if answer != status {
         return Err("the answer is another one".into());
     }
+    Ok(())
+}
+
+/// Waits for a request, and answers it.
+fn answer_one(node: &Node, status: &Status) -> Result<(), Box<dyn Error>> {
+    let requests = node.lane_receiver(NORMAL).ok_or("no normal lane")?;
+    let mut request = requests.recv_timeout(Duration::from_secs(10))?.ok_or("no request")?;
+    let asked: String = request.decode_with(&Json)?;
+    if asked != "status" {
+        return Err(format!("unknown request: {asked}").into());
+    }
+    request.reply_typed_with(&Json, status)?;
     Ok(())
 }

@@ -32,6 +32,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! For requests and replies there are [`Node::request_typed_with`](crate::Node::request_typed_with) and
+//! [`Message::reply_typed_with`](crate::Message::reply_typed_with).
 
 use std::fmt;
 

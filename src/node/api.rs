@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 
 use super::event::Event;
 use crate::clock;
+use crate::codec::Codec;
 use crate::config::{ConfigError, PeerConfig};
 use crate::error::{ReplaceError, SendError, SendErrorKind};
 use crate::id::PeerId;
@@ -21,9 +22,7 @@ use super::budget::Wait;
 use super::lane_receiver::{EventReceiver, LaneReceiver};
 use super::link::{Intent, LinkHandle};
 use super::mailbox::{Closed, Reader};
-#[cfg(feature = "bincode")]
-use super::outgoing::TypedError;
-use super::outgoing::{Outgoing, SendManyError, SendOrRecv};
+use super::outgoing::{Outgoing, SendManyError, SendOrRecv, TypedError};
 use super::peer_handle::PeerHandle;
 use super::pending_reply::PendingReply;
 
@@ -275,6 +274,64 @@ impl Node {
     {
         let reply = self.request(peer, Outgoing::typed(lane, request)?)?.wait()?;
         Ok(crate::codec::decode(&reply.into_bytes())?)
+    }
+
+    /// Asks a peer with a value and waits for a value, both encoded by `codec`; the other end uses
+    /// [`Message::decode_with`](crate::Message::decode_with) and
+    /// [`Message::reply_typed_with`](crate::Message::reply_typed_with). Waits as long as
+    /// [`Config::request_timeout`](crate::Config::request_timeout) says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::codec::{Codec, CodecError};
+    /// use unbroken::{NORMAL, Node};
+    ///
+    /// struct BigEndian;
+    ///
+    /// impl Codec<u64> for BigEndian {
+    ///     fn encode(&self, number: &u64) -> Result<Vec<u8>, CodecError> {
+    ///         Ok(number.to_be_bytes().to_vec())
+    ///     }
+    ///
+    ///     fn decode(&self, bytes: &[u8]) -> Result<u64, CodecError> {
+    ///         bytes.try_into().map(u64::from_be_bytes).map_err(CodecError::decode::<u64>)
+    ///     }
+    /// }
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// let requests = bob.lane_receiver(NORMAL).expect("a lane of every node");
+    /// std::thread::spawn(move || {
+    ///     for mut message in &requests {
+    ///         if let Ok(number) = message.decode_with(&BigEndian) {
+    ///             message.reply_typed_with(&BigEndian, &(number + 1)).expect("room in the queue");
+    ///         }
+    ///     }
+    /// });
+    /// let answer: u64 = alice.request_typed_with(&BigEndian, bob.id(), NORMAL, &41)?;
+    /// assert_eq!(answer, 42);
+    /// # bob.shutdown(Duration::ZERO);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A codec that is written for single types and not for all of a framework implements [`Codec`] for the
+    /// type of the request and for that of the reply.
+    ///
+    /// # Errors
+    /// Says which step failed.
+    pub fn request_typed_with<C, Q, A>(
+        &self,
+        codec: &C,
+        peer: PeerId,
+        lane: LaneId,
+        request: &Q,
+    ) -> Result<A, TypedError>
+    where
+        C: Codec<Q> + Codec<A>,
+    {
+        let reply = self.request(peer, Outgoing::typed_with(codec, lane, request)?)?.wait()?;
+        Ok(reply.decode_with(codec)?)
     }
 
     fn link_to(&self, peer: PeerId, message: Outgoing) -> Result<(Arc<LinkHandle>, Outgoing), SendError> {

@@ -16,7 +16,6 @@ use crate::receipt::Receipt;
 
 use super::budget::Wait;
 use super::outgoing::Outgoing;
-#[cfg(feature = "bincode")]
 use super::outgoing::TypedError;
 
 /// The interface that a message needs of the link by which it came.
@@ -188,6 +187,16 @@ impl Message {
     #[cfg(feature = "bincode")]
     pub fn reply_typed<M: serde::Serialize + ?Sized>(&mut self, reply: &M) -> Result<Receipt, TypedError> {
         Ok(self.reply(crate::codec::encode(reply)?)?)
+    }
+
+    /// Answers a request with a value, encoded by `codec`; the other end uses
+    /// [`Node::request_typed_with`](crate::Node::request_typed_with) or
+    /// [`Payload::decode_with`](crate::Payload::decode_with).
+    ///
+    /// # Errors
+    /// Those of the codec, else as [`Message::reply`].
+    pub fn reply_typed_with<M>(&mut self, codec: &impl Codec<M>, reply: &M) -> Result<Receipt, TypedError> {
+        Ok(self.reply(codec.encode(reply)?)?)
     }
 
     /// Says that the message is processed. The same as dropping it.

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use super::budget::Wait;
 use super::link::{Intent, LinkHandle};
-#[cfg(feature = "bincode")]
-use super::outgoing::TypedError;
-use super::outgoing::{Outgoing, SendManyError};
+use super::outgoing::{Outgoing, SendManyError, TypedError};
 use super::pending_reply::PendingReply;
 use super::snapshot::PeerSnapshot;
 use super::{LinkState, Node};
+use crate::codec::Codec;
 use crate::error::{SendError, SendErrorKind};
 use crate::id::PeerId;
-#[cfg(feature = "bincode")]
 use crate::lane::LaneId;
 use crate::receipt::Receipt;
 
@@ -188,6 +186,17 @@ impl PeerHandle {
         A: serde::de::DeserializeOwned,
     {
         self.node.request_typed(self.peer, lane, request)
+    }
+
+    /// As [`Node::request_typed_with`].
+    ///
+    /// # Errors
+    /// Those of [`Node::request_typed_with`].
+    pub fn request_typed_with<C, Q, A>(&self, codec: &C, lane: LaneId, request: &Q) -> Result<A, TypedError>
+    where
+        C: Codec<Q> + Codec<A>,
+    {
+        self.node.request_typed_with(codec, self.peer, lane, request)
     }
 
     /// Returns whether the link is up. `None` if there is no link to the peer.
