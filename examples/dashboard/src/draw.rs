@@ -15,6 +15,9 @@ use crate::wire::{Action, Conn, Event, Lane, Peer, Snapshot};
 
 /// The least screen.
 const LEAST: (usize, usize) = (80, 24);
+/// The columns of bars, beside that of the last value. Their titles say how many seconds they show.
+const SCORES: &str = "SCORES";
+const RTTS: &str = "RTTS";
 /// From this width on there are more columns.
 const WIDE: usize = 120;
 /// From this height on there are more connections and lanes.
@@ -33,8 +36,8 @@ const HELP: &[&str] = &[
     "",
     "STATE              of the link: connecting, up, down, or degraded (none of its",
     "                   connections is above suspicion); or banned",
-    "SCORE              how well the peer has done lately, 0 to 1; beside it and",
-    "                   beside RTT a bar for each second: the worst in that second",
+    "SCORE              how well the peer has done lately, 0 to 1",
+    "LAST n s           of SCORE and of RTT, a bar for each second: its worst value",
     "QUEUED             bytes that the peer's application has not taken",
     "PL                 place of the connection in the pool",
     "WAY                out: this node dialled; in: the peer did",
@@ -334,7 +337,11 @@ impl Screen<'_> {
     fn peers(&self, snapshot: &Snapshot, rows: usize) -> Vec<Line<'static>> {
         let columns = peer_columns(self.columns);
         let (total, position) = (snapshot.peers.len(), self.app.position());
-        let mut titles: Vec<Cell> = columns.iter().map(|column| cell(column.title).style(BOLD)).collect();
+        let title = |column: &Column| match column.title {
+            SCORES | RTTS => cell(format!("LAST {} s", column.columns)),
+            title => cell(title),
+        };
+        let mut titles: Vec<Cell> = columns.iter().map(|column| title(column).style(BOLD)).collect();
         if let Some(title) = titles.get_mut(1).filter(|_| total > rows) {
             title.text = format!("PEER {} of {total}", position + 1);
         }
@@ -366,7 +373,7 @@ impl Screen<'_> {
             "POOL" => cell(pool(peer)),
             "REPL" => cell(count(peer.replaced)),
             "QUEUED" => cell(bytes(queued)),
-            "of score" => {
+            SCORES => {
                 let unknown = column.columns.saturating_sub(scores.len());
                 let shown = scores.iter().skip(scores.len().saturating_sub(column.columns));
                 let style =
@@ -374,7 +381,7 @@ impl Screen<'_> {
                 let styles = repeat_n(Style::new(), unknown).chain(shown.map(style)).collect();
                 Cell { styles, ..cell(sparkline(&scores, 1.0, column.columns)) }
             }
-            "of RTT" => {
+            RTTS => {
                 let from = rtt.len().saturating_sub(column.columns);
                 let shown = || rtt.iter().skip(from).flatten().copied();
                 // A steady round trip is half as high as the line.
@@ -552,7 +559,7 @@ fn event_columns(columns: usize) -> [Column; 3] {
 /// 80 columns at least, one blank between two of them; wider screens have more of them and longer sparklines.
 fn peer_columns(columns: usize) -> Vec<Column> {
     let mut all = vec![left("", 1), left("PEER", 16), left("STATE", 10)];
-    all.extend([right("SCORE", 5), right("of score", 8), right("RTT", 7), right("of RTT", 8)]);
+    all.extend([right("SCORE", 5), right(SCORES, 8), right("RTT", 7), right(RTTS, 8)]);
     all.extend([right("SENT/s", 8), right("QUEUED", 8)]);
     if columns >= WIDE {
         all.insert(2, left("ID", 8));
@@ -565,7 +572,7 @@ fn peer_columns(columns: usize) -> Vec<Column> {
     let each = if columns >= WIDE { (spare / 3).min(SECONDS - 8) } else { 0 };
     for column in &mut all {
         match column.title {
-            "of score" | "of RTT" => column.columns += each,
+            SCORES | RTTS => column.columns += each,
             "PEER" => column.columns += spare - 2 * each,
             _ => {}
         }

@@ -223,7 +223,7 @@ fn titles_stand_above_their_numbers() {
     for size in SIZES {
         let screen = screen(&attached(vec![peer(1)]), size);
         for (title, first, row, number) in [
-            ("RTT", "SCORE of score", "> validator 1", "12.3 ms"),
+            ("RTT", "SCORE LAST", "> validator 1", "12.3 ms"),
             ("QUEUED", "SENT/s", "> validator 1", "9.00 MiB"),
             ("SCORE", "CONN", "#7", "0.87"),
             ("LOST", "CONN", "#7", "1.23 %"),
@@ -300,9 +300,7 @@ fn the_keys_the_help_and_the_questions_are_whole() {
         let mut app = attached(vec![extreme(1)]);
         assert_eq!(app.handle_key(KeyCode::Char('?')), None);
         let help = screen(&app, size);
-        for text in
-            ["asks first)", "Ctrl-C", "a bar for each second: the worst in that second", "has not taken"]
-        {
+        for text in ["asks first)", "Ctrl-C", "a bar for each second: its worst value", "has not taken"] {
             line(&help, text);
         }
         assert!(!help.iter().any(|line| line.contains('…')), "{}", help.join("\n"));
