@@ -14,7 +14,7 @@
 //! - The reader blocks on its socket and on nothing else, and runs no application code.
 //! - The thread that ends the connection says why; the first reason stays ([`ConnHandle::end`]).
 //! - No thread needs to return from a system call for a deadline to hold: `shutdown(2)` by the monitor wakes
-//!   both.
+//!   both, on Windows with `CancelIoEx`.
 //! - One file descriptor per connection, closed when the last of its threads is done.
 
 pub(crate) mod handshake;
@@ -145,6 +145,7 @@ impl ConnHandle {
         self.note_end(reason);
         // Fails when the socket is not connected (any more): then there is nobody to wake.
         let _ = self.socket.shutdown(Shutdown::Both);
+        socket::cancel_calls(&self.socket);
     }
 
     /// Notes the reason and lets the writer finish what it has to say.
