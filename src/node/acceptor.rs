@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -10,6 +11,7 @@ use socket2::Socket;
 use crate::clock;
 use crate::config::Listening;
 use crate::conn::socket::to_std;
+use crate::lock::{LEAF, Ordered};
 use log::Level;
 
 use super::event_queue::Class;
@@ -25,7 +27,8 @@ const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A listening socket, and how to stop the thread that accepts on it.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    socket: Socket,
+    /// `None` once it is closed. A leaf: no other lock is taken while it is held.
+    socket: Ordered<Option<Arc<Socket>>, LEAF>,
     /// Where it listens.
     pub(crate) listening: Listening,
     stop: Sender<()>,
@@ -35,17 +38,25 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(socket: Socket, listening: Listening) -> Self {
         let (stop, stopped) = bounded(1);
-        Acceptor { socket, listening, stop, stopped }
+        Acceptor { socket: Ordered::new(Some(Arc::new(socket))), listening, stop, stopped }
     }
 
     /// Wakes the thread out of `accept` or a pause, for good.
     pub(crate) fn stop(&self) {
         let _ = self.stop.try_send(());
-        let woken = self.socket.shutdown(Shutdown::Both).is_ok();
+        let Some(socket) = self.socket.lock().clone() else { return };
+        let woken = socket.shutdown(Shutdown::Both).is_ok();
         // Only Linux lets shutdown(2) of a listening socket end accept(2); elsewhere a connection does.
         if !(woken && cfg!(target_os = "linux")) {
             let _ = TcpStream::connect_timeout(&reachable(self.listening.addr), WAKE_TIMEOUT);
         }
+    }
+
+    /// Releases the address, when the thread has ended. On Linux [`Acceptor::stop`] did so. Elsewhere the
+    /// system would go on making connections that nobody accepts.
+    pub(crate) fn close(&self) {
+        let socket = self.socket.lock().take();
+        drop(socket);
     }
 
     /// Passes each connection to `accepted`, until `is_closing` and a call of [`Acceptor::stop`].
@@ -55,9 +66,10 @@ impl Acceptor {
         is_closing: impl Fn() -> bool,
         accepted: impl Fn(Socket, SocketAddr),
     ) {
+        let Some(listener) = self.socket.lock().clone() else { return };
         let mut pause = FIRST_PAUSE;
         while !is_closing() {
-            match self.socket.accept() {
+            match listener.accept() {
                 Ok((socket, addr)) => {
                     pause = FIRST_PAUSE;
                     // A client that was reset before it was accepted has no address: its own trouble.

@@ -394,6 +394,7 @@ impl NodeInner {
         self.shared.agenda.round_now();
         self.fan_out.close();
         self.threads.join_all();
+        self.acceptors.iter().for_each(Acceptor::close);
         self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));
         log::info!("{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
