@@ -212,6 +212,8 @@ fn stay(core: &NodeInner, conn: &ConnHandle, link: &Arc<LinkHandle>) -> Result<(
 /// A connection that has joined leaves its link again before it has served.
 fn release(conn: &ConnHandle, link: &Arc<LinkHandle>, reason: EndReason) -> EndReason {
     conn.note_end(reason.clone());
+    // Another thread may have ended it before: then that is why.
+    let reason = conn.reason().cloned().unwrap_or(reason);
     link.detach(conn, &reason);
     reason
 }
