@@ -10,6 +10,8 @@
     reason = "a test may panic, and runs on the real clock and real threads"
 )]
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,41 @@ fn the_end_is_told_to_the_next_one_also_by_who_only_looks() {
             node.shutdown(Duration::ZERO);
         });
     }
+}
+
+#[test]
+fn an_address_is_free_after_shutdown_though_a_handle_is_left() {
+    let node = listener();
+    let addr = node.local_addrs()[0];
+    node.shutdown(Duration::ZERO);
+    let refused = TcpStream::connect(addr).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let next = Node::builder().listen(addr).start().unwrap();
+    assert_eq!(next.local_addrs(), [addr]);
+    drop(node);
+}
+
+#[test]
+fn peers_that_do_not_answer_the_handshake_do_not_hold_up_the_end() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = Node::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .peer(silent.local_addr().unwrap().to_string())
+        .configure(|config| config.path.handshake_timeout = LONG)
+        .start()
+        .unwrap();
+    // The node waits for an answer here, and for the first byte there.
+    let mut dialled = silent.accept().unwrap().0;
+    dialled.read_exact(&mut [0]).unwrap();
+    let accepted = TcpStream::connect(node.local_addrs()[0]).unwrap();
+    let start = Instant::now();
+    while node.snapshot().connections < 2 {
+        assert!(start.elapsed() < LONG, "{} connections", node.snapshot().connections);
+        thread::yield_now();
+    }
+    node.shutdown(Duration::ZERO);
+    assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
+    drop((dialled, accepted));
 }
 
 #[cfg(target_os = "linux")]
@@ -158,6 +195,7 @@ fn behaviour_that_is_set_for_an_address_holds_for_who_answers_there() {
 }
 
 /// A link-local address of this machine, with the name of its interface.
+#[cfg(target_os = "linux")]
 fn link_local() -> Option<(std::net::Ipv6Addr, String)> {
     // A line each: address, number of the interface, prefix, scope, flags, name (proc_net(5)).
     let lines = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
@@ -167,6 +205,7 @@ fn link_local() -> Option<(std::net::Ipv6Addr, String)> {
     })
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_link_local_address_is_dialled_and_listened_on_by_the_name_of_its_interface() {
     let Some((ip, interface)) = link_local() else {
