@@ -241,7 +241,9 @@ fn storm(reconnects: u64) {
     let _alone = alone();
     let fds_before = process::fds().unwrap();
     let pair = Pair::start(|config| {
-        config.path.backoff_max = Duration::from_millis(50);
+        // Most of the time would be that between two dials.
+        config.path.backoff_first = Duration::from_millis(2);
+        config.path.backoff_max = Duration::from_millis(10);
         config.path.breaker_threshold = 1_000_000;
         // Whatever a busy machine does, only the resets end connections here.
         config.path.suspect_after = Duration::from_secs(1);
