@@ -12,6 +12,7 @@ use super::event_queue::Class;
 use crate::clock;
 use crate::conduct::Misbehavior;
 use crate::error::{EndCause, EndReason, Initiator};
+use crate::id::PeerId;
 use crate::link::Notice;
 use crate::roster::{Action, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
@@ -83,7 +84,7 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
 /// Settles what is due on a link, and plans the next look.
 fn look_at(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
     let (next, notices) = link.tick();
-    notices.into_iter().for_each(|notice| handle_notice(core, link, notice, now));
+    notices.into_iter().for_each(|notice| handle_notice(core, link.peer, Some(link), notice, now));
     let aged = pool::retire_aged(link, core.seed, now);
     announce_state(core, link, now);
     let tidy = core.tidy(link).then(|| now + TIDY_AGAIN);
@@ -179,10 +180,10 @@ fn handle_reports(core: &Arc<NodeInner>, now: Instant) {
 fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
     match report {
         Report::Link(peer, notice) => {
-            if let Some(link) = core.any_link(peer) {
-                handle_notice(core, &link, notice, now);
-                link.look_now();
-            }
+            // A stranger's link may have been forgotten since. The application hears of it all the same.
+            let link = core.any_link(peer);
+            handle_notice(core, peer, link.as_ref(), notice, now);
+            link.into_iter().for_each(|link| link.look_now());
         }
         Report::Ended { peer, conn, reason, proven, proof, useful } => {
             if let Some(slot) = proof {
@@ -288,13 +289,19 @@ fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Leve
     }
 }
 
-fn handle_notice(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, notice: Notice, now: Instant) {
-    let (shared, peer) = (&core.shared, link.peer);
+fn handle_notice(
+    core: &Arc<NodeInner>,
+    peer: PeerId,
+    link: Option<&Arc<LinkHandle>>,
+    notice: Notice,
+    now: Instant,
+) {
+    let shared = &core.shared;
     match notice {
         // The application was told when it joined.
         Notice::Joined(_) | Notice::PoolChanged => {}
         Notice::Suspect(conn) => {
-            link.update(|state| state.life.score.handle_suspect(now));
+            link.inspect(|link| link.update(|state| state.life.score.handle_suspect(now)));
             shared.tell(Event::Suspect { peer, conn });
         }
         Notice::Recovered(conn) => shared.tell(Event::Recovered { peer, conn }),
@@ -354,7 +361,7 @@ fn handle_notice(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, notice: Notice, 
             shared.tell(Event::Lost { peer, messages, by_peer });
         }
     }
-    announce_state(core, link, now);
+    link.inspect(|link| announce_state(core, link, now));
 }
 
 /// Tells the application and the roster when the state of a link has changed.
@@ -406,4 +413,20 @@ fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
         _ => return,
     };
     core.shared.tell(event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Node;
+
+    #[test]
+    fn what_a_link_has_said_is_told_although_it_was_forgotten_meanwhile() {
+        let node = Node::builder().start().unwrap();
+        let stranger = PeerId::from_bytes([7; 32]);
+        let lost = Notice::Lost { messages: 2, by_peer: true };
+        node.handle.core.shared.report(Report::Link(stranger, lost));
+        let told = node.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(matches!(told, Some(Event::Lost { peer, messages: 2, by_peer: true }) if peer == stranger));
+    }
 }
