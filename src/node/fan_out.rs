@@ -100,7 +100,7 @@ impl FanOut {
         }
     }
 
-    /// What is due is left to the writers.
+    /// Leaves to the writers what is due.
     fn wake_writers(&self) {
         let due = std::mem::take(&mut self.state.lock().due);
         due.iter().for_each(|(_, conn)| conn.wake());
