@@ -301,7 +301,9 @@ fn handle_notice(
         // The application was told when it joined.
         Notice::Joined(_) | Notice::PoolChanged => {}
         Notice::Suspect(conn) => {
-            link.inspect(|link| link.update(|state| state.life.score.handle_suspect(now)));
+            if let Some(link) = link {
+                link.update(|state| state.life.score.handle_suspect(now));
+            }
             shared.tell(Event::Suspect { peer, conn });
         }
         Notice::Recovered(conn) => shared.tell(Event::Recovered { peer, conn }),
@@ -361,7 +363,9 @@ fn handle_notice(
             shared.tell(Event::Lost { peer, messages, by_peer });
         }
     }
-    link.inspect(|link| announce_state(core, link, now));
+    if let Some(link) = link {
+        announce_state(core, link, now);
+    }
 }
 
 /// Tells the application and the roster when the state of a link has changed.

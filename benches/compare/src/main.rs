@@ -35,10 +35,8 @@ fn main() -> Result<(), Failure> {
     let workloads = take_list(&mut args, "--only-workload", ',', |name| one_of(name, WORKLOADS.into_iter()))?;
     let sizes = one_way::SIZES.map(|(size, _)| size.to_string());
     let sizes = take_list(&mut args, "--size", ',', |size| one_of(size, sizes.iter().map(String::as_str)))?;
-    let peers = take_list(&mut args, "--peers", ',', |count| {
-        let error = || format!("{count:?} is no number of peers, expected one from 1 on");
-        count.parse::<usize>().ok().filter(|count| *count > 0).map(drop).ok_or_else(|| error().into())
-    })?;
+    let peers = take_value(&mut args, "--peers")?.map(|list| list.split(',').map(number_of_peers).collect());
+    let peers = peers.transpose()?.unwrap_or_else(|| broadcast::PEERS.to_vec());
     let svg = take_value(&mut args, "--svg")?.map(Into::into);
     if let Some(unknown) = args.first() {
         return Err(format!(
@@ -64,10 +62,7 @@ fn main() -> Result<(), Failure> {
         idle_rounds: 3,
         shorter: 1,
         one_way: one_way::SIZES.into_iter().filter(|(size, _)| chosen(&sizes, &size.to_string())).collect(),
-        broadcast: match peers {
-            Some(peers) => peers.iter().filter_map(|count| count.parse().ok()).collect(),
-            None => broadcast::PEERS.to_vec(),
-        },
+        broadcast: peers,
         idle: idle::CONNECTIONS,
         svg,
     };
@@ -100,6 +95,11 @@ fn one_of<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Resul
     }
     let names: Vec<_> = names.collect();
     Err(format!("{name:?} is unknown, expected one of {}", names.join("; ")).into())
+}
+
+fn number_of_peers(text: &str) -> Result<usize, Failure> {
+    let number = text.trim().parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("--peers: {text:?} is no number of peers, expected one from 1 on").into())
 }
 
 fn take_flag(args: &mut Vec<String>, flag: &str) -> bool {
