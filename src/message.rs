@@ -18,22 +18,34 @@ use crate::codec::{Codec, CodecError};
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     first: Bytes,
-    /// The pieces behind the first one.
-    #[allow(clippy::box_collection, reason = "most messages have none, and are smaller so")]
-    rest: Option<Box<VecDeque<Bytes>>>,
+    /// In a box, because most messages have no more than one piece.
+    rest: Option<Box<Rest>>,
+}
+
+/// The pieces behind the first one: at least one.
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    pieces: VecDeque<Bytes>,
     len: usize,
 }
 
 impl Payload {
     pub(crate) fn push(&mut self, piece: Bytes) {
-        self.len += piece.len();
-        let last = self.rest.as_mut().and_then(|rest| rest.back_mut()).unwrap_or(&mut self.first);
+        let len = piece.len();
+        let last = match &mut self.rest {
+            Some(rest) => {
+                rest.len += len;
+                rest.pieces.back_mut().unwrap_or(&mut self.first)
+            }
+            None => &mut self.first,
+        };
         if last.is_empty() {
             *last = piece;
-        } else if last.len() + piece.len() <= Self::JOIN_UP_TO {
+        } else if last.len() + len <= Self::JOIN_UP_TO {
             *last = [last.as_ref(), piece.as_ref()].concat().into();
         } else if !piece.is_empty() {
-            self.rest.get_or_insert_default().push_back(piece);
+            let rest = self.rest.get_or_insert_with(|| Box::new(Rest { pieces: VecDeque::new(), len }));
+            rest.pieces.push_back(piece);
         }
     }
 
@@ -44,28 +56,28 @@ impl Payload {
 
     /// How many bytes it has.
     pub fn len(&self) -> usize {
-        self.len
+        self.first.len() + self.rest.as_ref().map_or(0, |rest| rest.len)
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The pieces in order.
     pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         std::iter::once(&self.first)
             .filter(|piece| !piece.is_empty())
-            .chain(self.rest.iter().flat_map(|rest| rest.iter()))
+            .chain(self.rest.iter().flat_map(|rest| rest.pieces.iter()))
     }
 
     /// All bytes in one piece.
     pub fn into_bytes(self) -> Bytes {
         if self.rest.is_none() {
-            let is_small = self.len < Self::COPY_BELOW;
+            let is_small = self.first.len() < Self::COPY_BELOW;
             return if is_small { Bytes::copy_from_slice(&self.first) } else { self.first };
         }
-        let mut whole = BytesMut::with_capacity(self.len);
+        let mut whole = BytesMut::with_capacity(self.len());
         self.pieces().for_each(|piece| whole.extend_from_slice(piece));
         whole.freeze()
     }
@@ -89,8 +101,12 @@ impl Payload {
 
     /// Takes the first of the pieces behind the first one.
     fn next_piece(&mut self) -> Bytes {
-        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
-        self.rest.take_if(|rest| rest.is_empty());
+        let next = self.rest.as_mut().and_then(|rest| {
+            let next = rest.pieces.pop_front()?;
+            rest.len -= next.len();
+            Some(next)
+        });
+        self.rest.take_if(|rest| rest.pieces.is_empty());
         next.unwrap_or_default()
     }
 
@@ -98,7 +114,6 @@ impl Payload {
     pub(crate) fn as_contiguous(&mut self) -> &[u8] {
         if self.rest.is_some() {
             self.first = std::mem::take(self).into_bytes();
-            self.len = self.first.len();
         }
         &self.first
     }
@@ -110,14 +125,14 @@ impl Payload {
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Payload { len: bytes.len(), first: bytes, rest: None }
+        Payload { first: bytes, rest: None }
     }
 }
 
 impl PartialEq<[u8]> for Payload {
     fn eq(&self, other: &[u8]) -> bool {
         let mut rest = other;
-        self.len == other.len()
+        self.len() == other.len()
             && self.pieces().all(|piece| match rest.split_at_checked(piece.len()) {
                 Some((front, behind)) => {
                     rest = behind;
@@ -130,7 +145,7 @@ impl PartialEq<[u8]> for Payload {
 
 impl Buf for Payload {
     fn remaining(&self) -> usize {
-        self.len
+        self.len()
     }
 
     fn chunk(&self) -> &[u8] {
@@ -138,8 +153,7 @@ impl Buf for Payload {
     }
 
     fn advance(&mut self, mut count: usize) {
-        count = count.min(self.len);
-        self.len -= count;
+        count = count.min(self.len());
         while count >= self.first.len() && count > 0 {
             count -= self.first.len();
             self.first = self.next_piece();
@@ -153,7 +167,7 @@ impl Buf for Payload {
 
 impl io::Read for Payload {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = to.len().min(self.len);
+        let count = to.len().min(self.len());
         if let Some(to) = to.get_mut(..count) {
             self.copy_to_slice(to);
         }

@@ -30,8 +30,8 @@ use super::{Ticket, Violation};
 #[derive(Debug)]
 struct Untaken {
     end: u64,
-    /// Its payload.
-    bytes: u64,
+    /// The length of its payload.
+    bytes: u32,
     done: bool,
 }
 
@@ -121,7 +121,7 @@ impl Inbound {
     pub(crate) fn restart(&mut self) {
         // Credit that the application still has to return: messages in the inbox or in its hands.
         for message in self.untaken.iter().filter(|message| !message.done) {
-            self.former += message.bytes;
+            self.former += u64::from(message.bytes);
             self.former_messages += 1;
         }
         self.epoch += 1;
@@ -215,7 +215,7 @@ impl Inbound {
             let ticket = Ticket {
                 epoch: self.epoch,
                 number: self.first_untaken + self.untaken.len() as u64,
-                bytes: payload.len() as u64,
+                bytes: payload.len() as u32,
             };
             self.untaken.push_back(Untaken { end: self.received, bytes: ticket.bytes, done: false });
             match divert(kind, payload) {
@@ -283,19 +283,21 @@ impl Inbound {
 
     fn settle(&mut self, ticket: Ticket) {
         if ticket.epoch != self.epoch {
-            self.former = self.former.saturating_sub(ticket.bytes);
+            self.former = self.former.saturating_sub(u64::from(ticket.bytes));
             self.former_messages = self.former_messages.saturating_sub(1);
             return;
         }
-        let index = ticket.number.checked_sub(self.first_untaken).map(|index| index as usize);
-        if let Some(message) = index.and_then(|index| self.untaken.get_mut(index)) {
-            message.done = true;
+        let Some(index) = ticket.number.checked_sub(self.first_untaken) else { return };
+        if index > 0 {
+            self.untaken.get_mut(index as usize).into_iter().for_each(|message| message.done = true);
+            return;
         }
-        while self.untaken.front().is_some_and(|message| message.done)
-            && let Some(message) = self.untaken.pop_front()
-        {
+        while let Some(message) = self.untaken.pop_front() {
             self.first_untaken += 1;
             self.taken = message.end;
+            if self.untaken.front().is_none_or(|next| !next.done) {
+                return;
+            }
         }
     }
 

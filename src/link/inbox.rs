@@ -4,8 +4,8 @@
 //! message the place in it: references to the chunk are counted by the thread that takes the messages, and
 //! not by the reader too.
 //!
-//! Invariant: messages and chunks are in the order in which they came, and `chunks` holds for each chunk how
-//! many of its messages wait. So the first message that lies in a chunk lies in the first chunk.
+//! Invariant: messages and bodies are in the order in which they came, and the bodies know how many of their
+//! messages wait. So the first message lies in the first body.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -52,25 +52,36 @@ impl Received<'_> {
     }
 }
 
+/// Kept small: there may be a hundred thousand.
 #[derive(Debug)]
 struct Waiting {
     kind: MessageKind,
-    ticket: Ticket,
-    incarnation: Incarnation,
+    number: u64,
+    /// Where it lies in its chunk.
+    from: u32,
+    to: u32,
+}
+
+/// What messages lie in that came one after the other.
+#[derive(Debug)]
+struct Body {
     content: Content,
+    epoch: u32,
+    incarnation: Incarnation,
 }
 
 #[derive(Debug)]
 enum Content {
-    /// From and to, in the first chunk when it is the message's turn.
-    InChunk(u32, u32),
-    Own(Box<Payload>),
+    /// A chunk, and how many of its messages wait.
+    Chunk(Bytes, u32),
+    /// One message.
+    Own(Payload),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     messages: VecDeque<Waiting>,
-    chunks: VecDeque<(Bytes, usize)>,
+    bodies: VecDeque<Body>,
 }
 
 impl Inbox {
@@ -81,35 +92,44 @@ impl Inbox {
         ticket: Ticket,
         incarnation: Incarnation,
     ) {
-        let content = match received {
-            Received::Whole(chunk, range) => {
-                let (from, to) = (range.start as u32, range.end as u32); // Chunks are below 2 MiB.
-                match self.chunks.back_mut() {
-                    // Both are kept, so the same memory is the same chunk.
-                    Some((last, count)) if last.as_ptr_range() == chunk.as_ptr_range() => *count += 1,
-                    _ => self.chunks.push_back((chunk.clone(), 1)),
-                }
-                Content::InChunk(from, to)
-            }
-            Received::Pieces(payload) => Content::Own(Box::new(payload)),
+        let Ticket { number, epoch, .. } = ticket;
+        let (from, to) = match &received {
+            Received::Whole(_, range) => (range.start as u32, range.end as u32), // Chunks are below 2 MiB.
+            Received::Pieces(_) => (0, 0),
         };
-        self.messages.push_back(Waiting { kind, ticket, incarnation, content });
+        self.messages.push_back(Waiting { kind, number, from, to });
+        let content = match received {
+            Received::Whole(chunk, _) => {
+                // Both are kept, so the same memory is the same chunk.
+                if let Some(Content::Chunk(last, count)) =
+                    self.bodies.back_mut().map(|last| &mut last.content)
+                    && last.as_ptr_range() == chunk.as_ptr_range()
+                {
+                    *count += 1;
+                    return;
+                }
+                Content::Chunk(chunk.clone(), 1)
+            }
+            Received::Pieces(payload) => Content::Own(payload),
+        };
+        self.bodies.push_back(Body { content, epoch, incarnation });
     }
 
     pub(super) fn pop(&mut self) -> Option<Arrived> {
-        let Waiting { kind, ticket, incarnation, content } = self.messages.pop_front()?;
-        let payload = match content {
-            Content::InChunk(from, to) => {
-                let (chunk, count) = self.chunks.front_mut()?;
+        let Waiting { kind, number, from, to } = self.messages.pop_front()?;
+        let Body { content, epoch, incarnation } = self.bodies.front_mut()?;
+        let (epoch, incarnation) = (*epoch, *incarnation);
+        let (payload, is_last) = match content {
+            Content::Chunk(chunk, count) => {
                 *count -= 1;
-                let payload = chunk.slice(from as usize..to as usize);
-                if *count == 0 {
-                    self.chunks.pop_front();
-                }
-                payload.into()
+                (chunk.slice(from as usize..to as usize).into(), *count == 0)
             }
-            Content::Own(payload) => *payload,
+            Content::Own(payload) => (std::mem::take(payload), true),
         };
+        if is_last {
+            self.bodies.pop_front();
+        }
+        let ticket = Ticket { number, epoch, bytes: payload.len() as u32 };
         Some(Arrived { kind, payload, ticket, incarnation })
     }
 
@@ -120,13 +140,16 @@ impl Inbox {
     /// Frees memory for more than so many messages, if no more wait.
     pub(super) fn shrink_to(&mut self, messages: usize) {
         self.messages.shrink_to(messages);
-        self.chunks.shrink_to(messages);
+        self.bodies.shrink_to(messages);
     }
 
     #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
-        let here = self.messages.iter().filter(|waiting| matches!(waiting.content, Content::InChunk(..)));
-        assert_eq!(here.count(), self.chunks.iter().map(|(_, count)| count).sum::<usize>());
-        assert!(self.chunks.iter().all(|(_, count)| *count > 0));
+        let count = |body: &Body| match body.content {
+            Content::Chunk(_, count) => count as usize,
+            Content::Own(_) => 1,
+        };
+        assert_eq!(self.messages.len(), self.bodies.iter().map(count).sum::<usize>());
+        assert!(self.bodies.iter().all(|body| count(body) > 0));
     }
 }

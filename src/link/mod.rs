@@ -125,9 +125,10 @@ impl ReceiptHandle for bool {
 /// Names one message that the application has, to say later that it is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    pub(crate) epoch: u32,
     pub(crate) number: u64,
-    pub(crate) bytes: u64,
+    pub(crate) epoch: u32,
+    /// The length of its payload, which is below 2^28.
+    pub(crate) bytes: u32,
 }
 
 /// The settings of a link.

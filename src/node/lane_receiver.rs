@@ -38,7 +38,7 @@ impl LaneReceiver {
     /// When the node shuts down.
     pub fn recv(&self) -> Result<Message, Closed> {
         loop {
-            if let Some(message) = messages(self.shared.mailbox.wait(self.reader(), 1, None)?).pop() {
+            if let Some(message) = self.shared.mailbox.wait(self.reader(), 1, None)?.pop() {
                 return Ok(message);
             }
         }
@@ -50,7 +50,7 @@ impl LaneReceiver {
     /// When the node shuts down.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, Closed> {
         let deadline = clock::now().checked_add(timeout);
-        Ok(messages(self.shared.mailbox.wait(self.reader(), 1, deadline)?).pop())
+        Ok(self.shared.mailbox.wait(self.reader(), 1, deadline)?.pop())
     }
 
     /// The next message, if there is one.
@@ -58,7 +58,7 @@ impl LaneReceiver {
     /// # Errors
     /// When the node shuts down.
     pub fn try_recv(&self) -> Result<Option<Message>, Closed> {
-        Ok(messages(self.shared.mailbox.take(self.reader(), 1)?).pop())
+        Ok(self.shared.mailbox.take(self.reader(), 1)?.pop())
     }
 
     /// Waits for at least one message and takes up to `max`: cheaper than one at a time.
@@ -66,7 +66,7 @@ impl LaneReceiver {
     /// # Errors
     /// When the node shuts down.
     pub fn recv_batch(&self, max: usize) -> Result<Vec<Message>, Closed> {
-        Ok(messages(self.shared.mailbox.wait(self.reader(), max.max(1), None)?))
+        Ok(self.shared.mailbox.wait(self.reader(), max.max(1), None)?)
     }
 
     /// The messages as they come, until the node shuts down: the same as `for message in &receiver`.
@@ -207,14 +207,4 @@ impl Drop for EventReceiver {
     fn drop(&mut self) {
         self.shared.mailbox.unclaim_events();
     }
-}
-
-fn messages(events: Vec<Event>) -> Vec<Message> {
-    events
-        .into_iter()
-        .filter_map(|event| match event {
-            Event::Message(message) => Some(message),
-            _ => None,
-        })
-        .collect()
 }

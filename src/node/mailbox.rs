@@ -34,6 +34,7 @@ use crate::sync::atomic::AtomicU64;
 
 use super::event::Event;
 use super::event_queue::{Class, EventQueue, Subject};
+use super::message::Message;
 use super::signal::Signal;
 
 /// After so many messages of more urgent lanes a lane that waits gets one.
@@ -44,8 +45,46 @@ pub(crate) trait Source: std::fmt::Debug + Send + Sync {
     fn peer(&self) -> PeerId;
     /// Lanes (bit = index) that the mailbox has in its lists. The mailbox alone uses it.
     fn listed(&self) -> &AtomicU64;
-    /// Appends up to `max` messages of a lane to `taken`. True when there are more.
-    fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool;
+    /// Adds up to `max` messages of a lane to `taken`. True when there are more.
+    fn take(self: Arc<Self>, lane: usize, max: usize, taken: Taken<'_>) -> bool;
+}
+
+/// Where messages go that the application takes. They are made in their place, because each copy of one costs
+/// as much as the rest of its way.
+#[derive(Debug)]
+pub(crate) enum Taken<'a> {
+    Events(&'a mut Vec<Event>),
+    Messages(&'a mut Vec<Message>),
+}
+
+/// What a receiver gets: events, of which messages are some, or messages alone.
+pub(crate) trait Item: Sized {
+    /// `None` if the receiver gets no such events.
+    fn from_event(event: Event) -> Option<Self>;
+    fn list(taken: &mut Vec<Self>) -> Taken<'_>;
+}
+
+impl Item for Event {
+    fn from_event(event: Event) -> Option<Event> {
+        Some(event)
+    }
+
+    fn list(taken: &mut Vec<Event>) -> Taken<'_> {
+        Taken::Events(taken)
+    }
+}
+
+impl Item for Message {
+    fn from_event(event: Event) -> Option<Message> {
+        match event {
+            Event::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+
+    fn list(taken: &mut Vec<Message>) -> Taken<'_> {
+        Taken::Messages(taken)
+    }
 }
 
 /// The node shuts down: nothing more will be received.
@@ -313,7 +352,7 @@ impl Mailbox {
     }
 
     /// Takes up to `max` messages and events, most urgent first, without waiting.
-    pub(crate) fn take(&self, reader: Reader, max: usize) -> Result<Vec<Event>, Closed> {
+    pub(crate) fn take<T: Item>(&self, reader: Reader, max: usize) -> Result<Vec<T>, Closed> {
         let mut taken = Vec::new();
         while taken.len() < max {
             let mut state = self.state.lock();
@@ -321,10 +360,10 @@ impl Mailbox {
             let closed = state.closed;
             drop(state);
             match next {
-                Some(Next::Event(event)) => taken.push(event),
+                Some(Next::Event(event)) => taken.extend(T::from_event(event)),
                 Some(Next::Messages(lane, source, most)) => {
                     let before = taken.len();
-                    self.take_from(source, lane, most.min(max - before), &mut taken);
+                    self.take_from(source, lane, most.min(max - before), T::list(&mut taken));
                     if most < usize::MAX {
                         self.state.lock().given(lane, taken.len() - before);
                     }
@@ -340,7 +379,7 @@ impl Mailbox {
         Ok(taken)
     }
 
-    fn take_from(&self, source: Arc<dyn Source>, lane: usize, max: usize, taken: &mut Vec<Event>) {
+    fn take_from(&self, source: Arc<dyn Source>, lane: usize, max: usize, taken: Taken<'_>) {
         // Off the list before the inbox is looked at: what arrives from here on lists it again.
         source.listed().fetch_and(!(1 << lane), SeqCst);
         // Links take turns, a run of messages each.
@@ -350,12 +389,12 @@ impl Mailbox {
     }
 
     /// Waits until something is there, and takes up to `max`. Empty when the time is over.
-    pub(crate) fn wait(
+    pub(crate) fn wait<T: Item>(
         &self,
         reader: Reader,
         max: usize,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Event>, Closed> {
+    ) -> Result<Vec<T>, Closed> {
         loop {
             let taken = self.take(reader, max)?;
             if !taken.is_empty() {

@@ -43,7 +43,7 @@ pub(crate) trait Origin: Send + Sync {
 pub struct Message {
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) lane: LaneId,
-    pub(crate) index: usize,
+    pub(crate) index: u8,
     pub(crate) incarnation: Incarnation,
     pub(crate) payload: Payload,
     pub(crate) request: Option<u64>,
@@ -209,7 +209,7 @@ impl Drop for Message {
             self.origin.abandon(request, self.ticket);
         }
         if self.ack_mode == AckMode::Done {
-            Arc::clone(&self.origin).done(self.index, self.ticket);
+            Arc::clone(&self.origin).done(usize::from(self.index), self.ticket);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::id::PeerId;
 use crate::link::Ticket;
 use crate::node::budget::Wait;
 use crate::node::event::Event;
-use crate::node::mailbox::Source;
+use crate::node::mailbox::{Source, Taken};
 use crate::node::message::{Message, Origin};
 use crate::node::outgoing::Outgoing;
 use crate::receipt::Receipt;
@@ -27,21 +27,36 @@ impl Source for LinkHandle {
         &self.listed
     }
 
-    fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
+    fn take(self: Arc<Self>, lane: usize, max: usize, taken: Taken<'_>) -> bool {
+        match taken {
+            Taken::Events(taken) => self.take_as(lane, max, taken, Event::Message),
+            Taken::Messages(taken) => self.take_as(lane, max, taken, |message| message),
+        }
+    }
+}
+
+impl LinkHandle {
+    fn take_as<T>(
+        self: &Arc<Self>,
+        lane: usize,
+        max: usize,
+        taken: &mut Vec<T>,
+        item: impl Fn(Message) -> T,
+    ) -> bool {
         let more = Cell::new(false);
         // With the last one of those that came together this thread acknowledges them itself.
         let see_to = |conn: &Arc<ConnHandle>| match more.get() {
             true => conn.wake(),
-            false => allowance::write_now(conn, &self),
+            false => allowance::write_now(conn, self),
         };
         self.with_writers(see_to, |core, now, output| {
             let (id, ack_mode) = (core.link.lane_id(lane), core.link.ack_mode(lane));
             taken.reserve(core.link.inbox_len(lane).min(max));
             core.link.take_run(lane, max, now, output, |next| {
-                taken.push(Event::Message(Message {
-                    origin: Arc::clone(&self) as Arc<dyn Origin>,
+                taken.push(item(Message {
+                    origin: Arc::clone(self) as Arc<dyn Origin>,
                     lane: id,
-                    index: lane,
+                    index: lane as u8, // No more than 64.
                     incarnation: next.incarnation,
                     payload: next.payload,
                     request: match next.kind {

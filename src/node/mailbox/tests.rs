@@ -43,7 +43,7 @@ impl Source for Inboxes {
         &self.listed
     }
 
-    fn take(self: Arc<Self>, lane: usize, max: usize, taken: &mut Vec<Event>) -> bool {
+    fn take(self: Arc<Self>, lane: usize, max: usize, taken: Taken<'_>) -> bool {
         let mut inbox = self.lanes[lane].lock();
         let count = max.min(inbox.len());
         let numbers: Vec<u64> = inbox.drain(..count).collect();
@@ -52,18 +52,20 @@ impl Source for Inboxes {
         if let Some(in_between) = self.in_between.lock().take() {
             in_between();
         }
-        taken.extend(numbers.into_iter().map(|number| {
-            Event::Message(Message {
-                origin: Arc::clone(&self) as Arc<dyn Origin>,
-                lane: LaneId(lane as u8),
-                index: lane,
-                incarnation: Incarnation(1),
-                payload: Bytes::copy_from_slice(&number.to_le_bytes()).into(),
-                request: None,
-                ticket: Ticket { epoch: 0, number, bytes: 8 },
-                ack_mode: AckMode::Received,
-            })
-        }));
+        let messages = numbers.into_iter().map(|number| Message {
+            origin: Arc::clone(&self) as Arc<dyn Origin>,
+            lane: LaneId(lane as u8),
+            index: lane as u8,
+            incarnation: Incarnation(1),
+            payload: Bytes::copy_from_slice(&number.to_le_bytes()).into(),
+            request: None,
+            ticket: Ticket { epoch: 0, number, bytes: 8 },
+            ack_mode: AckMode::Received,
+        });
+        match taken {
+            Taken::Events(taken) => taken.extend(messages.map(Event::Message)),
+            Taken::Messages(taken) => taken.extend(messages),
+        }
         more
     }
 }
@@ -120,7 +122,7 @@ fn event(number: u8) -> Event {
 
 /// Takes one by one: `u` is an urgent message, `n` a normal one, `e` an event.
 fn order(mailbox: &Mailbox, reader: Reader) -> String {
-    let one = || mailbox.take(reader, 1).unwrap().pop();
+    let one = || mailbox.take::<Event>(reader, 1).unwrap().pop();
     std::iter::from_fn(one)
         .map(|taken| match taken {
             Event::Message(message) if message.lane() == URGENT => 'u',
@@ -162,7 +164,7 @@ fn an_event_that_came_before_the_messages_of_its_peer_goes_before_them() {
     mailbox.push_event(event(1), Class::Stranger);
     mailbox.push_event(event(2), Class::Stranger);
     arrive(&mailbox, &source, URGENT, 0..2);
-    let taken = mailbox.take(Reader::Everything, 10).unwrap();
+    let taken = mailbox.take::<Event>(Reader::Everything, 10).unwrap();
     assert!(matches!(&taken[0], Event::LinkDegraded { peer } if *peer == source.peer), "{taken:?}");
     assert!(matches!(&taken[1..3], [Event::Message(_), Event::Message(_)]), "{taken:?}");
 }
@@ -176,7 +178,7 @@ fn links_take_turns_in_the_order_in_which_their_messages_arrived() {
         // The link is in the list already.
         arrive(&mailbox, source, URGENT, 2..3);
     }
-    let peers: Vec<_> = std::iter::from_fn(|| mailbox.take(Reader::Everything, 1).unwrap().pop())
+    let peers: Vec<_> = std::iter::from_fn(|| mailbox.take::<Event>(Reader::Everything, 1).unwrap().pop())
         .map(|taken| match taken {
             Event::Message(message) => message.peer().as_bytes()[0],
             other => panic!("{other:?}"),
@@ -217,7 +219,7 @@ fn a_closed_mailbox_gives_out_events_and_no_messages_and_wakes_every_waiter() {
             .map(|_| {
                 scope.spawn(|| {
                     start.wait();
-                    while mailbox.wait(Reader::Everything, 1, None).is_ok() {}
+                    while mailbox.wait::<Event>(Reader::Everything, 1, None).is_ok() {}
                 })
             })
             .collect();
@@ -227,9 +229,9 @@ fn a_closed_mailbox_gives_out_events_and_no_messages_and_wakes_every_waiter() {
     });
     arrive(&mailbox, &source, URGENT, 0..1);
     mailbox.push_event(event(1), Class::Named);
-    let taken = mailbox.take(Reader::Everything, 10).unwrap();
+    let taken = mailbox.take::<Event>(Reader::Everything, 10).unwrap();
     assert!(matches!(&taken[..], [Event::LinkDegraded { .. }]), "{taken:?}");
-    assert_eq!(mailbox.take(Reader::Everything, 10).unwrap_err(), Closed);
+    assert_eq!(mailbox.take::<Event>(Reader::Everything, 10).unwrap_err(), Closed);
 }
 
 #[test]
@@ -297,7 +299,7 @@ mod every_interleaving {
                     let (mailbox, source) = (Arc::clone(&mailbox), Arc::clone(&source));
                     move || (1..=2).for_each(|number| arrive(&mailbox, &source, URGENT, [number]))
                 });
-                let mut taken = mailbox.take(Reader::Everything, 2).unwrap();
+                let mut taken = mailbox.take::<Event>(Reader::Everything, 2).unwrap();
                 arrives.join().unwrap();
                 taken.extend(mailbox.take(Reader::Everything, 2).unwrap());
                 assert_eq!(taken.len(), 2);
