@@ -66,7 +66,7 @@ impl LaneReceiver {
     /// # Errors
     /// When the node shuts down.
     pub fn recv_batch(&self, max: usize) -> Result<Vec<Message>, Closed> {
-        Ok(self.shared.mailbox.wait(self.reader(), max.max(1), None)?)
+        self.shared.mailbox.wait(self.reader(), max.max(1), None)
     }
 
     /// The messages as they come, until the node shuts down: the same as `for message in &receiver`.
