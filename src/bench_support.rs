@@ -17,7 +17,7 @@ use crate::link::harness::{self, Core, Fx, Token};
 use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
 use crate::lock;
 use crate::outcome::Outcome;
-use crate::receipt::{PendingReceipt, Receipt, Receipts};
+use crate::receipt::{EndedRun, Receipt, ReceiptToken, Receipts};
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, LaneAck};
 use crate::wire::frame::Frame;
@@ -178,7 +178,7 @@ impl std::fmt::Debug for Records {
 #[derive(Debug, Default)]
 pub struct ReceiptRound {
     receipts: Receipts,
-    pending: Vec<PendingReceipt>,
+    pending: Vec<ReceiptToken>,
     held: Vec<Receipt>,
 }
 
@@ -194,7 +194,8 @@ impl ReceiptRound {
         if watched {
             self.held.iter().for_each(|receipt| drop(receipt.ready()));
         }
-        self.pending.drain(..).for_each(|pending| pending.end(Outcome::Taken));
+        let ended = self.pending.drain(..).map(|token| (token, Outcome::Taken));
+        self.receipts.end(ended).into_iter().for_each(EndedRun::tell);
         self.held.drain(..).filter(|receipt| receipt.poll() == Some(Outcome::Taken)).count()
     }
 }

@@ -4,6 +4,7 @@ mod block;
 mod broadcast;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,64 +13,121 @@ use crossbeam_channel::Receiver;
 pub use broadcast::{Broadcast, Progress, QuorumError};
 
 use crate::clock;
-use crate::link::ReceiptHandle;
 use crate::outcome::{DropReason, Outcome};
 
 use block::{Block, SLOTS};
 use broadcast::Changes;
 
-/// Hands out the receipts of a link.
+/// The library's half of a receipt, until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReceiptToken {
+    block: u32,
+    slot: u8,
+}
+
+/// The receipts of a link. Its lock covers this too, so that a token needs no reference to its block.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    /// The block that has slots left, and the next one of them.
-    block: Option<(Arc<Block>, u8)>,
+    /// The blocks with receipts that have not ended, or were not handed out.
+    blocks: Vec<Option<Open>>,
+    /// Places in `blocks` without a block.
+    free: Vec<u32>,
+    /// The next token, if its block has a slot for it.
+    next: Option<ReceiptToken>,
+}
+
+#[derive(Debug)]
+struct Open {
+    block: Arc<Block>,
+    /// So many of its receipts have not ended.
+    left: u8,
 }
 
 impl Receipts {
     /// Returns both halves of a new receipt.
-    pub(crate) fn open(&mut self) -> (PendingReceipt, Receipt) {
-        let (block, next) = match &mut self.block {
-            Some(open) if open.1 < SLOTS => open,
-            all => all.insert((Arc::new(Block::new()), 0)),
-        };
-        let slot = *next;
-        *next += 1;
+    pub(crate) fn open(&mut self) -> (ReceiptToken, Receipt) {
+        let token = self.next.unwrap_or_else(|| self.add_block());
+        let slot = token.slot;
+        self.next = (slot + 1 < SLOTS).then_some(ReceiptToken { slot: slot + 1, ..token });
+        // There is such a block: `next` names none other.
+        let block = self.get(token).map_or_else(|| Arc::new(Block::new()), |open| Arc::clone(&open.block));
         block.open(slot);
-        let receipt = Receipt { block: Arc::clone(block), slot };
-        (PendingReceipt { block: Some(Arc::clone(block)), slot }, receipt)
+        (token, Receipt { block, slot })
+    }
+
+    fn add_block(&mut self) -> ReceiptToken {
+        let block = self.free.pop().unwrap_or_else(|| {
+            self.blocks.push(None);
+            (self.blocks.len() - 1) as u32
+        });
+        if let Some(place) = self.blocks.get_mut(block as usize) {
+            *place = Some(Open { block: Arc::new(Block::new()), left: SLOTS });
+        }
+        ReceiptToken { block, slot: 0 }
+    }
+
+    fn get(&self, token: ReceiptToken) -> Option<&Open> {
+        self.blocks.get(token.block as usize)?.as_ref()
+    }
+
+    /// Whether the application has the receipt.
+    pub(crate) fn is_awaited(&self, token: ReceiptToken) -> bool {
+        self.get(token).is_some_and(|open| open.block.is_held(token.slot))
+    }
+
+    /// Forgets tokens, each of which ends here once. Most end in the order in which they were opened, and in
+    /// the same way: these are one item. The caller tells them ([`EndedRun::tell`]) after the lock is
+    /// released.
+    pub(crate) fn end(&mut self, ended: impl Iterator<Item = (ReceiptToken, Outcome)>) -> Vec<EndedRun> {
+        let mut runs: Vec<EndedRun> = Vec::new();
+        for (token, outcome) in ended {
+            if let Some(last) = runs.last_mut().filter(|last| last.is_continued_by(token, outcome)) {
+                last.slots.end += 1;
+            } else if let Some(open) = self.get(token) {
+                let (block, slots) = (Arc::clone(&open.block), token.slot..token.slot + 1);
+                runs.push(EndedRun { place: token.block, block, slots, outcome });
+            }
+        }
+        for run in &runs {
+            let Some(place) = self.blocks.get_mut(run.place as usize) else { continue };
+            place.iter_mut().for_each(|open| open.left -= run.slots.len() as u8);
+            if place.take_if(|open| open.left == 0).is_some() {
+                self.free.push(run.place);
+            }
+        }
+        if self.free.len() == self.blocks.len() {
+            (self.blocks, self.free) = Default::default();
+        }
+        runs
     }
 }
 
-/// The library's half of a receipt.
-#[derive(Debug)]
-pub(crate) struct PendingReceipt {
-    /// `None` when it has ended.
-    block: Option<Arc<Block>>,
-    slot: u8,
-}
-
-impl PendingReceipt {
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        self.set(outcome);
-    }
-
-    fn set(&mut self, outcome: Outcome) {
-        if let Some(block) = self.block.take() {
-            block.set(self.slot, outcome);
+impl Drop for Receipts {
+    /// No receipt stays open: what is forgotten without a word went down with the node.
+    fn drop(&mut self) {
+        for open in self.blocks.iter().flatten() {
+            open.block.end_rest(Outcome::Dropped(DropReason::Shutdown));
         }
     }
 }
 
-impl Drop for PendingReceipt {
-    /// No receipt stays open: what is forgotten without a word went down with the node.
-    fn drop(&mut self) {
-        self.set(Outcome::Dropped(DropReason::Shutdown));
-    }
+/// Receipts that end in the same way.
+#[derive(Debug)]
+pub(crate) struct EndedRun {
+    place: u32,
+    block: Arc<Block>,
+    slots: Range<u8>,
+    outcome: Outcome,
 }
 
-impl ReceiptHandle for PendingReceipt {
-    fn is_awaited(&self) -> bool {
-        self.block.as_ref().is_some_and(|block| block.is_held(self.slot))
+impl EndedRun {
+    fn is_continued_by(&self, token: ReceiptToken, outcome: Outcome) -> bool {
+        (self.place, self.slots.end, self.outcome) == (token.block, token.slot, outcome)
+    }
+
+    /// Ends the receipts. Wakes threads: not under a lock.
+    pub(crate) fn tell(self) {
+        self.block.end(self.slots, self.outcome);
     }
 }
 
@@ -160,11 +218,12 @@ mod tests {
 
     #[test]
     fn selecting_in_a_loop_uses_one_channel_and_wakes_every_waiter() {
-        let (token, receipt) = Receipts::default().open();
+        let mut receipts = Receipts::default();
+        let (token, receipt) = receipts.open();
         let waiting = [receipt.ready(), receipt.ready()];
         assert!(waiting[0].same_channel(&waiting[1]));
         assert!(waiting[0].is_empty());
-        token.end(Outcome::Taken);
+        end(&mut receipts, token, Outcome::Taken);
         for ready in &waiting {
             let _ = ready.recv_timeout(Duration::from_secs(60));
         }
@@ -203,7 +262,7 @@ mod tests {
                 });
             }
             for (number, token) in tokens.into_iter().enumerate() {
-                token.end(outcome_of(number));
+                end(&mut receipts, token, outcome_of(number));
             }
         });
     }
@@ -212,16 +271,59 @@ mod tests {
         if number.is_multiple_of(3) { Outcome::Expired } else { Outcome::Taken }
     }
 
+    fn end(receipts: &mut Receipts, token: ReceiptToken, outcome: Outcome) {
+        receipts.end([(token, outcome)].into_iter()).into_iter().for_each(EndedRun::tell);
+    }
+
     #[test]
-    fn a_receipt_is_awaited_as_long_as_the_application_has_it_and_ends_when_its_token_is_lost() {
-        let (token, receipt) = Receipts::default().open();
+    fn a_receipt_is_awaited_as_long_as_the_application_has_it() {
+        let mut receipts = Receipts::default();
+        let (token, receipt) = receipts.open();
         let again = receipt.clone();
         drop(receipt);
-        assert!(token.is_awaited());
-        drop(token);
-        assert_eq!(again.poll(), Some(Outcome::Dropped(DropReason::Shutdown)));
-        let (token, receipt) = Receipts::default().open();
-        drop(receipt);
-        assert!(!token.is_awaited());
+        assert!(receipts.is_awaited(token));
+        drop(again);
+        assert!(!receipts.is_awaited(token));
+    }
+
+    #[test]
+    fn all_end_with_the_link_unless_they_have_ended_before() {
+        let mut receipts = Receipts::default();
+        let open: Vec<_> = (0..300).map(|_| receipts.open()).collect();
+        end(&mut receipts, open[140].0, Outcome::Expired);
+        drop(receipts);
+        for (number, (_, receipt)) in open.iter().enumerate() {
+            let expected =
+                if number == 140 { Outcome::Expired } else { Outcome::Dropped(DropReason::Shutdown) };
+            assert_eq!(receipt.poll(), Some(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn receipts_that_end_alike_and_in_order_are_one_item_for_each_block_and_their_memory_is_used_again() {
+        let mut receipts = Receipts::default();
+        let mut open = |count| -> (Vec<_>, Vec<_>) { (0..count).map(|_| receipts.open()).unzip() };
+        let (tokens, held) = open(3 * usize::from(SLOTS));
+        let outcome = |number| if number == 200 { Outcome::Expired } else { Outcome::Taken };
+        let ended = tokens.iter().enumerate().map(|(number, token)| (*token, outcome(number)));
+        // In the middle of the second block one ends in another way.
+        let runs = receipts.end(ended);
+        let lens: Vec<_> = runs.iter().map(|run| run.slots.len()).collect();
+        assert_eq!(lens, [128, 72, 1, 55, 128]);
+        assert!(held.iter().all(|receipt| receipt.poll().is_none()), "told before it is said");
+        runs.into_iter().for_each(EndedRun::tell);
+        for (number, receipt) in held.iter().enumerate() {
+            assert_eq!(receipt.poll(), Some(outcome(number)), "{number}");
+        }
+        assert!(receipts.blocks.is_empty() && receipts.free.is_empty());
+        // One that stays open keeps its own block and no other.
+        let (stays, receipt) = receipts.open();
+        for _ in 0..10_000 {
+            let (token, _) = receipts.open();
+            end(&mut receipts, token, Outcome::Taken);
+        }
+        assert_eq!(receipts.blocks.len(), 2);
+        end(&mut receipts, stays, Outcome::Expired);
+        assert_eq!(receipt.poll(), Some(Outcome::Expired));
     }
 }

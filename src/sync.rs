@@ -6,7 +6,8 @@
 //! RUSTC_WORKSPACE_WRAPPER=.ci/cfg/shuttle cargo test --lib every_interleaving
 //! ```
 //!
-//! `shuttle` explores sequentially consistent executions, so what uses it relies on `SeqCst` alone.
+//! `shuttle` explores sequentially consistent executions, so what uses it relies on `SeqCst`, or says why
+//! less is enough.
 
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use {crate::lock::Condvar, crate::lock::Ordered as Lock, std::sync::atomic};

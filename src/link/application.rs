@@ -12,9 +12,9 @@ use super::inbox::Arrived;
 use super::lane::Lane;
 use super::outbound::{Oldest, cost_of};
 use super::output::Output;
-use super::{Link, OutboundMessage, Purpose, ReceiptHandle, Refused, Ticket, requests};
+use super::{Link, OutboundMessage, Purpose, Refused, Ticket, requests};
 
-impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
+impl<T, R, C: Clone> Link<T, R, C> {
     /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
     pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
         let index = self.check_lane(lane, len)?.index;

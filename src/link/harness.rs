@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::id::ConnId;
-use crate::link::{Link, Output, ReceiptHandle, Transmit};
+use crate::link::{Link, Output, Transmit};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::reader::{FrameReader, ReadError};
@@ -13,12 +13,6 @@ use crate::wire::reader::{FrameReader, ReadError};
 pub(crate) struct Token {
     pub(crate) number: usize,
     pub(crate) awaited: bool,
-}
-
-impl ReceiptHandle for Token {
-    fn is_awaited(&self) -> bool {
-        self.awaited
-    }
 }
 
 /// A link whose waiters are the numbers of requests.
@@ -37,7 +31,7 @@ pub(crate) fn link(config: &crate::config::Config) -> Link<bool, ()> {
 /// The next write of a connection. Panics if its writer would spin.
 pub(crate) fn write(link: &mut Core, conn: ConnId, now: Instant, output: &mut Fx) -> (Vec<u8>, Transmit) {
     let (mut batch, mut bytes) = (Batch::default(), Vec::new());
-    let transmit = link.poll_transmit(conn, now, &mut batch, output);
+    let transmit = link.poll_transmit(conn, now, &mut batch, |token| token.awaited, output);
     batch.copy(0..batch.len(), &mut bytes);
     assert_eq!(bytes.len(), batch.len());
     if let Transmit::Continue { at: Some(at), .. } = transmit {

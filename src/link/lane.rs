@@ -9,6 +9,7 @@ use crate::lane::{LaneConfig, LaneId, Priority};
 use crate::wire::control::StaleRange;
 use crate::wire::stream::MessageKind;
 
+use super::Settings;
 use super::bdp::{Rate, URGENT_FOR};
 use super::conns::{Conn, Conns};
 use super::flood_guard::FrameMeter;
@@ -16,7 +17,6 @@ use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
 use super::outbound::Outbound;
 use super::output::Output;
-use super::{ReceiptHandle, Settings};
 
 pub(super) struct Lane<T> {
     pub(super) id: LaneId,
@@ -44,7 +44,7 @@ pub(super) struct Lane<T> {
     pub(super) settled: Option<u64>,
 }
 
-impl<T: ReceiptHandle> Lane<T> {
+impl<T> Lane<T> {
     pub(super) fn new(index: usize, config: &LaneConfig) -> Self {
         Lane {
             id: config.id,

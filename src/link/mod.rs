@@ -109,19 +109,6 @@ pub(crate) use stats::{Counters, LaneStats};
 pub(crate) use transmit::Transmit;
 pub(crate) use violation::Violation;
 
-/// Does anybody wait for the receipt behind this token?
-pub(crate) trait ReceiptHandle {
-    fn is_awaited(&self) -> bool;
-}
-
-/// Stands for a receipt where a test looks at no outcome.
-#[cfg(test)]
-impl ReceiptHandle for bool {
-    fn is_awaited(&self) -> bool {
-        *self
-    }
-}
-
 /// Names one message that the application has, to say later that it is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
@@ -235,7 +222,7 @@ pub(crate) struct Link<T, R, C = ConnId> {
     pub(crate) counters: Counters,
 }
 
-impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
+impl<T, R, C: Clone> Link<T, R, C> {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let lanes = settings.lanes.iter().enumerate().map(|(index, config)| Lane::new(index, config));

@@ -31,8 +31,8 @@ use crate::wire::control::{HelloLane, LaneAck};
 use crate::wire::header::ACK_NOW;
 use crate::wire::stream::{Header, MAX_HEADER, MessageKind};
 
+use super::Violation;
 use super::send_buffer::{Place, SendBuffer};
-use super::{ReceiptHandle, Violation};
 use displace::NO_LIMIT;
 pub(crate) use displace::Oldest;
 
@@ -189,7 +189,7 @@ impl Ends {
 /// Messages that have ended: their tokens, how they ended, and what they were.
 pub(crate) type Ended<T> = Vec<(T, Outcome, MessageKind)>;
 
-impl<T: ReceiptHandle> Outbound<T> {
+impl<T> Outbound<T> {
     pub(crate) fn new(config: &LaneConfig) -> Self {
         Outbound {
             capacity: config.queue,
@@ -563,13 +563,14 @@ impl<T: ReceiptHandle> Outbound<T> {
     }
 
     /// Appends one chunk of about `max` stream bytes to `batch`. Returns the number of stream bytes, and of
-    /// messages of which it has some.
+    /// messages of which it has some. `is_awaited`: see [`Link::poll_transmit`](super::Link::poll_transmit).
     pub(crate) fn poll_chunk(
         &mut self,
         lane: crate::lane::LaneId,
         now: Instant,
         max: usize,
         batch: &mut Batch,
+        is_awaited: impl Fn(&T) -> bool,
         ended: &mut Ended<T>,
     ) -> (usize, usize) {
         if !self.is_ready() {
@@ -622,7 +623,7 @@ impl<T: ReceiptHandle> Outbound<T> {
             }
             // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.
             let alone = || matches!(message.kind(), MessageKind::Message | MessageKind::Expiring { .. });
-            if flags == 0 && alone() && message.token.is_awaited() {
+            if flags == 0 && alone() && is_awaited(&message.token) {
                 flags = ACK_NOW;
             }
             self.cursor = message.start + to as u64;

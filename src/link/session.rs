@@ -16,7 +16,7 @@ use super::expiry::EXPIRES_ON_ARRIVAL;
 use super::lane::Lane;
 use super::output::{Notice, Output};
 use super::scheduler::Scheduler;
-use super::{Link, ReceiptHandle, Violation};
+use super::{Link, Violation};
 
 /// A peer that says that it delays acknowledgements for longer is not believed.
 const MAX_ACK_DELAY: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ pub(crate) enum AttachError {
     Violation(Violation),
 }
 
-impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
+impl<T, R, C: Clone> Link<T, R, C> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
     /// is for, and whether it is to replace the one that serves there. Where this node accepts connections
     /// depends on the connection, and is for the caller to add.
@@ -446,7 +446,7 @@ mod tests {
             let message =
                 OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };
             link.send(message, Purpose::Message, true, start, &mut output).unwrap();
-            link.poll_transmit(ConnId(1), start, &mut Batch::default(), &mut output);
+            link.poll_transmit(ConnId(1), start, &mut Batch::default(), |awaited| *awaited, &mut output);
             while !output.notices.contains(&Notice::Suspect(ConnId(1))) {
                 let next = link.next_timeout().expect("a timer runs");
                 link.handle_timeout(next, &mut output);
@@ -487,7 +487,7 @@ mod tests {
             let mut sent = Vec::new();
             while sent.len() < 4000 + 3 * 4 {
                 let mut batch = Batch::default();
-                link.poll_transmit(ConnId(1), start, &mut batch, &mut output);
+                link.poll_transmit(ConnId(1), start, &mut batch, |awaited| *awaited, &mut output);
                 let mut bytes = Vec::new();
                 batch.copy(0..batch.len(), &mut bytes);
                 harness::for_each_frame(&bytes, |frame| {

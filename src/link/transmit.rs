@@ -7,10 +7,10 @@ use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Goaway, encode_ping, encode_pong};
 use crate::wire::header::{MAX_CHUNK, WireError};
 
+use super::Link;
 use super::conns::Draining;
 use super::outbound::OVERSHOOT;
 use super::output::Output;
-use super::{Link, ReceiptHandle};
 
 /// The next step of the writer, after the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +22,16 @@ pub(crate) enum Transmit {
     Finish,
 }
 
-impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
+impl<T, R, C: Clone> Link<T, R, C> {
     /// Fills `batch` with what this connection shall send now: everything that is urgent about
-    /// control, and one chunk's worth of data.
+    /// control, and one chunk's worth of data. `is_awaited` says whether anybody waits for the receipt behind
+    /// a token.
     pub(crate) fn poll_transmit(
         &mut self,
         id: ConnId,
         now: Instant,
         batch: &mut Batch,
+        is_awaited: impl Fn(&T) -> bool,
         output: &mut Output<T, R, C>,
     ) -> Transmit {
         let is_control = self.conns.control() == Some(id);
@@ -70,7 +72,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         let gather_until = if batch.is_empty() { self.gather_until(id, now) } else { None };
         let mut messages = 0;
         if draining.is_none() && gather_until.is_none() {
-            messages = self.push_data(id, now, chunk, batch, output);
+            messages = self.push_data(id, now, chunk, batch, is_awaited, output);
         }
         if ack_at.is_some() && !batch.is_empty() {
             // A write is made anyway: the acknowledgement rides along.
@@ -150,12 +152,14 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
         self.next_ack(id)
     }
 
+    #[allow(clippy::too_many_arguments)] // Those of `poll_transmit`, and how much.
     fn push_data(
         &mut self,
         id: ConnId,
         now: Instant,
         chunk: usize,
         batch: &mut Batch,
+        is_awaited: impl Fn(&T) -> bool,
         output: &mut Output<T, R, C>,
     ) -> usize {
         let (mut left, mut messages) = (chunk, 0);
@@ -171,6 +175,7 @@ impl<T: ReceiptHandle, R, C: Clone> Link<T, R, C> {
                 now,
                 left.min(MAX_CHUNK - MAX_CHUNK / OVERSHOOT),
                 batch,
+                &is_awaited,
                 &mut output.ended,
             );
             conn.scheduler.charge(index, sent);
@@ -225,7 +230,7 @@ mod tests {
         bytes: &mut [usize; 4],
     ) -> usize {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
-        link.poll_transmit(id, now, &mut batch, output);
+        link.poll_transmit(id, now, &mut batch, |awaited| *awaited, output);
         batch.copy(0..batch.len(), &mut flat);
         let mut reader = FrameReader::new(flat.as_slice());
         loop {

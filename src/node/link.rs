@@ -27,7 +27,7 @@ use crate::link::{CloseReason, ConnSample, Link, Notice, Output, ReplyResult, Se
 use crate::lock::{Guard, LINK, Ordered};
 use crate::outcome::RequestError;
 use crate::promise::Promise;
-use crate::receipt::{PendingReceipt, Receipts};
+use crate::receipt::{EndedRun, ReceiptToken, Receipts};
 use crate::roster::{LinkView, ReplaceReason};
 use crate::sync::atomic::AtomicU64;
 
@@ -41,7 +41,7 @@ use super::shares::AccountId;
 
 /// Where a reply is waited for.
 pub(crate) type Waiter = Arc<Promise<ReplyResult>>;
-type LinkOutput = Output<PendingReceipt, Waiter, Arc<ConnHandle>>;
+type LinkOutput = Output<ReceiptToken, Waiter, Arc<ConnHandle>>;
 
 pub(crate) struct LinkHandle {
     pub(crate) peer: PeerId,
@@ -61,7 +61,7 @@ pub(crate) struct LinkHandle {
 }
 
 pub(crate) struct LinkInner {
-    pub(crate) link: Link<PendingReceipt, Waiter, Arc<ConnHandle>>,
+    pub(crate) link: Link<ReceiptToken, Waiter, Arc<ConnHandle>>,
     receipts: Receipts,
     /// Bodies of messages that were copied, until one of them has ended.
     copied: Vec<Bytes>,
@@ -329,12 +329,13 @@ impl LinkHandle {
                 Err(_) => {}
             }
         }
-        let copied = if output.ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
+        let ended = core.receipts.end(output.ended.drain(..).map(|(token, outcome, _)| (token, outcome)));
+        let copied = if ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
         drop(core);
         if look_at_inboxes {
             self.shared.agenda.look_at_all();
         }
-        self.carry_out(output, wake, freed, &turns, copied, notices);
+        self.carry_out(output, wake, freed, &turns, ended, copied, notices);
     }
 
     /// Asks the kernel how a connection does.
@@ -352,22 +353,24 @@ impl LinkHandle {
     }
 
     /// Adds what the node is to hear of to `notices`.
+    #[allow(clippy::too_many_arguments)] // Each is what follows from the input in another way.
     fn carry_out(
         self: &Arc<Self>,
         output: &mut LinkOutput,
         wake: impl Fn(&Arc<ConnHandle>),
         freed: usize,
         turns: &[Arc<Turn>],
+        ended: Vec<EndedRun>,
         bodies: Vec<Bytes>,
         notices: &mut Vec<Notice>,
     ) {
         output.wake.iter().for_each(wake);
         self.look_at(output.ack_at);
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
-        let settled = !output.ended.is_empty();
+        let settled = !ended.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
         self.shared.queued.release(self.account, freed);
-        output.ended.drain(..).for_each(|(token, outcome, _)| token.end(outcome));
+        ended.into_iter().for_each(EndedRun::tell);
         self.shared.background.drop_all(bodies);
         output.replies.drain(..).for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());

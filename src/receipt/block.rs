@@ -3,20 +3,23 @@
 //! A receipt is a slot of a block: it costs no memory of its own and no lock, unless somebody waits for it.
 //!
 //! ```text
-//!            set(outcome)
+//!            end(slots)
 //!  pending --------------> ended: never changes again
 //!     |  watch(slot)
-//!     +--> watched: `set` finds the watchers of the slot in the list and tells them
+//!     +--> watched: `end` finds the watchers of its slots in the list and tells them
 //! ```
 //!
 //! Invariants:
-//! - A slot is handed out once, and set once: by the owner of its [`PendingReceipt`](super::PendingReceipt).
-//! - `set` writes the outcome before it reads `watched`, and `watch` writes `watched` before it reads the
-//!   outcome. So one of the two sees the other, and no watcher waits for an outcome that is there.
+//! - A slot is handed out once, and ended once ([`Receipts`](super::Receipts)).
+//! - `end` writes the outcomes before it reads `watched`, and `watch` writes `watched` before it reads the
+//!   outcome. So one of the two sees the other, and no watcher waits for an outcome that is there. For this
+//!   each access to `watched` reads and writes it: each then sees all that was done before the one in front
+//!   of it, and the outcomes themselves need no stronger order.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -102,29 +105,35 @@ impl Block {
 
     /// Returns `None` while the slot is pending.
     pub(super) fn outcome(&self, slot: u8) -> Option<Outcome> {
-        let code = self.outcomes.get(usize::from(slot))?.load(SeqCst);
+        let code = self.outcomes.get(usize::from(slot))?.load(Acquire);
         OUTCOMES.get(usize::from(code.checked_sub(1)?)).copied()
     }
 
-    /// Ends a slot and tells its watchers. Called once for each slot.
-    pub(super) fn set(&self, slot: u8, outcome: Outcome) {
-        if let Some(cell) = self.outcomes.get(usize::from(slot)) {
-            cell.store(code(outcome), SeqCst);
-        }
-        if !self.watched.load(SeqCst) {
+    /// Ends slots and tells their watchers. Called once for each slot.
+    pub(super) fn end(&self, slots: Range<u8>, outcome: Outcome) {
+        let cells = self.outcomes.get(usize::from(slots.start)..usize::from(slots.end));
+        cells.into_iter().flatten().for_each(|cell| cell.store(code(outcome), Release));
+        if !self.watched.fetch_or(false, SeqCst) {
             return;
         }
         let mut watchers = self.watchers.lock();
-        let told: Vec<_> = watchers.extract_if(.., |(watched, _)| *watched == slot).collect();
-        self.watched.store(!watchers.is_empty(), SeqCst);
+        let told: Vec<_> = watchers.extract_if(.., |(watched, _)| slots.contains(watched)).collect();
+        self.watched.swap(!watchers.is_empty(), SeqCst);
         drop(watchers);
         told.into_iter().for_each(|(_, watcher)| watcher.tell(outcome));
+    }
+
+    /// Ends the slots that have not ended. No other thread ends any.
+    pub(super) fn end_rest(&self, outcome: Outcome) {
+        (0..SLOTS).filter(|slot| self.outcome(*slot).is_none()).for_each(|slot| {
+            self.end(slot..slot + 1, outcome);
+        });
     }
 
     /// Counts in `changes` when the slot ends; at once if it has.
     pub(super) fn watch(&self, slot: u8, changes: &Arc<Changes>) {
         let mut watchers = self.watchers.lock();
-        self.watched.store(true, SeqCst);
+        self.watched.swap(true, SeqCst);
         let Some(outcome) = self.outcome(slot) else {
             watchers.push((slot, Watcher::Broadcast(Arc::clone(changes))));
             return;
@@ -142,7 +151,7 @@ impl Block {
         {
             return receiver.clone();
         }
-        self.watched.store(true, SeqCst);
+        self.watched.swap(true, SeqCst);
         let (sender, receiver) = bounded(1);
         if self.outcome(slot).is_some() {
             let _ = sender.try_send(());
@@ -165,7 +174,11 @@ impl Block {
     }
 
     pub(super) fn let_go(&self, slot: u8) {
-        if let Some(held) = self.held.get(usize::from(slot)) {
+        let Some(held) = self.held.get(usize::from(slot)) else { return };
+        if held.load(Relaxed) == 1 {
+            // The last one: there is none left to be cloned or dropped meanwhile.
+            held.store(0, Relaxed);
+        } else {
             held.fetch_sub(1, Relaxed);
         }
     }
@@ -184,7 +197,7 @@ mod tests {
     fn every_outcome_has_a_number_of_its_own() {
         for outcome in OUTCOMES {
             let block = Block::new();
-            block.set(3, outcome);
+            block.end(3..4, outcome);
             assert_eq!((block.outcome(3), block.outcome(2)), (Some(outcome), None));
         }
     }
@@ -205,7 +218,10 @@ mod every_interleaving {
                 let block = Arc::new(Block::new());
                 let ends = thread::spawn({
                     let block = Arc::clone(&block);
-                    move || (0..2).for_each(|slot| block.set(slot, Outcome::Taken))
+                    move || {
+                        block.end(0..1, Outcome::Taken);
+                        block.end(1..3, Outcome::Taken);
+                    }
                 });
                 let counts = thread::spawn({
                     let block = Arc::clone(&block);

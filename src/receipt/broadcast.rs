@@ -381,14 +381,17 @@ mod tests {
 
     use super::*;
     use crate::outcome::DropReason;
-    use crate::receipt::Receipts;
+    use crate::receipt::{EndedRun, Receipts};
 
     #[test]
     fn its_channel_tells_of_each_end_and_disconnects_with_the_last() {
         let mut receipts = Receipts::default();
         let (mut tokens, open): (Vec<_>, Vec<_>) = (0..3).map(|_| receipts.open()).unzip();
         let peer = |number| PeerId::from_bytes([number; 32]);
-        let mut end = |outcome| tokens.pop().unwrap().end(outcome);
+        let mut end = |outcome| {
+            let token = tokens.pop().unwrap();
+            receipts.end([(token, outcome)].into_iter()).into_iter().for_each(EndedRun::tell);
+        };
         let broadcast = Broadcast::new((1..4).map(peer).zip(open).collect(), Vec::new());
         let ready = broadcast.ready();
         assert_eq!(ready.try_recv(), Err(TryRecvError::Empty));

@@ -66,7 +66,7 @@ fn carry(from: &mut Side, to: &mut Side, mut now: Instant) -> Result<u64, Violat
     let mut chunks = 0;
     loop {
         let mut batch = Batch::default();
-        let next = from.link.poll_transmit(CONN, now, &mut batch, &mut from.output);
+        let next = from.link.poll_transmit(CONN, now, &mut batch, |awaited| *awaited, &mut from.output);
         if batch.is_empty() {
             match next {
                 // The writer waits for more to gather.

@@ -24,7 +24,7 @@
 use crate::outcome::{DropReason, Outcome};
 use crate::wire::stream::MAX_HEADER;
 
-use super::{BOOKKEEPING, Ended, NOT_STARTED, Outbound, Queued, ReceiptHandle, cost_of};
+use super::{BOOKKEEPING, Ended, NOT_STARTED, Outbound, Queued, cost_of};
 
 /// The value of `begun_limit` on a lane that drops nothing.
 pub(super) const NO_LIMIT: usize = usize::MAX;
@@ -44,7 +44,7 @@ impl<T> Queued<T> {
     }
 }
 
-impl<T: ReceiptHandle> Outbound<T> {
+impl<T> Outbound<T> {
     /// Whether the next message may begin without passing the limit of what cannot be displaced.
     pub(super) fn is_below_begun_limit(&self) -> bool {
         if self.begun_limit == NO_LIMIT || self.started == 0 {
@@ -127,7 +127,8 @@ mod tests {
 
     fn poll(out: &mut Outbound<Token>, max: usize) -> usize {
         let mut batch = Batch::default();
-        let (bytes, _) = out.poll_chunk(NORMAL, Instant::now(), max, &mut batch, &mut Vec::new());
+        let (bytes, _) =
+            out.poll_chunk(NORMAL, Instant::now(), max, &mut batch, |token| token.awaited, &mut Vec::new());
         out.check();
         bytes
     }
