@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::conn::record::{Key, Opener, Sealer};
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
-use crate::link::harness::{self, Core, Fx, Token};
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose};
+use crate::link::harness::{self, Core, Fx, Numbered};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Tokens};
 use crate::lock;
 use crate::outcome::Outcome;
 use crate::receipt::{EndedRun, Receipt, ReceiptToken, Receipts};
@@ -194,7 +194,8 @@ impl ReceiptRound {
         if watched {
             self.held.iter().for_each(|receipt| drop(receipt.ready()));
         }
-        let ended = self.pending.drain(..).map(|token| (token, Outcome::Taken));
+        let tokens = self.pending.drain(..).map(|first| Tokens { first, count: 1 });
+        let ended = tokens.map(|tokens| (tokens, Outcome::Taken));
         self.receipts.end(ended).into_iter().for_each(EndedRun::tell);
         self.held.drain(..).filter(|receipt| receipt.poll() == Some(Outcome::Taken)).count()
     }
@@ -278,7 +279,7 @@ impl Pair {
         while moved.receipts < count {
             while sent < count {
                 let message = OutboundMessage { lane, body, deadline: None };
-                let token = Token { number: sent as usize, awaited: false };
+                let token = Numbered { number: sent as usize, awaited: false };
                 let output = &mut self.from.output;
                 let refused =
                     self.from.link.send(message, Purpose::Message, token, self.now, output).is_err();
@@ -297,9 +298,12 @@ impl Pair {
             }
             self.now += std::time::Duration::from_millis(30); // Longer than the delay of an acknowledgement.
             carry(&mut self.to, &mut self.from, self.now);
-            for (token, outcome, _) in self.from.output.ended.drain(..) {
-                debug_assert_eq!((token.number as u64, outcome), (moved.receipts, Outcome::Taken));
-                moved.receipts += 1;
+            for ended in self.from.output.ended.drain(..) {
+                debug_assert_eq!(
+                    (ended.tokens.first.number as u64, ended.outcome),
+                    (moved.receipts, Outcome::Taken)
+                );
+                moved.receipts += ended.tokens.count as u64;
             }
             self.from.output.wake.clear();
             self.to.output.wake.clear();

@@ -13,6 +13,7 @@ use crossbeam_channel::Receiver;
 pub use broadcast::{Broadcast, Progress, QuorumError};
 
 use crate::clock;
+use crate::link::{Token, Tokens};
 use crate::outcome::{DropReason, Outcome};
 
 use block::{Block, SLOTS};
@@ -23,6 +24,13 @@ use broadcast::Changes;
 pub(crate) struct ReceiptToken {
     block: u32,
     slot: u8,
+}
+
+impl Token for ReceiptToken {
+    /// Blocks do not follow each other.
+    fn skip(self, count: usize) -> Self {
+        ReceiptToken { slot: self.slot + count as u8, ..self }
+    }
 }
 
 /// The receipts of a link. Its lock covers this too, so that a token needs no reference to its block.
@@ -70,22 +78,26 @@ impl Receipts {
         self.blocks.get(token.block as usize)?.as_ref()
     }
 
-    /// Whether the application has the receipt.
-    pub(crate) fn is_awaited(&self, token: ReceiptToken) -> bool {
-        self.get(token).is_some_and(|open| open.block.is_held(token.slot))
+    /// Whether the application has one of the receipts.
+    pub(crate) fn is_awaited(&self, tokens: Tokens<ReceiptToken>) -> bool {
+        self.get(tokens.first).is_some_and(|open| open.block.is_any_held(slots(tokens)))
     }
 
     /// Forgets tokens, each of which ends here once. Most end in the order in which they were opened, and in
     /// the same way: these are one item. The caller tells them ([`EndedRun::tell`]) after the lock is
     /// released.
-    pub(crate) fn end(&mut self, ended: impl Iterator<Item = (ReceiptToken, Outcome)>) -> Vec<EndedRun> {
+    pub(crate) fn end(
+        &mut self,
+        ended: impl Iterator<Item = (Tokens<ReceiptToken>, Outcome)>,
+    ) -> Vec<EndedRun> {
         let mut runs: Vec<EndedRun> = Vec::new();
-        for (token, outcome) in ended {
-            if let Some(last) = runs.last_mut().filter(|last| last.is_continued_by(token, outcome)) {
-                last.slots.end += 1;
-            } else if let Some(open) = self.get(token) {
-                let (block, slots) = (Arc::clone(&open.block), token.slot..token.slot + 1);
-                runs.push(EndedRun { place: token.block, block, slots, outcome });
+        for (tokens, outcome) in ended {
+            let slots = slots(tokens);
+            if let Some(last) = runs.last_mut().filter(|last| last.is_continued_by(tokens.first, outcome)) {
+                last.slots.end = slots.end;
+            } else if let Some(open) = self.get(tokens.first) {
+                let block = Arc::clone(&open.block);
+                runs.push(EndedRun { place: tokens.first.block, block, slots, outcome });
             }
         }
         for run in &runs {
@@ -100,6 +112,11 @@ impl Receipts {
         }
         runs
     }
+}
+
+/// The slots of tokens that follow each other: all of one block.
+fn slots(tokens: Tokens<ReceiptToken>) -> Range<u8> {
+    tokens.first.slot..tokens.first.slot + tokens.count as u8
 }
 
 impl Drop for Receipts {
@@ -271,8 +288,12 @@ mod tests {
         if number.is_multiple_of(3) { Outcome::Expired } else { Outcome::Taken }
     }
 
+    fn one(token: ReceiptToken) -> Tokens<ReceiptToken> {
+        Tokens { first: token, count: 1 }
+    }
+
     fn end(receipts: &mut Receipts, token: ReceiptToken, outcome: Outcome) {
-        receipts.end([(token, outcome)].into_iter()).into_iter().for_each(EndedRun::tell);
+        receipts.end([(one(token), outcome)].into_iter()).into_iter().for_each(EndedRun::tell);
     }
 
     #[test]
@@ -281,9 +302,9 @@ mod tests {
         let (token, receipt) = receipts.open();
         let again = receipt.clone();
         drop(receipt);
-        assert!(receipts.is_awaited(token));
+        assert!(receipts.is_awaited(one(token)));
         drop(again);
-        assert!(!receipts.is_awaited(token));
+        assert!(!receipts.is_awaited(one(token)));
     }
 
     #[test]
@@ -305,7 +326,7 @@ mod tests {
         let mut open = |count| -> (Vec<_>, Vec<_>) { (0..count).map(|_| receipts.open()).unzip() };
         let (tokens, held) = open(3 * usize::from(SLOTS));
         let outcome = |number| if number == 200 { Outcome::Expired } else { Outcome::Taken };
-        let ended = tokens.iter().enumerate().map(|(number, token)| (*token, outcome(number)));
+        let ended = tokens.iter().enumerate().map(|(number, token)| (one(*token), outcome(number)));
         // In the middle of the second block one ends in another way.
         let runs = receipts.end(ended);
         let lens: Vec<_> = runs.iter().map(|run| run.slots.len()).collect();

@@ -9,7 +9,7 @@ use super::script::Script;
 use crate::health::liveness::Limits;
 use crate::id::PeerId;
 use crate::lane::{AckMode, LaneConfig, LaneId, Priority};
-use crate::link::harness::{Core, Fx, Token};
+use crate::link::harness::{Core, Fx, Numbered};
 use crate::link::{Link, OutboundMessage, Purpose, Settings};
 
 /// Three lanes with next to no room, so that every bound is met soon.
@@ -100,9 +100,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn token(&mut self, awaited: bool) -> Token {
+    pub(super) fn token(&mut self, awaited: bool) -> Numbered {
         self.last += 1;
-        Token { number: self.last, awaited }
+        Numbered { number: self.last, awaited }
     }
 
     pub(super) fn accepted(&mut self, number: usize, accepted: bool) {
@@ -122,7 +122,10 @@ impl Ledger {
 
     /// Everything ends once, and nothing ends that was not accepted.
     pub(super) fn note(&mut self, output: Fx) {
-        for (token, outcome, _) in output.ended {
+        let ended = output.ended.into_iter();
+        for (token, outcome) in
+            ended.flat_map(|ended| ended.tokens.iter().map(move |token| (token, ended.outcome)))
+        {
             // A message on a lane that the peer refuses ends before `send` returns.
             let ended = self.messages.insert(token.number, true);
             assert_eq!(ended, Some(false), "message {} ended as {outcome}", token.number);

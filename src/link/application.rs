@@ -10,11 +10,11 @@ use crate::wire::stream::MessageKind;
 
 use super::inbox::Arrived;
 use super::lane::Lane;
-use super::outbound::{Oldest, cost_of};
+use super::outbound::{Ended, Oldest, cost_of};
 use super::output::Output;
-use super::{Link, OutboundMessage, Purpose, Refused, Ticket, requests};
+use super::{Link, OutboundMessage, Purpose, Refused, Ticket, Token, requests};
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Whether a message of this size could be accepted for sending now. Returns the index of its lane.
     pub(crate) fn check_send(&self, lane: LaneId, len: usize, asks: bool) -> Result<usize, Refused> {
         let index = self.check_lane(lane, len)?.index;
@@ -175,7 +175,7 @@ impl<T, R, C: Clone> Link<T, R, C> {
     /// A request whose message will never be sent has no reply to wait for. Looks at what ended since
     /// `output.ended` had `from` entries.
     pub(super) fn end_unsent_requests(&mut self, from: usize, output: &mut Output<T, R, C>) {
-        for (_, outcome, kind) in output.ended.iter().skip(from) {
+        for Ended { outcome, kind, .. } in output.ended.iter().skip(from) {
             let error = match outcome {
                 Outcome::Taken => continue,
                 Outcome::Expired => RequestError::Expired,

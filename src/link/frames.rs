@@ -15,9 +15,9 @@ use super::flood_guard::FrameCosts;
 use super::inbound::Urgency;
 use super::lane::Lane;
 use super::output::Output;
-use super::{Link, Violation};
+use super::{Link, Token, Violation};
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Bytes arrived on this connection, whatever they mean.
     pub(crate) fn handle_received(&mut self, conn: ConnId, at: Instant, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.conns.by_id(conn) {

@@ -3,21 +3,34 @@
 use std::time::Instant;
 
 use crate::id::ConnId;
-use crate::link::{Link, Output, Transmit};
+use crate::link::{Link, Output, Token, Transmit};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::reader::{FrameReader, ReadError};
 
 /// The sender's half of a receipt: the number of its message.
-#[derive(Debug)]
-pub(crate) struct Token {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbered {
     pub(crate) number: usize,
     pub(crate) awaited: bool,
 }
 
+impl Token for Numbered {
+    fn skip(self, count: usize) -> Self {
+        Numbered { number: self.number + count, ..self }
+    }
+}
+
 /// A link whose waiters are the numbers of requests.
-pub(crate) type Core = Link<Token, usize>;
-pub(crate) type Fx = Output<Token, usize>;
+pub(crate) type Core = Link<Numbered, usize>;
+pub(crate) type Fx = Output<Numbered, usize>;
+
+#[cfg(test)]
+impl Token for bool {
+    fn skip(self, _: usize) -> Self {
+        self
+    }
+}
 
 /// A link with these settings, without a connection.
 #[cfg(test)]
@@ -31,7 +44,7 @@ pub(crate) fn link(config: &crate::config::Config) -> Link<bool, ()> {
 /// The next write of a connection. Panics if its writer would spin.
 pub(crate) fn write(link: &mut Core, conn: ConnId, now: Instant, output: &mut Fx) -> (Vec<u8>, Transmit) {
     let (mut batch, mut bytes) = (Batch::default(), Vec::new());
-    let transmit = link.poll_transmit(conn, now, &mut batch, |token| token.awaited, output);
+    let transmit = link.poll_transmit(conn, now, &mut batch, |tokens| tokens.first.awaited, output);
     batch.copy(0..batch.len(), &mut bytes);
     assert_eq!(bytes.len(), batch.len());
     if let Transmit::Continue { at: Some(at), .. } = transmit {

@@ -15,7 +15,7 @@ use super::conns::{Conn, Conns};
 use super::flood_guard::FrameMeter;
 use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Token};
 use super::output::Output;
 
 pub(super) struct Lane<T> {
@@ -44,7 +44,7 @@ pub(super) struct Lane<T> {
     pub(super) settled: Option<u64>,
 }
 
-impl<T> Lane<T> {
+impl<T: Token> Lane<T> {
     pub(super) fn new(index: usize, config: &LaneConfig) -> Self {
         Lane {
             id: config.id,

@@ -98,7 +98,7 @@ use crate::outcome::{DropReason, RequestError};
 use conns::Conns;
 pub(crate) use conns::{Draining, NewConn};
 use lane::Lane;
-pub(crate) use outbound::{COPY_BELOW, cost_of};
+pub(crate) use outbound::{COPY_BELOW, Token, Tokens, cost_of};
 pub(crate) use output::{CloseReason, Notice, Output};
 pub(crate) use path_stats::ConnSample;
 pub(crate) use paths::REDUCED_SEGMENT;
@@ -222,7 +222,7 @@ pub(crate) struct Link<T, R, C = ConnId> {
     pub(crate) counters: Counters,
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let lanes = settings.lanes.iter().enumerate().map(|(index, config)| Lane::new(index, config));

@@ -11,13 +11,16 @@
 //! Invariants, checked by [`Outbound::check`] in every simulated step:
 //! - `taken <= received <= sent <= end` and `received <= cursor <= sent` (or `cursor <= end` while new bytes
 //!   are sent);
-//! - the first `started` messages of the queue have offsets, without a gap, and end at `end`;
+//! - the first `started` runs of the queue have offsets, without a gap, and end at `end`; they have `untaken`
+//!   messages, no more than the peer agreed to;
 //! - the first message of the queue ends behind `taken`;
 //! - no byte at or past `limit` was ever sent.
 //!
-//! A queue that drops its oldest messages when it is full has more of them: [`displace`].
+//! The entries of the queue are runs of messages: [`run`]. A queue that drops its oldest messages when it is full
+//! has more invariants, and runs of one message only: [`displace`].
 
 mod displace;
+mod run;
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -35,31 +38,8 @@ use super::Violation;
 use super::send_buffer::{Place, SendBuffer};
 use displace::NO_LIMIT;
 pub(crate) use displace::Oldest;
-
-/// A message in the queue. Kept small: there may be a million.
-#[derive(Debug)]
-struct Queued<T> {
-    /// Its length, and where header and payload lie in the lane's [`SendBuffer`], unless [`Rare::shared`]
-    /// has the payload.
-    place: Place,
-    /// Where it begins in the stream, or [`NOT_STARTED`], or [`BEGUN_BEFORE`].
-    start: u64,
-    token: T,
-    /// `None` for a message that is copied and does not expire.
-    rare: Option<Box<Rare>>,
-}
-
-/// The part of a message that most do not have.
-#[derive(Debug)]
-struct Rare {
-    kind: MessageKind,
-    /// The payload, where the application put it.
-    shared: Option<Bytes>,
-    /// Dropped if the first byte was not sent by then.
-    deadline: Option<Instant>,
-    /// The peer has dropped it, because it expired.
-    stale: bool,
-}
+use run::{Rare, Run};
+pub(crate) use run::{Token, Tokens};
 
 /// A payload below this size is copied when it is accepted: less work than to count references to it.
 pub(crate) const COPY_BELOW: usize = 2048;
@@ -86,45 +66,6 @@ pub(crate) fn cost_of(len: usize) -> usize {
     len + MAX_HEADER + BOOKKEEPING
 }
 
-impl<T> Queued<T> {
-    fn kind(&self) -> MessageKind {
-        self.rare.as_ref().map_or(MessageKind::Message, |rare| rare.kind)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.rare.as_ref()?.deadline
-    }
-
-    fn shared(&self) -> Option<&Bytes> {
-        self.rare.as_ref()?.shared.as_ref()
-    }
-
-    fn is_stale(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.stale)
-    }
-
-    fn len(&self) -> usize {
-        self.place.len()
-    }
-
-    fn payload_len(&self) -> usize {
-        self.len() - self.kind().header_len()
-    }
-
-    fn cost(&self) -> usize {
-        cost_of(self.payload_len())
-    }
-
-    /// Whether it has no offset.
-    fn is_waiting(&self) -> bool {
-        self.start >= BEGUN_BEFORE
-    }
-
-    fn end(&self) -> u64 {
-        self.start.saturating_add(self.len() as u64)
-    }
-}
-
 /// The limits of the peer on this lane, from its HELLO.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
@@ -139,14 +80,18 @@ pub(crate) struct Outbound<T> {
     capacity: usize,
     /// What was begun may cost so much.
     begun_limit: usize,
-    queue: VecDeque<Queued<T>>,
+    queue: VecDeque<Run<T>>,
     buffer: SendBuffer,
+    /// Messages in the queue.
+    messages: usize,
     queued_bytes: usize,
     /// Bytes of messages that have no offset.
     waiting_bytes: u64,
-    /// How many messages of the queue have an offset.
+    /// How many runs of the queue have an offset.
     started: usize,
-    /// The message that holds `cursor`; `started` when the cursor is at the end.
+    /// How many messages these have.
+    untaken: usize,
+    /// The run that holds `cursor`; `started` when the cursor is at the end.
     at: usize,
     cursor: u64,
     sent: u64,
@@ -176,20 +121,25 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: Outcome, messages: usize) {
         *match outcome {
             Outcome::Taken => &mut self.taken,
             Outcome::Expired => &mut self.expired,
             Outcome::Dropped(DropReason::Displaced) => &mut self.displaced,
             Outcome::Dropped(_) => &mut self.dropped,
-        } += 1;
+        } += messages as u64;
     }
 }
 
-/// Messages that have ended: their tokens, how they ended, and what they were.
-pub(crate) type Ended<T> = Vec<(T, Outcome, MessageKind)>;
+/// Messages that have ended in the same way.
+#[derive(Debug)]
+pub(crate) struct Ended<T> {
+    pub(crate) tokens: Tokens<T>,
+    pub(crate) outcome: Outcome,
+    pub(crate) kind: MessageKind,
+}
 
-impl<T> Outbound<T> {
+impl<T: Token> Outbound<T> {
     pub(crate) fn new(config: &LaneConfig) -> Self {
         Outbound {
             capacity: config.queue,
@@ -199,9 +149,11 @@ impl<T> Outbound<T> {
             },
             queue: VecDeque::new(),
             buffer: SendBuffer::default(),
+            messages: 0,
             queued_bytes: 0,
             waiting_bytes: 0,
             started: 0,
+            untaken: 0,
             at: 0,
             cursor: 0,
             sent: 0,
@@ -226,21 +178,26 @@ impl<T> Outbound<T> {
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: &Bytes, deadline: Option<Instant>, token: T) {
         let kind = self.known_kind(kind);
-        let copied = body.len() < COPY_BELOW;
-        let (place, rare) = if copied && deadline.is_none() && kind == MessageKind::Message {
-            (self.buffer.push(&Header::of_message(body.len()), body), None)
-        } else {
-            let (place, shared) = match copied {
-                true => (self.buffer.push(Header::new(kind, body.len()).as_bytes(), body), None),
-                false => (Place::outside(kind.header_len() + body.len()), Some(body.clone())),
-            };
-            (place, Some(Box::new(Rare { kind, shared, deadline, stale: false })))
-        };
-        let message = Queued { place, start: NOT_STARTED, token, rare };
+        self.messages += 1;
         self.queued_bytes += cost_of(body.len());
-        self.waiting_bytes += message.len() as u64;
+        self.waiting_bytes += (kind.header_len() + body.len()) as u64;
+        let copied = body.len() < COPY_BELOW;
+        if copied && deadline.is_none() && kind == MessageKind::Message {
+            let place = self.buffer.push(&Header::of_message(body.len()), body);
+            // What may be displaced is displaced one by one.
+            let joins = self.begun_limit == NO_LIMIT && self.started < self.queue.len();
+            if !(joins && self.queue.back_mut().is_some_and(|run| run.join(place, token))) {
+                self.queue.push_back(Run::new(place, token, None));
+            }
+            return;
+        }
+        let (place, shared) = match copied {
+            true => (self.buffer.push(Header::new(kind, body.len()).as_bytes(), body), None),
+            false => (Place::outside(kind.header_len() + body.len()), Some(body.clone())),
+        };
+        let rare = Rare { kind, shared, deadline, stale: false };
         self.next_expiry = earliest(self.next_expiry, deadline);
-        self.queue.push_back(message);
+        self.queue.push_back(Run::new(place, token, Some(Box::new(rare))));
     }
 
     /// The same kind, or without the expiry that the peer does not know.
@@ -253,18 +210,29 @@ impl<T> Outbound<T> {
         }
     }
 
-    /// A message has left the queue.
-    fn end(&mut self, message: Queued<T>, outcome: Outcome, ended: &mut Ended<T>) {
-        self.queued_bytes -= message.cost();
-        if message.is_waiting() {
-            self.waiting_bytes -= message.len() as u64;
+    /// Messages have left the queue.
+    fn end(&mut self, run: Run<T>, outcome: Outcome, ended: &mut Vec<Ended<T>>) {
+        self.messages -= run.messages();
+        self.queued_bytes -= run.cost();
+        if run.is_waiting() {
+            self.waiting_bytes -= run.len() as u64;
         }
-        if message.shared().is_none() {
-            self.buffer.release(message.place);
+        if run.shared().is_none() {
+            self.buffer.release(run.place);
         }
-        self.ends.count(outcome);
-        let kind = message.kind();
-        ended.push((message.token, outcome, kind));
+        self.ends.count(outcome, run.messages());
+        ended.push(Ended { tokens: run.tokens(), outcome, kind: run.kind() });
+    }
+
+    /// The first `count` messages of a run become a run of their own, if it has more.
+    fn split(&mut self, index: usize, count: usize) {
+        let run = self.queue.get_mut(index).filter(|run| run.messages() > count);
+        let Some(front) = run.map(|run| run.split_off_front(count, &self.buffer)) else { return };
+        self.queue.insert(index, front);
+        if index < self.started {
+            self.started += 1;
+            self.find_cursor();
+        }
     }
 
     /// Messages were taken out of the middle of the queue: the rest moves together if that frees memory.
@@ -277,7 +245,7 @@ impl<T> Outbound<T> {
     pub(crate) fn withdraw(
         &mut self,
         outcome: Outcome,
-        ended: &mut Ended<T>,
+        ended: &mut Vec<Ended<T>>,
         matches: impl Fn(MessageKind) -> bool,
     ) -> bool {
         let mut waiting = self.started..self.queue.len();
@@ -305,7 +273,7 @@ impl<T> Outbound<T> {
         &mut self,
         hello: Option<&HelloLane>,
         expires: bool,
-        ended: &mut Ended<T>,
+        ended: &mut Vec<Ended<T>>,
     ) -> Result<(), Violation> {
         self.terms = hello.map(|lane| Terms {
             max_message: lane.max_message as usize,
@@ -330,7 +298,7 @@ impl<T> Outbound<T> {
             return;
         }
         for index in self.started..self.queue.len() {
-            let Some(kind) = self.queue.get(index).map(Queued::kind) else { return };
+            let Some(kind) = self.queue.get(index).map(Run::kind) else { return };
             let known = self.known_kind(kind);
             if let Some(message) = self.queue.get_mut(index).filter(|_| known != kind) {
                 let (cost, len, place) = (message.cost(), message.len() as u64, message.place);
@@ -367,14 +335,14 @@ impl<T> Outbound<T> {
     }
 
     /// Drops what waits on a lane that the peer does not have.
-    pub(crate) fn refuse_if_unknown(&mut self, ended: &mut Ended<T>) {
+    pub(crate) fn refuse_if_unknown(&mut self, ended: &mut Vec<Ended<T>>) {
         if self.refused {
             self.drop_where(ended, |_| Some(DropReason::LaneRefused));
         }
     }
 
     /// The peer's acknowledgement. Returns whether it has received more than before.
-    pub(crate) fn handle_ack(&mut self, ack: LaneAck, ended: &mut Ended<T>) -> Result<bool, Violation> {
+    pub(crate) fn handle_ack(&mut self, ack: LaneAck, ended: &mut Vec<Ended<T>>) -> Result<bool, Violation> {
         let old = self.peer;
         let grows = ack.received >= old.received && ack.taken >= old.taken && ack.limit >= old.limit;
         let falls = ack.received <= old.received && ack.taken <= old.taken && ack.limit <= old.limit;
@@ -393,15 +361,16 @@ impl<T> Outbound<T> {
             self.find_cursor();
         }
         while self.started > 0
-            && let Some(front) = self.queue.front()
-            && front.end() <= ack.taken
+            && let Some(taken) = self.queue.front().map(|run| run.ended_at(ack.taken, &self.buffer))
+            && taken > 0
         {
+            self.split(0, taken);
+            let Some(run) = self.queue.pop_front() else { break };
             self.started -= 1;
+            self.untaken -= run.messages();
             self.at = self.at.saturating_sub(1);
-            if let Some(message) = self.queue.pop_front() {
-                let outcome = if message.is_stale() { Outcome::Expired } else { Outcome::Taken };
-                self.end(message, outcome, ended);
-            }
+            let outcome = if run.is_stale() { Outcome::Expired } else { Outcome::Taken };
+            self.end(run, outcome, ended);
         }
         Ok(ack.received > old.received)
     }
@@ -416,31 +385,35 @@ impl<T> Outbound<T> {
     /// message; `keep` says which messages. Returns how many of the kept had been started.
     pub(crate) fn restart(
         &mut self,
-        ended: &mut Ended<T>,
+        ended: &mut Vec<Ended<T>>,
         drop_reason: impl Fn(MessageKind, bool) -> Option<DropReason>,
     ) -> usize {
-        let was_started = std::mem::take(&mut self.started);
-        let mut index = 0;
+        if let Some(index) = self.started.checked_sub(1)
+            && let Some(begun) = self.queue.get(index).map(|run| run.begun_at(self.sent, &self.buffer))
+            && begun > 0
+        {
+            self.split(index, begun);
+        }
+        let sent = self.sent;
+        (self.started, self.untaken) = (0, 0);
         let mut again = 0;
-        self.drop_where(ended, |kind| {
-            let started = index < was_started;
-            index += 1;
-            let reason = drop_reason(kind, started);
-            again += usize::from(started && reason.is_none());
+        self.drop_where(ended, |run| {
+            let reason = drop_reason(run.kind(), run.start < sent);
+            again += if run.start < sent && reason.is_none() { run.messages() } else { 0 };
             reason
         });
-        for message in &mut self.queue {
-            message.rare.iter_mut().for_each(|rare| rare.stale = false);
-            if !message.is_waiting() {
+        for run in &mut self.queue {
+            run.rare.iter_mut().for_each(|rare| rare.stale = false);
+            if !run.is_waiting() {
                 // Its first byte went out in time; to call it expired now would deny that it was seen.
-                message.rare.iter_mut().for_each(|rare| rare.deadline = None);
-                message.start = BEGUN_BEFORE;
-                self.waiting_bytes += message.len() as u64;
+                run.rare.iter_mut().for_each(|rare| rare.deadline = None);
+                run.start = BEGUN_BEFORE;
+                self.waiting_bytes += run.len() as u64;
             }
         }
         (self.at, self.cursor, self.sent, self.end, self.stale_to) = (0, 0, 0, 0, 0);
         self.peer = LaneAck::default();
-        self.next_expiry = self.queue.iter().filter_map(Queued::deadline).min();
+        self.next_expiry = self.queue.iter().filter_map(Run::deadline).min();
         again
     }
 
@@ -448,7 +421,8 @@ impl<T> Outbound<T> {
     /// of the peer.
     pub(crate) fn begun(&self) -> usize {
         let begun = self.queue.iter().take(self.started);
-        begun.filter(|message| !matches!(message.kind(), MessageKind::Reply { .. })).count()
+        let begun = begun.filter(|run| !matches!(run.kind(), MessageKind::Reply { .. }));
+        begun.map(|run| run.begun_at(self.sent, &self.buffer)).sum()
     }
 
     /// Nothing was ever sent in this session: its stream at 0 is as good for any other one. A stream of
@@ -461,12 +435,12 @@ impl<T> Outbound<T> {
     /// Drops messages that were not started, for the reason given.
     fn drop_where(
         &mut self,
-        ended: &mut Ended<T>,
-        mut reason: impl FnMut(MessageKind) -> Option<DropReason>,
+        ended: &mut Vec<Ended<T>>,
+        mut reason: impl FnMut(&Run<T>) -> Option<DropReason>,
     ) {
         let waiting = self.queue.split_off(self.started);
         for message in waiting {
-            match reason(message.kind()) {
+            match reason(&message) {
                 Some(reason) => {
                     self.end(message, Outcome::Dropped(reason), ended);
                 }
@@ -477,8 +451,8 @@ impl<T> Outbound<T> {
     }
 
     /// Drops everything: the link ends.
-    pub(crate) fn clear(&mut self, reason: DropReason, ended: &mut Ended<T>) -> usize {
-        let count = self.queue.len();
+    pub(crate) fn clear(&mut self, reason: DropReason, ended: &mut Vec<Ended<T>>) -> usize {
+        let count = self.messages;
         self.restart(ended, |_, _| Some(reason));
         count
     }
@@ -489,7 +463,7 @@ impl<T> Outbound<T> {
         self.next_expiry
     }
 
-    pub(crate) fn expire(&mut self, now: Instant, ended: &mut Ended<T>) {
+    pub(crate) fn expire(&mut self, now: Instant, ended: &mut Vec<Ended<T>>) {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
         }
@@ -517,7 +491,7 @@ impl<T> Outbound<T> {
 
     fn can_start(&self) -> bool {
         self.started < self.queue.len()
-            && self.terms.is_some_and(|terms| self.started < terms.max_untaken)
+            && self.terms.is_some_and(|terms| self.untaken < terms.max_untaken)
             && self.end < self.peer.limit
             && self.is_below_begun_limit()
     }
@@ -537,27 +511,30 @@ impl<T> Outbound<T> {
         self.cursor - self.peer.received
     }
 
-    /// Assigns the next waiting message its place in the stream. Messages whose deadline has passed, or
-    /// that the peer would not accept, end here.
-    fn start_next(&mut self, now: Instant, ended: &mut Ended<T>) {
-        while self.can_start() {
-            let Some(message) = self.queue.get_mut(self.started) else { return };
-            let refused = match self.terms {
-                Some(terms) if message.payload_len() > terms.max_message => {
-                    Some(Outcome::Dropped(DropReason::TooLargeForPeer))
-                }
-                _ if message.deadline().is_some_and(|deadline| deadline <= now) => Some(Outcome::Expired),
-                _ => None,
-            };
-            let Some(outcome) = refused else {
-                message.start = self.end;
-                self.end = message.end();
-                self.waiting_bytes -= message.len() as u64;
+    /// Assigns the next waiting run its place in the stream. Messages whose deadline has passed, or that the
+    /// peer would not accept, end here.
+    fn start_next(&mut self, now: Instant, ended: &mut Vec<Ended<T>>) {
+        while self.can_start()
+            && let Some(terms) = self.terms
+        {
+            // If the peer may refuse a message of a run, each one is looked at by itself.
+            let most = if terms.max_message < COPY_BELOW { 1 } else { terms.max_untaken - self.untaken };
+            self.split(self.started, most);
+            let Some(run) = self.queue.get_mut(self.started) else { return };
+            let outcome = if run.messages() == 1 && run.payload_len() > terms.max_message {
+                Outcome::Dropped(DropReason::TooLargeForPeer)
+            } else if run.deadline().is_some_and(|deadline| deadline <= now) {
+                Outcome::Expired
+            } else {
+                run.start = self.end;
+                self.end = run.end();
+                self.waiting_bytes -= run.len() as u64;
                 self.started += 1;
+                self.untaken += run.messages();
                 return;
             };
-            if let Some(message) = self.queue.remove(self.started) {
-                self.end(message, outcome, ended);
+            if let Some(run) = self.queue.remove(self.started) {
+                self.end(run, outcome, ended);
             }
         }
     }
@@ -570,8 +547,8 @@ impl<T> Outbound<T> {
         now: Instant,
         max: usize,
         batch: &mut Batch,
-        is_awaited: impl Fn(&T) -> bool,
-        ended: &mut Ended<T>,
+        is_awaited: impl Fn(Tokens<T>) -> bool,
+        ended: &mut Vec<Ended<T>>,
     ) -> (usize, usize) {
         if !self.is_ready() {
             return (0, 0);
@@ -587,50 +564,47 @@ impl<T> Outbound<T> {
         let stop = self.peer.limit.min(offset + max as u64);
         let (mut flags, mut messages) = (0, 0);
         // Neighbours in the buffer, to be copied as one piece.
-        let mut run: Option<Place> = None;
+        let mut piece: Option<Place> = None;
         while self.cursor < stop && batch.has_room() {
             if self.cursor == self.end {
                 self.start_next(now, ended);
             }
-            let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) else { break };
-            let (len, from) = (message.len(), (self.cursor - message.start) as usize);
-            let mut to = len.min((stop - message.start) as usize);
-            if len - to <= max / OVERSHOOT && message.end() <= self.peer.limit {
-                to = len;
-            }
-            match message.shared() {
+            let Some(run) = self.queue.get(self.at).filter(|_| self.at < self.started) else { break };
+            let (to, tokens) = run.piece(self.cursor, stop, max / OVERSHOOT, self.peer.limit, &self.buffer);
+            let range = (self.cursor - run.start) as usize..(to - run.start) as usize;
+            match run.shared() {
                 None => {
-                    let place = message.place.part(from..to);
-                    run = match run.map(|run| (run, run.join(place))) {
+                    let place = run.place.part(range);
+                    piece = match piece.map(|piece| (piece, piece.join(place))) {
                         Some((_, Some(joined))) => Some(joined),
-                        Some((run, None)) => {
-                            batch.push_slice(self.buffer.get(run));
+                        Some((piece, None)) => {
+                            batch.push_slice(self.buffer.get(piece));
                             Some(place)
                         }
                         None => Some(place),
                     };
                 }
                 Some(body) => {
-                    run.take().into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
-                    let header = Header::new(message.kind(), body.len());
+                    piece.take().into_iter().for_each(|piece| batch.push_slice(self.buffer.get(piece)));
+                    let header = Header::new(run.kind(), body.len());
                     let header = header.as_bytes();
-                    if let Some(piece) = header.get(from..to.min(header.len())) {
-                        batch.push_slice(piece);
+                    if let Some(part) = header.get(range.start..range.end.min(header.len())) {
+                        batch.push_slice(part);
                     }
-                    let (from, to) = (from.saturating_sub(header.len()), to.saturating_sub(header.len()));
+                    let [from, to] = [range.start, range.end].map(|at| at.saturating_sub(header.len()));
                     batch.push_bytes(body, from..to);
                 }
             }
             // The reply to a request brings the acknowledgement, and that of a reply is seldom waited for.
-            let alone = || matches!(message.kind(), MessageKind::Message | MessageKind::Expiring { .. });
-            if flags == 0 && alone() && is_awaited(&message.token) {
+            let alone = || matches!(run.kind(), MessageKind::Message | MessageKind::Expiring { .. });
+            if flags == 0 && alone() && is_awaited(tokens) {
                 flags = ACK_NOW;
             }
-            self.cursor = message.start + to as u64;
-            self.at += usize::from(to == len);
-            messages += 1;
+            self.cursor = to;
+            self.at += usize::from(to == run.end());
+            messages += tokens.count;
         }
-        run.into_iter().for_each(|run| batch.push_slice(self.buffer.get(run)));
+        piece.into_iter().for_each(|piece| batch.push_slice(self.buffer.get(piece)));
         let len = batch.chunk_len(&chunk);
         batch.close_chunk(chunk, lane, flags, offset);
         self.resent += self.sent.min(self.cursor).saturating_sub(offset);
@@ -658,7 +632,7 @@ impl<T> Outbound<T> {
     }
 
     pub(crate) fn queued(&self) -> (usize, usize) {
-        (self.queue.len(), self.queued_bytes)
+        (self.messages, self.queued_bytes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -677,12 +651,16 @@ impl<T> Outbound<T> {
             at = Some(message.end());
         }
         assert!(at.is_none_or(|at| at == self.end));
-        let waiting = self.queue.iter().skip(self.started).map(Queued::len).sum::<usize>();
+        let waiting = self.queue.iter().skip(self.started).map(Run::len).sum::<usize>();
         assert_eq!(self.waiting_bytes, waiting as u64);
-        assert_eq!(self.queued_bytes, self.queue.iter().map(Queued::cost).sum::<usize>());
-        let copied = self.queue.iter().filter(|message| message.shared().is_none());
+        assert_eq!(self.queued_bytes, self.queue.iter().map(Run::cost).sum::<usize>());
+        assert_eq!(self.messages, self.queue.iter().map(Run::messages).sum::<usize>());
+        let untaken: usize = self.queue.iter().take(self.started).map(Run::messages).sum();
+        assert_eq!(self.untaken, untaken);
+        self.queue.iter().for_each(|run| run.check(&self.buffer));
+        let copied = self.queue.iter().filter(|run| run.shared().is_none());
         self.check_begun();
-        self.buffer.check(copied.map(Queued::len).sum());
+        self.buffer.check(copied.map(Run::len).sum());
         if let Some(message) = self.queue.get(self.at).filter(|_| self.at < self.started) {
             assert!(message.start <= self.cursor && self.cursor < message.end());
         } else {

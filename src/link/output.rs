@@ -54,7 +54,7 @@ pub(crate) enum CloseReason {
 #[derive(Debug)]
 pub(crate) struct Output<T, R, C = ConnId> {
     /// Messages that ended.
-    pub(crate) ended: Ended<T>,
+    pub(crate) ended: Vec<Ended<T>>,
     /// Requests that ended.
     pub(crate) replies: Vec<(R, ReplyResult)>,
     pub(crate) notices: Vec<Notice>,
@@ -75,6 +75,11 @@ pub(crate) struct Output<T, R, C = ConnId> {
 impl<T, R, C> Output<T, R, C> {
     pub(super) fn handle_ack_scheduled(&mut self, due: Instant) {
         self.ack_at = self.ack_at.into_iter().chain([due]).min();
+    }
+
+    /// How many messages have ended since `ended` had `from` entries.
+    pub(super) fn messages_ended(&self, from: usize) -> usize {
+        self.ended.iter().skip(from).map(|ended| ended.tokens.count).sum()
     }
 
     /// Whether nothing follows from the input.

@@ -12,9 +12,9 @@ use crate::health::liveness::{Ending, Limits};
 use crate::health::score::Change;
 use crate::id::ConnId;
 
-use super::Link;
 use super::conns::Conn;
 use super::output::{Notice, Output};
+use super::{Link, Token};
 
 /// A sample of a connection, taken from outside.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct ConnSample {
     pub(crate) blocked: Duration,
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Asks for looks at the connections where one is due.
     pub(super) fn request_samples(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         let every = self.settings.sample_interval();

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
-use super::Link;
 use super::conns::Conn;
 use super::output::Output;
+use super::{Link, Token};
 
 #[cfg(test)]
 mod tests;
@@ -76,7 +76,7 @@ impl Paths {
     }
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Where the connection that has just joined leads. `segment`: its full segment in bytes, 0 if that is
     /// not known.
     pub(crate) fn set_address(&mut self, id: ConnId, address: IpAddr, segment: usize) {

@@ -51,11 +51,11 @@ use crate::health::liveness::Ending;
 use crate::id::ConnId;
 use crate::wire::control::GoawayReason;
 
-use super::Link;
 use super::conns::Draining;
 use super::output::{Notice, Output};
+use super::{Link, Token};
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     // --- which stay ----------------------------------------------------------------------------
 
     /// A connection has joined: settles which connections of its slot stay.

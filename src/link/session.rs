@@ -16,7 +16,7 @@ use super::expiry::EXPIRES_ON_ARRIVAL;
 use super::lane::Lane;
 use super::output::{Notice, Output};
 use super::scheduler::Scheduler;
-use super::{Link, Violation};
+use super::{Link, Token, Violation};
 
 /// A peer that says that it delays acknowledgements for longer is not believed.
 const MAX_ACK_DELAY: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ pub(crate) enum AttachError {
     Violation(Violation),
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Our HELLO for a peer with this incarnation. As the dialer we say which slot of the pool the connection
     /// is for, and whether it is to replace the one that serves there. Where this node accepts connections
     /// depends on the connection, and is for the caller to add.
@@ -319,7 +319,7 @@ impl<T, R, C: Clone> Link<T, R, C> {
         self.begin_session(output, |kind, started| {
             (started || matches!(kind, MessageKind::Reply { .. })).then_some(DropReason::PeerForgot)
         });
-        let messages = output.ended.len() - before;
+        let messages = output.messages_ended(before);
         if messages > 0 {
             output.notices.push(Notice::Lost { messages, by_peer: true });
         }
@@ -330,7 +330,7 @@ impl<T, R, C: Clone> Link<T, R, C> {
     pub(super) fn forget(&mut self, output: &mut Output<T, R, C>) {
         let before = output.ended.len();
         self.begin_session(output, |_, _| Some(DropReason::ResumptionExpired));
-        let messages = output.ended.len() - before;
+        let messages = output.messages_ended(before);
         if messages > 0 {
             output.notices.push(Notice::Lost { messages, by_peer: false });
         }
@@ -446,7 +446,7 @@ mod tests {
             let message =
                 OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };
             link.send(message, Purpose::Message, true, start, &mut output).unwrap();
-            link.poll_transmit(ConnId(1), start, &mut Batch::default(), |awaited| *awaited, &mut output);
+            link.poll_transmit(ConnId(1), start, &mut Batch::default(), |tokens| tokens.first, &mut output);
             while !output.notices.contains(&Notice::Suspect(ConnId(1))) {
                 let next = link.next_timeout().expect("a timer runs");
                 link.handle_timeout(next, &mut output);
@@ -487,7 +487,7 @@ mod tests {
             let mut sent = Vec::new();
             while sent.len() < 4000 + 3 * 4 {
                 let mut batch = Batch::default();
-                link.poll_transmit(ConnId(1), start, &mut batch, |awaited| *awaited, &mut output);
+                link.poll_transmit(ConnId(1), start, &mut batch, |tokens| tokens.first, &mut output);
                 let mut bytes = Vec::new();
                 batch.copy(0..batch.len(), &mut bytes);
                 harness::for_each_frame(&bytes, |frame| {
@@ -525,7 +525,7 @@ mod tests {
         let end = link.next_timeout().expect("a timer runs");
         assert_eq!(end, later + Config::default().resumption);
         link.handle_timeout(end, &mut output);
-        let outcomes: Vec<_> = output.ended.iter().map(|(_, outcome, _)| *outcome).collect();
+        let outcomes: Vec<_> = output.ended.iter().map(|ended| ended.outcome).collect();
         assert_eq!(outcomes, [Outcome::Dropped(DropReason::ResumptionExpired)]);
     }
 }

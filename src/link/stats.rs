@@ -3,9 +3,9 @@
 use crate::id::{ConnId, Incarnation};
 use crate::lane::{AckMode, LaneId, NORMAL};
 
-use super::Link;
 use super::conns::Conn;
 use super::outbound::Ends;
+use super::{Link, Token};
 
 /// Messages since the link began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +31,7 @@ pub(crate) struct LaneStats {
     pub(crate) expired_on_arrival: u64,
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// The connections of this session.
     pub(crate) fn conns(&self) -> &[Conn<C>] {
         &self.conns

@@ -6,9 +6,9 @@ use crate::health::liveness::LivenessEvent;
 use crate::outcome::{DropReason, Outcome, RequestError};
 
 use super::output::{CloseReason, Notice, Output};
-use super::{Link, conns};
+use super::{Link, Token, conns};
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Does what is due. To be called at [`Link::next_timeout`]; earlier does no harm.
     pub(crate) fn handle_timeout(&mut self, now: Instant, output: &mut Output<T, R, C>) {
         self.check_conns(now, output);

@@ -7,10 +7,10 @@ use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Goaway, encode_ping, encode_pong};
 use crate::wire::header::{MAX_CHUNK, WireError};
 
-use super::Link;
 use super::conns::Draining;
 use super::outbound::OVERSHOOT;
 use super::output::Output;
+use super::{Link, Token, Tokens};
 
 /// The next step of the writer, after the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Transmit {
     Finish,
 }
 
-impl<T, R, C: Clone> Link<T, R, C> {
+impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Fills `batch` with what this connection shall send now: everything that is urgent about
     /// control, and one chunk's worth of data. `is_awaited` says whether anybody waits for the receipt behind
     /// a token.
@@ -31,7 +31,7 @@ impl<T, R, C: Clone> Link<T, R, C> {
         id: ConnId,
         now: Instant,
         batch: &mut Batch,
-        is_awaited: impl Fn(&T) -> bool,
+        is_awaited: impl Fn(Tokens<T>) -> bool,
         output: &mut Output<T, R, C>,
     ) -> Transmit {
         let is_control = self.conns.control() == Some(id);
@@ -159,7 +159,7 @@ impl<T, R, C: Clone> Link<T, R, C> {
         now: Instant,
         chunk: usize,
         batch: &mut Batch,
-        is_awaited: impl Fn(&T) -> bool,
+        is_awaited: impl Fn(Tokens<T>) -> bool,
         output: &mut Output<T, R, C>,
     ) -> usize {
         let (mut left, mut messages) = (chunk, 0);
@@ -230,7 +230,7 @@ mod tests {
         bytes: &mut [usize; 4],
     ) -> usize {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
-        link.poll_transmit(id, now, &mut batch, |awaited| *awaited, output);
+        link.poll_transmit(id, now, &mut batch, |tokens| tokens.first, output);
         batch.copy(0..batch.len(), &mut flat);
         let mut reader = FrameReader::new(flat.as_slice());
         loop {

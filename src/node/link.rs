@@ -329,7 +329,7 @@ impl LinkHandle {
                 Err(_) => {}
             }
         }
-        let ended = core.receipts.end(output.ended.drain(..).map(|(token, outcome, _)| (token, outcome)));
+        let ended = core.receipts.end(output.ended.drain(..).map(|ended| (ended.tokens, ended.outcome)));
         let copied = if ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
         drop(core);
         if look_at_inboxes {

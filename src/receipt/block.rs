@@ -183,9 +183,10 @@ impl Block {
         }
     }
 
-    /// Whether the application has a receipt of the slot.
-    pub(super) fn is_held(&self, slot: u8) -> bool {
-        self.held.get(usize::from(slot)).is_some_and(|held| held.load(Relaxed) > 0)
+    /// Whether the application has a receipt of one of the slots.
+    pub(super) fn is_any_held(&self, slots: Range<u8>) -> bool {
+        let held = self.held.get(usize::from(slots.start)..usize::from(slots.end));
+        held.into_iter().flatten().any(|held| held.load(Relaxed) > 0)
     }
 }
 

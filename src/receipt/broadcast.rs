@@ -380,6 +380,7 @@ mod tests {
     use crossbeam_channel::TryRecvError;
 
     use super::*;
+    use crate::link::Tokens;
     use crate::outcome::DropReason;
     use crate::receipt::{EndedRun, Receipts};
 
@@ -390,7 +391,10 @@ mod tests {
         let peer = |number| PeerId::from_bytes([number; 32]);
         let mut end = |outcome| {
             let token = tokens.pop().unwrap();
-            receipts.end([(token, outcome)].into_iter()).into_iter().for_each(EndedRun::tell);
+            receipts
+                .end([(Tokens { first: token, count: 1 }, outcome)].into_iter())
+                .into_iter()
+                .for_each(EndedRun::tell);
         };
         let broadcast = Broadcast::new((1..4).map(peer).zip(open).collect(), Vec::new());
         let ready = broadcast.ready();

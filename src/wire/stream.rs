@@ -74,6 +74,16 @@ impl Header {
     }
 }
 
+/// Returns the lengths, with their headers, of [messages](MessageKind::Message) that lie one behind the other.
+pub(crate) fn message_lens(mut messages: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let header = messages.first_chunk::<4>()?;
+        let len = header.len() + u32::from_le_bytes(*header) as usize;
+        messages = messages.get(len..)?;
+        Some(len)
+    })
+}
+
 /// The stream does not hold messages, or one that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamError {

@@ -66,7 +66,7 @@ fn carry(from: &mut Side, to: &mut Side, mut now: Instant) -> Result<u64, Violat
     let mut chunks = 0;
     loop {
         let mut batch = Batch::default();
-        let next = from.link.poll_transmit(CONN, now, &mut batch, |awaited| *awaited, &mut from.output);
+        let next = from.link.poll_transmit(CONN, now, &mut batch, |tokens| tokens.first, &mut from.output);
         if batch.is_empty() {
             match next {
                 // The writer waits for more to gather.
@@ -117,8 +117,8 @@ fn votes(count: u64, per_second: u64, len: usize, at_once: u64, tight: bool) -> 
             taken += 1;
             carry(&mut b, &mut a, now).expect("an honest receiver");
         }
-        let ended = a.output.ended.drain(..).filter(|(_, outcome, _)| *outcome == Outcome::Taken);
-        assert_eq!(ended.count() as u64, at_once);
+        let ended = a.output.ended.drain(..).filter(|ended| ended.outcome == Outcome::Taken);
+        assert_eq!(ended.map(|ended| ended.tokens.count as u64).sum::<u64>(), at_once);
         (a.output, b.output) = (Fx::default(), Fx::default());
     }
     assert_eq!((chunks, taken), (count, count), "one vote in each chunk");

@@ -24,7 +24,7 @@
 use crate::outcome::{DropReason, Outcome};
 use crate::wire::stream::MAX_HEADER;
 
-use super::{BOOKKEEPING, Ended, NOT_STARTED, Outbound, Queued, cost_of};
+use super::{BOOKKEEPING, Ended, NOT_STARTED, Outbound, Run, Token, cost_of};
 
 /// The value of `begun_limit` on a lane that drops nothing.
 pub(super) const NO_LIMIT: usize = usize::MAX;
@@ -37,14 +37,14 @@ pub(crate) struct Oldest {
     pub(crate) bytes: usize,
 }
 
-impl<T> Queued<T> {
+impl<T> Run<T> {
     /// Whether a byte of it was sent, in any session.
     pub(super) fn is_begun(&self) -> bool {
         self.start != NOT_STARTED
     }
 }
 
-impl<T> Outbound<T> {
+impl<T: Token> Outbound<T> {
     /// Whether the next message may begin without passing the limit of what cannot be displaced.
     pub(super) fn is_below_begun_limit(&self) -> bool {
         if self.begun_limit == NO_LIMIT || self.started == 0 {
@@ -71,7 +71,7 @@ impl<T> Outbound<T> {
         if self.begun_limit == NO_LIMIT || waiting < bytes {
             return None;
         }
-        let first = self.queue.partition_point(Queued::is_begun);
+        let first = self.queue.partition_point(Run::is_begun);
         let mut oldest = Oldest { messages: 0, bytes: 0 };
         for message in self.queue.range(first..) {
             if oldest.bytes >= bytes {
@@ -84,8 +84,8 @@ impl<T> Outbound<T> {
     }
 
     /// Displaces so many of the oldest messages.
-    pub(crate) fn displace(&mut self, oldest: Oldest, ended: &mut Ended<T>) {
-        let first = self.queue.partition_point(Queued::is_begun);
+    pub(crate) fn displace(&mut self, oldest: Oldest, ended: &mut Vec<Ended<T>>) {
+        let first = self.queue.partition_point(Run::is_begun);
         for _ in 0..oldest.messages {
             let Some(message) = self.queue.remove(first) else { break };
             self.end(message, Outcome::Dropped(DropReason::Displaced), ended);
@@ -95,9 +95,9 @@ impl<T> Outbound<T> {
 
     #[cfg(any(test, fuzzing))]
     pub(super) fn check_begun(&self) {
-        let first = self.queue.partition_point(Queued::is_begun);
+        let first = self.queue.partition_point(Run::is_begun);
         assert!(self.queue.range(first..).all(|message| !message.is_begun()), "begun messages are the first");
-        let bytes: usize = self.queue.range(..first).map(Queued::cost).sum();
+        let bytes: usize = self.queue.range(..first).map(Run::cost).sum();
         assert!(bytes <= self.begun_limit || first == 1, "{bytes} bytes were begun");
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::lane::{LaneConfig, NORMAL, WhenFull};
-    use crate::link::harness::Token;
+    use crate::link::harness::Numbered;
     use crate::wire::batch::Batch;
     use crate::wire::control::{HelloLane, LaneAck};
     use crate::wire::stream::MessageKind;
@@ -119,16 +119,22 @@ mod tests {
     const LEN: usize = 400;
     const QUEUE: usize = 4096;
 
-    fn numbers(ended: &Ended<Token>) -> Vec<usize> {
+    fn numbers(ended: &[Ended<Numbered>]) -> Vec<usize> {
         let displaced = Outcome::Dropped(DropReason::Displaced);
-        assert!(ended.iter().all(|(_, outcome, _)| *outcome == displaced), "{ended:?}");
-        ended.iter().map(|(token, ..)| token.number).collect()
+        assert!(ended.iter().all(|ended| ended.outcome == displaced), "{ended:?}");
+        ended.iter().flat_map(|ended| ended.tokens.iter()).map(|token| token.number).collect()
     }
 
-    fn poll(out: &mut Outbound<Token>, max: usize) -> usize {
+    fn poll(out: &mut Outbound<Numbered>, max: usize) -> usize {
         let mut batch = Batch::default();
-        let (bytes, _) =
-            out.poll_chunk(NORMAL, Instant::now(), max, &mut batch, |token| token.awaited, &mut Vec::new());
+        let (bytes, _) = out.poll_chunk(
+            NORMAL,
+            Instant::now(),
+            max,
+            &mut batch,
+            |tokens| tokens.first.awaited,
+            &mut Vec::new(),
+        );
         out.check();
         bytes
     }
@@ -151,7 +157,7 @@ mod tests {
         let mut ended = Vec::new();
         out.handle_hello(Some(&hello), true, &mut ended).unwrap();
         for number in 0..7 {
-            let token = Token { number, awaited: true };
+            let token = Numbered { number, awaited: true };
             out.push(MessageKind::Message, &Bytes::from(vec![number as u8; LEN]), None, token);
         }
         assert_eq!((poll(&mut out, 1), out.excess(LEN)), (1, 8 * cost_of(LEN) - QUEUE));
@@ -176,7 +182,12 @@ mod tests {
     #[test]
     fn a_lane_that_drops_nothing_displaces_nothing() {
         let mut out = Outbound::new(&LaneConfig { queue: QUEUE, ..LaneConfig::default() });
-        out.push(MessageKind::Message, &Bytes::from_static(b"x"), None, Token { number: 0, awaited: false });
+        out.push(
+            MessageKind::Message,
+            &Bytes::from_static(b"x"),
+            None,
+            Numbered { number: 0, awaited: false },
+        );
         assert_eq!((out.oldest(1), out.oldest(0)), (None, None));
     }
 }

@@ -128,7 +128,7 @@ impl World {
             for wire in &mut self.wires {
                 let stream = &mut wire.streams[at];
                 let mut batch = Batch::default();
-                side.link.poll_transmit(wire.id, now, &mut batch, |awaited| *awaited, &mut side.output);
+                side.link.poll_transmit(wire.id, now, &mut batch, |tokens| tokens.first, &mut side.output);
                 let before = stream.waits.len();
                 batch.copy(0..batch.len(), &mut stream.waits);
                 let full = stream.waits.len() - before >= FULL.into() && wire.segment == FULL;
@@ -311,7 +311,7 @@ fn notices_about_the_second(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
             link.handle_sample(ConnId(id), &sample, now, output);
         }
         let mut batch = Batch::default();
-        link.poll_transmit(ConnId(2), now, &mut batch, |awaited| *awaited, output);
+        link.poll_transmit(ConnId(2), now, &mut batch, |tokens| tokens.first, output);
         notices.append(&mut output.notices);
     }
     let of_second =

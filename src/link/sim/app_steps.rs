@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lane::{AckMode, WhenFull};
-use crate::link::harness::{Fx, Token};
+use crate::link::harness::{Fx, Numbered};
 use crate::link::{OutboundMessage, Purpose, Refused, cost_of};
 use crate::wire::stream::MessageKind;
 
@@ -91,7 +91,7 @@ impl World<'_> {
         }
         let number = self.ledger.next();
         let len = self.length(side, lane);
-        let token = Token { number, awaited: self.dice.bool() };
+        let token = Numbered { number, awaited: self.dice.bool() };
         let mut output = Fx::default();
         self.make_room(side, lane, len, &mut output);
         let result = self.sides[side].link.reply(id, ticket, &content(number, len), token, &mut output);
@@ -179,11 +179,11 @@ impl World<'_> {
             true => Purpose::Request { wait: Duration::from_micros(wait), waiter: request },
             false => Purpose::Message,
         };
-        let token = Token { number, awaited: self.dice.bool() };
+        let token = Numbered { number, awaited: self.dice.bool() };
         let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
         if self.dice.u8(..20) == 0 {
-            let stranger = Token { number: usize::MAX, awaited: true };
+            let stranger = Numbered { number: usize::MAX, awaited: true };
             let message = OutboundMessage { lane: id, body: &content(0, max + 1), deadline: None };
             let result = self.sides[side].link.send(message, purpose(), stranger, now, &mut output);
             assert_eq!(result, Err(Refused::TooLarge { max }));

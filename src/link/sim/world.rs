@@ -305,8 +305,10 @@ impl<'a> World<'a> {
 
     pub(super) fn apply(&mut self, side: usize, output: Fx) {
         let now = self.now;
-        for (token, outcome, _) in output.ended {
-            self.ledger.ended(side, token.number, outcome, now, &self.plan);
+        for ended in output.ended {
+            for token in ended.tokens.iter() {
+                self.ledger.ended(side, token.number, ended.outcome, now, &self.plan);
+            }
         }
         for (waiter, result) in output.replies {
             self.ledger.replied(side, waiter, result, now, &self.plan);

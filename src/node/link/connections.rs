@@ -208,7 +208,7 @@ impl Port for Arc<LinkHandle> {
     fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit {
         let (transmit, timeout) = self.with(|core, now, output| {
             let LinkInner { link, receipts, .. } = core;
-            let transmit = link.poll_transmit(conn, now, batch, |token| receipts.is_awaited(*token), output);
+            let transmit = link.poll_transmit(conn, now, batch, |tokens| receipts.is_awaited(tokens), output);
             // Frames that are sent are to be answered in time.
             let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
             (transmit, timeout)
