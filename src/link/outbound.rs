@@ -16,8 +16,8 @@
 //! - the first message of the queue ends behind `taken`;
 //! - no byte at or past `limit` was ever sent.
 //!
-//! The entries of the queue are runs of messages: [`run`]. A queue that drops its oldest messages when it is full
-//! has more invariants, and runs of one message only: [`displace`].
+//! The entries of the queue are runs of messages: [`run`]. A queue that drops its oldest messages when it is
+//! full has more invariants, and runs of one message only: [`displace`].
 
 mod displace;
 mod run;

@@ -67,14 +67,12 @@ pub(crate) struct LinkInner {
     copied: Vec<Bytes>,
     /// The behaviour towards this peer.
     pub(crate) path: PathConfig,
-    /// For the next call that sends: most leave it as it is.
-    no_output: Option<Box<LinkOutput>>,
+    /// What follows from a call that sends: nothing as a rule. Empty when the lock is free.
+    output: LinkOutput,
     /// For each lane the senders that wait for room, in the order in which they came.
     lines: Vec<VecDeque<Arc<Turn>>>,
-    /// Bytes of the node's budget that were reserved since the lock was taken.
+    /// Bytes of the node's budget that the link has: for what is queued, and for messages to come.
     reserved: usize,
-    /// Bytes of the node's budget that are reserved for messages to come.
-    ahead: usize,
     /// Whether new credit is withheld.
     withheld: bool,
     /// Newcomers that wait until the connections of another life of the peer have answered, or not.
@@ -97,16 +95,19 @@ impl LinkInner {
         self.link.handles().map(Arc::clone).collect()
     }
 
+    /// Bytes that are reserved for messages to come.
+    fn ahead(&self) -> usize {
+        self.reserved.saturating_sub(self.link.queued_bytes())
+    }
+
     /// Returns how many bytes of the node's budget go back to it, after what was done under the lock: all
     /// that are in the queues no longer, except `most` for the next messages as long as others are queued
     /// and no sender waits.
-    fn keep_ahead(&mut self, queued_before: usize, most: usize) -> usize {
-        let queued = self.link.queued_bytes();
-        let reserved = std::mem::take(&mut self.reserved);
-        let free = self.ahead + (queued_before + reserved).saturating_sub(queued);
-        let keeps = queued > 0 && self.lines.iter().all(VecDeque::is_empty);
-        self.ahead = if keeps { free.min(most) } else { 0 };
-        free - self.ahead
+    fn keep_ahead(&mut self, most: usize) -> usize {
+        let keeps = self.link.queued_bytes() > 0 && self.lines.iter().all(VecDeque::is_empty);
+        let freed = self.ahead().saturating_sub(if keeps { most } else { 0 });
+        self.reserved -= freed;
+        freed
     }
 
     /// Bytes of received messages, and those of unfinished ones among them.
@@ -116,12 +117,6 @@ impl LinkInner {
 }
 
 type LinkGuard<'a> = Guard<'a, LinkInner, LINK>;
-
-/// Bytes in the queues and the inboxes when the lock was taken.
-struct Before {
-    queued: usize,
-    held: (u64, u64),
-}
 
 /// The history of a link, for snapshots and events.
 #[derive(Debug)]
@@ -204,8 +199,7 @@ impl LinkHandle {
                 path,
                 lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
                 reserved: 0,
-                ahead: 0,
-                no_output: None,
+                output: LinkOutput::default(),
                 link: Link::new(settings, seed),
                 receipts: Receipts::default(),
                 copied: Vec::new(),
@@ -242,25 +236,20 @@ impl LinkHandle {
     fn with_sending<A>(
         self: &Arc<Self>,
         write: impl Fn(&Arc<ConnHandle>),
-        act: impl FnOnce(&mut LinkInner, &mut LinkOutput) -> A,
+        act: impl FnOnce(&mut LinkInner) -> A,
     ) -> A {
         let mut core = self.core.lock();
-        let mut output = core.no_output.take().unwrap_or_default();
-        let queued = core.link.queued_bytes();
-        let result = act(&mut core, &mut output);
-        if output.is_empty() {
-            debug_assert_eq!(core.link.queued_bytes(), queued + core.reserved);
-            core.reserved = 0;
-            core.no_output = Some(output);
+        let result = act(&mut core);
+        debug_assert!(core.link.queued_bytes() <= core.reserved);
+        if core.output.is_empty() {
             drop(core);
             allowance::note_call();
             return result;
         }
-        let mut effects = std::mem::take(&mut *output);
-        core.no_output = Some(output);
-        let before = Before { queued, held: core.held() };
+        let mut output = std::mem::take(&mut core.output);
+        let held = core.held();
         let mut notices = Vec::new();
-        self.finish(core, before, clock::now(), &mut effects, &mut notices, write);
+        self.finish(core, held, clock::now(), &mut output, &mut notices, write);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
         result
     }
@@ -287,29 +276,30 @@ impl LinkHandle {
         let now = clock::now();
         let mut output = LinkOutput::default();
         let mut core = self.core.lock();
-        let before = Before { queued: core.link.queued_bytes(), held: core.held() };
+        let held = core.held();
         // Before anything else: what is taken next might give credit.
         let over = self.shared.received.withholds(|| self.shared.named.class_of(self.peer));
         if std::mem::replace(&mut core.withheld, over) != over {
             core.link.set_withheld(over, now, &mut output);
         }
         let result = act(&mut core, now, &mut output);
-        self.finish(core, before, now, &mut output, notices, wake);
+        self.finish(core, held, now, &mut output, notices, wake);
         result
     }
 
-    /// Carries out what follows from what was done under the lock, after releasing it.
+    /// Carries out what follows from what was done under the lock, after releasing it. `held_before`: what it
+    /// held when the lock was taken.
     fn finish(
         self: &Arc<Self>,
         mut core: LinkGuard<'_>,
-        before: Before,
+        held_before: (u64, u64),
         now: Instant,
         output: &mut LinkOutput,
         notices: &mut Vec<Notice>,
         wake: impl Fn(&Arc<ConnHandle>),
     ) {
-        let freed = core.keep_ahead(before.queued, self.shared.queued.ahead());
-        if freed == 0 && output.is_empty() && core.held() == before.held {
+        let freed = core.keep_ahead(self.shared.queued.ahead());
+        if freed == 0 && output.is_empty() && core.held() == held_before {
             return;
         }
         let turns: Vec<_> = match output.space {
@@ -318,7 +308,7 @@ impl LinkHandle {
         };
         let held_after = core.held();
         // Under the lock, so that the later statistics are kept.
-        let look_at_inboxes = held_after != before.held && {
+        let look_at_inboxes = held_after != held_before && {
             let (bytes, unfinished) = held_after;
             self.shared.received.update(self.account, bytes, unfinished, now)
         };

@@ -74,7 +74,8 @@ impl Header {
     }
 }
 
-/// Returns the lengths, with their headers, of [messages](MessageKind::Message) that lie one behind the other.
+/// Returns the lengths, with their headers, of [messages](MessageKind::Message) that lie one behind the
+/// other.
 pub(crate) fn message_lens(mut messages: &[u8]) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let header = messages.first_chunk::<4>()?;

@@ -1,9 +1,9 @@
 //! The entries of a queue: runs of messages that are alike and lie one behind the other.
 //!
-//! A message that is copied and does not expire joins the run before it, if its token follows that run's tokens
-//! and its bytes lie behind that run's bytes. So a queue of small messages costs an entry for a hundred of them,
-//! they are written with one copy, and they end together. Where one of them begins is read from their headers,
-//! which lie in the buffer; only a run that ends in parts needs to know.
+//! A message that is copied and does not expire joins the run before it, if its token follows that run's
+//! tokens and its bytes lie behind that run's bytes. So a queue of small messages costs an entry for a
+//! hundred of them, they are written with one copy, and they end together. Where one of them begins is read
+//! from their headers, which lie in the buffer; only a run that ends in parts needs to know.
 //!
 //! Invariants:
 //! - A run of more than one message has [`Rare`] of none of them: no deadline, kind
@@ -190,9 +190,9 @@ impl<T: Token> Run<T> {
         before.messages + usize::from(before.cut > 0)
     }
 
-    /// Returns where a chunk that is to stop at `stop` ends in this run, and the tokens of the messages of which
-    /// it has a part when it begins at `from`. It ends with a message if that is at most `slack` bytes later,
-    /// and before `limit`.
+    /// Returns where a chunk that is to stop at `stop` ends in this run, and the tokens of the messages of
+    /// which it has a part when it begins at `from`. It ends with a message if that is at most `slack`
+    /// bytes later, and before `limit`.
     pub(super) fn piece(
         &self,
         from: u64,
@@ -228,6 +228,104 @@ impl<T: Token> Run<T> {
             assert!(self.rare.is_none());
             let lens: Vec<_> = message_lens(buffer.get(self.place)).collect();
             assert_eq!((lens.len(), lens.iter().sum()), (self.messages(), self.len()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::harness::Numbered;
+    use crate::wire::stream::Header;
+
+    const START: u64 = 1000;
+
+    /// A run of messages with payloads of these lengths that begins at [`START`], and where they end.
+    fn run(lens: &[usize], buffer: &mut SendBuffer) -> (Run<Numbered>, Vec<u64>) {
+        let mut runs = lens.iter().enumerate().map(|(number, len)| {
+            let place = buffer.push(&Header::of_message(*len), &vec![number as u8; *len]);
+            (place, Numbered { number, awaited: false })
+        });
+        let (place, token) = runs.next().unwrap();
+        let mut run = Run::new(place, token, None);
+        runs.for_each(|(place, token)| assert!(run.join(place, token)));
+        run.start = START;
+        let ends = lens.iter().scan(START, |end, len| {
+            *end += 4 + *len as u64;
+            Some(*end)
+        });
+        (run, ends.collect())
+    }
+
+    #[test]
+    fn a_message_joins_if_it_follows_and_the_run_was_never_started() {
+        let mut buffer = SendBuffer::default();
+        let token = |number| Numbered { number, awaited: false };
+        let [first, second, third] = [0; 3].map(|len| buffer.push(&Header::of_message(len), &[]));
+        let mut run = Run::new(first, token(7), None);
+        assert!(!run.join(second, token(9)), "another token");
+        assert!(!run.join(third, token(8)), "another place");
+        for start in [0, BEGUN_BEFORE] {
+            run.start = start;
+            assert!(!run.join(second, token(8)), "started");
+        }
+        run.start = NOT_STARTED;
+        assert!(run.join(second, token(8)) && run.join(third, token(9)));
+        assert_eq!(run.tokens(), Tokens { first: token(7), count: 3 });
+        run.check(&buffer);
+    }
+
+    #[test]
+    fn a_cut_at_any_place_falls_where_the_messages_say() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for _ in 0..200 {
+            let lens: Vec<_> = (0..rng.usize(1..6)).map(|_| rng.usize(..12)).collect();
+            let mut buffer = SendBuffer::default();
+            let (run, ends) = run(&lens, &mut buffer);
+            let end = run.end();
+            assert_eq!(ends.last(), Some(&end));
+            let begins = |index: usize| index.checked_sub(1).map_or(START, |before| ends[before]);
+            for place in START..=end + 1 {
+                let ended = ends.iter().filter(|end| **end <= place).count();
+                let begun = (0..lens.len()).filter(|index| begins(*index) < place).count();
+                assert_eq!((run.ended_at(place, &buffer), run.begun_at(place, &buffer)), (ended, begun));
+            }
+            for from in START..end {
+                let (stop, slack, limit) =
+                    (rng.u64(from + 1..end + 3), rng.usize(..6), rng.u64(from + 1..end + 9));
+                let stop = stop.min(limit);
+                let (to, tokens) = run.piece(from, stop, slack, limit, &buffer);
+                let cut = ends.iter().copied().find(|end| *end >= stop).unwrap_or(end);
+                let whole = cut <= limit && cut.saturating_sub(stop) <= slack as u64;
+                assert_eq!(
+                    to,
+                    if whole { cut } else { stop.min(end) },
+                    "{lens:?} {from} {stop} {slack} {limit}"
+                );
+                let first = run.ended_at(from, &buffer);
+                let expected = Tokens {
+                    first: Numbered { number: first, awaited: false },
+                    count: run.begun_at(to, &buffer) - first,
+                };
+                assert_eq!(tokens, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn both_parts_of_a_run_that_is_split_keep_their_messages() {
+        let mut buffer = SendBuffer::default();
+        for count in 1..4 {
+            let (mut rest, ends) = run(&[3, 0, 300, 7], &mut buffer);
+            let (bytes, cost) = (buffer.get(rest.place).to_vec(), rest.cost());
+            let front = rest.split_off_front(count, &buffer);
+            [&front, &rest].into_iter().for_each(|part| part.check(&buffer));
+            assert_eq!((front.start, front.end(), rest.start), (START, ends[count - 1], ends[count - 1]));
+            assert_eq!(front.cost() + rest.cost(), cost);
+            assert_eq!([buffer.get(front.place), buffer.get(rest.place)].concat(), bytes);
+            let numbers: Vec<_> =
+                front.tokens().iter().chain(rest.tokens().iter()).map(|token| token.number).collect();
+            assert_eq!(numbers, [0, 1, 2, 3]);
         }
     }
 }

@@ -8,6 +8,8 @@ pub(super) struct App {
     /// Messages that it will still send.
     pub(super) left: usize,
     pub(super) script: Vec<(usize, usize, bool)>,
+    /// The lane of the last message.
+    pub(super) lane: usize,
     /// The message that was refused because the queue was full: (lane, length, is a request).
     pub(super) blocked: Option<(usize, usize, bool)>,
     /// Lanes that were said to have messages.
@@ -26,6 +28,7 @@ impl App {
         App {
             left: plan.messages,
             script: script.map(|(_, lane, len, asks)| (*lane, *len, *asks)).rev().collect(),
+            lane: 0,
             blocked: None,
             arrived: 0,
             space: false,

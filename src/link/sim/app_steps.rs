@@ -134,7 +134,11 @@ impl World<'_> {
                 Some(next)
             } else if app.left > 0 && (self.healed || self.dice.bool()) {
                 app.left -= 1;
-                let lane = self.dice.usize(..self.plan.lanes[side].len());
+                // Mostly on the same lane: messages that follow each other are queued as one run.
+                if self.dice.u8(..4) == 0 {
+                    app.lane = self.dice.usize(..self.plan.lanes[side].len());
+                }
+                let lane = app.lane;
                 Some((lane, self.length(side, lane), self.dice.u8(..4) == 0))
             } else {
                 None
@@ -179,7 +183,9 @@ impl World<'_> {
             true => Purpose::Request { wait: Duration::from_micros(wait), waiter: request },
             false => Purpose::Message,
         };
-        let token = Numbered { number, awaited: self.dice.bool() };
+        // Tokens follow each other if both are awaited or none is.
+        let awaited = if self.plan.script.is_some() { self.dice.bool() } else { number / 8 % 2 == 0 };
+        let token = Numbered { number, awaited };
         let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
         if self.dice.u8(..20) == 0 {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LinkHandle, LinkInner, LinkOutput, Waiter, allowance};
+use super::{LinkHandle, LinkInner, Waiter, allowance};
 use crate::clock;
 use crate::conn::ConnHandle;
 use crate::error::{SendError, SendErrorKind};
@@ -77,8 +77,8 @@ impl LinkHandle {
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let mut place = None;
         let refused = loop {
-            let sent = self.with_sending(&write, |core, output| {
-                self.accept(core, &mut message, deadline, intent, wait, &mut place, output)
+            let sent = self.with_sending(&write, |core| {
+                self.accept(core, &mut message, deadline, intent, wait, &mut place)
             });
             match sent {
                 Ok((receipt, id, timeout)) => {
@@ -99,7 +99,6 @@ impl LinkHandle {
 
     /// Accepts a message, if it is this sender's turn and there is room. Returns its receipt, the id of a
     /// request, and the time at which the monitor is to look at the latest.
-    #[allow(clippy::too_many_arguments)] // The message, how it waits, and where.
     fn accept(
         &self,
         core: &mut LinkInner,
@@ -108,7 +107,6 @@ impl LinkHandle {
         intent: Intent<'_>,
         wait: Wait,
         place: &mut Option<Arc<Turn>>,
-        output: &mut LinkOutput,
     ) -> Result<(Receipt, u64, Option<Instant>), Refused> {
         let len = message.len();
         let index = match intent {
@@ -117,7 +115,7 @@ impl LinkHandle {
             Intent::Message => core.link.check_send(message.lane(), len, false)?,
         };
         if !self.reserve_in_turn(core, index, len, wait, place)
-            && !self.displace(core, index, len, place.as_ref(), output)
+            && !self.displace(core, index, len, place.as_ref())
         {
             return Err(Refused::Full);
         }
@@ -130,17 +128,17 @@ impl LinkHandle {
         let outbound = message.as_message(deadline);
         let id = match intent {
             Intent::Message => {
-                core.link.enqueue(index, outbound, Purpose::Message, token, clock::now, output)
+                core.link.enqueue(index, outbound, Purpose::Message, token, clock::now, &mut core.output)
             }
             Intent::Request { by, waiter } => {
                 let now = clock::now();
                 // The time that was spent waiting for room is part of the request's.
                 let wait = by.saturating_duration_since(now);
                 let purpose = Purpose::Request { wait, waiter: Arc::clone(waiter) };
-                core.link.enqueue(index, outbound, purpose, token, || now, output)
+                core.link.enqueue(index, outbound, purpose, token, || now, &mut core.output)
             }
             Intent::Reply { request, .. } => {
-                core.link.enqueue_reply(index, request, outbound.body, token, output);
+                core.link.enqueue_reply(index, request, outbound.body, token, &mut core.output);
                 request
             }
         };
@@ -154,12 +152,12 @@ impl LinkHandle {
         let mut sent = 0;
         self.with_sending(
             |conn| allowance::write_now(conn, self),
-            |core, output| {
+            |core| {
                 if core.link.conns().is_empty() {
                     return; // The monitor needs to know of the first one.
                 }
                 for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                    match self.accept(core, message, None, Intent::Message, Wait::No, &mut None, output) {
+                    match self.accept(core, message, None, Intent::Message, Wait::No, &mut None) {
                         Ok((receipt, ..)) => receipts.push(receipt),
                         Err(_) => return,
                     }
@@ -185,8 +183,6 @@ impl LinkHandle {
         let has_room = is_first && core.link.check_room(index, len).is_ok();
         let cost = cost_of(len);
         if has_room && self.reserve_ahead(core, cost) {
-            core.ahead -= cost;
-            core.reserved += cost;
             return true;
         }
         let mut reserved = has_room && self.shared.queued.reserve(self.account, cost, place.as_ref());
@@ -205,27 +201,20 @@ impl LinkHandle {
     /// Whether what is reserved ahead is enough for a message, after reserving more if other messages are
     /// queued: one alone needs no more than it costs.
     fn reserve_ahead(&self, core: &mut LinkInner, cost: usize) -> bool {
-        let more = self.shared.queued.ahead();
-        if core.ahead < cost
-            && cost <= more
-            && core.link.queued_bytes() > 0
-            && self.shared.queued.reserve(self.account, more, None)
-        {
-            core.ahead += more;
+        let (ahead, more) = (core.ahead(), self.shared.queued.ahead());
+        if ahead >= cost {
+            return true;
         }
-        core.ahead >= cost
+        let reserves = cost <= more
+            && core.link.queued_bytes() > 0
+            && self.shared.queued.reserve(self.account, more, None);
+        core.reserved += if reserves { more } else { 0 };
+        reserves
     }
 
     /// Drops the oldest messages of a lane that does so when it is full, if it is this sender's turn and that
     /// makes room. The new message takes over what they had of the node's budget.
-    fn displace(
-        &self,
-        core: &mut LinkInner,
-        index: usize,
-        len: usize,
-        place: Option<&Arc<Turn>>,
-        output: &mut LinkOutput,
-    ) -> bool {
+    fn displace(&self, core: &mut LinkInner, index: usize, len: usize, place: Option<&Arc<Turn>>) -> bool {
         let first = core.lines.get(index).and_then(VecDeque::front);
         if first.map(Arc::as_ptr) != place.map(Arc::as_ptr) {
             return false;
@@ -240,7 +229,7 @@ impl LinkHandle {
                 None => return false,
             }
         }
-        core.link.displace(index, oldest, output);
+        core.link.displace(index, oldest, &mut core.output);
         true
     }
 
