@@ -184,7 +184,8 @@ impl World<'_> {
             false => Purpose::Message,
         };
         // Tokens follow each other if both are awaited or none is.
-        let awaited = if self.plan.script.is_some() { self.dice.bool() } else { number / 8 % 2 == 0 };
+        let awaited =
+            if self.plan.script.is_some() { self.dice.bool() } else { (number / 8).is_multiple_of(2) };
         let token = Numbered { number, awaited };
         let (now, mut output) = (self.instant(), Fx::default());
         let at = deadline.map(|at| self.instant_at(at));
