@@ -121,10 +121,9 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
             state.bound_under_way(data.len(), by, urgent_at, &self.settings, now, output);
         }
         let (requests, counters, meter) = (&mut self.requests, &mut self.counters, &mut self.meter);
-        let (len, old, messages) = (data.len(), state.inb.duplicate_bytes, counters.messages_received);
+        let (len, old) = (data.len(), state.inb.duplicate_bytes);
         let mut refused = None;
         let received = state.inb.handle_chunk(offset, flags, data, |kind, payload| {
-            counters.messages_received += 1;
             match kind {
                 MessageKind::Message | MessageKind::Expiring { .. } => Some(payload),
                 // When it has opened too many nothing more is opened for it: the connection ends.
@@ -151,7 +150,8 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
             }
         });
         let old_bytes = (state.inb.duplicate_bytes - old) as usize;
-        let messages = counters.messages_received - messages;
+        let messages = received.messages;
+        counters.messages_received += messages;
         let brought = FrameCosts { new_bytes: len - old_bytes, old_bytes, messages };
         let flood = meter.handle_chunk(brought, self.settings.max_chunk, now).err();
         if received.arrived > 0 {

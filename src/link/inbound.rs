@@ -19,18 +19,20 @@ use crate::id::Incarnation;
 use crate::lane::{AckMode, LaneConfig};
 use crate::wire::control::LaneAck;
 use crate::wire::header::ACK_NOW;
-use crate::wire::stream::{MessageKind, Parser};
+use crate::wire::stream::{MessageKind, MessageRun, Parser};
 
 use super::expiry::Unsettled;
 use super::inbox::{Arrived, Inbox, Received};
 use super::outbound::{BOOKKEEPING, IDLE_MESSAGES};
 use super::{Ticket, Violation};
 
-/// A message that the application has not taken, in the order of the stream.
+/// Messages that the application has not taken, in the order of the stream. More than one only on a lane whose
+/// messages are taken in that order ([`AckMode::Received`]), and only of kind [`Message`](MessageKind::Message).
 #[derive(Debug)]
 struct Untaken {
     end: u64,
-    /// The length of its payload.
+    messages: u32,
+    /// The length of their payloads.
     bytes: u32,
     done: bool,
 }
@@ -59,6 +61,8 @@ pub(crate) struct Inbound {
     untaken: VecDeque<Untaken>,
     /// The number of the first message in `untaken`, counted from the start of the session.
     first_untaken: u64,
+    /// The number of the next message that is received.
+    next_number: u64,
     inbox: Inbox,
     pub(super) unsettled: Unsettled,
     /// Bytes of older sessions that the application still holds or has not fetched. They count
@@ -105,6 +109,7 @@ impl Inbound {
             taken: 0,
             untaken: VecDeque::new(),
             first_untaken: 0,
+            next_number: 0,
             inbox: Inbox::default(),
             unsettled: Unsettled::default(),
             former: 0,
@@ -122,13 +127,13 @@ impl Inbound {
         // Credit that the application still has to return: messages in the inbox or in its hands.
         for message in self.untaken.iter().filter(|message| !message.done) {
             self.former += u64::from(message.bytes);
-            self.former_messages += 1;
+            self.former_messages += u64::from(message.messages);
         }
         self.epoch += 1;
         self.under_way = u64::MAX;
         self.parser = Parser::new(self.max_message);
         (self.received, self.whole, self.discarded, self.taken) = (0, 0, 0, 0);
-        (self.first_untaken, self.awaited) = (0, 0);
+        (self.first_untaken, self.next_number, self.awaited) = (0, 0, 0);
         self.untaken.clear();
         self.unsettled = Unsettled::default();
         self.told = LaneAck::default();
@@ -146,8 +151,8 @@ impl Inbound {
         self.received == 0
     }
 
-    /// Bytes of the stream from the peer. Whole messages go to `divert`, which takes replies for itself and
-    /// returns everything else for the inbox. Messages in front of a violation count as received, and
+    /// Bytes of the stream from the peer. Whole messages of every kind but the plain one go to `divert`, which takes
+    /// replies for itself and returns everything else for the inbox. Messages in front of a violation count as received, and
     /// belong to the application.
     pub(crate) fn handle_chunk(
         &mut self,
@@ -156,10 +161,11 @@ impl Inbound {
         data: Bytes,
         mut divert: impl for<'a> FnMut(MessageKind, Received<'a>) -> Option<Received<'a>>,
     ) -> ChunkResult {
-        let mut outcome = ChunkResult { arrived: 0, urgency: Urgency::Nothing, violation: None };
-        outcome.violation = self.read_chunk(offset, flags, data, &mut outcome, &mut divert).err();
-        outcome.urgency = outcome.urgency.max(self.urgency(self.taken));
-        outcome
+        let mut result = ChunkResult { messages: 0, arrived: 0, urgency: Urgency::Nothing, violation: None };
+        let taken_before = self.taken;
+        result.violation = self.read_chunk(offset, flags, data, &mut result, &mut divert).err();
+        result.urgency = self.urgency(taken_before);
+        result
     }
 
     fn read_chunk(
@@ -167,7 +173,7 @@ impl Inbound {
         offset: u64,
         flags: u8,
         mut data: Bytes,
-        outcome: &mut ChunkResult,
+        result: &mut ChunkResult,
         divert: &mut impl for<'a> FnMut(MessageKind, Received<'a>) -> Option<Received<'a>>,
     ) -> Result<(), Violation> {
         if offset > self.received {
@@ -191,6 +197,14 @@ impl Inbound {
         }
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+            let run = self.parser.run(rest, self.most_in_a_run());
+            if run.messages > 0 {
+                self.push_run(&data, at, run);
+                at += run.bytes;
+                result.messages += run.messages as u64;
+                result.arrived += run.messages;
+                continue;
+            }
             let whole = self.parser.whole(rest).map_err(Violation::Stream)?;
             let (kind, payload) = match whole {
                 Some((kind, range)) => {
@@ -209,24 +223,50 @@ impl Inbound {
                 }
             };
             self.whole = self.received;
-            if self.untaken.len() >= self.max_untaken {
+            if self.most_in_a_run() == 0 {
                 return Err(Violation::TooManyUntaken { max: self.max_untaken });
             }
-            let ticket = Ticket {
-                epoch: self.epoch,
-                number: self.first_untaken + self.untaken.len() as u64,
-                bytes: payload.len() as u32,
-            };
-            self.untaken.push_back(Untaken { end: self.received, bytes: ticket.bytes, done: false });
-            match divert(kind, payload) {
+            result.messages += 1;
+            let ticket = self.next_ticket(payload.len());
+            let payload = if kind == MessageKind::Message { Some(payload) } else { divert(kind, payload) };
+            let (end, bytes, done) = (self.received, ticket.bytes, payload.is_none());
+            self.untaken.push_back(Untaken { end, messages: 1, bytes, done });
+            self.next_number += 1;
+            match payload {
                 Some(payload) => {
                     self.inbox.push(kind, payload, ticket, self.sender);
-                    outcome.arrived += 1;
+                    result.arrived += 1;
                 }
-                None => outcome.urgency = outcome.urgency.max(self.done(ticket)),
+                None => self.pop_done(),
             }
         }
         Ok(())
+    }
+
+    fn next_ticket(&self, bytes: usize) -> Ticket {
+        Ticket { epoch: self.epoch, number: self.next_number, bytes: bytes as u32 }
+    }
+
+    fn untaken_messages(&self) -> usize {
+        (self.next_number - self.first_untaken) as usize
+    }
+
+    /// How many messages the next entry may have: one if they may end in any order, and none if there are as many as
+    /// were agreed.
+    fn most_in_a_run(&self) -> usize {
+        let most = self.max_untaken.saturating_sub(self.untaken_messages());
+        if self.ack_mode == AckMode::Received { most } else { most.min(1) }
+    }
+
+    /// Messages of kind [`Message`](MessageKind::Message) that lie whole in a chunk.
+    fn push_run(&mut self, chunk: &Bytes, at: usize, run: MessageRun) {
+        let first = self.next_ticket(run.first);
+        self.inbox.push_run(chunk, at, run.messages, first, self.sender);
+        self.next_number += run.messages as u64;
+        self.received += run.bytes as u64;
+        self.whole = self.received;
+        let (end, messages, bytes) = (self.received, run.messages as u32, run.payload_bytes() as u32);
+        self.untaken.push_back(Untaken { end, messages, bytes, done: false });
     }
 
     /// The application takes the next messages, `max` at most; those before them whose time of the peer's
@@ -289,15 +329,29 @@ impl Inbound {
         }
         let Some(index) = ticket.number.checked_sub(self.first_untaken) else { return };
         if index > 0 {
+            debug_assert_eq!(self.ack_mode, AckMode::Done, "others are taken in order");
             self.untaken.get_mut(index as usize).into_iter().for_each(|message| message.done = true);
             return;
         }
-        while let Some(message) = self.untaken.pop_front() {
-            self.first_untaken += 1;
+        let Some(first) = self.untaken.front_mut() else { return };
+        first.messages -= 1;
+        first.bytes -= ticket.bytes;
+        self.first_untaken += 1;
+        if first.messages > 0 {
+            let headers = first.messages as usize * MessageKind::Message.header_len();
+            self.taken = first.end - u64::from(first.bytes) - headers as u64;
+        } else {
+            self.taken = first.end;
+            self.untaken.pop_front();
+            self.pop_done();
+        }
+    }
+
+    fn pop_done(&mut self) {
+        while let Some(message) = self.untaken.front().filter(|message| message.done) {
+            self.first_untaken += u64::from(message.messages);
             self.taken = message.end;
-            if self.untaken.front().is_none_or(|next| !next.done) {
-                return;
-            }
+            self.untaken.pop_front();
         }
     }
 
@@ -403,7 +457,12 @@ impl Inbound {
         assert!(state.taken <= state.received && state.received <= state.limit);
         assert!(self.received <= self.announced);
         assert!(state.limit - state.taken <= self.window.max(self.announced - self.taken));
-        assert!(self.untaken.len() <= self.max_untaken);
+        assert!(self.untaken_messages() <= self.max_untaken);
+        let messages: u64 = self.untaken.iter().map(|untaken| u64::from(untaken.messages)).sum();
+        assert_eq!(messages, self.next_number - self.first_untaken);
+        assert!(
+            self.ack_mode == AckMode::Received || self.untaken.iter().all(|untaken| untaken.messages == 1)
+        );
         self.inbox.check();
         self.unsettled.check(self.received);
         assert!(self.untaken.front().is_none_or(|message| !message.done));
@@ -412,6 +471,8 @@ impl Inbound {
 
 /// The result of a chunk.
 pub(crate) struct ChunkResult {
+    /// Messages that are whole now.
+    pub(crate) messages: u64,
     /// Messages that went to the inbox.
     pub(crate) arrived: usize,
     pub(crate) urgency: Urgency,

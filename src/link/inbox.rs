@@ -1,8 +1,8 @@
 //! The messages of a lane that wait for the application.
 //!
-//! Most of them lie whole in the chunk in which they came. The inbox keeps that chunk once, and for each
-//! message the place in it: references to the chunk are counted by the thread that takes the messages, and
-//! not by the reader too.
+//! Most of them lie whole in the chunk in which they came, one behind the other. The inbox keeps that chunk once,
+//! and where a run of them begins: each one's length is read from its header when it is taken. References to the
+//! chunk are counted by the thread that takes the messages, and not by the reader too.
 //!
 //! Invariant: messages and bodies are in the order in which they came, and the bodies know how many of their
 //! messages wait. So the first message lies in the first body.
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::Ticket;
 use crate::id::Incarnation;
 use crate::message::Payload;
-use crate::wire::stream::MessageKind;
+use crate::wire::stream::{MessageKind, message_lens};
 
 /// A whole message that waits for the application.
 #[derive(Debug)]
@@ -52,14 +52,16 @@ impl Received<'_> {
     }
 }
 
-/// Kept small: there may be a hundred thousand.
+/// A message, and those that lie behind it in its chunk. Kept small: there may be a hundred thousand.
 #[derive(Debug)]
 struct Waiting {
     kind: MessageKind,
     number: u64,
-    /// Where it lies in its chunk.
+    /// Where its payload lies in its chunk.
     from: u32,
     to: u32,
+    /// How many messages lie behind it: of kind [`Message`](MessageKind::Message), as it is, if there are any.
+    behind: u32,
 }
 
 /// What messages lie in that came one after the other.
@@ -81,6 +83,8 @@ enum Content {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     messages: VecDeque<Waiting>,
+    /// How many messages that are.
+    len: usize,
     bodies: VecDeque<Body>,
 }
 
@@ -93,48 +97,87 @@ impl Inbox {
         incarnation: Incarnation,
     ) {
         let Ticket { number, epoch, .. } = ticket;
-        let (from, to) = match &received {
-            Received::Whole(_, range) => (range.start as u32, range.end as u32), // Chunks are below 2 MiB.
-            Received::Pieces(_) => (0, 0),
-        };
-        self.messages.push_back(Waiting { kind, number, from, to });
-        let content = match received {
-            Received::Whole(chunk, _) => {
-                // Both are kept, so the same memory is the same chunk.
-                if let Some(Content::Chunk(last, count)) =
-                    self.bodies.back_mut().map(|last| &mut last.content)
-                    && last.as_ptr_range() == chunk.as_ptr_range()
-                {
-                    *count += 1;
-                    return;
-                }
-                Content::Chunk(chunk.clone(), 1)
+        self.len += 1;
+        match received {
+            Received::Whole(chunk, range) => {
+                // Chunks are below 2 MiB.
+                let (from, to) = (range.start as u32, range.end as u32);
+                self.messages.push_back(Waiting { kind, number, from, to, behind: 0 });
+                self.add_to_body(chunk, 1, epoch, incarnation);
             }
-            Received::Pieces(payload) => Content::Own(payload),
-        };
+            Received::Pieces(payload) => {
+                self.messages.push_back(Waiting { kind, number, from: 0, to: 0, behind: 0 });
+                self.bodies.push_back(Body { content: Content::Own(payload), epoch, incarnation });
+            }
+        }
+    }
+
+    /// Adds `count` messages of kind [`Message`](MessageKind::Message) that begin at `at` in `chunk`. `first` is the
+    /// ticket of the first one.
+    pub(super) fn push_run(
+        &mut self,
+        chunk: &Bytes,
+        at: usize,
+        count: usize,
+        first: Ticket,
+        incarnation: Incarnation,
+    ) {
+        self.len += count;
+        let from = (at + MessageKind::Message.header_len()) as u32;
+        self.messages.push_back(Waiting {
+            kind: MessageKind::Message,
+            number: first.number,
+            from,
+            to: from + first.bytes,
+            behind: count as u32 - 1,
+        });
+        self.add_to_body(chunk, count as u32, first.epoch, incarnation);
+    }
+
+    fn add_to_body(&mut self, chunk: &Bytes, messages: u32, epoch: u32, incarnation: Incarnation) {
+        // Both are kept, so the same memory is the same chunk.
+        if let Some(Content::Chunk(last, count)) = self.bodies.back_mut().map(|last| &mut last.content)
+            && last.as_ptr_range() == chunk.as_ptr_range()
+        {
+            *count += messages;
+            return;
+        }
+        let content = Content::Chunk(chunk.clone(), messages);
         self.bodies.push_back(Body { content, epoch, incarnation });
     }
 
     pub(super) fn pop(&mut self) -> Option<Arrived> {
-        let Waiting { kind, number, from, to } = self.messages.pop_front()?;
+        let next = self.messages.front_mut()?;
+        let Waiting { kind, number, from, to, behind } = *next;
         let Body { content, epoch, incarnation } = self.bodies.front_mut()?;
         let (epoch, incarnation) = (*epoch, *incarnation);
         let (payload, is_last) = match content {
             Content::Chunk(chunk, count) => {
                 *count -= 1;
+                if behind > 0 {
+                    let len = chunk.get(to as usize..).and_then(|rest| message_lens(rest).next());
+                    next.from = to + MessageKind::Message.header_len() as u32;
+                    next.to = to + len.unwrap_or_default() as u32;
+                }
                 (chunk.slice(from as usize..to as usize).into(), *count == 0)
             }
             Content::Own(payload) => (std::mem::take(payload), true),
         };
+        if behind > 0 {
+            (next.number, next.behind) = (number + 1, behind - 1);
+        } else {
+            self.messages.pop_front();
+        }
         if is_last {
             self.bodies.pop_front();
         }
+        self.len -= 1;
         let ticket = Ticket { number, epoch, bytes: payload.len() as u32 };
         Some(Arrived { kind, payload, ticket, incarnation })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.messages.len()
+        self.len
     }
 
     /// Frees memory for more than so many messages, if no more wait.
@@ -149,7 +192,8 @@ impl Inbox {
             Content::Chunk(_, count) => count as usize,
             Content::Own(_) => 1,
         };
-        assert_eq!(self.messages.len(), self.bodies.iter().map(count).sum::<usize>());
+        let messages: usize = self.messages.iter().map(|first| 1 + first.behind as usize).sum();
+        assert_eq!((self.len, self.len), (messages, self.bodies.iter().map(count).sum()));
         assert!(self.bodies.iter().all(|body| count(body) > 0));
     }
 }

@@ -85,6 +85,22 @@ pub(crate) fn message_lens(mut messages: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
+/// [Messages](MessageKind::Message) that lie one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MessageRun {
+    pub(crate) messages: usize,
+    /// Their length, with their headers.
+    pub(crate) bytes: usize,
+    /// The length of the first one's payload.
+    pub(crate) first: usize,
+}
+
+impl MessageRun {
+    pub(crate) fn payload_bytes(self) -> usize {
+        self.bytes - self.messages * MessageKind::Message.header_len()
+    }
+}
+
 /// The stream does not hold messages, or one that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamError {
@@ -135,6 +151,23 @@ impl Parser {
         }
         self.have = 0;
         Ok(self.body.take().map(|(kind, _, payload)| (kind, payload)))
+    }
+
+    /// The [messages](MessageKind::Message) that lie whole at the front of `data`, `most` at most, if nothing of the
+    /// first one came before. What is behind them is left to the other calls, errors too.
+    pub(crate) fn run(&self, data: &[u8], most: usize) -> MessageRun {
+        let mut run = MessageRun { messages: 0, bytes: 0, first: 0 };
+        if self.have > 0 || self.body.is_some() {
+            return run;
+        }
+        let header = MessageKind::Message.header_len();
+        // The length of one of another kind has bits that are above every maximum.
+        for len in message_lens(data).take(most).take_while(|len| len - header <= self.max_message) {
+            run.first = if run.messages == 0 { len - header } else { run.first };
+            run.messages += 1;
+            run.bytes += len;
+        }
+        run
     }
 
     /// The next message, if it lies whole in `data` and nothing of it came before: its kind, and where its
