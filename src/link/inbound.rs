@@ -26,8 +26,9 @@ use super::inbox::{Arrived, Inbox, Received};
 use super::outbound::{BOOKKEEPING, IDLE_MESSAGES};
 use super::{Ticket, Violation};
 
-/// Messages that the application has not taken, in the order of the stream. More than one only on a lane whose
-/// messages are taken in that order ([`AckMode::Received`]), and only of kind [`Message`](MessageKind::Message).
+/// Messages that the application has not taken, in the order of the stream. More than one only on a lane
+/// whose messages are taken in that order ([`AckMode::Received`]), and only of kind
+/// [`Message`](MessageKind::Message).
 #[derive(Debug)]
 struct Untaken {
     end: u64,
@@ -151,9 +152,9 @@ impl Inbound {
         self.received == 0
     }
 
-    /// Bytes of the stream from the peer. Whole messages of every kind but the plain one go to `divert`, which takes
-    /// replies for itself and returns everything else for the inbox. Messages in front of a violation count as received, and
-    /// belong to the application.
+    /// Bytes of the stream from the peer. Whole messages of every kind but the plain one go to `divert`,
+    /// which takes replies for itself and returns everything else for the inbox. Messages in front of a
+    /// violation count as received, and belong to the application.
     pub(crate) fn handle_chunk(
         &mut self,
         offset: u64,
@@ -251,8 +252,8 @@ impl Inbound {
         (self.next_number - self.first_untaken) as usize
     }
 
-    /// How many messages the next entry may have: one if they may end in any order, and none if there are as many as
-    /// were agreed.
+    /// How many messages the next entry may have: one if they may end in any order, and none if there are as
+    /// many as were agreed.
     fn most_in_a_run(&self) -> usize {
         let most = self.max_untaken.saturating_sub(self.untaken_messages());
         if self.ack_mode == AckMode::Received { most } else { most.min(1) }

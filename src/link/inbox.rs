@@ -1,8 +1,8 @@
 //! The messages of a lane that wait for the application.
 //!
-//! Most of them lie whole in the chunk in which they came, one behind the other. The inbox keeps that chunk once,
-//! and where a run of them begins: each one's length is read from its header when it is taken. References to the
-//! chunk are counted by the thread that takes the messages, and not by the reader too.
+//! Most of them lie whole in the chunk in which they came, one behind the other. The inbox keeps that chunk
+//! once, and where a run of them begins: each one's length is read from its header when it is taken.
+//! References to the chunk are counted by the thread that takes the messages, and not by the reader too.
 //!
 //! Invariant: messages and bodies are in the order in which they came, and the bodies know how many of their
 //! messages wait. So the first message lies in the first body.
@@ -60,7 +60,8 @@ struct Waiting {
     /// Where its payload lies in its chunk.
     from: u32,
     to: u32,
-    /// How many messages lie behind it: of kind [`Message`](MessageKind::Message), as it is, if there are any.
+    /// How many messages lie behind it: of kind [`Message`](MessageKind::Message), as it is, if there are
+    /// any.
     behind: u32,
 }
 
@@ -112,8 +113,8 @@ impl Inbox {
         }
     }
 
-    /// Adds `count` messages of kind [`Message`](MessageKind::Message) that begin at `at` in `chunk`. `first` is the
-    /// ticket of the first one.
+    /// Adds `count` messages of kind [`Message`](MessageKind::Message) that begin at `at` in `chunk`. `first`
+    /// is the ticket of the first one.
     pub(super) fn push_run(
         &mut self,
         chunk: &Bytes,

@@ -153,8 +153,8 @@ impl Parser {
         Ok(self.body.take().map(|(kind, _, payload)| (kind, payload)))
     }
 
-    /// The [messages](MessageKind::Message) that lie whole at the front of `data`, `most` at most, if nothing of the
-    /// first one came before. What is behind them is left to the other calls, errors too.
+    /// The [messages](MessageKind::Message) that lie whole at the front of `data`, `most` at most, if nothing
+    /// of the first one came before. What is behind them is left to the other calls, errors too.
     pub(crate) fn run(&self, data: &[u8], most: usize) -> MessageRun {
         let mut run = MessageRun { messages: 0, bytes: 0, first: 0 };
         if self.have > 0 || self.body.is_some() {
