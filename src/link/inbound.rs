@@ -279,19 +279,27 @@ impl Inbound {
         mut give: impl FnMut(Arrived),
     ) -> Urgency {
         let (before, mut count) = (self.taken, 0);
-        while count < max
-            && let Some(arrived) = self.inbox.pop()
-        {
-            let drops = self.drops(&arrived, &is_over);
-            if drops || self.ack_mode == AckMode::Received {
-                self.settle(arrived.ticket);
+        while count < max {
+            if self.inbox.next_expires()
+                && let Some(arrived) = self.inbox.pop()
+            {
+                let drops = self.drops(&arrived, &is_over);
+                if drops || self.ack_mode == AckMode::Received {
+                    self.settle(1, arrived.ticket);
+                }
+                if drops {
+                    self.expired += 1;
+                } else {
+                    give(arrived);
+                    count += 1;
+                }
+                continue;
             }
-            if drops {
-                self.expired += 1;
-            } else {
-                give(arrived);
-                count += 1;
+            let Some((messages, all)) = self.inbox.pop_run(max - count, &mut give) else { break };
+            if self.ack_mode == AckMode::Received {
+                self.settle(messages, all);
             }
+            count += messages;
         }
         self.urgency(before)
     }
@@ -318,31 +326,33 @@ impl Inbound {
     /// give their memory back.
     pub(crate) fn done(&mut self, ticket: Ticket) -> Urgency {
         let before = self.taken;
-        self.settle(ticket);
+        self.settle(1, ticket);
         self.urgency(before)
     }
 
-    fn settle(&mut self, ticket: Ticket) {
-        if ticket.epoch != self.epoch {
-            self.former = self.former.saturating_sub(u64::from(ticket.bytes));
-            self.former_messages = self.former_messages.saturating_sub(1);
+    /// The application is done with messages of one entry. `first` is the ticket of the first one, with the
+    /// bytes of all.
+    fn settle(&mut self, messages: usize, first: Ticket) {
+        if first.epoch != self.epoch {
+            self.former = self.former.saturating_sub(u64::from(first.bytes));
+            self.former_messages = self.former_messages.saturating_sub(messages as u64);
             return;
         }
-        let Some(index) = ticket.number.checked_sub(self.first_untaken) else { return };
+        let Some(index) = first.number.checked_sub(self.first_untaken) else { return };
         if index > 0 {
             debug_assert_eq!(self.ack_mode, AckMode::Done, "others are taken in order");
             self.untaken.get_mut(index as usize).into_iter().for_each(|message| message.done = true);
             return;
         }
-        let Some(first) = self.untaken.front_mut() else { return };
-        first.messages -= 1;
-        first.bytes -= ticket.bytes;
-        self.first_untaken += 1;
-        if first.messages > 0 {
-            let headers = first.messages as usize * MessageKind::Message.header_len();
-            self.taken = first.end - u64::from(first.bytes) - headers as u64;
+        let Some(front) = self.untaken.front_mut() else { return };
+        front.messages -= messages as u32;
+        front.bytes -= first.bytes;
+        self.first_untaken += messages as u64;
+        if front.messages > 0 {
+            let headers = front.messages as usize * MessageKind::Message.header_len();
+            self.taken = front.end - u64::from(front.bytes) - headers as u64;
         } else {
-            self.taken = first.end;
+            self.taken = front.end;
             self.untaken.pop_front();
             self.pop_done();
         }

@@ -147,34 +147,61 @@ impl Inbox {
         self.bodies.push_back(Body { content, epoch, incarnation });
     }
 
+    /// Whether the next message may be worthless by now.
+    pub(super) fn next_expires(&self) -> bool {
+        self.messages.front().is_some_and(|next| matches!(next.kind, MessageKind::Expiring { .. }))
+    }
+
     pub(super) fn pop(&mut self) -> Option<Arrived> {
+        let mut popped = None;
+        self.pop_run(1, |arrived| popped = Some(arrived));
+        popped
+    }
+
+    /// Takes the next message out, and those that lie behind it, `most` at most. Returns how many there were,
+    /// and the ticket of the first one with the bytes of all. `most` is at least 1.
+    pub(super) fn pop_run(&mut self, most: usize, mut give: impl FnMut(Arrived)) -> Option<(usize, Ticket)> {
         let next = self.messages.front_mut()?;
-        let Waiting { kind, number, from, to, behind } = *next;
         let Body { content, epoch, incarnation } = self.bodies.front_mut()?;
-        let (epoch, incarnation) = (*epoch, *incarnation);
-        let (payload, is_last) = match content {
-            Content::Chunk(chunk, count) => {
-                *count -= 1;
-                if behind > 0 {
-                    let len = chunk.get(to as usize..).and_then(|rest| message_lens(rest).next());
-                    next.from = to + MessageKind::Message.header_len() as u32;
-                    next.to = to + len.unwrap_or_default() as u32;
-                }
-                (chunk.slice(from as usize..to as usize).into(), *count == 0)
-            }
-            Content::Own(payload) => (std::mem::take(payload), true),
+        let (kind, number, epoch, incarnation) = (next.kind, next.number, *epoch, *incarnation);
+        let messages = most.min(1 + next.behind as usize);
+        let mut all = Ticket { number, epoch, bytes: 0 };
+        let mut give = |payload: Payload, number| {
+            let ticket = Ticket { number, epoch, bytes: payload.len() as u32 };
+            all.bytes += ticket.bytes;
+            give(Arrived { kind, payload, ticket, incarnation });
         };
-        if behind > 0 {
-            (next.number, next.behind) = (number + 1, behind - 1);
-        } else {
+        let is_last = match content {
+            Content::Chunk(chunk, count) => {
+                let (mut from, mut to) = (next.from as usize, next.to as usize);
+                for index in 0..messages {
+                    give(chunk.slice(from..to).into(), number + index as u64);
+                    if index < next.behind as usize {
+                        let len = chunk.get(to..).and_then(|rest| message_lens(rest).next());
+                        from = to + MessageKind::Message.header_len();
+                        to += len.unwrap_or_default();
+                    }
+                }
+                (next.from, next.to) = (from as u32, to as u32);
+                *count -= messages as u32;
+                *count == 0
+            }
+            Content::Own(payload) => {
+                give(std::mem::take(payload), number);
+                true
+            }
+        };
+        if messages > next.behind as usize {
             self.messages.pop_front();
+        } else {
+            next.number += messages as u64;
+            next.behind -= messages as u32;
         }
         if is_last {
             self.bodies.pop_front();
         }
-        self.len -= 1;
-        let ticket = Ticket { number, epoch, bytes: payload.len() as u32 };
-        Some(Arrived { kind, payload, ticket, incarnation })
+        self.len -= messages;
+        Some((messages, all))
     }
 
     pub(super) fn len(&self) -> usize {
