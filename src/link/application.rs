@@ -82,6 +82,20 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
         id
     }
 
+    /// The same for a message that is [copied](super::COPY_BELOW) and does not expire, while there is a
+    /// connection.
+    pub(crate) fn enqueue_plain(
+        &mut self,
+        index: usize,
+        body: &[u8],
+        token: T,
+        output: &mut Output<T, R, C>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.enqueue_plain(body, token, &mut self.conns, output);
+        self.counters.messages_sent += 1;
+    }
+
     /// Answers a request of the peer's, which came with `ticket`.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn reply(
@@ -149,10 +163,13 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
 
     /// Whether the queues of the lane and of the peer have room for a message.
     pub(crate) fn check_room(&self, index: usize, len: usize) -> Result<(), Refused> {
-        let queued = self.queued_bytes();
-        let fits = self.lanes.get(index).is_some_and(|lane| lane.out.has_room(len))
-            && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued);
-        if fits { Ok(()) } else { Err(Refused::Full) }
+        if self.has_room(index, len, self.queued_bytes()) { Ok(()) } else { Err(Refused::Full) }
+    }
+
+    /// The same, with what is [queued](Link::queued_bytes).
+    pub(crate) fn has_room(&self, index: usize, len: usize, queued: usize) -> bool {
+        self.lanes.get(index).is_some_and(|lane| lane.out.has_room(len))
+            && (queued == 0 || queued + cost_of(len) <= self.settings.max_queued)
     }
 
     /// Returns the oldest messages of a lane to displace so that one of `len` bytes has room and at least

@@ -178,26 +178,35 @@ impl<T: Token> Outbound<T> {
 
     pub(crate) fn push(&mut self, kind: MessageKind, body: &Bytes, deadline: Option<Instant>, token: T) {
         let kind = self.known_kind(kind);
-        self.messages += 1;
-        self.queued_bytes += cost_of(body.len());
-        self.waiting_bytes += (kind.header_len() + body.len()) as u64;
         let copied = body.len() < COPY_BELOW;
         if copied && deadline.is_none() && kind == MessageKind::Message {
-            let place = self.buffer.push(&Header::of_message(body.len()), body);
-            // What may be displaced is displaced one by one.
-            let joins = self.begun_limit == NO_LIMIT && self.started < self.queue.len();
-            if !(joins && self.queue.back_mut().is_some_and(|run| run.join(place, token))) {
-                self.queue.push_back(Run::new(place, token, None));
-            }
-            return;
+            return self.push_plain(body, token);
         }
         let (place, shared) = match copied {
             true => (self.buffer.push(Header::new(kind, body.len()).as_bytes(), body), None),
             false => (Place::outside(kind.header_len() + body.len()), Some(body.clone())),
         };
+        self.note_pushed(place, body.len());
         let rare = Rare { kind, shared, deadline, stale: false };
         self.next_expiry = earliest(self.next_expiry, deadline);
         self.queue.push_back(Run::new(place, token, Some(Box::new(rare))));
+    }
+
+    /// Adds a message that is copied and does not expire.
+    pub(crate) fn push_plain(&mut self, body: &[u8], token: T) {
+        let place = self.buffer.push(&Header::of_message(body.len()), body);
+        self.note_pushed(place, body.len());
+        // What may be displaced is displaced one by one.
+        let joins = self.begun_limit == NO_LIMIT && self.started < self.queue.len();
+        if !(joins && self.queue.back_mut().is_some_and(|run| run.join(place, token))) {
+            self.queue.push_back(Run::new(place, token, None));
+        }
+    }
+
+    fn note_pushed(&mut self, place: Place, body_len: usize) {
+        self.messages += 1;
+        self.queued_bytes += cost_of(body_len);
+        self.waiting_bytes += place.len() as u64;
     }
 
     /// The same kind, or without the expiry that the peer does not know.

@@ -62,21 +62,27 @@ impl SendBuffer {
     pub(super) fn push(&mut self, header: &[u8], body: &[u8]) -> Place {
         let len = header.len() + body.len();
         if self.blocks.back().is_none_or(|block| block.bytes.len() + len > BLOCK) {
-            let mut bytes = std::mem::take(&mut self.spare);
-            if !self.blocks.is_empty() {
-                bytes.reserve(BLOCK); // Many messages come: it does not need to grow step by step.
-            }
-            self.blocks.push_back(Block { bytes, live: 0 });
+            self.add_block();
         }
         let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
         let mut at = 0;
         if let Some(last) = self.blocks.back_mut() {
             at = last.bytes.len();
+            last.bytes.reserve(len);
             last.bytes.extend_from_slice(header);
             last.bytes.extend_from_slice(body);
             last.live += len;
         }
         Place { block, at: at as u32, len: len as u32 }
+    }
+
+    #[cold]
+    fn add_block(&mut self) {
+        let mut bytes = std::mem::take(&mut self.spare);
+        if !self.blocks.is_empty() {
+            bytes.reserve(BLOCK); // Many messages come: it does not need to grow step by step.
+        }
+        self.blocks.push_back(Block { bytes, live: 0 });
     }
 
     pub(super) fn get(&self, place: Place) -> &[u8] {

@@ -240,18 +240,23 @@ impl LinkHandle {
     ) -> A {
         let mut core = self.core.lock();
         let result = act(&mut core);
+        self.finish_sending(core, write);
+        result
+    }
+
+    /// Carries out what follows from messages that were added under the lock, after releasing it.
+    fn finish_sending(self: &Arc<Self>, mut core: LinkGuard<'_>, write: impl Fn(&Arc<ConnHandle>)) {
         debug_assert!(core.link.queued_bytes() <= core.reserved);
         if core.output.is_empty() {
             drop(core);
             allowance::note_call();
-            return result;
+            return;
         }
         let mut output = std::mem::take(&mut core.output);
         let held = core.held();
         let mut notices = Vec::new();
         self.finish(core, held, clock::now(), &mut output, &mut notices, write);
         notices.into_iter().for_each(|notice| self.shared.report(Report::Link(self.peer, notice)));
-        result
     }
 
     fn with_writers<A>(
