@@ -38,14 +38,16 @@ const HELP: &[&str] = &[
     "                   connections is above suspicion); or banned",
     "SCORE              how well the peer has done lately, 0 to 1",
     "LAST n s           of SCORE and of RTT, a bar for each second: its worst value",
-    "QUEUED             bytes that the peer's application has not taken",
-    "PL                 place of the connection in the pool",
-    "WAY                out: this node dialled; in: the peer did",
+    "QUEUED, MSGS       bytes and messages that the peer has not taken",
+    "REPL, replaced     connections that a successor has replaced",
+    "successors         dialled in the last minute to replace connections",
+    "later conns        connections of the peer that came after its first",
+    "PL, WAY            place in the pool; out: this node dialled; in: the peer did",
     "SILENT             time since the last byte was received",
     "LOST               segments that were sent again, if the kernel tells",
     "CREDIT             bytes that may be sent before the peer takes some",
     "RESENT             bytes sent again after a connection was lost or replaced",
-    "INBOX              bytes that came and this application has not taken",
+    "INBOX, IN MSGS     bytes and messages that this application has not taken",
 ];
 
 /// Colours, unless the user wants none (<https://no-color.org>).
@@ -209,10 +211,7 @@ impl Screen<'_> {
         let mut screen = vec![self.title()];
         let body = self.rows - 2;
         let mut shown = match (&self.app.mode, &self.app.snapshot) {
-            (Mode::Help, _) => {
-                let lines = HELP.iter().map(|line| Line::from(format!("  {line}")));
-                std::iter::once(Line::default()).chain(lines).collect()
-            }
+            (Mode::Help, _) => HELP.iter().map(|line| Line::from(format!("  {line}"))).collect(),
             (Mode::Events, _) => self.all_events(body),
             (_, Some(snapshot)) => self.peers_and_more(snapshot, body),
             (_, None) => self.nothing_yet(),
@@ -315,7 +314,7 @@ impl Screen<'_> {
             format!("conns {}", count(snapshot.connections)),
             format!("queued {}", bytes(snapshot.queued_bytes)),
             format!("inbox {}", bytes(snapshot.inbox_bytes)),
-            format!("replaced {}/min", count(snapshot.replacements)),
+            format!("successors {}/min", count(snapshot.replacements)),
         ];
         // Where all is well these are 0.
         let sometimes = [
@@ -419,7 +418,7 @@ impl Screen<'_> {
             },
             format!("pool {}", pool(peer)),
             format!("replaced {}", count(peer.replaced)),
-            format!("reconnects {}", count(peer.reconnects)),
+            format!("later conns {}", count(peer.reconnects)),
         ];
         link.extend(peer.important.then(|| "important".into()));
         let mut sums = vec![

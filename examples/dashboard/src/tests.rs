@@ -199,7 +199,7 @@ fn everything_that_matters_is_on_the_least_screen() {
         assert!(line(&screen, "> validator 1").contains(text), "{text}");
     }
     assert!(line(&screen, "  bob").contains("down"));
-    for text in ["up for 12 min", "pool 2/2", "replaced 2", "reconnects 3"] {
+    for text in ["up for 12 min", "pool 2/2", "replaced 2", "later conns 3"] {
         assert!(line(&screen, "up for").contains(text), "{text}");
     }
     assert!(line(&screen, "sent 5.00 MiB, 12345 msgs").contains("received 6.00 GiB, 1.23 M msgs"));
@@ -257,14 +257,14 @@ fn extreme_values_fit_and_only_texts_are_shortened() {
                 "{line}"
             );
         }
-        assert!(line(&screen, "peers 0/50 up").contains("replaced 4/min"));
+        assert!(line(&screen, "peers 0/50 up").contains("successors 4/min"));
         line(&screen, "PEER 1 of 50");
         let row = line(&screen, "> 0 検証者");
         for text in ["connecting", "1.00", "99.9 s", "16.0 EiB"] {
             assert!(row.contains(text), "{text} is not in {row:?}\n{whole}");
         }
         let link = line(&screen, "connecting for >999 d");
-        for text in ["pool 7/3", "replaced 18.4 E", "reconnects 18.4 E", "important"] {
+        for text in ["pool 7/3", "replaced 18.4 E", "later conns 18.4 E", "important"] {
             assert!(link.contains(text), "{text} at {size:?}: {link:?}");
         }
         let sums = line(&screen, "sent 16.0 EiB, 18.4 E msgs");
@@ -301,6 +301,12 @@ fn the_keys_the_help_and_the_questions_are_whole() {
         assert_eq!(app.handle_key(KeyCode::Char('?')), None);
         let help = screen(&app, size);
         for text in ["asks first)", "Ctrl-C", "a bar for each second: its worst value", "has not taken"] {
+            line(&help, text);
+        }
+        // The words that a screen shows and that do not explain themselves, down to the last line.
+        for text in
+            ["  QUEUED, MSGS ", "  successors ", "  later conns ", "  REPL, replaced ", "  INBOX, IN MSGS "]
+        {
             line(&help, text);
         }
         assert!(!help.iter().any(|line| line.contains('…')), "{}", help.join("\n"));
