@@ -20,6 +20,23 @@
 //! ```
 //!
 //! A package of its own, so that the library's dependencies stay as they are.
+//!
+//! These commands for bash make `dashboard.png`, the picture in the README, at the top of the repository
+//! after `cargo build` of both: four nodes with traffic, of which `delta` is frozen for the last six seconds.
+//! Started by root, `chromium` needs `--no-sandbox`.
+//!
+//! ```text
+//! node="cargo run -q --release --example node -- --connections 2 --vote-every 200ms --bulk-every 1s --bulk-size 256KiB --seconds 60"
+//! $node --name alpha --listen 127.0.0.1:7001 > alpha.log & sleep 1
+//! $node --name beta --listen 127.0.0.1:7002 --peer 127.0.0.1:7001 > beta.log & sleep 1
+//! $node --name gamma --listen 127.0.0.1:7000 --peer 127.0.0.1:7001 --peer 127.0.0.1:7002 --view gamma.sock > gamma.log & sleep 1
+//! $node --name delta --listen 127.0.0.1:7003 --peer 127.0.0.1:7001 --peer 127.0.0.1:7002 --peer 127.0.0.1:7000 > delta.log &
+//! (sleep 35; kill -STOP $!; sleep 8; kill -CONT $!) &
+//! cargo run --manifest-path examples/dashboard/Cargo.toml -- gamma.sock --picture 40 > dashboard.svg
+//! chromium --headless --hide-scrollbars --force-device-scale-factor=1.5 --window-size=976,696 \
+//!     --default-background-color=00000000 --screenshot=dashboard.png dashboard.svg
+//! pngquant --speed 1 --force --output examples/dashboard/dashboard.png dashboard.png
+//! ```
 
 #![allow(clippy::disallowed_methods, reason = "an application reads the clock")]
 
