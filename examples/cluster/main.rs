@@ -14,6 +14,15 @@
 //! happen.
 //!
 //! Run it with `cargo run --release --example cluster`; `--help` lists the flags.
+//!
+//! `report.png`, the picture in the README, is the upper half of a report, made at the top of the repository
+//! (started by root, `chromium` needs `--no-sandbox`):
+//!
+//! ```text
+//! cargo run --release --example cluster -- --seed 8 --report report.html
+//! chromium --headless --hide-scrollbars --window-size=1280,1456 --screenshot=report.png report.html
+//! pngquant --speed 1 --force --output examples/cluster/report.png report.png
+//! ```
 
 #![allow(
     clippy::disallowed_methods,
