@@ -1,7 +1,8 @@
 //! The bytes of small messages that are queued, as they stand in the stream: header and payload, one message
 //! behind the other, so that many of them are copied to a write as one piece.
 //!
-//! Invariants: a message lies in one block; a block that has no message left is used again or freed. The
+//! Invariants: a message lies in one block; a block that has no message left is used again or freed, the last
+//! one in its place. The
 //! owner calls [`SendBuffer::compact`] after it took messages out of the middle: so no more than twice what
 //! is queued is held, and two blocks ([`SendBuffer::check`]).
 
@@ -50,10 +51,13 @@ struct Block {
 
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
-    blocks: VecDeque<Block>,
-    /// The number of the first of them.
+    /// Blocks that get no more messages.
+    full: VecDeque<Block>,
+    /// The number of the first block.
     first: u32,
-    /// Memory for the next block.
+    /// The block that gets the next message.
+    last: Block,
+    /// Memory for the block after it.
     spare: Vec<u8>,
 }
 
@@ -61,55 +65,61 @@ impl SendBuffer {
     #[inline]
     pub(super) fn push(&mut self, header: &[u8], body: &[u8]) -> Place {
         let len = header.len() + body.len();
-        if self.blocks.back().is_none_or(|block| block.bytes.len() + len > BLOCK) {
+        if self.last.bytes.len() + len > BLOCK {
             self.add_block();
         }
-        let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
-        let mut at = 0;
-        if let Some(last) = self.blocks.back_mut() {
-            at = last.bytes.len();
-            last.bytes.reserve(len);
-            last.bytes.extend_from_slice(header);
-            last.bytes.extend_from_slice(body);
-            last.live += len;
-        }
+        let block = self.first.wrapping_add(self.full.len() as u32);
+        let at = self.last.bytes.len();
+        self.last.bytes.reserve(len);
+        self.last.bytes.extend_from_slice(header);
+        self.last.bytes.extend_from_slice(body);
+        self.last.live += len;
         Place { block, at: at as u32, len: len as u32 }
     }
 
     #[cold]
     fn add_block(&mut self) {
         let mut bytes = std::mem::take(&mut self.spare);
-        if !self.blocks.is_empty() {
-            bytes.reserve(BLOCK); // Many messages come: it does not need to grow step by step.
-        }
-        self.blocks.push_back(Block { bytes, live: 0 });
+        bytes.reserve(BLOCK); // Many messages come: it does not need to grow step by step.
+        self.full.push_back(std::mem::replace(&mut self.last, Block { bytes, live: 0 }));
+        self.free_first();
     }
 
     pub(super) fn get(&self, place: Place) -> &[u8] {
-        let block = self.blocks.get(place.block.wrapping_sub(self.first) as usize);
+        let block = self.full.get(place.block.wrapping_sub(self.first) as usize).unwrap_or(&self.last);
         let range = place.at as usize..place.at as usize + place.len();
-        block.and_then(|block| block.bytes.get(range)).unwrap_or_default()
+        block.bytes.get(range).unwrap_or_default()
     }
 
     /// The message at this place is queued no longer.
     pub(super) fn release(&mut self, place: Place) {
-        if let Some(block) = self.blocks.get_mut(place.block.wrapping_sub(self.first) as usize) {
-            block.live -= place.len();
+        match self.full.get_mut(place.block.wrapping_sub(self.first) as usize) {
+            Some(block) => block.live -= place.len(),
+            None => self.last.live -= place.len(),
         }
-        while self.blocks.front().is_some_and(|block| block.live == 0)
-            && let Some(mut block) = self.blocks.pop_front()
+        self.free_first();
+    }
+
+    /// Frees the first blocks that have no message left.
+    fn free_first(&mut self) {
+        while self.full.front().is_some_and(|block| block.live == 0)
+            && let Some(mut block) = self.full.pop_front()
         {
             self.first = self.first.wrapping_add(1);
             block.bytes.clear();
             self.spare = block.bytes;
+        }
+        if self.last.live == 0 {
+            self.last.bytes.clear();
         }
     }
 
     /// Moves the messages together, whose places these are, if more memory is held for messages that are gone
     /// than for those that are queued.
     pub(super) fn compact<'a>(&mut self, places: impl Iterator<Item = &'a mut Place>) {
-        let held: usize = self.blocks.iter().map(|block| block.bytes.len()).sum();
-        let live: usize = self.blocks.iter().map(|block| block.live).sum();
+        let blocks = || self.full.iter().chain([&self.last]);
+        let held: usize = blocks().map(|block| block.bytes.len()).sum();
+        let live: usize = blocks().map(|block| block.live).sum();
         if held > 2 * live + BLOCK {
             let old = std::mem::take(self);
             places.for_each(|place| *place = self.push(&[], old.get(*place)));
@@ -119,11 +129,15 @@ impl SendBuffer {
     /// The writer sleeps: memory that nothing is queued in is freed.
     pub(super) fn shrink(&mut self) {
         self.spare = Vec::new();
+        if self.last.live == 0 {
+            self.last.bytes = Vec::new();
+        }
     }
 
     #[cfg(any(test, fuzzing))]
     fn memory(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes.capacity()).sum::<usize>() + self.spare.capacity()
+        let blocks = self.full.iter().chain([&self.last]);
+        blocks.map(|block| block.bytes.capacity()).sum::<usize>() + self.spare.capacity()
     }
 
     /// `queued`: the bytes of all messages. A vector takes up to twice what it needs, and a block is left for

@@ -87,7 +87,9 @@ impl LinkInner {
     /// The body of a message that was accepted: dropped where code of the application may run, if it has any.
     /// Not on the thread that sends, which may hold a lock that this code takes.
     fn let_go(&mut self, message: &mut Outgoing) {
-        self.copied.extend(message.take_owned());
+        if let Some(body) = message.take_owned() {
+            self.copied.push(body);
+        }
     }
 
     /// The connections that have not ended.
