@@ -80,6 +80,7 @@ fn parse(info: &[u8]) -> Option<KernelSample> {
         busy_ms: u64(168).map(from_micros),
         rwnd_limited_ms: u64(176).map(from_micros),
         sndbuf_limited_ms: u64(184).map(from_micros),
+        bytes_sent: u64(200),
         bytes_retrans: u64(208),
         snd_wnd: u32(228),
     };
@@ -132,6 +133,8 @@ mod tests {
             after.bytes_acked.zip(before.bytes_acked).map(|(after, before)| after - before),
             Some(10_000)
         );
+        // The SYN counts as acknowledged.
+        assert_eq!((after.bytes_sent, after.written()), (Some(10_000), Some(10_001)));
         assert!(after.data_segs_out > before.data_segs_out, "{after:?}");
         assert!((0.001..1000.0).contains(&after.rtt_ms), "{after:?}");
         assert!(after.min_rtt_ms.is_some_and(|least| least > 0.0 && least < 1000.0), "{after:?}");

@@ -55,6 +55,8 @@ pub struct KernelSample {
     pub rwnd_limited_ms: Option<f64>,
     /// How long our send buffer was what held it up (Linux 4.10).
     pub sndbuf_limited_ms: Option<f64>,
+    /// Bytes sent, the retransmitted ones included (Linux 4.19).
+    pub bytes_sent: Option<u64>,
     /// Bytes retransmitted (Linux 4.19).
     pub bytes_retrans: Option<u64>,
     /// The peer's receive window, in bytes (Linux 5.4).
@@ -68,11 +70,18 @@ impl KernelSample {
         self.unacked > 0 && self.snd_wnd != Some(0)
     }
 
-    /// The stream position behind all that was written so far, at most: what was acknowledged, what is in
-    /// flight and what was not sent yet. `None` on a kernel that lacks one of them.
-    fn written(&self) -> Option<u64> {
-        let in_flight = u64::from(self.unacked) * u64::from(self.snd_mss);
-        Some(self.bytes_acked? + in_flight + u64::from(self.notsent_bytes?))
+    /// The stream position behind all that was written so far. `None` on a kernel that does not tell what was
+    /// acknowledged or not sent yet; before Linux 4.19, where it does not tell what was sent, as far as the
+    /// segments in flight reach if they are full. (`bytes_acked` counts the SYN of a connection that was
+    /// dialled: there the position is passed one byte early.)
+    pub(crate) fn written(&self) -> Option<u64> {
+        let acked = self.bytes_acked?;
+        let most = acked + u64::from(self.unacked) * u64::from(self.snd_mss);
+        let sent = match (self.bytes_sent, self.bytes_retrans) {
+            (Some(sent), Some(again)) => sent.saturating_sub(again).clamp(acked, most),
+            _ => most,
+        };
+        Some(sent + u64::from(self.notsent_bytes?))
     }
 
     /// Timeouts in a row of what is in flight.
@@ -206,5 +215,42 @@ mod tests {
             delivery.handle_kernel(&queue(1000, 4000), Some(asked), asked + S * second);
             assert_eq!(delivery.since(asked), asked);
         }
+    }
+
+    /// A segment that carries a vote is far from full: on loopback the largest has 64 KiB.
+    #[test]
+    fn small_messages_that_are_sent_after_a_question_excuse_nobody() {
+        const VOTE: u64 = 132;
+        let asked = Instant::now();
+        let mut delivery = Delivery::default();
+        // The question is in flight when the first sample is taken, and each later vote is acknowledged.
+        for vote in 0..30u32 {
+            let sample = KernelSample {
+                bytes_acked: Some(VOTE * u64::from(vote)),
+                bytes_sent: Some(VOTE * u64::from(vote + 1)),
+                bytes_retrans: Some(0),
+                notsent_bytes: Some(0),
+                unacked: 1,
+                snd_mss: 65_483,
+                ..KernelSample::default()
+            };
+            delivery.handle_kernel(&sample, Some(asked), asked + S / 5 * vote);
+        }
+        assert_eq!(delivery.since(asked), asked + S / 5, "acknowledged with the second sample");
+    }
+
+    #[test]
+    fn what_was_written_is_told_by_what_was_sent_as_far_as_the_segments_in_flight_reach() {
+        let sample = |sent, again| KernelSample {
+            bytes_sent: Some(sent),
+            bytes_retrans: Some(again),
+            ..queue(5000, 70)
+        };
+        assert_eq!(queue(5000, 70).written(), Some(6070), "an old kernel");
+        assert_eq!(sample(5400, 0).written(), Some(5470));
+        assert_eq!(sample(7400, 2000).written(), Some(5470), "sent again");
+        // Counted as sent again, and not as sent, because there was no memory for it.
+        assert_eq!(sample(7400, 9000).written(), Some(5070));
+        assert_eq!(sample(9400, 0).written(), Some(6070));
     }
 }
