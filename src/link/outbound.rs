@@ -526,11 +526,11 @@ impl<T: Token> Outbound<T> {
         while self.can_start()
             && let Some(terms) = self.terms
         {
-            // If the peer may refuse a message of a run, each one is looked at by itself.
-            let most = if terms.max_message < COPY_BELOW { 1 } else { terms.max_untaken - self.untaken };
-            self.split(self.started, most);
+            let Some(run) = self.queue.get(self.started) else { return };
+            let fitting = run.fitting(terms.max_message, &self.buffer);
+            self.split(self.started, fitting.clamp(1, terms.max_untaken - self.untaken));
             let Some(run) = self.queue.get_mut(self.started) else { return };
-            let outcome = if run.messages() == 1 && run.payload_len() > terms.max_message {
+            let outcome = if fitting == 0 {
                 Outcome::Dropped(DropReason::TooLargeForPeer)
             } else if run.deadline().is_some_and(|deadline| deadline <= now) {
                 Outcome::Expired

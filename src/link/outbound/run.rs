@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{BEGUN_BEFORE, NOT_STARTED, cost_of};
+use super::{BEGUN_BEFORE, COPY_BELOW, NOT_STARTED, cost_of};
 use crate::link::send_buffer::{Place, SendBuffer};
 use crate::wire::stream::{MessageKind, message_lens};
 
@@ -179,6 +179,18 @@ impl<T: Token> Run<T> {
         before
     }
 
+    /// How many of its messages, from the first one on, have a payload of at most `max` bytes.
+    pub(super) fn fitting(&self, max: usize, buffer: &SendBuffer) -> usize {
+        if self.payload_len() <= max || (self.count > 1 && COPY_BELOW <= max) {
+            return self.messages();
+        }
+        if self.count == 1 {
+            return 0;
+        }
+        let header = self.kind().header_len();
+        message_lens(buffer.get(self.place)).take_while(|len| len - header <= max).count()
+    }
+
     /// How many of its messages end at or before this place of the stream, which it has reached.
     pub(super) fn ended_at(&self, offset: u64, buffer: &SendBuffer) -> usize {
         self.before(self.offset(offset), buffer).messages
@@ -310,6 +322,17 @@ mod tests {
                 assert_eq!(tokens, expected);
             }
         }
+    }
+
+    #[test]
+    fn messages_fit_up_to_the_first_one_that_is_too_large() {
+        let mut buffer = SendBuffer::default();
+        let (small, _) = run(&[30, 0, 31, 500, 2], &mut buffer);
+        for (max, fitting) in [(COPY_BELOW, 5), (563, 5), (500, 5), (499, 3), (30, 2), (29, 0)] {
+            assert_eq!(small.fitting(max, &buffer), fitting, "{max}");
+        }
+        let (one, _) = run(&[31], &mut buffer);
+        assert_eq!((one.fitting(31, &buffer), one.fitting(30, &buffer)), (1, 0));
     }
 
     #[test]
