@@ -120,6 +120,17 @@ impl LinkInner {
 
 type LinkGuard<'a> = Guard<'a, LinkInner, LINK>;
 
+/// The rest of messages that ended under the lock, for after its release.
+struct Released {
+    receipts: Vec<EndedRun>,
+    /// Bodies of messages that were copied.
+    bodies: Vec<Bytes>,
+    /// Bytes of the node's budget.
+    budget: usize,
+    /// Senders that wait for room, of each lane the first one.
+    turns: Vec<Arc<Turn>>,
+}
+
 /// The history of a link, for snapshots and events.
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -305,8 +316,8 @@ impl LinkHandle {
         notices: &mut Vec<Notice>,
         wake: impl Fn(&Arc<ConnHandle>),
     ) {
-        let freed = core.keep_ahead(self.shared.queued.ahead());
-        if freed == 0 && output.is_empty() && core.held() == held_before {
+        let budget = core.keep_ahead(self.shared.queued.ahead());
+        if budget == 0 && output.is_empty() && core.held() == held_before {
             return;
         }
         let turns: Vec<_> = match output.space {
@@ -326,13 +337,13 @@ impl LinkHandle {
                 Err(_) => {}
             }
         }
-        let ended = core.receipts.end(output.ended.drain(..).map(|ended| (ended.tokens, ended.outcome)));
-        let copied = if ended.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
+        let receipts = core.receipts.end(output.ended.drain(..).map(|ended| (ended.tokens, ended.outcome)));
+        let bodies = if receipts.is_empty() { Vec::new() } else { std::mem::take(&mut core.copied) };
         drop(core);
         if look_at_inboxes {
             self.shared.agenda.look_at_all();
         }
-        self.carry_out(output, wake, freed, &turns, ended, copied, notices);
+        self.carry_out(output, Released { receipts, bodies, budget, turns }, notices, wake);
     }
 
     /// Asks the kernel how a connection does.
@@ -350,24 +361,21 @@ impl LinkHandle {
     }
 
     /// Adds what the node is to hear of to `notices`.
-    #[allow(clippy::too_many_arguments)] // Each is what follows from the input in another way.
     fn carry_out(
         self: &Arc<Self>,
         output: &mut LinkOutput,
-        wake: impl Fn(&Arc<ConnHandle>),
-        freed: usize,
-        turns: &[Arc<Turn>],
-        ended: Vec<EndedRun>,
-        bodies: Vec<Bytes>,
+        released: Released,
         notices: &mut Vec<Notice>,
+        wake: impl Fn(&Arc<ConnHandle>),
     ) {
+        let Released { receipts, bodies, budget, turns } = released;
         output.wake.iter().for_each(wake);
         self.look_at(output.ack_at);
         output.close.iter().for_each(|(conn, why)| conn.end(close_reason(*why)));
-        let settled = !ended.is_empty();
+        let settled = !receipts.is_empty();
         // First: whoever hears that its message has ended finds the room that it took.
-        self.shared.queued.release(self.account, freed);
-        ended.into_iter().for_each(EndedRun::tell);
+        self.shared.queued.release(self.account, budget);
+        receipts.into_iter().for_each(EndedRun::tell);
         self.shared.background.drop_all(bodies);
         output.replies.drain(..).for_each(|(waiter, reply)| waiter.set(reply));
         turns.iter().for_each(|turn| turn.wake());
