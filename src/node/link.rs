@@ -243,21 +243,9 @@ impl LinkHandle {
         self.with_writers(|conn| allowance::write_now(conn, self), act)
     }
 
-    /// The same for what adds messages to the queues, for which it has reserved what they cost, and changes
-    /// nothing else. Most of these calls neither wake a writer nor end a message, and are over when the
-    /// lock is released.
-    fn with_sending<A>(
-        self: &Arc<Self>,
-        write: impl Fn(&Arc<ConnHandle>),
-        act: impl FnOnce(&mut LinkInner) -> A,
-    ) -> A {
-        let mut core = self.core.lock();
-        let result = act(&mut core);
-        self.finish_sending(core, write);
-        result
-    }
-
-    /// Carries out what follows from messages that were added under the lock, after releasing it.
+    /// Carries out what follows from messages that were added to the queues under the lock, after releasing
+    /// it. What they cost was reserved, and nothing else has changed. Most of them neither wake a writer
+    /// nor end another message: then it is over when the lock is released.
     fn finish_sending(self: &Arc<Self>, mut core: LinkGuard<'_>, write: impl Fn(&Arc<ConnHandle>)) {
         debug_assert!(core.link.queued_bytes() <= core.reserved);
         if core.output.is_empty() {

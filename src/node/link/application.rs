@@ -96,17 +96,19 @@ impl LinkHandle {
         mut pause: impl FnMut(&Turn) -> bool,
         write: impl Fn(&Arc<ConnHandle>),
     ) -> Result<(Receipt, u64), SendError> {
-        if matches!(intent, Intent::Message)
-            && let Some(receipt) = self.send_plain(&mut message, &write)
-        {
-            return Ok((receipt, 0));
-        }
         let (lane, len, deadline) = (message.lane(), message.len(), message.deadline());
         let mut place = None;
         let refused = loop {
-            let sent = self.with_sending(&write, |core| {
-                self.accept(core, &mut message, deadline, intent, wait, &mut place)
-            });
+            let mut core = self.core.lock();
+            if matches!(intent, Intent::Message)
+                && place.is_none()
+                && let Some(receipt) = core.accept_plain(&mut message)
+            {
+                self.finish_sending(core, write);
+                return Ok((receipt, 0));
+            }
+            let sent = self.accept(&mut core, &mut message, deadline, intent, wait, &mut place);
+            self.finish_sending(core, &write);
             match sent {
                 Ok((receipt, id, timeout)) => {
                     place.into_iter().for_each(|place| self.leave_line(lane, len, &place));
@@ -122,18 +124,6 @@ impl LinkHandle {
             self.update(|core| core.link.note_refused(lane));
         }
         Err(message.refused(self.refused_kind(refused, lane, len, wait)))
-    }
-
-    /// The way of most messages, which need nothing but room in the queue: see [`LinkHandle::accept_plain`].
-    fn send_plain(
-        self: &Arc<Self>,
-        message: &mut Outgoing,
-        write: impl Fn(&Arc<ConnHandle>),
-    ) -> Option<Receipt> {
-        let mut core = self.core.lock();
-        let receipt = core.accept_plain(message)?;
-        self.finish_sending(core, write);
-        Some(receipt)
     }
 
     /// Accepts a message, if it is this sender's turn and there is room. Returns its receipt, the id of a
@@ -189,26 +179,19 @@ impl LinkHandle {
     /// without a deadline only.
     pub(crate) fn send_run(self: &Arc<Self>, run: &mut VecDeque<Outgoing>, receipts: &mut Vec<Receipt>) {
         let mut sent = 0;
-        self.with_sending(
-            |conn| allowance::write_now(conn, self),
-            |core| {
-                if core.link.conns().is_empty() {
-                    return; // The monitor needs to know of the first one.
-                }
-                for message in run.iter_mut().take_while(|message| message.expiry().is_none()) {
-                    if let Some(receipt) = core.accept_plain(message) {
-                        receipts.push(receipt);
-                        sent += 1;
-                        continue;
-                    }
-                    match self.accept(core, message, None, Intent::Message, Wait::No, &mut None) {
-                        Ok((receipt, ..)) => receipts.push(receipt),
-                        Err(_) => return,
-                    }
-                    sent += 1;
-                }
-            },
-        );
+        let mut core = self.core.lock();
+        // The monitor needs to know of the first one that waits for a connection.
+        let at_once = if core.link.conns().is_empty() { 0 } else { run.len() };
+        for message in run.iter_mut().take(at_once).take_while(|message| message.expiry().is_none()) {
+            let accepted = core.accept_plain(message).or_else(|| {
+                let accepted = self.accept(&mut core, message, None, Intent::Message, Wait::No, &mut None);
+                accepted.ok().map(|(receipt, ..)| receipt)
+            });
+            let Some(receipt) = accepted else { break };
+            receipts.push(receipt);
+            sent += 1;
+        }
+        self.finish_sending(core, |conn| allowance::write_now(conn, self));
         run.drain(..sent);
     }
 
