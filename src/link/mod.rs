@@ -31,8 +31,8 @@
 //! received is renewed with the same session id; any other is not, for the receiver would take the bytes of
 //! the new stream for those of the old. A new session begins without the connections of the old one. A new
 //! incarnation is believed only when no connection of the old one answers a probe: two processes that were
-//! given one identity do not take turns at tearing the link down. (Who lies about his incarnation can. For
-//! that he needs the key, and with the key, or in plaintext, he is that peer.)
+//! given one identity do not take turns at tearing the link down. (A peer that lies about its incarnation
+//! can. For that it needs the key, and with the key, or in plaintext, it is that peer.)
 //!
 //! # Connections
 //! ```text
@@ -41,8 +41,9 @@
 //!                                byte received                    (any other drains alike)
 //! ```
 //! A connection that the link has asked to be closed serves no longer and has no timers.
-//! The bytes of small messages wait for the writer in `send_buffer`, for a worthwhile write by the rule of
-//! `gather`, and for the application in `inbox`. How much of a lane may be under way while urgent messages
+//! Small messages that follow each other are one entry of the queue (`outbound::run`), and of the `inbox` in
+//! which they wait for the application. Their bytes wait for the writer in `send_buffer`, for a worthwhile
+//! write by the rule of `gather`. How much of a lane may be under way while urgent messages
 //! come: `bdp`.
 //!
 //! How they form a pool, which of them carries which lane, and how one replaces another: `pool`. What
