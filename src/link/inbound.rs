@@ -152,9 +152,9 @@ impl Inbound {
         self.received == 0
     }
 
-    /// Bytes of the stream from the peer. Whole messages of every kind but the plain one go to `divert`,
-    /// which takes replies for itself and returns everything else for the inbox. Messages in front of a
-    /// violation count as received, and belong to the application.
+    /// Bytes of the stream from the peer. Messages go to `divert`, which takes replies for itself and returns
+    /// everything else for the inbox; [plain](MessageKind::Message) ones that lie whole in the chunk go there
+    /// at once. Messages in front of a violation count as received, and belong to the application.
     pub(crate) fn handle_chunk(
         &mut self,
         offset: u64,
@@ -229,7 +229,7 @@ impl Inbound {
             }
             result.messages += 1;
             let ticket = self.next_ticket(payload.len());
-            let payload = if kind == MessageKind::Message { Some(payload) } else { divert(kind, payload) };
+            let payload = divert(kind, payload);
             let (end, bytes, done) = (self.received, ticket.bytes, payload.is_none());
             self.untaken.push_back(Untaken { end, messages: 1, bytes, done });
             self.next_number += 1;

@@ -25,7 +25,7 @@ pub(crate) enum Transmit {
 impl<T: Token, R, C: Clone> Link<T, R, C> {
     /// Fills `batch` with what this connection shall send now: everything that is urgent about
     /// control, and one chunk's worth of data. `is_awaited` says whether anybody waits for the receipt behind
-    /// a token.
+    /// one of the tokens.
     pub(crate) fn poll_transmit(
         &mut self,
         id: ConnId,

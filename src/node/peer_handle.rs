@@ -59,8 +59,7 @@ impl PeerHandle {
         PeerHandle { node, peer, first }
     }
 
-    /// Returns the link to the peer, if there is one.
-    /// The link to send by.
+    /// Returns the link to send by.
     ///
     /// # Errors
     /// When the node shuts down, or does not know the peer.
