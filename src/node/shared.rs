@@ -93,7 +93,8 @@ impl Shared {
             background: Arc::default(),
             reports: Ordered::default(),
             received: Received::new(config.max_inbox, largest_unfinished(config)),
-            chunks: ChunkPool::default(),
+            // As much as one busy peer may have in the inboxes.
+            chunks: ChunkPool::new(config.lanes.iter().map(|lane| lane.window).sum()),
             progress: Ordered::default(),
             progressed: Condvar::new(),
         }

@@ -6,7 +6,7 @@
 //!
 //! The piece that was used last goes first: it is most likely in the processor's cache.
 //!
-//! Bounds: pieces of at most [`KEPT`] bytes are kept, for all connections of a node, and
+//! Bounds: pieces of as many bytes as the pool was made for are kept, for all connections of a node, and
 //! [`ChunkPool::shrink`] frees half of them: called about once a second, it leaves nothing of an idle node. A
 //! chunk gets a piece only if it fills half of it, so what a message keeps alive is never more than twice its
 //! chunk.
@@ -19,18 +19,17 @@ use crate::lock::{LEAF, Ordered};
 
 /// Smaller chunks are allocated: their memory costs little, and mostly comes back from the allocator.
 const FROM: usize = 64 * 1024;
-/// As much as a receiver holds that is away from the processor for some milliseconds.
-const KEPT: usize = 16 * 1024 * 1024;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChunkPool {
     free: Arc<Ordered<Free, LEAF>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Free {
     pieces: Vec<Vec<u8>>,
     bytes: usize,
+    most_bytes: usize,
 }
 
 impl Free {
@@ -42,6 +41,12 @@ impl Free {
 }
 
 impl ChunkPool {
+    /// Keeps `most_bytes` that nobody uses, at most.
+    pub(crate) fn new(most_bytes: usize) -> Self {
+        let free = Free { pieces: Vec::new(), bytes: 0, most_bytes };
+        ChunkPool { free: Arc::new(Ordered::new(free)) }
+    }
+
     /// Returns memory for a chunk of `len` bytes: empty, or with old content of any length.
     pub(super) fn take(&self, len: usize) -> Vec<u8> {
         if len >= FROM {
@@ -77,7 +82,7 @@ impl ChunkPool {
 
     fn put(&self, piece: Vec<u8>) {
         let mut free = self.free.lock();
-        if free.bytes + piece.capacity() <= KEPT {
+        if free.bytes + piece.capacity() <= free.most_bytes {
             free.bytes += piece.capacity();
             free.pieces.push(piece);
         }
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn memory_comes_back_when_the_last_slice_is_dropped_and_goes_to_a_chunk_of_its_size() {
-        let pool = ChunkPool::default();
+        let pool = ChunkPool::new(16 * FROM);
         let bytes = pool.share(vec![7; 3 * FROM], 2 * FROM);
         let slice = bytes.slice(FROM..);
         assert_eq!((bytes.len(), &bytes[..2]), (2 * FROM, &[7, 7][..]));
@@ -121,7 +126,8 @@ mod tests {
 
     #[test]
     fn it_keeps_some_and_an_idle_node_keeps_none() {
-        let pool = ChunkPool::default();
+        const KEPT: usize = 16 * FROM;
+        let pool = ChunkPool::new(KEPT);
         let all: Vec<_> = (0..2 * KEPT / FROM).map(|_| pool.share(vec![0; FROM], FROM)).collect();
         drop(all);
         let kept = || pool.free.lock().pieces.len();

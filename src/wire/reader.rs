@@ -101,7 +101,7 @@ struct Partial {
 
 impl<S: Source> FrameReader<S> {
     pub(crate) fn new(source: S) -> Self {
-        FrameReader::with_pool(source, ChunkPool::default())
+        FrameReader::with_pool(source, ChunkPool::new(header::MAX_CHUNK))
     }
 
     /// The memory of large chunks comes from `pool`.
