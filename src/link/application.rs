@@ -82,20 +82,6 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
         id
     }
 
-    /// The same for a message that is [copied](super::COPY_BELOW) and does not expire, while there is a
-    /// connection.
-    pub(crate) fn enqueue_plain(
-        &mut self,
-        index: usize,
-        body: &[u8],
-        token: T,
-        output: &mut Output<T, R, C>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.enqueue_plain(body, token, &mut self.conns, output);
-        self.counters.messages_sent += 1;
-    }
-
     /// Answers a request of the peer's, which came with `ticket`.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn reply(

@@ -92,22 +92,6 @@ impl<T: Token> Lane<T> {
         output: &mut Output<T, R, C>,
     ) {
         self.out.push(kind, body, deadline, token);
-        self.note_enqueued(conns, output);
-    }
-
-    /// The same for a message that is copied and does not expire.
-    pub(super) fn enqueue_plain<R, C: Clone>(
-        &mut self,
-        body: &[u8],
-        token: T,
-        conns: &mut Conns<C>,
-        output: &mut Output<T, R, C>,
-    ) {
-        self.out.push_plain(body, token);
-        self.note_enqueued(conns, output);
-    }
-
-    fn note_enqueued<R, C: Clone>(&mut self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
         self.out.refuse_if_unknown(&mut output.ended);
         if let Some(conn) = self.conn.and_then(|id| conns.by_id(id))
             && conn.idle

@@ -193,7 +193,7 @@ impl<T: Token> Outbound<T> {
     }
 
     /// Adds a message that is copied and does not expire.
-    pub(crate) fn push_plain(&mut self, body: &[u8], token: T) {
+    fn push_plain(&mut self, body: &[u8], token: T) {
         let place = self.buffer.push(&Header::of_message(body.len()), body);
         self.note_pushed(place, body.len());
         // What may be displaced is displaced one by one.

@@ -47,7 +47,8 @@ impl LinkInner {
             return None;
         }
         let (token, receipt) = self.receipts.open();
-        self.link.enqueue_plain(index, message.bytes(), token, &mut self.output);
+        let (outbound, purpose) = (message.as_message(None), Purpose::Message);
+        self.link.enqueue(index, outbound, purpose, token, clock::now, &mut self.output);
         self.let_go(message);
         Some(receipt)
     }
