@@ -13,8 +13,8 @@ use crate::lane::LaneId;
 const MAX_BUFFER: usize = 64 * 1024;
 /// From this size on, the rest of a chunk is read straight into its own memory.
 const DIRECT_FROM: usize = 8 * 1024;
-/// At most this much is read between two signs of life.
-const DIRECT_PIECE: usize = 64 * 1024;
+/// At most this much memory is cleared ahead of what has arrived.
+const CLEARED_AHEAD: usize = 64 * 1024;
 
 /// Why a stream of frames ended.
 #[derive(Debug)]
@@ -159,7 +159,8 @@ impl<S: Source> FrameReader<S> {
     /// Reads once. Blocks until something arrives; returns how many bytes did.
     pub(crate) fn fill(&mut self) -> Result<usize, ReadError> {
         if let Some(partial) = &mut self.partial {
-            let until = partial.len.min(partial.filled + DIRECT_PIECE);
+            // Memory that was used before needs no clearing.
+            let until = partial.len.min(partial.memory.len().max(partial.filled + CLEARED_AHEAD));
             let got = self.source.read_into(&mut partial.memory, partial.filled, until)?;
             partial.filled += got.bytes;
             return if got == Got::plain(0) { Err(ReadError::Torn) } else { Ok(got.received) };
