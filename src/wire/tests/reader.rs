@@ -1,5 +1,7 @@
 //! However a stream is cut into reads, the same frames come out.
 
+use std::cell::Cell;
+
 use super::*;
 
 #[test]
@@ -156,7 +158,7 @@ fn a_chunk_never_takes_more_than_its_length() {
             assert!(frame == chunk(0, 0, 0, MIB));
             break;
         }
-        // Small reads between two signs of life, also for a chunk.
+        // No more is cleared ahead than that.
         assert!(reader.fill().unwrap() <= 64 * KIB);
         assert!(reader.memory() <= KIB / 2 + MIB);
     }
@@ -199,4 +201,32 @@ proptest! {
         // Flags are seen before the rest of a large chunk has come, and so perhaps instead of its end.
         prop_assert!(end == simple.1 || (simple.1 == "torn" && end.contains("reserved flags")));
     }
+}
+
+#[test]
+fn memory_that_was_used_before_is_filled_by_one_read() {
+    struct Counted<'a>(&'a [u8], &'a Cell<usize>);
+    impl Read for Counted<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            self.0.read(to)
+        }
+    }
+    let frame = chunk(0, 0, 0, 600 * KIB);
+    let bytes = encode_all(&vec![frame.clone(); 2]);
+    let reads = Cell::new(0);
+    let mut reader = FrameReader::new(Counted(&bytes, &reads));
+    let mut reads_of_next = || {
+        let before = reads.get();
+        loop {
+            match reader.next_buffered().unwrap() {
+                Some(next) => break assert!(next == frame),
+                None => reader.fill().map(drop).unwrap(),
+            }
+        }
+        reads.get() - before
+    };
+    let (fresh, used) = (reads_of_next(), reads_of_next());
+    assert!(fresh >= 600 / 64, "{fresh} reads clear too much ahead");
+    assert!(used <= 3, "{used} reads into used memory");
 }
