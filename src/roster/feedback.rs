@@ -160,10 +160,16 @@ impl Roster {
     }
 
     /// A connection has ended that answered and carried something: it was a success, however soon it ended.
-    pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, now: Instant) {
+    /// `left`: the peer ended it with a goodbye, so it will not be there at once.
+    pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, left: bool, now: Instant) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
             let before = target.breaker.state();
-            target.handle_useful(slot, now, &mut self.rng);
+            if left {
+                target.succeed(slot);
+                target.not_at_once();
+            } else {
+                target.handle_useful(slot, now, &mut self.rng);
+            }
             announce_breaker(&mut self.announced, target, before);
         }
     }

@@ -171,6 +171,25 @@ fn a_goodbye_is_not_answered_with_a_dial_at_once() {
 }
 
 #[test]
+fn a_goodbye_by_a_connection_that_was_of_use_is_not_answered_with_a_dial_at_once() {
+    for link_tells_first in [false, true] {
+        let (mut roster, now) = roster();
+        let (target, slot) = dial(&mut roster, now).unwrap();
+        roster.handle_dialled(target, slot, PEER, now);
+        roster.handle_proven(PEER, 0, now);
+        roster.handle_shutdown(PEER);
+        if link_tells_first {
+            roster.handle_link(PEER, LinkView::default(), now);
+        }
+        roster.handle_useful(PEER, 0, true, now);
+        roster.handle_link(PEER, LinkView::default(), now);
+        assert_eq!(dial(&mut roster, now), None, "{link_tells_first}");
+        let later = roster.next_timeout(now).unwrap();
+        assert!(later <= now + S && dial(&mut roster, later).is_some(), "{link_tells_first}");
+    }
+}
+
+#[test]
 fn a_connection_that_the_peer_has_replaced_is_not_missed_at_once() {
     let (mut roster, now) = roster();
     let (target, slot) = dial(&mut roster, now).unwrap();
