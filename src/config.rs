@@ -98,7 +98,9 @@ pub struct Config {
     /// Whether peers prove who they are and nobody else can read or change what is said. Default
     /// [`Encryption::Noise`]. Nodes that differ in this refuse each other.
     pub encryption: Encryption,
-    /// This application's name, at most 64 bytes, for the logs of peers. Default empty.
+    /// This application's name, at most 64 bytes, for people. Peers have it in
+    /// [`PeerSnapshot::name`](crate::PeerSnapshot::name); it proves nothing, and lines of the log and events
+    /// name a peer by its id. Default empty.
     pub name: String,
     /// Where to accept connections, port 0 for one chosen by the system. Default nowhere: such a node
     /// only dials.

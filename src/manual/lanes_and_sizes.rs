@@ -13,8 +13,8 @@
 //! lanes if one must not wait for the other, and on one lane if their order matters.
 //!
 //! # A lane of one's own
-//! All nodes of a network need a lane with the same id; limits may differ, and the receiver's bind the
-//! sender. A peer without the lane ends messages on it as
+//! Nodes that exchange messages on a lane both need one with its id; limits may differ, and the receiver's
+//! bind the sender. A peer without the lane ends messages on it as
 //! [`DropReason::LaneRefused`](crate::DropReason::LaneRefused).
 //!
 //! ```

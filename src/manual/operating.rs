@@ -15,7 +15,7 @@
 //! | figure | alarm | why |
 //! |---|---|---|
 //! | [`NodeSnapshot::peers`](crate::NodeSnapshot::peers) whose [`state`](crate::PeerSnapshot::state) is `Up` | fewer than a quorum needs, for 5 s | below that no round ends; 5 s outlast a replacement and most restarts |
-//! | a peer's [`state_age_ms`](crate::PeerSnapshot::state_age_ms) while it is `Down` | more than a minute | it is away, or its address has changed: [`last_error`](crate::PeerSnapshot::last_error) says which |
+//! | a peer's [`state_age_ms`](crate::PeerSnapshot::state_age_ms) while it is `Down`, or the state `Connecting`, of which the age is 0 until something has answered | more than a minute | it is away, or its address has changed: [`last_error`](crate::PeerSnapshot::last_error) says which |
 //! | [`replacements`](crate::NodeSnapshot::replacements) | more than 10 a minute for several minutes | a path loses packets, or a middlebox closes connections; which one is in [`Event::Replacing`](crate::Event::Replacing) |
 //! | [`LaneSnapshot::queued_bytes`](crate::LaneSnapshot::queued_bytes) | above half of the lane's queue | the peer takes less than it is sent; soon sends wait or are refused |
 //! | [`inbox_bytes`](crate::NodeSnapshot::inbox_bytes) | above a quarter of [`Config::max_inbox`](crate::Config::max_inbox) | this application receives too slowly; above half strangers get no credit |
@@ -120,7 +120,7 @@
 //! |---|---|---|
 //! | event | [`Event::DialFailed`](crate::Event::DialFailed), whose cause is [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer) | [`Event::Refused`](crate::Event::Refused) |
 //! | on request | [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error); [`WaitError::Timeout`](crate::WaitError::Timeout) of a wait for the link | the count [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) |
-//! | log | `warn`: `dial ADDRESS: refused: REASON (by the peer)` | `info`: `refused PEER from ADDRESS: REASON` |
+//! | log | `warn`: `dial ADDRESS failed: refused: REASON (by the peer)` | `info`, `warn` if the peer is configured: `refused PEER from ADDRESS: not admitted: REASON` |
 //!
 //! ```
 //! use std::time::Duration;

@@ -40,7 +40,8 @@ pub struct PeerSnapshot {
     pub important: bool,
     /// The state of the link.
     pub state: LinkState,
-    /// How long it has been in this state, in milliseconds.
+    /// How long it has been in this state, in milliseconds. 0 in [`LinkState::Connecting`] while nothing has
+    /// ever answered at its address.
     pub state_age_ms: f64,
     /// Which life of the peer this is.
     pub incarnation: Option<Incarnation>,
