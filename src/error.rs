@@ -254,7 +254,7 @@ pub enum EndCause {
 impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EndCause::Goaway(reason) => write!(f, "goodbye ({reason:?})"),
+            EndCause::Goaway(reason) => write!(f, "goodbye: {reason}"),
             EndCause::Closed => f.write_str("closed without goodbye"),
             EndCause::Io { doing, error, .. } => write!(f, "{doing}: {error}"),
             EndCause::WriteTimeout => f.write_str("a write timed out"),

@@ -115,7 +115,8 @@ impl Background {
     /// Starts the thread.
     pub(crate) fn start(self: &Arc<Self>, name: &str) -> io::Result<()> {
         let this = Arc::clone(self);
-        let on_panic = || log::error!("the thread that writes the log ended: a bug in unbroken");
+        let on_panic =
+            || log::error!(target: "unbroken", "the thread that writes the log ended: a bug in unbroken");
         let thread = threads::spawn_guarded(name, move || this.run(), on_panic)?;
         self.state.lock().thread = Some(thread);
         Ok(())
@@ -200,7 +201,7 @@ impl Background {
             Task::Drop(bodies) => {
                 for body in bodies {
                     if catch_unwind(AssertUnwindSafe(|| drop(body))).is_err() {
-                        log::error!("the destructor of a message body panicked");
+                        log::error!(target: "unbroken", "the destructor of a message body panicked");
                     }
                 }
                 None

@@ -164,7 +164,7 @@ impl Builder {
         self
     }
 
-    /// This application's name, for the logs of peers ([`Config::name`]).
+    /// This application's name, as peers have it in their snapshots ([`Config::name`]).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.changed_by.get_or_insert("name");
         self.config.name = name.into();
@@ -265,7 +265,8 @@ impl Builder {
         let network = NetworkName::new(&self.config.network).unwrap_or_else(NetworkName::empty);
         if self.config.encryption == Encryption::Plaintext {
             log::warn!(
-                "encryption is off: anybody on the path can read and change what is said, and peers are who they say they are"
+                target: "unbroken",
+                "encryption is off: anybody on the path can read and change what is sent, and no peer proves its identity"
             );
         }
         let card = Card {

@@ -245,7 +245,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
         Report::WrongPeer { target, address, expected, found } => {
             if core.roster.lock().handle_wrong_peer(target) {
                 let line = format_args!(
-                    "{address}: expected {}, but {} answered too; give each peer an entry of its own",
+                    "{address}: expected {}, but {} answered: correct the id or the address of this entry in `peers`",
                     expected.short(),
                     found.short()
                 );

@@ -186,6 +186,13 @@ impl fmt::Display for QuorumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.impossible { "can no longer be reached" } else { "was not reached in time" };
         write!(f, "a quorum of {} {how}: {} so far", self.wanted, self.reached)?;
+        if !self.progress.pending.is_empty() {
+            write!(f, "; {} pending", self.progress.pending.len())?;
+        }
+        if let Some((peer, outcome)) = self.progress.failed.first() {
+            let count = self.progress.failed.len();
+            write!(f, "; {count} failed, {} for one: {outcome}", peer.short())?;
+        }
         if !self.unidentified.is_empty() {
             write!(f, "; not sent to {}: nobody has answered there yet", self.unidentified.join(", "))?;
         }
@@ -407,6 +414,10 @@ mod tests {
         end(Outcome::Dropped(DropReason::PeerRemoved));
         assert_eq!(ready.try_recv(), Ok(()), "two ends, one token");
         assert_eq!(ready.try_recv(), Err(TryRecvError::Disconnected));
+
+        let error = broadcast.wait_for(2, Duration::ZERO).unwrap_err().to_string();
+        let text = "a quorum of 2 can no longer be reached: 1 so far; 2 failed, ";
+        assert!(error.starts_with(text) && error.contains("for one: "), "{error}");
         let late = broadcast.ready();
         assert_eq!((late.try_recv(), late.try_recv()), (Ok(()), Err(TryRecvError::Disconnected)));
         let empty = Broadcast::new(Vec::new(), Vec::new()).ready();

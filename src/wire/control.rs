@@ -185,6 +185,19 @@ pub enum GoawayReason {
     Other(u8),
 }
 
+impl fmt::Display for GoawayReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GoawayReason::Shutdown => "shutdown",
+            GoawayReason::Replaced => "replaced by a newer connection",
+            GoawayReason::Duplicate => "duplicate of another connection",
+            GoawayReason::Removed => "the application removed the peer",
+            GoawayReason::Retired => "another peer took its place",
+            GoawayReason::Other(code) => return write!(f, "reason {code}, which this version does not know"),
+        })
+    }
+}
+
 impl GoawayReason {
     const KNOWN: [GoawayReason; 5] = [
         GoawayReason::Shutdown,

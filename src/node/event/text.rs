@@ -73,7 +73,7 @@ impl fmt::Display for Event {
                 write!(f, "{address} leads to {}, not to {}", found.short(), expected.short())
             }
             Event::DialFailed { address, reason, next: Some(next) } => {
-                write!(f, "dial {address}: {reason}; again in {:.1} s", next.as_secs_f64())
+                write!(f, "dial {address}: {reason}; again in {:.2} s", next.as_secs_f64())
             }
             Event::DialFailed { address, reason, next: None } => {
                 write!(f, "dial {address}: {reason}; again when something changes")
@@ -145,6 +145,7 @@ mod tests {
     use crate::conduct::Ban;
     use crate::error::{EndCause, EndReason, Initiator};
     use crate::id::PeerId;
+    use crate::wire::control::GoawayReason;
     use crate::wire::refused::RefusedReason;
 
     #[test]
@@ -159,8 +160,15 @@ mod tests {
             (Event::LinkDegraded { peer }, "PEER: degraded, no connection is above suspicion"),
             (Event::LinkDown { peer, reason: refused.clone() }, "PEER: down: refused: no room (by the peer)"),
             (
+                Event::LinkDown {
+                    peer,
+                    reason: EndReason::new(Initiator::Peer, EndCause::Goaway(GoawayReason::Shutdown)),
+                },
+                "PEER: down: goodbye: shutdown (by the peer)",
+            ),
+            (
                 Event::DialFailed { address: address(), reason: refused.clone(), next: after },
-                "dial 10.0.0.2:4000: refused: no room (by the peer); again in 1.5 s",
+                "dial 10.0.0.2:4000: refused: no room (by the peer); again in 1.50 s",
             ),
             (
                 Event::DialFailed { address: address(), reason: refused, next: None },
