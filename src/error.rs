@@ -72,7 +72,7 @@ impl fmt::Display for SendErrorKind {
             SendErrorKind::UnknownPeer(peer) => write!(f, "there is no link to peer {}", peer.short()),
             SendErrorKind::UnknownLane(lane) => write!(f, "there is no lane {}", lane.0),
             SendErrorKind::TooLarge { len, max } => {
-                write!(f, "the message has {len} bytes, the lane allows {max}")
+                write!(f, "the message has {len} bytes, `max_message` of its lane is {max}")
             }
             SendErrorKind::TooManyRequests { max } => write!(f, "{max} requests are open already"),
             SendErrorKind::NoSuchRequest => write!(f, "nobody waits for this reply"),
@@ -277,7 +277,7 @@ impl fmt::Display for EndCause {
             EndCause::NotAdmitted(refusal) => write!(f, "not admitted: {refusal}"),
             EndCause::Evicted => f.write_str("its place was given to another"),
             EndCause::Banned => f.write_str("banned"),
-            EndCause::Full => f.write_str("too many connections"),
+            EndCause::Full => f.write_str("this node has as many connections as `max_connections` allows"),
             EndCause::Panic => f.write_str("a bug in the library"),
             EndCause::Shutdown => f.write_str("this node shuts down"),
         }
