@@ -190,8 +190,11 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
                 core.roster.lock().handle_proven(peer, slot, now);
             }
             if let Some(slot) = useful {
-                let left = reason.by == Initiator::Peer && matches!(reason.cause, EndCause::Goaway(_));
-                core.roster.lock().handle_useful(peer, slot, left, now);
+                let goodbye = match &reason {
+                    EndReason { by: Initiator::Peer, cause: EndCause::Goaway(goodbye) } => Some(*goodbye),
+                    _ => None,
+                };
+                core.roster.lock().handle_useful(peer, slot, goodbye, now);
             }
             // It will not be there, has no room, or has broken the protocol: not again at once.
             let waits = reason.cause == EndCause::Banned || Misbehavior::of(&reason, true).is_some();

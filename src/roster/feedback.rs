@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{EndCause, EndReason};
 use crate::health::breaker::BreakerState;
 use crate::id::PeerId;
+use crate::wire::control::GoawayReason;
 use crate::wire::refused::RefusedReason;
 
 use super::slots::LinkView;
@@ -160,11 +161,22 @@ impl Roster {
     }
 
     /// A connection has ended that answered and carried something: it was a success, however soon it ended.
-    /// `left`: the peer ended it with a goodbye, so it will not be there at once.
-    pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, left: bool, now: Instant) {
+    /// `goodbye`: with which the peer ended it; what that means for the next dial stays
+    /// ([`Roster::handle_shutdown`], [`Roster::handle_moved`]).
+    pub(crate) fn handle_useful(
+        &mut self,
+        peer: PeerId,
+        slot: u8,
+        goodbye: Option<GoawayReason>,
+        now: Instant,
+    ) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
             let before = target.breaker.state();
-            if left {
+            let waits = match goodbye.map(GoawayReason::meaning) {
+                Some(GoawayReason::Replaced | GoawayReason::Duplicate) => target.is_wanted(),
+                goodbye => goodbye.is_some(),
+            };
+            if waits {
                 target.succeed(slot);
                 target.not_at_once();
             } else {

@@ -10,6 +10,7 @@ use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::breaker::BreakerState;
 use crate::health::keepalive::LearnedInterval;
 use crate::id::{ConnId, PeerId};
+use crate::wire::control::GoawayReason;
 
 use super::slots::{LinkView, ReplaceReason, Trouble};
 use super::{Action, PeerRecord, Roster, TargetId};
@@ -172,20 +173,29 @@ fn a_goodbye_is_not_answered_with_a_dial_at_once() {
 
 #[test]
 fn a_goodbye_by_a_connection_that_was_of_use_is_not_answered_with_a_dial_at_once() {
-    for link_tells_first in [false, true] {
+    for (goodbye, link_tells_first) in [
+        (GoawayReason::Shutdown, false),
+        (GoawayReason::Shutdown, true),
+        (GoawayReason::Other(7), false),
+        (GoawayReason::Replaced, false),
+        (GoawayReason::Duplicate, true),
+    ] {
         let (mut roster, now) = roster();
         let (target, slot) = dial(&mut roster, now).unwrap();
         roster.handle_dialled(target, slot, PEER, now);
         roster.handle_proven(PEER, 0, now);
-        roster.handle_shutdown(PEER);
+        match goodbye {
+            GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(PEER),
+            _ => roster.handle_shutdown(PEER),
+        }
         if link_tells_first {
             roster.handle_link(PEER, LinkView::default(), now);
         }
-        roster.handle_useful(PEER, 0, true, now);
+        roster.handle_useful(PEER, 0, Some(goodbye), now);
         roster.handle_link(PEER, LinkView::default(), now);
-        assert_eq!(dial(&mut roster, now), None, "{link_tells_first}");
+        assert_eq!(dial(&mut roster, now), None, "{goodbye:?}, {link_tells_first}");
         let later = roster.next_timeout(now).unwrap();
-        assert!(later <= now + S && dial(&mut roster, later).is_some(), "{link_tells_first}");
+        assert!(later <= now + S && dial(&mut roster, later).is_some(), "{goodbye:?}, {link_tells_first}");
     }
 }
 
