@@ -16,7 +16,7 @@ use super::flood_guard::FrameMeter;
 use super::gather::ENOUGH;
 use super::inbound::{Inbound, Urgency};
 use super::outbound::{Outbound, Token};
-use super::output::Output;
+use super::output::{Notice, Output};
 
 pub(super) struct Lane<T> {
     pub(super) id: LaneId,
@@ -92,12 +92,19 @@ impl<T: Token> Lane<T> {
         output: &mut Output<T, R, C>,
     ) {
         self.out.push(kind, body, deadline, token);
-        self.out.refuse_if_unknown(&mut output.ended);
+        self.refuse_if_unknown(output);
         if let Some(conn) = self.conn.and_then(|id| conns.by_id(id))
             && conn.idle
             && (!conn.gathering || self.is_pressing())
         {
             conn.wake(output);
+        }
+    }
+
+    /// Drops what waits if the peer does not have this lane.
+    pub(super) fn refuse_if_unknown<R, C>(&mut self, output: &mut Output<T, R, C>) {
+        if self.out.refuse_if_unknown(&mut output.ended) {
+            output.notices.push(Notice::LaneUnknown(self.id));
         }
     }
 

@@ -103,6 +103,8 @@ pub(crate) struct Outbound<T> {
     terms: Option<Terms>,
     /// The peer said HELLO without this lane.
     refused: bool,
+    /// A message ended for that since the peer had the lane.
+    refusal_told: bool,
     /// The earliest deadline among messages not started, or earlier.
     next_expiry: Option<Instant>,
     /// Bytes that were sent more than once.
@@ -162,6 +164,7 @@ impl<T: Token> Outbound<T> {
             stale_to: 0,
             terms: None,
             refused: false,
+            refusal_told: false,
             next_expiry: None,
             resent: 0,
             ends: Ends::default(),
@@ -292,10 +295,12 @@ impl<T: Token> Outbound<T> {
         self.refused = false;
         self.leave_out_expiry();
         match hello {
-            Some(lane) => self.handle_ack(lane.state, ended).map(|_| ()),
+            Some(lane) => {
+                self.refusal_told = false;
+                self.handle_ack(lane.state, ended).map(|_| ())
+            }
             None => {
                 self.refused = true;
-                self.refuse_if_unknown(ended);
                 Ok(())
             }
         }
@@ -343,11 +348,15 @@ impl<T: Token> Outbound<T> {
         Ok(())
     }
 
-    /// Drops what waits on a lane that the peer does not have.
-    pub(crate) fn refuse_if_unknown(&mut self, ended: &mut Vec<Ended<T>>) {
-        if self.refused {
-            self.drop_where(ended, |_| Some(DropReason::LaneRefused));
+    /// Drops what waits on a lane that the peer does not have. Returns whether something was dropped for the
+    /// first time since it had the lane.
+    pub(crate) fn refuse_if_unknown(&mut self, ended: &mut Vec<Ended<T>>) -> bool {
+        if !self.refused {
+            return false;
         }
+        let before = ended.len();
+        self.drop_where(ended, |_| Some(DropReason::LaneRefused));
+        ended.len() > before && !std::mem::replace(&mut self.refusal_told, true)
     }
 
     /// The peer's acknowledgement. Returns whether it has received more than before.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::id::{ConnId, Incarnation};
+use crate::lane::LaneId;
 use crate::wire::control::GoawayReason;
 
 use super::ReplyResult;
@@ -35,6 +36,8 @@ pub(crate) enum Notice {
     /// This process is a new life to the peer: so many messages of the session that begins may have been
     /// processed by the earlier one.
     Repeated { messages: usize },
+    /// A message was dropped because the peer does not have this lane. Said once, until it has.
+    LaneUnknown(LaneId),
     /// Messages whose fate is not known were dropped: the peer, or this side, gave up its memory.
     Lost { messages: usize, by_peer: bool },
 }

@@ -211,7 +211,9 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
         let agreed = self.handle_stale(&new.theirs.stale, now, output).and_then(|()| {
             self.lanes.iter_mut().try_for_each(|lane| {
                 let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
-                lane.out.handle_hello(theirs, expires, &mut output.ended)
+                lane.out.handle_hello(theirs, expires, &mut output.ended)?;
+                lane.refuse_if_unknown(output);
+                Ok(())
             })
         });
         // Messages that ended on the lanes in front of a bad one stay ended.
@@ -428,6 +430,35 @@ mod tests {
             now,
             output,
         )
+    }
+
+    #[test]
+    fn the_first_message_that_is_dropped_for_a_lane_that_the_peer_does_not_have_is_told() {
+        let (mut link, mut output, now) = (link(), Output::default(), Instant::now());
+        let mut send = |link: &mut Link<_, _, _>, output: &mut Output<_, _, _>| {
+            let message = OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"tx"), deadline: None };
+            link.send(message, Purpose::Message, true, now, output).unwrap();
+        };
+        let attach = |link: &mut Link<_, _, _>, output: &mut Output<_, _, _>, id, has_it| {
+            let ours = link.hello(Incarnation(1), 0, false);
+            let lanes = ours.lanes.iter().filter(|lane| has_it || lane.lane != NORMAL).cloned().collect();
+            let theirs = Hello { session_id: 1, lanes, ..ours.clone() };
+            let incarnation = Incarnation(1);
+            let new = NewConn { id: ConnId(id), handle: ConnId(id), dialled: true, incarnation, ours, theirs };
+            link.attach(&new, now, output).unwrap();
+        };
+        let told = |output: &mut Output<_, _, _>| {
+            let told = output.notices.iter().filter(|notice| **notice == Notice::LaneUnknown(NORMAL)).count();
+            *output = Output::default();
+            told
+        };
+        attach(&mut link, &mut output, 1, false);
+        assert_eq!(told(&mut output), 0, "nobody uses the lane");
+        for expected in [1, 0] {
+            send(&mut link, &mut output);
+            assert_eq!(output.ended.len(), 1);
+            assert_eq!(told(&mut output), expected);
+        }
     }
 
     #[test]

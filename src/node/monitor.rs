@@ -362,6 +362,13 @@ fn handle_notice(
             core.shared.log(peer, Level::Info, line);
             core.shared.tell(Event::Repeated { peer, messages });
         }
+        Notice::LaneUnknown(lane) => {
+            let line = format_args!(
+                "{}: messages are dropped, since the peer does not have {lane} among its `lanes`",
+                peer.short()
+            );
+            shared.log(peer, Level::Warn, line);
+        }
         Notice::Lost { messages, by_peer } => {
             core.shared.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
             shared.tell(Event::Lost { peer, messages, by_peer });
