@@ -403,3 +403,20 @@ fn the_address_that_worked_last_is_attempted_first() {
     }
     assert_eq!(accepted(), 0);
 }
+
+#[test]
+fn a_peer_that_was_never_there_says_for_how_long() {
+    let nobody = std::net::TcpListener::bind(any_addr()).unwrap().local_addr().unwrap();
+    let node = unbroken::Node::builder().configure(calm).peer(nobody.to_string()).start().unwrap();
+    let failed = || loop {
+        let event = node.recv_timeout(TIMEOUT).unwrap().expect("a dial fails");
+        if dial_failed(&event).is_some() {
+            break Instant::now();
+        }
+    };
+    let (first, second) = (failed(), failed());
+    let snapshot = node.snapshot();
+    let peer = &snapshot.peers[0];
+    assert_eq!(peer.state, LinkState::Connecting);
+    assert!(peer.state_age_ms >= (second - first).as_secs_f64() * 1000.0, "{peer:?}");
+}

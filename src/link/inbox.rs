@@ -221,7 +221,8 @@ impl Inbox {
             Content::Own(_) => 1,
         };
         let messages: usize = self.messages.iter().map(|first| 1 + first.behind as usize).sum();
-        assert_eq!((self.len, self.len), (messages, self.bodies.iter().map(count).sum()));
+        assert_eq!(self.len, messages);
+        assert_eq!(self.len, self.bodies.iter().map(count).sum::<usize>());
         assert!(self.bodies.iter().all(|body| count(body) > 0));
     }
 }

@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn the_first_message_that_is_dropped_for_a_lane_that_the_peer_does_not_have_is_told() {
         let (mut link, mut output, now) = (link(), Output::default(), Instant::now());
-        let mut send = |link: &mut Link<_, _, _>, output: &mut Output<_, _, _>| {
+        let send = |link: &mut Link<_, _, _>, output: &mut Output<_, _, _>| {
             let message = OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"tx"), deadline: None };
             link.send(message, Purpose::Message, true, now, output).unwrap();
         };
@@ -444,7 +444,8 @@ mod tests {
             let lanes = ours.lanes.iter().filter(|lane| has_it || lane.lane != NORMAL).cloned().collect();
             let theirs = Hello { session_id: 1, lanes, ..ours.clone() };
             let incarnation = Incarnation(1);
-            let new = NewConn { id: ConnId(id), handle: ConnId(id), dialled: true, incarnation, ours, theirs };
+            let new =
+                NewConn { id: ConnId(id), handle: ConnId(id), dialled: true, incarnation, ours, theirs };
             link.attach(&new, now, output).unwrap();
         };
         let told = |output: &mut Output<_, _, _>| {

@@ -15,7 +15,7 @@
 //! | figure | alarm | why |
 //! |---|---|---|
 //! | [`NodeSnapshot::peers`](crate::NodeSnapshot::peers) whose [`state`](crate::PeerSnapshot::state) is `Up` | fewer than a quorum needs, for 5 s | below that no round ends; 5 s outlast a replacement and most restarts |
-//! | a peer's [`state_age_ms`](crate::PeerSnapshot::state_age_ms) while it is `Down`, or the state `Connecting`, of which the age is 0 until something has answered | more than a minute | it is away, or its address has changed: [`last_error`](crate::PeerSnapshot::last_error) says which |
+//! | a peer's [`state_age_ms`](crate::PeerSnapshot::state_age_ms) while it is `Down` or `Connecting` | more than a minute | it is away, or its address has changed: [`last_error`](crate::PeerSnapshot::last_error) says which |
 //! | [`replacements`](crate::NodeSnapshot::replacements) | more than 10 a minute for several minutes | a path loses packets, or a middlebox closes connections; which one is in [`Event::Replacing`](crate::Event::Replacing) |
 //! | [`LaneSnapshot::queued_bytes`](crate::LaneSnapshot::queued_bytes) | above half of the lane's queue | the peer takes less than it is sent; soon sends wait or are refused |
 //! | [`inbox_bytes`](crate::NodeSnapshot::inbox_bytes) | above a quarter of [`Config::max_inbox`](crate::Config::max_inbox) | this application receives too slowly; above half strangers get no credit |

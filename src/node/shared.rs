@@ -94,7 +94,7 @@ impl Shared {
             reports: Ordered::default(),
             received: Received::new(config.max_inbox, largest_unfinished(config)),
             // As much as one busy peer may have in the inboxes.
-            chunks: ChunkPool::new(config.lanes.iter().map(|lane| lane.window).sum()),
+            chunks: ChunkPool::new(config.lanes.iter().fold(0, |sum, lane| lane.window.saturating_add(sum))),
             progress: Ordered::default(),
             progressed: Condvar::new(),
         }

@@ -40,8 +40,8 @@ pub struct PeerSnapshot {
     pub important: bool,
     /// The state of the link.
     pub state: LinkState,
-    /// How long it has been in this state, in milliseconds. 0 in [`LinkState::Connecting`] while nothing has
-    /// ever answered at its address.
+    /// How long it has been in this state, in milliseconds. For a peer that has never been linked: since it
+    /// was added, or the node was started.
     pub state_age_ms: f64,
     /// Which life of the peer this is.
     pub incarnation: Option<Incarnation>,
@@ -348,7 +348,10 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
             connections_wanted: targets.iter().map(|target| target.connections).max().unwrap_or(0),
             important: targets.iter().any(|target| target.config.important),
             state: life.announced,
-            state_age_ms: life.since.map_or(0.0, |since| millis(now.saturating_duration_since(since))),
+            state_age_ms: life
+                .since
+                .or(first.map(|target| target.since))
+                .map_or(0.0, |since| millis(now.saturating_duration_since(since))),
             incarnation: core.link.incarnation(),
             score: life.score.value(now),
             score_parts: Some(life.score.parts(now)),
@@ -385,7 +388,7 @@ fn of_target(target: &TargetStats, now: Instant) -> PeerSnapshot {
         connections_wanted: target.connections,
         important: target.config.important,
         state: LinkState::Connecting,
-        state_age_ms: 0.0,
+        state_age_ms: millis(now.saturating_duration_since(target.since)),
         incarnation: None,
         score: 0.0,
         score_parts: None,

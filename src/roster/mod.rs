@@ -190,6 +190,8 @@ pub(crate) struct TargetStats {
     pub(crate) failures: u32,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) last_error: Option<EndReason>,
+    /// Since when it has been known, or wanted.
+    pub(crate) since: Instant,
 }
 
 impl Roster {
@@ -497,6 +499,7 @@ impl Roster {
                 .map(|request| due_at(&request, free_at(target)).unwrap_or(now))
                 .min(),
             last_error: target.last_error.clone(),
+            since: target.since,
         };
         self.targets.iter().filter(shown).map(stats).collect()
     }

@@ -57,6 +57,8 @@ pub(super) struct Target {
     pub(super) backoff: Backoff,
     pub(super) breaker: Breaker,
     pub(super) last_error: Option<EndReason>,
+    /// Since when it has been known, or wanted.
+    pub(super) since: Instant,
     pub(super) memory: Memory,
     pub(super) trials: Trials,
     /// How old a connection that answers must be to count as a success.
@@ -132,6 +134,7 @@ impl Target {
             backoff: backoff_of(role, path),
             breaker: Breaker::new(path.breaker_threshold),
             last_error: None,
+            since: now,
             memory: Memory::default(),
             trials: Trials::new(path.suspect_after),
             proof_age: path.dead_after / PROOF_PART,
@@ -146,6 +149,9 @@ impl Target {
         }
         let id = config.id.or(self.config.id);
         self.config = PeerConfig { id, ..config };
+        if !self.is_wanted() {
+            self.since = now;
+        }
         self.role = Role::Wanted;
         self.blocked = false;
         self.conflict_told = false;

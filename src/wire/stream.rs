@@ -79,7 +79,8 @@ impl Header {
 pub(crate) fn message_lens(mut messages: &[u8]) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let header = messages.first_chunk::<4>()?;
-        let len = header.len() + u32::from_le_bytes(*header) as usize;
+        // With 32 bits the sum may be too much.
+        let len = header.len().checked_add(u32::from_le_bytes(*header) as usize)?;
         messages = messages.get(len..)?;
         Some(len)
     })
