@@ -53,7 +53,7 @@
 //! |---|---|
 //! | threads | 2, and 3 to 6 more for the node and each of its listening addresses |
 //! | file descriptors | 1; raise `ulimit -n` above [`Config::max_connections`](crate::Config::max_connections) (4,000) |
-//! | resident memory, idle | about 40 KiB in plaintext and 45 KiB encrypted where it was dialled, 36 and 41 where it was accepted; queues and inboxes come on top, and for a node that receives large messages memory that is used again, at most the sum of the lanes' windows (46 MiB by default), freed some seconds after |
+//! | resident memory, idle | about 42 KiB in plaintext and 47 KiB encrypted where it was dialled, 39 and 44 where it was accepted; queues and inboxes come on top, and for a node that receives large messages memory that is used again, at most the sum of the lanes' windows (46 MiB by default), freed some seconds after |
 //! | CPU time, idle | 1,000 of them: 0.2 to 0.5 % of a processor |
 //! | a message of 64 B in a stream, to one peer | 0.3 to 0.6 us of both sides together |
 //! | a vote after a pause, until its receipt | about 60 us of the sender's CPU time |
