@@ -280,7 +280,8 @@ impl<T: Token> Outbound<T> {
 
     // --- from the peer --------------------------------------------------------------------------
 
-    /// The peer's HELLO: its limits, and what it has. `None`: the peer does not have this lane.
+    /// The peer's HELLO: its limits, and what it has. `None`: the peer does not have this lane, and what
+    /// waits is to be dropped ([`Outbound::refuse_if_unknown`]).
     pub(crate) fn handle_hello(
         &mut self,
         hello: Option<&HelloLane>,

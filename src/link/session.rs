@@ -460,6 +460,10 @@ mod tests {
             assert_eq!(output.ended.len(), 1);
             assert_eq!(told(&mut output), expected);
         }
+        attach(&mut link, &mut output, 2, true);
+        attach(&mut link, &mut output, 3, false);
+        send(&mut link, &mut output);
+        assert_eq!(told(&mut output), 1, "the peer had it meanwhile");
     }
 
     #[test]
