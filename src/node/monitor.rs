@@ -14,7 +14,7 @@ use crate::conduct::Misbehavior;
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::id::PeerId;
 use crate::link::Notice;
-use crate::roster::{Action, LinkView, Trouble};
+use crate::roster::{Action, HeldUp, LinkView, Trouble};
 use crate::wire::control::GoawayReason;
 use crate::wire::refused::RefusedReason;
 use log::Level;
@@ -189,17 +189,19 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
             if let Some(slot) = proof {
                 core.roster.lock().handle_proven(peer, slot, now);
             }
+            let refused = reason.cause == EndCause::Banned || Misbehavior::of(&reason, true).is_some();
             if let Some(slot) = useful {
-                let goodbye = match &reason {
-                    EndReason { by: Initiator::Peer, cause: EndCause::Goaway(goodbye) } => Some(*goodbye),
+                let held_up = match &reason {
+                    _ if refused => Some(HeldUp::Gone),
+                    EndReason { by: Initiator::Peer, cause: EndCause::Goaway(goodbye) } => {
+                        Some(HeldUp::after(*goodbye))
+                    }
                     _ => None,
                 };
-                core.roster.lock().handle_useful(peer, slot, goodbye, now);
+                core.roster.lock().handle_useful(peer, slot, held_up, now);
             }
-            // It will not be there, has no room, or has broken the protocol: not again at once.
-            let waits = reason.cause == EndCause::Banned || Misbehavior::of(&reason, true).is_some();
-            if waits {
-                core.roster.lock().handle_shutdown(peer);
+            if refused {
+                core.roster.lock().hold_up(peer, HeldUp::Gone);
             }
             if core.link(peer).is_none() {
                 // It was given up: nobody else says that nothing serves.
@@ -316,12 +318,8 @@ fn handle_notice(
             let mut roster = core.roster.lock();
             match reason.meaning() {
                 GoawayReason::Removed => resting = roster.handle_removed(peer, now),
-                GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(peer),
-                // Before the roster hears that the connection serves no longer: that dials at once. A peer
-                // that has found better ones will not be there at once either.
-                GoawayReason::Shutdown | GoawayReason::Retired | GoawayReason::Other(_) => {
-                    roster.handle_shutdown(peer);
-                }
+                // Before the roster hears that the connection serves no longer: that dials at once.
+                _ => roster.hold_up(peer, HeldUp::after(reason)),
             }
             drop(roster);
             for (address, wait) in resting {

@@ -21,6 +21,34 @@ const REMOVED_REST: u32 = 10;
 /// A dial that this node had no means for is made again after about so long.
 pub(super) const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
+/// Why a peer is not dialled again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldUp {
+    /// It goes down, has no room, or has broken the protocol: it will not be there.
+    Gone,
+    /// It has put another connection in the place of one. We may hear of the end of the old before the new
+    /// one has joined on our side, and must not dial a third at once.
+    Moved,
+}
+
+impl HeldUp {
+    /// A peer that has found better ones will not be there at once either.
+    pub(crate) fn after(goodbye: GoawayReason) -> Self {
+        match goodbye.meaning() {
+            GoawayReason::Replaced | GoawayReason::Duplicate => HeldUp::Moved,
+            GoawayReason::Shutdown
+            | GoawayReason::Retired
+            | GoawayReason::Removed
+            | GoawayReason::Other(_) => HeldUp::Gone,
+        }
+    }
+
+    /// A candidate is not held up by a connection that moved: it would lose its turn for that.
+    fn concerns(self, target: &Target) -> bool {
+        self == HeldUp::Gone || target.is_wanted()
+    }
+}
+
 impl Roster {
     /// A peer has proven who it is on a dialled connection that has not joined its link yet.
     pub(crate) fn handle_identified(&mut self, target: TargetId, peer: PeerId) {
@@ -161,22 +189,11 @@ impl Roster {
     }
 
     /// A connection has ended that answered and carried something: it was a success, however soon it ended.
-    /// `goodbye`: with which the peer ended it; what that means for the next dial stays
-    /// ([`Roster::handle_shutdown`], [`Roster::handle_moved`]).
-    pub(crate) fn handle_useful(
-        &mut self,
-        peer: PeerId,
-        slot: u8,
-        goodbye: Option<GoawayReason>,
-        now: Instant,
-    ) {
+    /// What the peer is held up for because of its end stays.
+    pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, held_up: Option<HeldUp>, now: Instant) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
             let before = target.breaker.state();
-            let waits = match goodbye.map(GoawayReason::meaning) {
-                Some(GoawayReason::Replaced | GoawayReason::Duplicate) => target.is_wanted(),
-                goodbye => goodbye.is_some(),
-            };
-            if waits {
+            if held_up.is_some_and(|why| why.concerns(target)) {
                 target.succeed(slot);
                 target.not_at_once();
             } else {
@@ -196,18 +213,10 @@ impl Roster {
         }
     }
 
-    /// The peer said that it goes down, or has no room: it will not be there at once.
-    pub(crate) fn handle_shutdown(&mut self, peer: PeerId) {
-        self.targets.iter_mut().filter(|target| target.known() == Some(peer)).for_each(Target::not_at_once);
-    }
-
-    /// The peer has put another connection in the place of one. We may hear of the end of the old before the
-    /// new one has joined on our side, and must not dial a third at once. A candidate is not held up: it
-    /// would lose its turn for that.
-    pub(crate) fn handle_moved(&mut self, peer: PeerId) {
-        let wanted =
-            self.targets.iter_mut().filter(|target| target.known() == Some(peer) && target.is_wanted());
-        wanted.for_each(Target::not_at_once);
+    /// The peer is not to be dialled at once when it is missed.
+    pub(crate) fn hold_up(&mut self, peer: PeerId, why: HeldUp) {
+        let of_peer = self.targets.iter_mut().filter(|target| target.known() == Some(peer));
+        of_peer.filter(|target| why.concerns(target)).for_each(Target::not_at_once);
     }
 
     /// The peer asked us to stay away. Returns the addresses that rest, and for how long.

@@ -98,6 +98,7 @@ pub(crate) use age::aged_at;
 use dial_back::DialBacks;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
+pub(crate) use feedback::HeldUp;
 use feedback::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;

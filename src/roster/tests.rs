@@ -13,7 +13,7 @@ use crate::id::{ConnId, PeerId};
 use crate::wire::control::GoawayReason;
 
 use super::slots::{LinkView, ReplaceReason, Trouble};
-use super::{Action, PeerRecord, Roster, TargetId};
+use super::{Action, HeldUp, PeerRecord, Roster, TargetId};
 
 const US: PeerId = PeerId::from_bytes([0; 32]);
 const PEER: PeerId = PeerId::from_bytes([1; 32]);
@@ -164,7 +164,7 @@ fn a_goodbye_is_not_answered_with_a_dial_at_once() {
     let (target, slot) = dial(&mut roster, now).unwrap();
     roster.handle_dialled(target, slot, PEER, now);
     roster.handle_proven(PEER, 0, now);
-    roster.handle_shutdown(PEER);
+    roster.hold_up(PEER, HeldUp::Gone);
     roster.handle_link(PEER, LinkView::default(), now);
     assert_eq!(dial(&mut roster, now), None);
     let later = roster.next_timeout(now).unwrap();
@@ -184,14 +184,12 @@ fn a_goodbye_by_a_connection_that_was_of_use_is_not_answered_with_a_dial_at_once
         let (target, slot) = dial(&mut roster, now).unwrap();
         roster.handle_dialled(target, slot, PEER, now);
         roster.handle_proven(PEER, 0, now);
-        match goodbye {
-            GoawayReason::Replaced | GoawayReason::Duplicate => roster.handle_moved(PEER),
-            _ => roster.handle_shutdown(PEER),
-        }
+        let held_up = HeldUp::after(goodbye);
+        roster.hold_up(PEER, held_up);
         if link_tells_first {
             roster.handle_link(PEER, LinkView::default(), now);
         }
-        roster.handle_useful(PEER, 0, Some(goodbye), now);
+        roster.handle_useful(PEER, 0, Some(held_up), now);
         roster.handle_link(PEER, LinkView::default(), now);
         assert_eq!(dial(&mut roster, now), None, "{goodbye:?}, {link_tells_first}");
         let later = roster.next_timeout(now).unwrap();
@@ -205,7 +203,7 @@ fn a_connection_that_the_peer_has_replaced_is_not_missed_at_once() {
     let (target, slot) = dial(&mut roster, now).unwrap();
     roster.handle_dialled(target, slot, PEER, now);
     roster.handle_proven(PEER, 0, now);
-    roster.handle_moved(PEER);
+    roster.hold_up(PEER, HeldUp::Moved);
     roster.handle_link(PEER, LinkView::default(), now);
     assert_eq!(dial(&mut roster, now), None);
     roster.handle_link(PEER, good(&[0]), now);
