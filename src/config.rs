@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 mod announce;
+mod doubts;
 mod lanes;
 mod listen;
 mod outbound;

@@ -307,6 +307,23 @@ impl EndReason {
         EndReason { by, cause }
     }
 
+    /// Another attempt is in vain until somebody changes something, as far as it is known.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match &self.cause {
+            EndCause::Refused(_) => true,
+            EndCause::RefusedByPeer { reason, .. } => !reason.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// How long the other side refuses again, if it said so.
+    pub(crate) fn told_wait(&self) -> Option<Duration> {
+        match &self.cause {
+            EndCause::RefusedByPeer { wait_secs, .. } => wait_secs.map(u64::from).map(Duration::from_secs),
+            _ => None,
+        }
+    }
+
     /// This process or machine lacked something for a dial: descriptors, threads, memory, source ports, the
     /// configured local address or interface. That says nothing of the peer.
     pub(crate) fn is_local_shortage(&self) -> bool {

@@ -210,7 +210,9 @@ impl fmt::Debug for Identity {
 ///
 /// Two connections from the same [`PeerId`] with the same incarnation come from the same process, so
 /// what it had received is still in its memory; a different incarnation is a restart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Prints as 16 hexadecimal digits, also in JSON, where a number of 64 bits would not be exact.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub(crate) u64);
 
 impl Incarnation {
@@ -223,6 +225,29 @@ impl Incarnation {
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Incarnation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Incarnation {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u64::deserialize(deserializer).map(Incarnation);
+        }
+        let text = String::deserialize(deserializer)?;
+        let is_printed = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = is_printed.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
+        let expected = || serde::de::Error::custom(format!("{text:?} is not 16 hexadecimal digits"));
+        number.map(Incarnation).ok_or_else(expected)
     }
 }
 

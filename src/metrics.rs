@@ -31,9 +31,11 @@
 //! | `unbroken_events_lost_total` | counter | events that nobody took in time |
 //!
 //! # Figures of each peer
-//! The label `peer` is the peer's printed id, or its first address until it has answered. Only peers that are
-//! *wanted* (configured, added, or chosen from candidates) have these, because others choose their own names:
-//! the number of series is bounded by what this side asked for. A peer that is wanted no longer shows 0.
+//! The label `peer` is the peer's printed id, or its first address until it has answered; the label `label`
+//! what the operator calls it ([`PeerConfig::label`](crate::PeerConfig::label)), if anything. Only peers that
+//! are *wanted* (configured, added, or chosen from candidates) have these, because others choose their own
+//! names: the number of series is bounded by what this side asked for. A peer that is wanted no longer shows
+//! 0.
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
@@ -50,7 +52,7 @@
 //! | `unbroken_peer_received_messages_total` | counter | messages received whole from it |
 //!
 //! # Figures of each lane of such a peer
-//! With the labels `peer` and `lane` (its number).
+//! With the labels `peer`, `label` and `lane` (its number).
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
@@ -90,6 +92,7 @@ pub struct Reporter {
 struct Series {
     name: &'static str,
     peer: String,
+    label: Option<String>,
     lane: Option<u8>,
 }
 
@@ -173,8 +176,8 @@ impl Reporter {
         self.report_all(OF_NODE, snapshot, &Series::default(), &before);
         for peer in snapshot.peers.iter().filter(|peer| peer.wanted || !peer.addresses.is_empty()) {
             let id = peer.peer.map(|id| id.to_string());
-            let Some(label) = id.or_else(|| peer.addresses.first().cloned()) else { continue };
-            let series = Series { peer: label, ..Series::default() };
+            let Some(name) = id.or_else(|| peer.addresses.first().cloned()) else { continue };
+            let series = Series { peer: name, label: peer.label.clone(), ..Series::default() };
             self.report_all(OF_PEER, peer, &series, &before);
             for lane in &peer.lanes {
                 let series = Series { lane: Some(lane.lane.0), ..series.clone() };
@@ -209,8 +212,9 @@ impl Reporter {
 impl Series {
     fn labels(&self) -> Vec<metrics::Label> {
         let peer = (!self.peer.is_empty()).then(|| metrics::Label::new("peer", self.peer.clone()));
+        let label = self.label.clone().map(|label| metrics::Label::new("label", label));
         let lane = self.lane.map(|lane| metrics::Label::new("lane", lane.to_string()));
-        peer.into_iter().chain(lane).collect()
+        peer.into_iter().chain(label).chain(lane).collect()
     }
 }
 

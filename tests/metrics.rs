@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use unbroken::metrics::Reporter;
-use unbroken::{BULK, Node, Outcome, PeerId, URGENT};
+use unbroken::{BULK, Node, Outcome, PeerConfig, PeerId, URGENT};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -82,6 +82,18 @@ fn figures_of_the_node_of_peers_and_of_lanes() {
     figures.report(&a);
     votes(&a, &b, 2);
     assert_eq!(taken(&figures.report(&a), URGENT.0), Some(9.0));
+}
+
+#[test]
+fn series_of_a_peer_have_its_label() {
+    let b = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+    let entry = PeerConfig::new(b.local_addrs()[0].to_string());
+    let entry = PeerConfig { label: Some("tokyo-1".into()), ..entry };
+    let a = Node::builder().peer_config(entry).start().unwrap();
+    a.wait_linked(b.id(), TIMEOUT).unwrap();
+    let text = Figures::new().report(&a);
+    let series = format!("unbroken_peer_up{{peer=\"{}\",label=\"tokyo-1\"}}", b.id());
+    assert_eq!(value(&text, &series), Some(1.0), "{text}");
 }
 
 #[test]

@@ -257,6 +257,9 @@ fn there_is_never_a_storm() {
         a.replace(b.id()).unwrap();
         eventually("a successor", || only_conn(a, b) != old);
     }
+    for peer in [a.peer(b.id()), b.peer(a.id())] {
+        assert_eq!(peer.unwrap().last_error, None, "a successor is no error");
+    }
     let (old, accepted) = (only_conn(a, b), pair.proxy.accepted());
     for _ in 0..100 {
         a.replace(b.id()).unwrap();
@@ -292,7 +295,7 @@ fn slow_and_busy_is_no_reason() {
         let mark = a.mark();
         let blocks = flood(a, b.id(), BULK, 1, 6, |_| MIB);
         all_taken(&blocks.join().unwrap());
-        assert_eq!(only_conn(a, b), slow);
+        assert_eq!(only_conn(a, b), slow, "{}", [a, b].map(|peer| peer.look(Log::story)).concat());
         a.look(|log| {
             let troubled = |event: &Event| matches!(event, Event::Suspect { .. } | Event::Replacing { .. });
             let troubled: Vec<_> =

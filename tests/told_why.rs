@@ -339,15 +339,98 @@ fn two_processes_with_one_identity_are_told() {
     let address = first_addr(&listener).to_string();
     let first = Peer::start(builder(|_| {}).identity(identity.clone()).peer(&address));
     first.wait_up(listener.id());
-    let second = Peer::start(builder(|_| {}).identity(identity.clone()).peer(&address));
+    let backoff = Duration::from_millis(20);
+    let second = builder(|config| config.path.backoff_first = backoff).identity(identity.clone());
+    let second = Peer::start(second.peer(&address));
     assert_eq!(dial_refused(&second, &address), RefusedReason::IdentityInUse);
     assert_eq!(told(&listener, Some(identity.peer_id())), RefusedReason::IdentityInUse);
     line(Level::Error, &["dial ", &address, "another process uses this identity"]);
     line(Level::Error, &["refused ", &identity.peer_id().to_string(), "another process uses this identity"]);
-    // Not once, however often it tries.
+    // Not once, however often it tries; and not in a hurry.
     second.wait("a second attempt", |log| {
         (log.count(|event| matches!(event, Event::DialFailed { .. })) > 1).then_some(())
     });
+    second.look(|log| {
+        for (_, event) in &log.events {
+            if let Event::DialFailed { peer, next, .. } = event {
+                assert_eq!(*peer, Some(listener.id()), "it has proven who it is");
+                assert!(next.is_some_and(|next| next >= backoff * 5), "{event}");
+            }
+        }
+    });
+    let is_error = |(level, line): &&(Level, String)| *level == Level::Error && line.contains(&address);
+    assert_eq!(SINK.0.lock().iter().filter(is_error).count(), 1, "the same again is no new error");
     never_connected(&second);
     listener.look(|log| assert_eq!(log.count(|event| matches!(event, Event::Connected { .. })), 1));
+}
+
+#[test]
+fn the_log_and_the_events_of_a_dial_name_the_peer() {
+    keep_log();
+    let gone = Node::builder().listen(any_addr()).start().unwrap();
+    let (address, peer) = (first_addr(&gone).to_string(), gone.id());
+    gone.shutdown(Duration::ZERO);
+    let label = Some("tokyo-1".into());
+    let entry = PeerConfig { label: label.clone(), id: Some(peer), ..PeerConfig::new(&address) };
+    let threshold = |config: &mut Config| config.path.breaker_threshold = 1;
+    let dialler = Peer::start(builder(threshold).peer_config(entry.clone()));
+    let failed = |event: &Event| match event {
+        Event::DialFailed { peer, .. } => Some(*peer),
+        _ => None,
+    };
+    let opened = |event: &Event| match event {
+        Event::Breaker { peer, .. } => Some(*peer),
+        _ => None,
+    };
+    assert_eq!(dialler.wait_event("the dial fails", 0, failed).1, Some(peer));
+    assert_eq!(dialler.wait_event("the breaker opens", 0, opened).1, Some(peer));
+    line(Level::Warn, &[&format!("tokyo-1 ({}): dial {address} failed", peer.short())]);
+    assert_eq!(dialler.peer(peer).unwrap().label, label);
+    // The label is all that is known of this one.
+    let other = "127.0.0.1:1";
+    let unknown = PeerConfig { label: Some("osaka-1".into()), ..PeerConfig::new(other) };
+    dialler.add_peer(unknown).unwrap();
+    line(Level::Warn, &[&format!("osaka-1: dial {other} failed")]);
+    // A peer that dials this node is named in the same way, and may be renamed.
+    let identity = Identity::generate().unwrap();
+    let inbound = PeerConfig { label: Some("nara-1".into()), ..PeerConfig::inbound_only(identity.peer_id()) };
+    let listener = Peer::start(builder(|_| {}).listen(any_addr()).peer_config(inbound.clone()));
+    let caller =
+        Peer::start(builder(|_| {}).identity(identity.clone()).peer(first_addr(&listener).to_string()));
+    caller.wait_up(listener.id());
+    let short = identity.peer_id().short();
+    line(Level::Info, &[&format!("nara-1 ({short}): up")]);
+    listener.add_peer(PeerConfig { label: Some("nara-2".into()), ..inbound }).unwrap();
+    caller.shutdown(Duration::ZERO);
+    line(Level::Info, &[&format!("nara-2 ({short}): down")]);
+    for label in ["", "two\nlines", &"x".repeat(65)] {
+        let error = listener.add_peer(PeerConfig { label: Some(label.into()), ..entry.clone() }).unwrap_err();
+        assert!(error.to_string().contains("peer.label"), "{error}");
+    }
+}
+
+#[test]
+fn a_snapshot_says_whose_it_is() {
+    keep_log();
+    let node = Node::builder().name("osaka").listen(any_addr()).start().unwrap();
+    let snapshot = node.snapshot();
+    assert_eq!((snapshot.peer, snapshot.name.as_str()), (node.id(), "osaka"));
+    assert_eq!(snapshot.incarnation, node.incarnation());
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(json["incarnation"], node.incarnation().to_string());
+    let read: unbroken::NodeSnapshot = serde_json::from_value(json).unwrap();
+    assert_eq!(read.incarnation, node.incarnation());
+    assert!(node.snapshot().uptime_ms >= snapshot.uptime_ms);
+    line(Level::Info, &["started as ", &node.id().to_string(), &first_addr(&node).to_string()]);
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_told_at_the_start() {
+    keep_log();
+    let mut config = Config { max_connections: 11, target_peers: 0, ..Config::default() };
+    config.peers = (1..=6)
+        .map(|n| PeerConfig { important: true, ..PeerConfig::new(format!("127.0.0.1:{n}")) })
+        .collect();
+    let _node = Node::builder().config(config).start().unwrap();
+    line(Level::Warn, &["setting max_connections: 11 is less than the 12 connections"]);
 }

@@ -42,6 +42,14 @@ impl Line<'_> {
         self.with("peer", peer.to_string())
     }
 
+    /// As [`Line::peer`], if the peer is known.
+    pub(crate) fn about(self, peer: Option<PeerId>) -> Self {
+        match peer {
+            Some(peer) => self.peer(peer),
+            None => self,
+        }
+    }
+
     pub(crate) fn seq(self, seq: u64) -> Self {
         self.with("seq", seq)
     }
@@ -80,12 +88,10 @@ impl Line<'_> {
     }
 }
 
-/// The peer's short id, and the name that it gave.
+/// The peer's short id, and its label, or the name that it gave.
 fn label(node: &Node, peer: PeerId) -> String {
-    match node.peer(peer) {
-        Some(snapshot) if !snapshot.name.is_empty() => format!("{} {}", peer.short(), snapshot.name),
-        _ => peer.short(),
-    }
+    let name = node.peer(peer).map(|peer| peer.label.unwrap_or(peer.name)).unwrap_or_default();
+    if name.is_empty() { peer.short() } else { format!("{} {name}", peer.short()) }
 }
 
 fn round(millis: f64) -> f64 {

@@ -370,12 +370,12 @@ impl Run {
                     report.event("lost").peer(peer).with("messages", messages).with("by_peer", by_peer);
                 line.say(&self.node, format_args!("{messages} messages lost: {who} gave up its memory"))
             }
-            Event::DialFailed { address, reason, next } => {
+            Event::DialFailed { peer, address, reason, next } => {
                 let again = next.map_or("again when something changes".into(), |next| {
                     format!("again in {:.1} s", next.as_secs_f64())
                 });
                 let text = format!("dial {address}: {reason}; {again}");
-                let line = report.event("dial_failed").with("address", address);
+                let line = report.event("dial_failed").about(peer).with("address", address);
                 let line = line.with("reason", reason.to_string());
                 let next = next.map(|next| (next.as_secs_f64() * 1e3).round());
                 line.with("next_ms", next).say(&self.node, text)
@@ -387,10 +387,10 @@ impl Run {
                     line.with("peer", peer.map(|peer| peer.to_string())).with("reason", why.to_string());
                 line.say(&self.node, format_args!("refused {who} from {addr}: {why}"))
             }
-            Event::Breaker { address, state } => {
-                let state = format!("{state:?}");
+            Event::Breaker { peer, address, state } => {
                 let text = format!("breaker of {address}: {state}");
-                report.event("breaker").with("address", address).with("state", state).say(&self.node, text)
+                let line = report.event("breaker").about(peer).with("address", address);
+                line.with("state", state.to_string()).say(&self.node, text)
             }
             Event::AddressConflict { address, expected, found } => {
                 let line = report.event("address_conflict").with("address", address.as_str());

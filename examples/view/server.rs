@@ -337,7 +337,7 @@ impl Hub {
     fn of_peer(&self, peer: PeerSnapshot, bans: &[BanTarget]) -> Peer {
         let id = peer.peer.map(|id| id.to_string()).unwrap_or_default();
         Peer {
-            name: clip(&peer.name),
+            name: clip(peer.label.as_ref().unwrap_or(&peer.name)),
             addresses: peer.addresses,
             important: peer.important,
             banned: peer.peer.is_some_and(|id| bans.contains(&id.into())),

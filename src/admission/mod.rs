@@ -80,9 +80,13 @@ pub enum Refusal {
     Subnet,
     /// It has too many connections itself.
     Peer,
-    /// The node is full: of connections, or, for who was never here, of messages that its application has not
-    /// taken ([`Config::max_inbox`](crate::Config::max_inbox)).
+    /// The node has as many connections as
+    /// [`AdmissionConfig::max_inbound`](crate::AdmissionConfig::max_inbound) and
+    /// [`Config::max_connections`](crate::Config::max_connections) leave to such a peer.
     Full,
+    /// Messages that the application has not taken fill
+    /// [`Config::max_inbox`](crate::Config::max_inbox): strangers that are not linked have to wait.
+    Inbox,
     /// The application did not want it.
     Application,
 }
@@ -91,12 +95,13 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::Denied => "it is not on the list",
-            Refusal::TooOften => "its address connects too often",
+            Refusal::TooOften => "its address connects too often (`admission.connects_per_minute`)",
             Refusal::Handshakes => "too many handshakes are under way",
-            Refusal::Address => "too many connections from its address",
-            Refusal::Subnet => "too many connections from its subnet",
-            Refusal::Peer => "it has too many connections",
-            Refusal::Full => "no room",
+            Refusal::Address => "too many connections from its address (`admission.max_inbound_per_address`)",
+            Refusal::Subnet => "too many connections from its subnet (`admission.max_inbound_per_subnet`)",
+            Refusal::Peer => "it has too many connections (`admission.max_inbound_per_peer`)",
+            Refusal::Full => "no room (`admission.max_inbound`, `max_connections`)",
+            Refusal::Inbox => "messages that the application has not taken fill `max_inbox`",
             Refusal::Application => "the application refused it",
         })
     }

@@ -69,7 +69,10 @@ pub struct PathConfig {
     /// From the first byte to the last of the handshake, however slowly it comes. Default 10 s.
     #[serde(with = "human")]
     pub handshake_timeout: Duration,
-    /// The first bound of the backoff after an attempt at once; the wait is a random part of it.
+    /// The first bound of the backoff after an attempt at once; the wait is a random part of it. After a
+    /// refusal that lasts until somebody changes something
+    /// ([`RefusedReason::is_temporary`](crate::RefusedReason::is_temporary) is false, or the other side is
+    /// not who it should be) the wait is at least five times this, and no more than `backoff_max`.
     /// Default 0.5 s.
     #[serde(with = "human")]
     pub backoff_first: Duration,

@@ -44,6 +44,11 @@ pub struct PeerConfig {
     /// Marks a peer whose link matters most: it gets
     /// [`Config::important_connections`](crate::Config::important_connections). Shown in snapshots.
     pub important: bool,
+    /// What the operator calls the peer, for example `tokyo-1`: it stands before the peer's id in the log,
+    /// and in snapshots and metrics. 1 to 64 bytes without control characters. Only this node knows it;
+    /// the name that a peer announces is [`PeerSnapshot::name`](crate::PeerSnapshot::name). Default
+    /// none.
+    pub label: Option<String>,
     /// How many connections its link owns, 1 to 3. Default: what the node's settings say.
     pub connections: Option<u8>,
     /// The behaviour towards this peer. Default: that of the node.
@@ -131,6 +136,7 @@ struct Written {
     alternatives: Vec<String>,
     id: Option<PeerId>,
     important: bool,
+    label: Option<String>,
     connections: Option<u8>,
     path: Option<PathConfig>,
 }
@@ -141,7 +147,7 @@ impl TryFrom<Written> for PeerConfig {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
-        let Written { address, alternatives, id, important, connections, path } = written;
+        let Written { address, alternatives, id, important, label, connections, path } = written;
         let split = PeerConfig::new(address);
         if split.address.ends_with('@') || !split.has_address() && split.id.or(id).is_none() {
             return Err("a peer needs its address, as in address = \"host:4000\", or its id".into());
@@ -156,7 +162,7 @@ impl TryFrom<Written> for PeerConfig {
             return Err(format!("{here}{at}{} and id {there} are different peers", split.address));
         }
         let (address, id) = (split.address, split.id.or(id));
-        Ok(PeerConfig { address, alternatives, id, important, connections, path })
+        Ok(PeerConfig { address, alternatives, id, important, label, connections, path })
     }
 }
 

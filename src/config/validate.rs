@@ -16,6 +16,9 @@ use crate::wire::stream::MAX_PAYLOAD;
 /// So that each class of peers has at least one.
 const MIN_DIALS: usize = 8;
 
+/// The longest [`PeerConfig::label`], in bytes.
+const MAX_LABEL: usize = 64;
+
 /// The largest value of TCP_MAXSEG that Linux takes.
 const MAX_SEGMENT: u16 = 32_767;
 
@@ -33,6 +36,10 @@ impl ConfigError {
             setting: "Builder::config".into(),
             problem: format!("called after {method}(), whose settings it would discard: call config() first"),
         }
+    }
+
+    pub(super) fn new(setting: String, problem: String) -> Self {
+        ConfigError { setting, problem }
     }
 
     /// The name of the setting, as in `path.dead_after`.
@@ -233,6 +240,12 @@ impl PeerConfig {
         }
         for (index, address) in self.alternatives.iter().enumerate() {
             check_address(name(&format!("alternatives[{index}]")), address)?;
+        }
+        if let Some(label) = &self.label {
+            let is_printable = !label.chars().any(char::is_control);
+            check((1..=MAX_LABEL).contains(&label.len()) && is_printable, name("label"), || {
+                format!("{label:?} is not of 1 to {MAX_LABEL} bytes without control characters")
+            })?;
         }
         self.connections.map_or(Ok(()), |count| check_connections(&name("connections"), count))?;
         self.path.as_ref().map_or(Ok(()), |path| path.validate(&name("path")))

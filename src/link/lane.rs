@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::id::ConnId;
 use crate::lane::{LaneConfig, LaneId, Priority};
-use crate::wire::control::StaleRange;
+use crate::wire::control::{HelloLane, StaleRange};
 use crate::wire::stream::MessageKind;
 
 use super::Settings;
@@ -42,6 +42,8 @@ pub(super) struct Lane<T> {
     pub(super) ack_due: Option<Instant>,
     /// Up to here the peer is to be told that this side knows what expired there.
     pub(super) settled: Option<u64>,
+    /// The largest message that the peer takes, if that is less than [`Lane::max_message`].
+    lower_limit: Option<usize>,
 }
 
 impl<T: Token> Lane<T> {
@@ -61,6 +63,7 @@ impl<T: Token> Lane<T> {
             acks_by: None,
             ack_due: None,
             settled: None,
+            lower_limit: None,
         }
     }
 
@@ -105,6 +108,16 @@ impl<T: Token> Lane<T> {
     pub(super) fn refuse_if_unknown<R, C>(&mut self, output: &mut Output<T, R, C>) {
         if self.out.refuse_if_unknown(&mut output.ended) {
             output.notices.push(Notice::LaneUnknown(self.id));
+        }
+    }
+
+    /// Tells of a limit of the peer that is lower than that of this side.
+    pub(super) fn compare_limit<R, C>(&mut self, theirs: Option<&HelloLane>, output: &mut Output<T, R, C>) {
+        let limit = theirs.map(|hello| hello.max_message as usize).filter(|limit| *limit < self.max_message);
+        if std::mem::replace(&mut self.lower_limit, limit) != limit
+            && let Some(max_message) = limit
+        {
+            output.notices.push(Notice::SmallerMessages { lane: self.id, max_message });
         }
     }
 

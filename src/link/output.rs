@@ -38,6 +38,9 @@ pub(crate) enum Notice {
     Repeated { messages: usize },
     /// A message was dropped because the peer does not have this lane. Said once, until it has.
     LaneUnknown(LaneId),
+    /// The peer takes no messages as large as this side accepts for the lane, only up to this many bytes.
+    /// Said once for each size.
+    SmallerMessages { lane: LaneId, max_message: usize },
     /// Messages whose fate is not known were dropped: the peer, or this side, gave up its memory.
     Lost { messages: usize, by_peer: bool },
 }

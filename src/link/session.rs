@@ -213,6 +213,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
                 let theirs = new.theirs.lanes.iter().find(|hello| hello.lane == lane.id);
                 lane.out.handle_hello(theirs, expires, &mut output.ended)?;
                 lane.refuse_if_unknown(output);
+                lane.compare_limit(theirs, output);
                 Ok(())
             })
         });
@@ -464,6 +465,35 @@ mod tests {
         attach(&mut link, &mut output, 3, false);
         send(&mut link, &mut output);
         assert_eq!(told(&mut output), 1, "the peer had it meanwhile");
+    }
+
+    #[test]
+    fn a_lower_limit_of_the_peer_is_told_once_for_each_value() {
+        let (mut link, now) = (link(), Instant::now());
+        let told = |link: &mut Link<bool, ()>, id, max_message: u32| {
+            let mut output = Output::default();
+            let ours = link.hello(Incarnation(1), 0, false);
+            let lanes = ours.lanes.iter().map(|lane| match lane.lane {
+                NORMAL => HelloLane { max_message, ..lane.clone() },
+                _ => lane.clone(),
+            });
+            let theirs = Hello { session_id: 1, lanes: lanes.collect(), ..ours.clone() };
+            let (id, dialled, incarnation) = (ConnId(id), true, Incarnation(1));
+            let new = NewConn { id, handle: id, dialled, incarnation, ours, theirs };
+            link.attach(&new, now, &mut output).unwrap();
+            let told = |notice: &Notice| match notice {
+                Notice::SmallerMessages { lane: NORMAL, max_message } => Some(*max_message),
+                Notice::SmallerMessages { .. } => panic!("{notice:?}"),
+                _ => None,
+            };
+            output.notices.iter().find_map(told)
+        };
+        let ours = Config::default().lanes.iter().find(|lane| lane.id == NORMAL).unwrap().max_message as u32;
+        assert_eq!(told(&mut link, 1, ours), None);
+        assert_eq!(told(&mut link, 2, 1000), Some(1000));
+        assert_eq!(told(&mut link, 3, 1000), None);
+        assert_eq!(told(&mut link, 4, ours + 1), None);
+        assert_eq!(told(&mut link, 5, 1000), Some(1000));
     }
 
     #[test]

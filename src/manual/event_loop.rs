@@ -118,4 +118,4 @@
 //! | `Refused` otherwise | log; raise a limit if honest peers are refused |
 //! | `Offended`, `Banned`, `Unbanned` | log; share with other nodes if you trust each other |
 //! | `PeerRetired` | nothing: a better candidate took its place |
-//! | `Breaker` | log: an address is dialled less often for a while |
+//! | `Breaker` | log: dials of an address fail again and again, or succeed again |

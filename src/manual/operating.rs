@@ -6,6 +6,11 @@
 //! restarted, a lesson was learned. `debug`: each connection and each dial. Lines that a stranger can cause
 //! are limited in number. `info` is right for production; `debug` for one node that you look at.
 //!
+//! A line about a peer begins with the first eight characters of its id, behind its label if the
+//! configuration has one ([`PeerConfig::label`](crate::PeerConfig::label)): `tokyo-1 (6u7tccph): up`. The
+//! first line of a node has its whole id and its addresses. Warnings at the start name settings that do not
+//! go together.
+//!
 //! # What to watch
 //! [`Node::snapshot`](crate::Node::snapshot) is a serde value; take it every few seconds and keep what your
 //! monitoring can keep. It costs about a lock for each peer. With the feature `metrics` the module
@@ -120,7 +125,7 @@
 //! |---|---|---|
 //! | event | [`Event::DialFailed`](crate::Event::DialFailed), whose cause is [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer) | [`Event::Refused`](crate::Event::Refused) |
 //! | on request | [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error); [`WaitError::Timeout`](crate::WaitError::Timeout) of a wait for the link | the count [`NodeSnapshot::refused`](crate::NodeSnapshot::refused) |
-//! | log | `warn`: `dial ADDRESS failed: refused: REASON (by the peer)` | `info`, `warn` if the peer is configured: `refused PEER from ADDRESS: not admitted: REASON` |
+//! | log | `warn`, unless the last dial failed for the same reason: `PEER: dial ADDRESS failed: refused: REASON (by the peer)` | `info`, `warn` if the peer is configured: `refused PEER from ADDRESS: not admitted: REASON` |
 //!
 //! ```
 //! use std::time::Duration;

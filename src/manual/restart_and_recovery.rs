@@ -79,8 +79,9 @@
 //! Two processes with one identity at the same time are an error of operation: each peer that the
 //! first is linked with refuses the second one. The peer has [`Event::Refused`](crate::Event::Refused) with
 //! [`RefusedReason::IdentityInUse`](crate::RefusedReason::IdentityInUse), the second process
-//! [`Event::DialFailed`](crate::Event::DialFailed), and both write it to the log at level `error`. The first
-//! process is told nothing. End the old process before the new one starts.
+//! [`Event::DialFailed`](crate::Event::DialFailed), and both write it to the log at level `error`, the second
+//! process once for each peer. The first process is told nothing. End the old process before the new one
+//! starts.
 //!
 //! # Upgrades, one node after the other
 //! Versions of the protocol are negotiated: two nodes speak the highest version that both know, and

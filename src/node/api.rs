@@ -272,7 +272,40 @@ impl Node {
         Q: serde::Serialize + ?Sized,
         A: serde::de::DeserializeOwned,
     {
-        let reply = self.request(peer, Outgoing::typed(lane, request)?)?.wait()?;
+        self.request_typed_timeout(peer, lane, request, self.config().request_timeout)
+    }
+
+    /// As [`Node::request_typed`], and waits for at most `timeout`, as [`Node::request_timeout`] does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unbroken::{NORMAL, Node, RequestError, TypedError};
+    ///
+    /// # let bob = Node::builder().listen("127.0.0.1:0".parse()?).start()?;
+    /// # let alice = Node::builder().peer(bob.local_addrs()[0].to_string()).start()?;
+    /// # alice.wait_linked(bob.id(), Duration::from_secs(30))?;
+    /// // Bob's application does not answer.
+    /// let patience = Duration::from_millis(100);
+    /// let answer = alice.request_typed_timeout::<_, String>(bob.id(), NORMAL, "block 7", patience);
+    /// assert!(matches!(answer, Err(TypedError::Request(RequestError::Timeout))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Says which step failed.
+    #[cfg(feature = "bincode")]
+    pub fn request_typed_timeout<Q, A>(
+        &self,
+        peer: PeerId,
+        lane: LaneId,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A, TypedError>
+    where
+        Q: serde::Serialize + ?Sized,
+        A: serde::de::DeserializeOwned,
+    {
+        let reply = self.request_timeout(peer, Outgoing::typed(lane, request)?, timeout)?.wait()?;
         Ok(crate::codec::decode(&reply.into_bytes())?)
     }
 

@@ -60,8 +60,9 @@ pub(crate) struct Dial {
 
 impl Dial {
     fn failed(&self, core: &NodeInner, reason: EndReason) {
-        let (target, slot, address) = (self.target, self.slot, self.config.address.clone());
-        core.shared.report(Report::DialFailed { target, slot, address, reason });
+        let (target, slot, peer) = (self.target, self.slot, self.expected.or(self.peer));
+        let (label, address) = (self.config.label.clone(), self.config.address.clone());
+        core.shared.report(Report::DialFailed { target, slot, peer, label, address, reason });
     }
 }
 

@@ -183,6 +183,9 @@ pub enum Event {
     /// A dial failed. If the other side refused this node, and said why, the cause is
     /// [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer).
     DialFailed {
+        /// The peer: the one that the entry names, otherwise the one that answered there last. `None` if the
+        /// entry has no id, and nobody has answered yet.
+        peer: Option<PeerId>,
         /// The address as it was configured.
         address: String,
         /// Why.
@@ -228,11 +231,15 @@ pub enum Event {
         /// The peer or address that was banned.
         who: BanTarget,
     },
-    /// A breaker changed its state.
+    /// A breaker opened or closed. An open one lets trial dials through, each of which ends as
+    /// [`Event::DialFailed`] or [`Event::Connected`];
+    /// [`PeerSnapshot::breaker`](crate::PeerSnapshot::breaker) says whether one is under way.
     Breaker {
+        /// The peer, as in [`Event::DialFailed`].
+        peer: Option<PeerId>,
         /// The address as it was configured.
         address: String,
-        /// The new state.
+        /// The new state: [`BreakerState::Open`] or [`BreakerState::Closed`].
         state: BreakerState,
     },
 }

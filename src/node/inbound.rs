@@ -99,7 +99,7 @@ impl NodeInner {
         // many names would fill the memory of an application that is slow. A peer that has a link
         // already is held to its windows.
         if !wanted && self.shared.received.withholds(|| Class::Stranger) && self.any_link(peer).is_none() {
-            return Err(refused(EndCause::NotAdmitted(Refusal::Full)));
+            return Err(refused(EndCause::NotAdmitted(Refusal::Inbox)));
         }
         let listed = inbound.admission.lock().listed(&peer, wanted);
         match (listed, &inbound.admit_hook.0) {
@@ -124,7 +124,7 @@ impl NodeInner {
                     link.inspect(|core| core.link.handles().any(|conn| conn.id == victim))
                 };
                 if let Some(link) = self.all_links().iter().find(has) {
-                    let line = format_args!("{} gives its place to {}", link.peer.short(), peer.short());
+                    let line = format_args!("makes room for {}", peer.short());
                     self.shared.log(link.peer, Level::Info, line);
                     link.drain_one(victim, GoawayReason::Retired);
                 }

@@ -58,6 +58,7 @@ pub(crate) struct NodeInner {
     /// Attempts of dials beyond the first one of each.
     pub(crate) further_attempts: AtomicUsize,
     next_conn: AtomicU64,
+    pub(crate) started: Instant,
     /// The process that started the node.
     process: u32,
     closing: AtomicBool,
@@ -96,6 +97,7 @@ impl NodeInner {
             resolver: Arc::new(resolver),
             further_attempts: AtomicUsize::new(0),
             next_conn: AtomicU64::new(0),
+            started: clock::now(),
             process: std::process::id(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -222,8 +224,7 @@ impl NodeInner {
             let Some(link) = self.link(peer) else { continue };
             let messages = link.inspect(|core| core.link.queued_messages());
             self.end_link(&link, DropReason::ResumptionExpired, GoawayReason::Retired);
-            let line =
-                format_args!("{}: forgotten, its unfinished messages took too much memory", peer.short());
+            let line = format_args!("forgotten, its unfinished messages took too much memory");
             self.shared.log(peer, log::Level::Info, line);
             if messages > 0 {
                 self.shared.tell(Event::Lost { peer, messages, by_peer: false });
@@ -312,8 +313,8 @@ impl NodeInner {
     pub(crate) fn classify_links(&self) {
         let roster = self.roster.lock();
         let named = roster.named();
-        self.shared.queued.classify(|peer| named.contains(&peer));
-        let class_of = |peer| if named.contains(&peer) { Class::Named } else { Class::Stranger };
+        self.shared.queued.classify(|peer| named.contains_key(&peer));
+        let class_of = |peer| if named.contains_key(&peer) { Class::Named } else { Class::Stranger };
         let look_at_inboxes = self.shared.received.classify(class_of);
         // Under the roster's lock, so that the later answer is kept.
         self.shared.named.replace(named);

@@ -139,7 +139,10 @@ pub(crate) struct Life {
     pub(crate) announced: LinkState,
     pub(crate) since: Option<Instant>,
     pub(crate) joined: u64,
+    /// Why the last connection ended.
     pub(crate) last_end: Option<EndReason>,
+    /// The same of the last one that did not only leave its work to another one.
+    pub(crate) last_loss: Option<EndReason>,
     /// The view that the roster has of it.
     pub(crate) announced_to_roster: Option<LinkView>,
     /// Connections of which the roster was told that they are proven.
@@ -160,6 +163,7 @@ impl Life {
             since: None,
             joined: 0,
             last_end: None,
+            last_loss: None,
             announced_to_roster: None,
             proofs: Vec::new(),
             retiring: Vec::new(),

@@ -59,6 +59,7 @@ mod start_error;
 mod tracked;
 mod wait;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -269,6 +270,9 @@ impl Builder {
                 "encryption is off: anybody on the path can read and change what is sent, and no peer proves its identity"
             );
         }
+        for doubt in self.config.doubts(identity.peer_id()) {
+            log::warn!(target: "unbroken", "{doubt}");
+        }
         let card = Card {
             versions: Versions::OURS,
             mode: self.config.encryption.into(),
@@ -291,7 +295,25 @@ impl Builder {
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
+        log::info!(target: "unbroken", "{}", Started(&node));
         Ok(node)
+    }
+}
+
+/// What the log says of a node that starts.
+struct Started<'a>(&'a Node);
+
+impl fmt::Display for Started<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Started(node) = self;
+        write!(f, "{} started as {}", node.id().short(), node.id())?;
+        match node.local_addrs() {
+            [] => f.write_str(", listens nowhere"),
+            [first, rest @ ..] => {
+                write!(f, ", listens at {first}")?;
+                rest.iter().try_for_each(|addr| write!(f, ", {addr}"))
+            }
+        }
     }
 }
 

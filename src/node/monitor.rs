@@ -23,6 +23,7 @@ use super::dial::{self, Dial};
 use super::inner::NodeInner;
 use super::link::{LinkHandle, LinkState};
 use super::moved::MovedNames;
+use super::named::About;
 use super::pool;
 use super::shared::Report;
 
@@ -152,15 +153,15 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
             }
             Ok(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
-                    let line = format_args!("{} retired for {}", peer.short(), successor.short());
+                    let line = format_args!("retired for {}", successor.short());
                     core.shared.log(peer, Level::Info, line);
                     link.drain_all(GoawayReason::Retired);
                     let reason = RetireReason::Poor;
                     core.shared.tell(Event::PeerRetired { peer, successor, reason });
                 }
             }
-            Ok(Action::BreakerChanged { address, state }) => {
-                tell_of_dials(core, &address.clone(), Event::Breaker { address, state });
+            Ok(Action::BreakerChanged { peer, address, state }) => {
+                tell_of_dials(core, &address.clone(), Event::Breaker { peer, address, state });
             }
             Err(next) => return next,
         }
@@ -213,7 +214,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
                 cause: EndCause::Tampered(_) | EndCause::Protocol(_),
             } = &reason
             {
-                core.shared.log(peer, Level::Warn, format_args!("{} {conn} ended: {reason}", peer.short()));
+                core.shared.log(peer, Level::Warn, format_args!("{conn} ended: {reason}"));
             }
             core.shared.tell(Event::Disconnected { peer, conn, reason });
             if let Some(link) = core.any_link(peer) {
@@ -259,39 +260,41 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
                 tell_of_dials(core, &address, event);
             }
         }
-        Report::DialFailed { target, slot, address, reason } => {
-            let (next, peer, level) = {
+        Report::DialFailed { target, slot, peer, label, address, reason } => {
+            let (next, answered, level) = {
                 let mut roster = core.roster.lock();
                 let level = dial_level(&reason, roster.is_named(target), roster.last_error(target));
                 let next = roster.handle_dial_failed(target, slot, &reason, now);
                 (next, roster.peer_of(target), level)
             };
-            if let Some(link) = peer.and_then(|peer| core.link(peer)) {
+            if let Some(link) = answered.and_then(|peer| core.link(peer)) {
                 link.update(|state| state.life.score.handle_dial_failed(now));
             }
-            core.shared.background.log(Class::Named, level, format_args!("dial {address} failed: {reason}"));
-            tell_of_dials(core, &address.clone(), Event::DialFailed { address, reason, next });
+            let peer = peer.or(answered);
+            let about = About { label, peer };
+            let line = format_args!("{about}dial {address} failed: {reason}");
+            core.shared.background.log(Class::Named, level, line);
+            tell_of_dials(core, &address.clone(), Event::DialFailed { peer, address, reason, next });
         }
     }
 }
 
 /// The first failed dial of a named peer is told aloud, and so is each one with another reason than the last.
-/// An identity that two processes use is never a passing condition.
+/// An identity that two processes use is an error.
 fn dial_level(reason: &EndReason, named: bool, last: Option<&EndReason>) -> Level {
-    let kind = |reason: &EndReason| std::mem::discriminant(&reason.cause);
-    let passes = |cause: &EndCause| match cause {
-        EndCause::Retry | EndCause::Shutdown => true,
-        EndCause::RefusedByPeer { reason, .. } => *reason == RefusedReason::Retry,
-        _ => false,
+    use EndCause::RefusedByPeer;
+    let is_same = |last: &EndReason| match (&last.cause, &reason.cause) {
+        (RefusedByPeer { reason: last, .. }, RefusedByPeer { reason, .. }) => last == reason,
+        (last, cause) => std::mem::discriminant(last) == std::mem::discriminant(cause),
     };
     match &reason.cause {
-        EndCause::IdentityInUse | EndCause::RefusedByPeer { reason: RefusedReason::IdentityInUse, .. } => {
-            Level::Error
-        }
-        cause if !named || passes(cause) || last.is_some_and(|last| kind(last) == kind(reason)) => {
+        _ if last.is_some_and(is_same) => Level::Debug,
+        RefusedByPeer { reason: RefusedReason::IdentityInUse, .. } | EndCause::IdentityInUse => Level::Error,
+        RefusedByPeer { reason: RefusedReason::Retry, .. } | EndCause::Retry | EndCause::Shutdown => {
             Level::Debug
         }
-        _ => Level::Warn,
+        _ if named => Level::Warn,
+        _ => Level::Debug,
     }
 }
 
@@ -324,12 +327,10 @@ fn handle_notice(
             drop(roster);
             for (address, wait) in resting {
                 let reason = EndReason::new(Initiator::Peer, EndCause::Goaway(reason));
-                let line = format_args!(
-                    "{address}: {} asked not to be dialled; next attempt in {wait:?}",
-                    peer.short()
-                );
+                let line = format_args!("asked not to be dialled at {address}; next attempt in {wait:?}");
                 core.shared.log(peer, Level::Warn, line);
-                let event = Event::DialFailed { address: address.clone(), reason, next: Some(wait) };
+                let (peer, next) = (Some(peer), Some(wait));
+                let event = Event::DialFailed { peer, address: address.clone(), reason, next };
                 tell_of_dials(core, &address, event);
             }
         }
@@ -340,35 +341,31 @@ fn handle_notice(
             core.shared.log(
                 peer,
                 Level::Info,
-                format_args!(
-                    "{}: idle connections die on this path; ping interval lowered to {ping_interval:?}",
-                    peer.short()
-                ),
+                format_args!("idle connections die on this path; ping interval lowered to {ping_interval:?}"),
             );
             shared.tell(Event::PingIntervalLearned { peer, ping_interval });
         }
         Notice::PeerRestarted { incarnation, resent } => {
-            core.shared.log(
-                peer,
-                Level::Info,
-                format_args!("{} restarted, {resent} messages go again", peer.short()),
-            );
+            core.shared.log(peer, Level::Info, format_args!("restarted, {resent} messages go again"));
             shared.tell(Event::PeerRestarted { peer, incarnation, resent });
         }
         Notice::Repeated { messages } => {
-            let line = format_args!("{}: {messages} messages may come for the second time", peer.short());
+            let line = format_args!("{messages} messages may come for the second time");
             core.shared.log(peer, Level::Info, line);
             core.shared.tell(Event::Repeated { peer, messages });
         }
         Notice::LaneUnknown(lane) => {
-            let line = format_args!(
-                "{}: messages are dropped, since the peer does not have {lane} among its `lanes`",
-                peer.short()
-            );
+            let line =
+                format_args!("messages are dropped, since the peer does not have {lane} among its `lanes`");
             shared.log(peer, Level::Warn, line);
         }
+        Notice::SmallerMessages { lane, max_message } => {
+            let line =
+                format_args!("takes messages of at most {max_message} bytes on {lane}, less than this node");
+            shared.log(peer, Level::Info, line);
+        }
         Notice::Lost { messages, by_peer } => {
-            core.shared.log(peer, Level::Error, format_args!("{}: {messages} messages lost", peer.short()));
+            core.shared.log(peer, Level::Error, format_args!("{messages} messages lost"));
             shared.tell(Event::Lost { peer, messages, by_peer });
         }
     }
@@ -414,13 +411,13 @@ fn announce_state(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
     let event = match (current, incarnation) {
         (LinkState::Up, Some(incarnation)) => {
             let after = since.filter(|_| previous == LinkState::Down).map(|since| now - since);
-            core.shared.log(peer, Level::Info, format_args!("{} up", peer.short()));
+            core.shared.log(peer, Level::Info, format_args!("up"));
             Event::LinkUp { peer, incarnation, after }
         }
         (LinkState::Degraded, _) => Event::LinkDegraded { peer },
         (LinkState::Down, _) => {
             let reason = last_end.unwrap_or(EndReason::new(Initiator::Network, EndCause::Closed));
-            core.shared.log(peer, Level::Info, format_args!("{} down: {reason}", peer.short()));
+            core.shared.log(peer, Level::Info, format_args!("down: {reason}"));
             Event::LinkDown { peer, reason }
         }
         _ => return,

@@ -7,7 +7,8 @@
 //!
 //! Candidates are not in it: a peer that was learned is a stranger until the operator names it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::fmt;
 
 use parking_lot::RwLock;
 
@@ -17,12 +18,31 @@ use crate::id::PeerId;
 #[derive(Debug, Default)]
 pub(crate) struct NamedPeers {
     /// Protects the index. A leaf: no other lock is taken while it is held.
-    peers: RwLock<HashSet<PeerId>>,
+    peers: RwLock<HashMap<PeerId, Option<String>>>,
+}
+
+/// The beginning of a line of the log about a peer: its label and the first characters of its id, as far as
+/// they are known.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) label: Option<String>,
+    pub(crate) peer: Option<PeerId>,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.label, self.peer) {
+            (Some(label), Some(peer)) => write!(f, "{label} ({}): ", peer.short()),
+            (Some(label), None) => write!(f, "{label}: "),
+            (None, Some(peer)) => write!(f, "{}: ", peer.short()),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 impl NamedPeers {
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
-        self.peers.read().contains(&peer)
+        self.peers.read().contains_key(&peer)
     }
 
     /// The class in whose share an event, a message or a log line of this peer is counted.
@@ -32,10 +52,15 @@ impl NamedPeers {
 
     /// A dial for a named address was answered by this peer. The roster hears of it later.
     pub(crate) fn insert(&self, peer: PeerId) {
-        self.peers.write().insert(peer);
+        self.peers.write().entry(peer).or_default();
     }
 
-    pub(crate) fn replace(&self, peers: HashSet<PeerId>) {
+    pub(crate) fn label_of(&self, peer: PeerId) -> Option<String> {
+        self.peers.read().get(&peer).cloned().flatten()
+    }
+
+    /// The peers, with their labels.
+    pub(crate) fn replace(&self, peers: HashMap<PeerId, Option<String>>) {
         *self.peers.write() = peers;
     }
 }

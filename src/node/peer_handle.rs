@@ -187,6 +187,24 @@ impl PeerHandle {
         self.node.request_typed(self.peer, lane, request)
     }
 
+    /// As [`Node::request_typed_timeout`].
+    ///
+    /// # Errors
+    /// Those of [`Node::request_typed`].
+    #[cfg(feature = "bincode")]
+    pub fn request_typed_timeout<Q, A>(
+        &self,
+        lane: LaneId,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A, TypedError>
+    where
+        Q: serde::Serialize + ?Sized,
+        A: serde::de::DeserializeOwned,
+    {
+        self.node.request_typed_timeout(self.peer, lane, request, timeout)
+    }
+
     /// As [`Node::request_typed_with`].
     ///
     /// # Errors

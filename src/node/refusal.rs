@@ -25,6 +25,7 @@ use crate::wire::refused::RefusedReason;
 use super::event::Event;
 use super::event_queue::Class;
 use super::inner::NodeInner;
+use super::named::About;
 
 impl NodeInner {
     /// Refuses a connection in the place of HELLO. Returns when the other side has closed, at the latest at
@@ -61,7 +62,11 @@ impl NodeInner {
         let log = &self.shared.background;
         let text: &dyn Display = if let EndCause::Refused(why) = cause { why } else { cause };
         match peer {
-            Some(peer) => log.log(class, level, format_args!("refused {peer} from {addr}: {text}")),
+            Some(peer) => {
+                // The whole id, to be copied.
+                let about = About { label: self.shared.named.label_of(peer), peer: None };
+                log.log(class, level, format_args!("{about}refused {peer} from {addr}: {text}"));
+            }
             None => log.log(class, level, format_args!("refused a connection from {addr}: {text}")),
         }
         // In plaintext anybody can claim to be a named peer.
@@ -82,7 +87,7 @@ fn reason_of(cause: &EndCause) -> Option<RefusedReason> {
             Refusal::Address => RefusedReason::Address,
             Refusal::Subnet => RefusedReason::Subnet,
             Refusal::Peer => RefusedReason::Peer,
-            Refusal::Full => RefusedReason::Full,
+            Refusal::Full | Refusal::Inbox => RefusedReason::Full,
             Refusal::Application => RefusedReason::Application,
         },
         EndCause::Banned => RefusedReason::Banned,

@@ -22,7 +22,7 @@ use super::budget::Budget;
 use super::event::Event;
 use super::event_queue::{Class, Subject};
 use super::mailbox::Mailbox;
-use super::named::NamedPeers;
+use super::named::{About, NamedPeers};
 use super::received::Received;
 use super::shares::Shares;
 
@@ -59,6 +59,9 @@ pub(crate) enum Report {
     DialFailed {
         target: TargetId,
         slot: u8,
+        /// For whom the dial was made, as far as it is known.
+        peer: Option<PeerId>,
+        label: Option<String>,
         address: String,
         reason: EndReason,
     },
@@ -109,9 +112,13 @@ impl Shared {
         self.mailbox.push_event(event, class);
     }
 
-    /// Writes a line about this peer to the log; see [`Background`].
+    /// Writes a line about this peer to the log, which begins with its label and its id; see [`Background`].
     pub(crate) fn log(&self, peer: PeerId, level: Level, line: fmt::Arguments<'_>) {
-        self.background.log(self.named.class_of(peer), level, line);
+        if level > log::max_level() {
+            return;
+        }
+        let about = About { label: self.named.label_of(peer), peer: Some(peer) };
+        self.background.log(self.named.class_of(peer), level, format_args!("{about}{line}"));
     }
 
     pub(crate) fn report(&self, report: Report) {

@@ -29,6 +29,8 @@ pub struct PeerSnapshot {
     pub peer: Option<PeerId>,
     /// The application's name that it gave.
     pub name: String,
+    /// What this node's operator calls it ([`PeerConfig::label`](crate::PeerConfig::label)).
+    pub label: Option<String>,
     /// The addresses by which it is wanted; empty for one that only dials us.
     pub addresses: Vec<String>,
     /// Whether it was configured or added. Otherwise it is a candidate that was chosen, if it has an
@@ -77,7 +79,8 @@ pub struct PeerSnapshot {
     /// Its frames that cost more than they brought.
     pub flood: FloodSnapshot,
     /// Why the last dial to it failed, if none has succeeded since; otherwise why its last connection ended.
-    /// `None` if neither has happened.
+    /// Connections that left their work to another one, as successors and duplicates make it happen every
+    /// day, do not count. `None` if neither has happened.
     pub last_error: Option<EndReason>,
     /// The state of its breaker.
     pub breaker: BreakerState,
@@ -229,6 +232,14 @@ pub struct LaneSnapshot {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeSnapshot {
+    /// The node's own name.
+    pub peer: PeerId,
+    /// The application's name that it announces ([`Config::name`](crate::Config::name)).
+    pub name: String,
+    /// Which life of the node this is.
+    pub incarnation: Incarnation,
+    /// How long ago it was started, in milliseconds.
+    pub uptime_ms: f64,
     /// The links, and the peers that are wanted but not linked yet.
     pub peers: Vec<PeerSnapshot>,
     /// Connections, handshakes and dials at this moment.
@@ -284,11 +295,16 @@ impl Node {
     /// The state of the whole node.
     pub fn snapshot(&self) -> NodeSnapshot {
         let core = &self.handle.core;
+        let now = clock::now();
         let (candidates, replacements) = {
             let roster = core.roster.lock();
-            (roster.candidates(), roster.replacements(clock::now()))
+            (roster.candidates(), roster.replacements(now))
         };
         NodeSnapshot {
+            peer: core.card.peer,
+            name: core.config.name.clone(),
+            incarnation: core.card.incarnation,
+            uptime_ms: millis(now.saturating_duration_since(core.started)),
             peers: self.peers(),
             connections: core.connections.load(SeqCst),
             queued_bytes: core.shared.queued.used(),
@@ -343,6 +359,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
         PeerSnapshot {
             peer: Some(link.peer),
             name: life.name.clone(),
+            label: targets.iter().find_map(|target| target.config.label.clone()),
             addresses: targets.iter().flat_map(|target| target.config.addresses().cloned()).collect(),
             wanted: targets.iter().any(|target| target.wanted),
             connections_wanted: targets.iter().map(|target| target.connections).max().unwrap_or(0),
@@ -370,7 +387,7 @@ fn of_link(link: &LinkHandle, targets: &[TargetStats], now: Instant) -> PeerSnap
             last_error: targets
                 .iter()
                 .find_map(|target| target.last_error.clone())
-                .or_else(|| life.last_end.clone()),
+                .or_else(|| life.last_loss.clone()),
             breaker: first.map(|target| target.breaker).unwrap_or_default(),
             failures: first.map_or(0, |target| target.failures),
             next_dial_ms: first.and_then(|target| next_dial(target, now)),
@@ -383,6 +400,7 @@ fn of_target(target: &TargetStats, now: Instant) -> PeerSnapshot {
     PeerSnapshot {
         peer: target.peer,
         name: String::new(),
+        label: target.config.label.clone(),
         addresses: target.config.addresses().cloned().collect(),
         wanted: target.wanted,
         connections_wanted: target.connections,

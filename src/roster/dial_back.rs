@@ -320,7 +320,7 @@ mod tests {
     fn a_wanted_peer_without_an_address_is_dialled_back_and_never_else() {
         let (mut roster, now) = roster();
         roster.add(PeerConfig::inbound_only(PEER), now);
-        assert!(roster.is_kept(PEER) && roster.named().contains(&PEER) && !roster.may_dial(PEER));
+        assert!(roster.is_kept(PEER) && roster.named().contains_key(&PEER) && !roster.may_dial(PEER));
         assert_eq!(dial(&mut roster, now, now + 3600 * S), None);
         roster.handle_link(PEER, suspect(1), now);
         let (target, at) = dial(&mut roster, now, now + S).expect("it said where");

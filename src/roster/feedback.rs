@@ -34,13 +34,7 @@ pub(crate) enum HeldUp {
 impl HeldUp {
     /// A peer that has found better ones will not be there at once either.
     pub(crate) fn after(goodbye: GoawayReason) -> Self {
-        match goodbye.meaning() {
-            GoawayReason::Replaced | GoawayReason::Duplicate => HeldUp::Moved,
-            GoawayReason::Shutdown
-            | GoawayReason::Retired
-            | GoawayReason::Removed
-            | GoawayReason::Other(_) => HeldUp::Gone,
-        }
+        if goodbye.is_changeover() { HeldUp::Moved } else { HeldUp::Gone }
     }
 
     /// A candidate is not held up by a connection that moved: it would lose its turn for that.
@@ -80,7 +74,7 @@ impl Roster {
         if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
             if target.peer.is_some_and(serves) {
                 // The bound peer was linked by its own dial while this one was under way.
-                target.handle_failed(slot, now, false, &mut self.rng);
+                target.handle_failed(slot, now, false, Duration::ZERO, &mut self.rng);
                 return self.is_kept(peer);
             }
             if let Some(place) = target.place_mut(slot) {
@@ -145,7 +139,8 @@ impl Roster {
         }
         let before = target.breaker.state();
         let counts = !matches!(reason.cause, EndCause::Shutdown | EndCause::Panic);
-        let wait = target.handle_failed(slot, now, counts, &mut self.rng);
+        let least = target.least_wait(reason, &self.settings.path, &mut self.rng);
+        let wait = target.handle_failed(slot, now, counts, least, &mut self.rng);
         announce_breaker(&mut self.announced, target, before);
         self.settle_candidate(index, now);
         wait.filter(|_| self.targets.get(index).is_some_and(Target::is_kept))
@@ -236,9 +231,11 @@ impl Roster {
     }
 }
 
-pub(super) fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
+/// Tells of a breaker that opened or closed. The trial dials of an open one are told by how they end.
+fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
     let state = target.breaker.state();
-    if state != before {
-        announced.push_back(Action::BreakerChanged { address: target.config.address.clone(), state });
+    if (state == BreakerState::Closed) != (before == BreakerState::Closed) {
+        let (peer, address) = (target.known(), target.config.address.clone());
+        announced.push_back(Action::BreakerChanged { peer, address, state });
     }
 }

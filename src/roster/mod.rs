@@ -84,7 +84,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -99,7 +99,6 @@ use dial_back::DialBacks;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
 pub(crate) use feedback::HeldUp;
-use feedback::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
 use replacement_limit::ReplacementLimit;
@@ -131,14 +130,13 @@ pub(crate) enum Action {
         config: Box<PeerConfig>,
     },
     BreakerChanged {
+        /// As far as it is known.
+        peer: Option<PeerId>,
         address: String,
         state: BreakerState,
     },
     /// Somebody better is linked and has answered.
-    Retire {
-        peer: PeerId,
-        successor: PeerId,
-    },
+    Retire { peer: PeerId, successor: PeerId },
 }
 
 /// The settings of the roster.
@@ -294,9 +292,18 @@ impl Roster {
         self.targets.iter().filter(kept).filter_map(Target::known).collect()
     }
 
-    /// The peers that the operator named, and those that answered last at an address that the operator named.
-    pub(crate) fn named(&self) -> HashSet<PeerId> {
-        self.targets.iter().filter(|target| target.is_wanted()).filter_map(Target::known).collect()
+    /// The peers that the operator named, and those that answered last at an address that the operator named,
+    /// with their labels.
+    pub(crate) fn named(&self) -> HashMap<PeerId, Option<String>> {
+        let mut named = HashMap::new();
+        for target in self.targets.iter().filter(|target| target.is_wanted()) {
+            let Some(peer) = target.known() else { continue };
+            let label: &mut Option<String> = named.entry(peer).or_default();
+            if label.is_none() {
+                label.clone_from(&target.config.label);
+            }
+        }
+        named
     }
 
     /// A link to this peer is to be kept.
@@ -402,7 +409,6 @@ impl Roster {
         if replaces.is_some() {
             self.replacement_limit.note(named, now);
         }
-        let before = target.breaker.state();
         if probe {
             target.breaker.handle_dial();
         }
@@ -427,7 +433,6 @@ impl Roster {
             dial_back: false,
             config: Box::new(config),
         };
-        announce_breaker(&mut self.announced, target, before);
         Some(dial)
     }
 

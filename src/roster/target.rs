@@ -27,6 +27,10 @@ const CANDIDATE_MAX: u32 = 10;
 /// that works. By default 5 s, a quarter of `dead_after`.
 const PROOF_PART: u32 = 4;
 
+/// After a refusal that lasts, the next dial comes no sooner than after half of so many times the first bound
+/// of the backoff: by default 2.5 to 5 s.
+const LASTING: u32 = 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Configured or added: dialled for ever, never retired.
@@ -288,22 +292,40 @@ impl Target {
         }
     }
 
-    /// A dial to this place has failed. Returns the wait until the next one; `None` when none was under way.
+    /// The shortest wait after a dial that failed so. A refusal that lasts is not met once more within
+    /// moments, however short the backoff still is, and what the peer has said is believed up to the longest
+    /// backoff.
+    pub(super) fn least_wait(
+        &self,
+        reason: &EndReason,
+        usual: &PathConfig,
+        rng: &mut fastrand::Rng,
+    ) -> Duration {
+        let path = self.config.path.as_ref().unwrap_or(usual);
+        let lasting = reason.is_lasting().then(|| path.backoff_first * LASTING);
+        // So that those who were refused together do not come back together.
+        let lasting = lasting.map(|wait| wait.mul_f64(0.5 + rng.f64() / 2.0));
+        lasting.max(reason.told_wait()).unwrap_or_default().min(path.backoff_max)
+    }
+
+    /// A dial to this place has failed. Returns the wait, of at least this time, until the next one; `None`
+    /// when none was under way.
     pub(super) fn handle_failed(
         &mut self,
         slot: u8,
         now: Instant,
         counts: bool,
+        least: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
         let place = self.place_mut(slot)?;
         let dialing = place.dialing.take()?;
         if !dialing.probe {
-            let wait = place.backoff.next(now, rng);
+            let wait = place.backoff.next(now, rng).max(least);
             place.retry_at = Some(now + wait);
             return Some(wait);
         }
-        let wait = self.backoff.next(now, rng);
+        let wait = self.backoff.next(now, rng).max(least);
         self.retry_at = now + wait;
         if let Some(place) = self.place_mut(slot) {
             place.retry_at = Some(now + wait);

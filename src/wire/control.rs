@@ -199,6 +199,11 @@ impl fmt::Display for GoawayReason {
 }
 
 impl GoawayReason {
+    /// Another connection of the same link does the work of this one.
+    pub(crate) fn is_changeover(self) -> bool {
+        matches!(self.meaning(), GoawayReason::Replaced | GoawayReason::Duplicate)
+    }
+
     const KNOWN: [GoawayReason; 5] = [
         GoawayReason::Shutdown,
         GoawayReason::Replaced,

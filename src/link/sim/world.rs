@@ -323,7 +323,7 @@ impl<'a> World<'a> {
                 Notice::Repeated { .. } => assert!(self.ledger.lives[side] > 0),
                 Notice::Replaced { old, new } => self.check_replaced(side, old, new),
                 Notice::ConnDegraded(_) | Notice::ConnHealthy(_) | Notice::Learned { .. } => {}
-                Notice::PoolChanged | Notice::LaneUnknown(_) => {}
+                Notice::PoolChanged | Notice::LaneUnknown(_) | Notice::SmallerMessages { .. } => {}
                 Notice::Joined(_) | Notice::Suspect(_) | Notice::Recovered(_) | Notice::Goaway(..) => {}
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Event, RetireReason};
 use crate::health::breaker::BreakerState;
 use crate::node::link::LinkState;
+use crate::node::named::About;
 use crate::roster::ReplaceReason;
 
 impl fmt::Display for Event {
@@ -72,11 +73,12 @@ impl fmt::Display for Event {
             Event::AddressConflict { address, expected, found } => {
                 write!(f, "{address} leads to {}, not to {}", found.short(), expected.short())
             }
-            Event::DialFailed { address, reason, next: Some(next) } => {
-                write!(f, "dial {address}: {reason}; again in {:.2} s", next.as_secs_f64())
-            }
-            Event::DialFailed { address, reason, next: None } => {
-                write!(f, "dial {address}: {reason}; again when something changes")
+            Event::DialFailed { peer, address, reason, next } => {
+                write!(f, "{}dial {address}: {reason}; again ", About { label: None, peer: *peer })?;
+                match next {
+                    Some(next) => write!(f, "in {:.2} s", next.as_secs_f64()),
+                    None => f.write_str("when something changes"),
+                }
             }
             Event::Refused { peer: Some(peer), addr, why } => {
                 write!(f, "{}: refused, from {addr}: {why}", peer.short())
@@ -93,7 +95,9 @@ impl fmt::Display for Event {
                 write!(f, ": {}", ban.why)
             }
             Event::Unbanned { who } => write!(f, "{who} is no longer banned"),
-            Event::Breaker { address, state } => write!(f, "dials to {address}: breaker {state}"),
+            Event::Breaker { peer, address, state } => {
+                write!(f, "{}dials to {address}: breaker {state}", About { label: None, peer: *peer })
+            }
         }
     }
 }
@@ -167,12 +171,12 @@ mod tests {
                 "PEER: down: goodbye: shutdown (by the peer)",
             ),
             (
-                Event::DialFailed { address: address(), reason: refused.clone(), next: after },
+                Event::DialFailed { peer: None, address: address(), reason: refused.clone(), next: after },
                 "dial 10.0.0.2:4000: refused: no room (by the peer); again in 1.50 s",
             ),
             (
-                Event::DialFailed { address: address(), reason: refused, next: None },
-                "dial 10.0.0.2:4000: refused: no room (by the peer); again when something changes",
+                Event::DialFailed { peer: Some(peer), address: address(), reason: refused, next: None },
+                "PEER: dial 10.0.0.2:4000: refused: no room (by the peer); again when something changes",
             ),
             (
                 Event::Refused { peer: None, addr: ([10, 0, 0, 2], 9).into(), why: RefusedReason::Banned },
@@ -183,8 +187,8 @@ mod tests {
                 "peer PEER is banned for 1m 30s: spam",
             ),
             (
-                Event::Breaker { address: address(), state: BreakerState::HalfOpen },
-                "dials to 10.0.0.2:4000: breaker half open",
+                Event::Breaker { peer: Some(peer), address: address(), state: BreakerState::Open },
+                "PEER: dials to 10.0.0.2:4000: breaker open",
             ),
         ];
         for (event, text) in cases {

@@ -115,6 +115,9 @@ impl LinkHandle {
             core.life.bytes_sent += conn.bytes_sent.load(Relaxed);
             core.life.bytes_received += conn.bytes_received.load(Relaxed);
             core.life.last_end = Some(reason.clone());
+            if !matches!(reason.cause, EndCause::Goaway(goodbye) if goodbye.is_changeover()) {
+                core.life.last_loss = Some(reason.clone());
+            }
             (proven, proof, useful)
         });
         self.changed.notify_all();
