@@ -26,6 +26,11 @@
 //! after a look at which this connection or another one by the same path filled the queue, and data moved
 //! through it; the own timeouts, and answers that are overdue, are excused by another connection only.
 //!
+//! Nor are retransmissions counted of a time of which the peer's receive window held the sender up for more
+//! than half: a receiver whose buffer is full drops segments, and is asked again and again for room
+//! (measured: 5 to 10 % of the segments). It reads slowly, by whatever connection; on a path that loses
+//! segments congestion control holds the sender up, and not the window.
+//!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
 //! loses a few segments after a pause stays below the least number of segments.
 //!
@@ -227,6 +232,7 @@ impl ConnScore {
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
         if let Some((last, at)) = self.last.replace((sample.clone(), now)) {
+            let passed = now.saturating_duration_since(at).min(LONGEST_GAP);
             let fills = fills_a_queue(&last, sample);
             if fills && sample.bytes_acked > last.bytes_acked {
                 self.filled = Some(now);
@@ -234,7 +240,8 @@ impl ConnScore {
             if let (Some(sent), Some(before)) = (sample.data_segs_out, last.data_segs_out) {
                 let again = sample.total_retrans.saturating_sub(last.total_retrans);
                 let sent = sent.saturating_sub(before);
-                let (sent, again) = if fills || self.crowded || self.filled_of_late(now) {
+                let of_load = fills || self.crowded || self.filled_of_late(now);
+                let (sent, again) = if of_load || is_held_by_window(&last, sample, passed) {
                     (sent.saturating_sub(again), 0)
                 } else {
                     (sent, again)
@@ -242,7 +249,6 @@ impl ConnScore {
                 self.sent.add(f64::from(sent), now);
                 self.retransmitted.add(f64::from(again), now);
             }
-            let passed = now.saturating_duration_since(at).min(LONGEST_GAP);
             if is_closed(&last, sample) {
                 self.closed.add(passed.as_secs_f64(), now);
             }
@@ -335,6 +341,12 @@ fn fills_a_queue(last: &KernelSample, sample: &KernelSample) -> bool {
     }
     // One that has just run out of data has little in flight at that moment.
     last.unacked.max(sample.unacked) >= FULL_FLIGHT && sample.min_rtt_ms.is_some_and(queued)
+}
+
+/// Whether the peer's receive window was what held data up for most of the time from one sample to the next.
+fn is_held_by_window(last: &KernelSample, sample: &KernelSample, passed: Duration) -> bool {
+    let limited = sample.rwnd_limited_ms.zip(last.rwnd_limited_ms).map(|(now, before)| now - before);
+    limited.is_some_and(|limited| limited > passed.as_secs_f64() * 1000.0 / 2.0)
 }
 
 /// Whether data waited from one sample to the next because the peer's window was closed, or too small
@@ -562,6 +574,28 @@ mod tests {
         assert!(!poor_by_losses(24, 46.0));
         assert!(poor_by_losses(24, 9.0), "no queue");
         assert!(poor_by_losses(6, 46.0), "too little in flight for a queue");
+    }
+
+    /// As measured behind a receiver with a buffer of 128 KiB that reads 1 MB/s, with three times the losses.
+    #[test]
+    fn a_receiver_whose_buffer_is_full_makes_nobody_poor() {
+        let poor = |limited: Option<f64>| {
+            let (mut score, mut now) = healthy();
+            [(198, 9, 2964.0), (230, 10, 3460.0), (251, 12, 3960.0), (276, 15, 4460.0), (300, 19, 4960.0)]
+                .into_iter()
+                .any(|(sent, again, rwnd_limited_ms)| {
+                    now += S / 2;
+                    score.handle_write_blocked(S / 2, now);
+                    let rwnd_limited_ms = limited.map(|share| rwnd_limited_ms * share);
+                    let (acked, again) = (u64::from(sent), again * 3);
+                    let seen = KernelSample { rwnd_limited_ms, ..sample(sent, again, acked) };
+                    score.handle_kernel(&seen, now);
+                    score.poll(now) == Some(Change::Poor)
+                })
+        };
+        assert!(!poor(Some(1.0)));
+        assert!(poor(Some(0.4)), "the window was open for most of the time");
+        assert!(poor(None), "a kernel that does not say");
     }
 
     /// As measured at 16 kbit/s: the burst of the first ten segments.
