@@ -131,7 +131,7 @@ fn create(path: &Path, identity: &Identity) -> io::Result<()> {
     let tidied = fs::remove_file(&unfinished).and_then(|()| sync_directory(path));
     if let (Ok(()), Err(error)) = (&written, tidied) {
         // The identity is there all the same.
-        log::warn!(target: "unbroken", "after {} was written: {error}", path.display());
+        log_line!(Warn, "after {} was written: {error}", path.display());
     }
     written
 }

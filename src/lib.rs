@@ -109,9 +109,12 @@
 compile_error!("unbroken supports Unix and Windows: this system has neither poll(2) nor WSAPoll");
 
 // A module uses only modules of its own group and of the groups before it:
-// id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
+// log_line, id, clock, lock, bucket, serde_util | lane, message, outcome | wire, health, admission | error |
 // conduct, link, promise | conn, receipt | config | roster | node |
 // metrics, test_util
+
+#[macro_use]
+mod log_line;
 
 mod admission;
 #[doc(hidden)] // For the benches of this crate.

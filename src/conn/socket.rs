@@ -181,7 +181,7 @@ fn is_had(option: &'static str, set: io::Result<()>) -> io::Result<bool> {
             if !logged.contains(&option) {
                 logged.push(option);
                 drop(logged);
-                log::warn!(target: "unbroken", "this system has no {option}: {error}; going on without it");
+                log_line!(Warn, "this system has no {option}: {error}; going on without it");
             }
             Ok(false)
         }

@@ -118,7 +118,7 @@ pub(crate) struct Panicked(pub(crate) bool);
 fn guarded(run: impl FnOnce()) -> Panicked {
     let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
     if panicked {
-        log::error!(target: "unbroken", "thread {:?} panicked: a bug in unbroken", std::thread::current().name());
+        log_line!(Error, "thread {:?} panicked: a bug in unbroken", std::thread::current().name());
     }
     Panicked(panicked)
 }

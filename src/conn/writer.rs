@@ -111,7 +111,7 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
                     backlog = chunk;
                     // Only a hint to the kernel: without it urgent data waits longer, nothing breaks.
                     if let Err(error) = socket::set_backlog(&conn.socket, chunk) {
-                        log::debug!(target: "unbroken", "{}: TCP_NOTSENT_LOWAT: {error}", conn.id);
+                        log_line!(Debug, "{}: TCP_NOTSENT_LOWAT: {error}", conn.id);
                     }
                 }
                 if half.batch.is_empty() {

@@ -197,7 +197,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
 /// then it is better not sent than to end the process.
 fn push_control(batch: &mut Batch, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>) {
     if let Err(error) = batch.push_with(encode) {
-        log::error!(target: "unbroken", "a control frame was not sent: {error}");
+        log_line!(Error, "a control frame was not sent: {error}");
         debug_assert!(false, "{error}");
     }
 }

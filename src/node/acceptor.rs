@@ -75,11 +75,11 @@ impl Acceptor {
                     // A client that was reset before it was accepted has no address: its own trouble.
                     match to_std(addr) {
                         Ok(addr) => accepted(socket, addr),
-                        Err(error) => log::debug!(target: "unbroken", "accepted without an address: {error}"),
+                        Err(error) => log_line!(Debug, "accepted without an address: {error}"),
                     }
                 }
                 Err(_) if is_closing() => return,
-                Err(error) if is_of_one_client(&error) => log::debug!(target: "unbroken", "accept: {error}"),
+                Err(error) if is_of_one_client(&error) => log_line!(Debug, "accept: {error}"),
                 Err(error) => {
                     let line = format_args!("accept: {error}; pausing for {pause:?}");
                     shared.background.log(Class::Named, Level::Error, line);

@@ -509,7 +509,7 @@ impl Node {
                 // Locked for each: a long list does not hold up the monitor.
                 Ok(()) => core.roster.lock().learn(candidate.clone(), now),
                 Err(error) => {
-                    log::debug!(target: "unbroken", "not a candidate: {error}");
+                    log_line!(Debug, "not a candidate: {error}");
                     false
                 }
             }

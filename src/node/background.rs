@@ -35,6 +35,7 @@ use crate::bucket::Bucket;
 use crate::clock;
 use crate::conn::threads;
 use crate::lock::{Guard, LEAF, Ordered};
+use crate::log_line::TARGET;
 
 /// Lines that wait for the sink, of each class.
 const MAX_WAITING: usize = 128;
@@ -115,8 +116,7 @@ impl Background {
     /// Starts the thread.
     pub(crate) fn start(self: &Arc<Self>, name: &str) -> io::Result<()> {
         let this = Arc::clone(self);
-        let on_panic =
-            || log::error!(target: "unbroken", "the thread that writes the log ended: a bug in unbroken");
+        let on_panic = || log_line!(Error, "the thread that writes the log ended: a bug in unbroken");
         let thread = threads::spawn_guarded(name, move || this.run(), on_panic)?;
         self.state.lock().thread = Some(thread);
         Ok(())
@@ -201,14 +201,14 @@ impl Background {
             Task::Drop(bodies) => {
                 for body in bodies {
                     if catch_unwind(AssertUnwindSafe(|| drop(body))).is_err() {
-                        log::error!(target: "unbroken", "the destructor of a message body panicked");
+                        log_line!(Error, "the destructor of a message body panicked");
                     }
                 }
                 None
             }
             Task::Log { class, level, text } => {
                 // A sink that panics costs its line.
-                let _ = catch_unwind(|| log::log!(target: "unbroken", level, "{text}"));
+                let _ = catch_unwind(|| log::log!(target: TARGET, level, "{text}"));
                 Some(class)
             }
         }

@@ -58,7 +58,7 @@ pub(crate) fn accept(core: &Arc<NodeInner>, socket: Socket, addr: SocketAddr) {
                 if let EndCause::Refused(_) = reason.cause {
                     inner.note_refusal(None, conn.addr(), &reason.cause);
                 }
-                log::debug!(target: "unbroken", "{} from {}: {reason}", conn.id, conn.addr());
+                log_line!(Debug, "{} from {}: {reason}", conn.id, conn.addr());
             }
         },
         move |panicked| {
@@ -269,7 +269,7 @@ impl Drop for Detach<'_> {
     fn drop(&mut self) {
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         let reason = self.conn.reason().unwrap_or(&panic);
-        log::debug!(target: "unbroken", "{} {} {}: {reason}", self.conn.id, self.link.peer.short(), self.conn.addr());
+        log_line!(Debug, "{} {} {}: {reason}", self.conn.id, self.link.peer.short(), self.conn.addr());
         self.link.detach(self.conn, reason);
     }
 }

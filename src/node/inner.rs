@@ -360,7 +360,7 @@ impl NodeInner {
             // The application's hook runs here: who is to be joined cannot wait for that.
             let core = Arc::clone(self);
             if let Err(error) = threads::spawn(&self.threads.name("stop"), move || core.shutdown(grace)) {
-                log::error!(target: "unbroken", "this node does not shut down, no thread: {error}");
+                log_line!(Error, "this node does not shut down, no thread: {error}");
             }
             return;
         }
@@ -397,7 +397,7 @@ impl NodeInner {
         self.threads.join_all();
         self.acceptors.iter().for_each(Acceptor::close);
         self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));
-        log::info!(target: "unbroken", "{} stopped after {:?}", self.card.peer.short(), start.elapsed());
+        log_line!(Info, "{} stopped after {:?}", self.card.peer.short(), start.elapsed());
     }
 
     /// A thread that the node cannot do without has panicked: the application hears that the node has

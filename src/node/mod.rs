@@ -265,13 +265,13 @@ impl Builder {
         let [seed, incarnation] = halves(bytes);
         let network = NetworkName::new(&self.config.network).unwrap_or_else(NetworkName::empty);
         if self.config.encryption == Encryption::Plaintext {
-            log::warn!(
-                target: "unbroken",
+            log_line!(
+                Warn,
                 "encryption is off: anybody on the path can read and change what is sent, and no peer proves its identity"
             );
         }
         for doubt in self.config.doubts(identity.peer_id()) {
-            log::warn!(target: "unbroken", "{doubt}");
+            log_line!(Warn, "{doubt}");
         }
         let card = Card {
             versions: Versions::OURS,
@@ -295,7 +295,7 @@ impl Builder {
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
         node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
-        log::info!(target: "unbroken", "{}", Started(&node));
+        log_line!(Info, "{}", Started(&node));
         Ok(node)
     }
 }

@@ -41,7 +41,7 @@ impl NodeInner {
         conn.note_end(reason.clone());
         let refused = Refused { reason: why, text: String::new(), wait_secs: None };
         if let Err(error) = handshake::send_refused(&mut socket::Stream(&conn.socket), sealer, &refused) {
-            log::debug!(target: "unbroken", "{} from {}: the refusal was not sent: {error}", conn.id, conn.addr());
+            log_line!(Debug, "{} from {}: the refusal was not sent: {error}", conn.id, conn.addr());
         }
     }
 
