@@ -6,6 +6,8 @@
 //!
 //! Not an example by itself: `examples/node` and `examples/cluster` include it.
 
+#![allow(clippy::disallowed_macros, reason = "a part of applications: its lines have their target")]
+
 #[cfg(unix)]
 mod server;
 #[cfg(unix)]
