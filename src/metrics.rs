@@ -35,7 +35,7 @@
 //! what the operator calls it ([`PeerConfig::label`](crate::PeerConfig::label)), if anything. Only peers that
 //! are *wanted* (configured, added, or chosen from candidates) have these, because others choose their own
 //! names: the number of series is bounded by what this side asked for. A peer that is wanted no longer shows
-//! 0.
+//! 0, and NaN under a label that it had before.
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
@@ -184,8 +184,11 @@ impl Reporter {
                 self.report_all(OF_LANE, lane, &series, &before);
             }
         }
+        let known: HashSet<_> = self.shown.iter().map(Series::without_label).collect();
         for series in before.shown.difference(&self.shown) {
-            metrics::gauge!(series.name, series.labels()).set(0.0);
+            // Of a peer whose label has changed nothing is known under the old one.
+            let value = if known.contains(&series.without_label()) { f64::NAN } else { 0.0 };
+            metrics::gauge!(series.name, series.labels()).set(value);
         }
     }
 
@@ -210,6 +213,10 @@ impl Reporter {
 }
 
 impl Series {
+    fn without_label(&self) -> (&'static str, &str, Option<u8>) {
+        (self.name, &self.peer, self.lane)
+    }
+
     fn labels(&self) -> Vec<metrics::Label> {
         let peer = (!self.peer.is_empty()).then(|| metrics::Label::new("peer", self.peer.clone()));
         let label = self.label.clone().map(|label| metrics::Label::new("label", label));

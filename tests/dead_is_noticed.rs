@@ -70,9 +70,12 @@ fn a_ping_of_the_application_is_answered_or_makes_suspect() {
     let (a, b) = (&pair.a, &pair.b);
     let pings = || b.peer(a.id()).unwrap().flood.pings;
     eventually("the first ping is answered", || a.peer(b.id()).unwrap().rtt_ms.is_some());
-    let before = pings();
+    let rtt = || a.peer(b.id()).unwrap().rtt_ms;
+    let (before, measured) = (pings(), rtt());
     assert_eq!(a.ping(b.id()), 1);
     eventually("another ping came", || pings() == before + 1);
+    // A connection that owes an answer is not asked again.
+    eventually("it was answered", || rtt() != measured);
     assert_eq!(a.ping(Identity::generate().unwrap().peer_id()), 0, "there is no such peer");
 
     let conn = conn_to(a, b.id());

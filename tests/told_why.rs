@@ -391,6 +391,12 @@ fn the_log_and_the_events_of_a_dial_name_the_peer() {
     let unknown = PeerConfig { label: Some("osaka-1".into()), ..PeerConfig::new(other) };
     dialler.add_peer(unknown).unwrap();
     line(Level::Warn, &[&format!("osaka-1: dial {other} failed")]);
+    // The first line about a peer that is known by its address alone has its label.
+    let there = Peer::start(builder(|_| {}).listen(any_addr()));
+    dialler
+        .add_peer(PeerConfig { label: Some("kobe-1".into()), ..first_addr(&there).to_string().into() })
+        .unwrap();
+    line(Level::Info, &[&format!("kobe-1 ({}): up", there.id().short())]);
     // A peer that dials this node is named in the same way, and may be renamed.
     let identity = Identity::generate().unwrap();
     let inbound = PeerConfig { label: Some("nara-1".into()), ..PeerConfig::inbound_only(identity.peer_id()) };

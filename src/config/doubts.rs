@@ -52,7 +52,7 @@ impl Config {
         })
     }
 
-    /// The default is no doubt of anybody: it goes with each `max_inbound`.
+    /// The default raises no doubt, whatever `max_inbound` is.
     fn reserved_doubt(&self) -> Option<ConfigError> {
         let AdmissionConfig { reserved, max_inbound, .. } = self.admission;
         let is_default = reserved == AdmissionConfig::default().reserved;

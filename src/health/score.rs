@@ -26,10 +26,10 @@
 //! after a look at which this connection or another one by the same path filled the queue, and data moved
 //! through it; the own timeouts, and answers that are overdue, are excused by another connection only.
 //!
-//! Nor are retransmissions counted of a time of which the peer's receive window held the sender up for more
-//! than half: a receiver whose buffer is full drops segments, and is asked again and again for room
-//! (measured: 5 to 10 % of the segments). It reads slowly, by whatever connection; on a path that loses
-//! segments congestion control holds the sender up, and not the window.
+//! Retransmissions are not counted either while the peer's receive window holds the sender up for more than
+//! half of the time: a receiver whose buffer is full drops segments, and is asked again and again for room
+//! (measured: 5 to 10 % of the segments). It reads slowly, by whatever connection. Losses of such a path show
+//! in `answers` and `path` alone.
 //!
 //! The short half-life of `retransmission` is what lets it see a path go bad within seconds; a path that
 //! loses a few segments after a pause stays below the least number of segments.
@@ -232,7 +232,7 @@ impl ConnScore {
     pub(crate) fn handle_kernel(&mut self, sample: &KernelSample, now: Instant) {
         self.stall.handle_kernel(sample, now);
         if let Some((last, at)) = self.last.replace((sample.clone(), now)) {
-            let passed = now.saturating_duration_since(at).min(LONGEST_GAP);
+            let passed = now.saturating_duration_since(at);
             let fills = fills_a_queue(&last, sample);
             if fills && sample.bytes_acked > last.bytes_acked {
                 self.filled = Some(now);
@@ -250,7 +250,7 @@ impl ConnScore {
                 self.retransmitted.add(f64::from(again), now);
             }
             if is_closed(&last, sample) {
-                self.closed.add(passed.as_secs_f64(), now);
+                self.closed.add(passed.min(LONGEST_GAP).as_secs_f64(), now);
             }
         }
     }

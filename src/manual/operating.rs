@@ -6,10 +6,10 @@
 //! restarted, a lesson was learned. `debug`: each connection and each dial. Lines that a stranger can cause
 //! are limited in number. `info` is right for production; `debug` for one node that you look at.
 //!
-//! A line about a peer begins with the first eight characters of its id, behind its label if the
-//! configuration has one ([`PeerConfig::label`](crate::PeerConfig::label)): `tokyo-1 (6u7tccph): up`. The
-//! first line of a node has its whole id and its addresses. Warnings at the start name settings that do not
-//! go together.
+//! A line about a peer begins with the first eight characters of its id (that about a refused one has all of
+//! it), behind its label if the configuration has one ([`PeerConfig::label`](crate::PeerConfig::label)):
+//! `tokyo-1 (6u7tccph): up`. A line at the start has the node's whole id and its addresses. Warnings at the
+//! start name settings that do not go together.
 //!
 //! # What to watch
 //! [`Node::snapshot`](crate::Node::snapshot) is a serde value; take it every few seconds and keep what your

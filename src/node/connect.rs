@@ -165,7 +165,7 @@ pub(super) fn shake_hands<'a>(
         let mut roster = core.roster.lock();
         roster.handle_identified(dial.target, peer);
         if roster.is_named(dial.target) {
-            core.shared.named.insert(peer);
+            core.shared.named.insert(peer, roster.label_of(dial.target));
         }
     }
     let chosen = dial.is_some_and(|dial| !dial.dial_back);

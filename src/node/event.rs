@@ -183,8 +183,8 @@ pub enum Event {
     /// A dial failed. If the other side refused this node, and said why, the cause is
     /// [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer).
     DialFailed {
-        /// The peer: the one that the entry names, otherwise the one that answered there last. `None` if the
-        /// entry has no id, and nobody has answered yet.
+        /// The peer: the one that the entry names, otherwise the one that was linked by it last. `None` if
+        /// the entry has no id, and nobody has answered yet.
         peer: Option<PeerId>,
         /// The address as it was configured.
         address: String,

@@ -186,8 +186,13 @@ impl NodeInner {
         let wanted = matches!(who, BanTarget::Peer(peer) if self.shared.named.contains(peer));
         let now = clock::now();
         let sentence = self.inbound.conduct.lock().report(who, misbehavior, wanted, now);
-        let class = if wanted { Class::Named } else { Class::Stranger };
-        self.shared.background.log(class, Level::Warn, format_args!("{who}: {misbehavior}, {sentence:?}"));
+        let line = format_args!("{misbehavior}, {sentence:?}");
+        match who {
+            BanTarget::Peer(peer) => self.shared.log(peer, Level::Warn, line),
+            BanTarget::Address(_) => {
+                self.shared.background.log(Class::Stranger, Level::Warn, format_args!("{who}: {line}"));
+            }
+        }
         let shared = &self.shared;
         match sentence {
             // There are so many addresses that they would drive out other events.

@@ -270,9 +270,6 @@ impl Builder {
                 "encryption is off: anybody on the path can read and change what is sent, and no peer proves its identity"
             );
         }
-        for doubt in self.config.doubts(identity.peer_id()) {
-            log_line!(Warn, "{doubt}");
-        }
         let card = Card {
             versions: Versions::OURS,
             mode: self.config.encryption.into(),
@@ -294,8 +291,10 @@ impl Builder {
             Arc::new(inner::NodeInner::new(self.config, card, acceptors, self.admit_hook, resolver, seed));
         // From here on a failure drops the handle, which stops the threads that have started.
         let node = Node { handle: Arc::new(Handle { core, local_addrs }) };
-        node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
+        // Before the threads write lines of their own.
         log_line!(Info, "{}", Started(&node));
+        node.handle.core.config.doubts(node.id()).iter().for_each(|doubt| log_line!(Warn, "{doubt}"));
+        node.start_threads(self.records).map_err(|error| StartError::System("start a thread", error))?;
         Ok(node)
     }
 }

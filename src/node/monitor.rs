@@ -251,11 +251,10 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
         Report::WrongPeer { target, address, expected, found } => {
             if core.roster.lock().handle_wrong_peer(target) {
                 let line = format_args!(
-                    "{address}: expected {}, but {} answered: correct the id or the address of this entry in `peers`",
-                    expected.short(),
+                    "{} answered at {address} in its place: correct the id or the address of this entry in `peers`",
                     found.short()
                 );
-                core.shared.background.log(Class::Named, Level::Warn, line);
+                core.shared.log(expected, Level::Warn, line);
                 let event = Event::AddressConflict { address: address.clone(), expected, found };
                 tell_of_dials(core, &address, event);
             }
@@ -271,6 +270,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
                 link.update(|state| state.life.score.handle_dial_failed(now));
             }
             let peer = peer.or(answered);
+            let label = label.or_else(|| core.shared.named.label_of(peer?));
             let about = About { label, peer };
             let line = format_args!("{about}dial {address} failed: {reason}");
             core.shared.background.log(Class::Named, level, line);

@@ -51,8 +51,12 @@ impl NamedPeers {
     }
 
     /// A dial for a named address was answered by this peer. The roster hears of it later.
-    pub(crate) fn insert(&self, peer: PeerId) {
-        self.peers.write().entry(peer).or_default();
+    pub(crate) fn insert(&self, peer: PeerId, label: Option<String>) {
+        let mut peers = self.peers.write();
+        let known = peers.entry(peer).or_default();
+        if known.is_none() {
+            *known = label;
+        }
     }
 
     pub(crate) fn label_of(&self, peer: PeerId) -> Option<String> {

@@ -79,8 +79,7 @@ pub struct PeerSnapshot {
     /// Its frames that cost more than they brought.
     pub flood: FloodSnapshot,
     /// Why the last dial to it failed, if none has succeeded since; otherwise why its last connection ended.
-    /// Connections that left their work to another one, as successors and duplicates make it happen every
-    /// day, do not count. `None` if neither has happened.
+    /// Connections that were replaced, or duplicates, do not count. `None` if neither has happened.
     pub last_error: Option<EndReason>,
     /// The state of its breaker.
     pub breaker: BreakerState,

@@ -157,7 +157,9 @@ impl Roster {
         for index in 0..self.targets.len() {
             let Some(target) = self.targets.get_mut(index) else { continue };
             if target.known() == Some(peer) {
+                let before = target.breaker.state();
                 target.handle_link(&old, &view, now, &mut self.rng);
+                announce_breaker(&mut self.announced, target, before);
                 target.memory.score = score.or(target.memory.score);
                 self.settle_candidate(index, now);
             }
@@ -232,7 +234,7 @@ impl Roster {
 }
 
 /// Tells of a breaker that opened or closed. The trial dials of an open one are told by how they end.
-fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
+pub(super) fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
     let state = target.breaker.state();
     if (state == BreakerState::Closed) != (before == BreakerState::Closed) {
         let (peer, address) = (target.known(), target.config.address.clone());

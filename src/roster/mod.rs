@@ -99,6 +99,7 @@ use dial_back::DialBacks;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
 pub(crate) use feedback::HeldUp;
+use feedback::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
 use replacement_limit::ReplacementLimit;
@@ -229,7 +230,11 @@ impl Roster {
             target.config.address == config.address && ids.is_none_or(|(old, new)| old == new)
         };
         match self.targets.iter_mut().find(same) {
-            Some(known) => known.want(config, &path, now),
+            Some(known) => {
+                let before = known.breaker.state();
+                known.want(config, &path, now);
+                announce_breaker(&mut self.announced, known, before);
+            }
             None => {
                 let id = self.next_id();
                 self.push(id, config, Role::Wanted, now);
@@ -273,6 +278,11 @@ impl Roster {
     /// The operator named this address.
     pub(crate) fn is_named(&self, target: TargetId) -> bool {
         self.targets.iter().any(|candidate| candidate.id == target && candidate.is_wanted())
+    }
+
+    /// The label of an entry of the operator.
+    pub(crate) fn label_of(&self, target: TargetId) -> Option<String> {
+        self.targets.iter().find(|candidate| candidate.id == target)?.config.label.clone()
     }
 
     /// The operator named a peer at this address.

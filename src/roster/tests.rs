@@ -154,6 +154,24 @@ fn a_peer_that_accepts_and_leaves_in_a_loop_is_backed_off() {
 }
 
 #[test]
+fn a_breaker_that_losses_open_or_the_operator_closes_is_told() {
+    let (mut roster, now) = roster_with(|config| config.path.breaker_threshold = 1);
+    roster.add(PeerConfig::new("a:1"), now);
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_dialled(target, slot, PEER, now);
+    roster.handle_link(PEER, good(&[0]), now);
+    roster.handle_proven(PEER, 0, now);
+    let state = |roster: &mut Roster| match roster.poll(now) {
+        Some(Action::BreakerChanged { peer, state, .. }) => Some((peer, state)),
+        _ => None,
+    };
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert_eq!(state(&mut roster), Some((Some(PEER), BreakerState::Open)), "it died young");
+    roster.add(PeerConfig::new("a:1"), now);
+    assert_eq!(state(&mut roster), Some((Some(PEER), BreakerState::Closed)));
+}
+
+#[test]
 fn the_breaker_opens_and_is_tried_for_ever() {
     let (mut roster, mut now) = roster();
     let (mut states, mut dials) = (Vec::new(), 0);
