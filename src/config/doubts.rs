@@ -36,11 +36,11 @@ impl Config {
     }
 
     fn connections_doubt(&self) -> Option<ConfigError> {
-        let of_peer = |peer: &PeerConfig| {
-            let usual = if peer.important { self.important_connections } else { self.connections };
-            usize::from(peer.connections.unwrap_or(usual))
-        };
-        let of_peers: usize = self.peers.iter().filter(|peer| peer.has_address()).map(of_peer).sum();
+        // An address that is listed twice is one entry.
+        let entries: HashMap<_, _> = self.peers.iter().map(|peer| ((&peer.address, peer.id), peer)).collect();
+        let dialled = entries.into_values().filter(|peer| peer.has_address());
+        let of_peer = |peer: &PeerConfig| peer.pool_size(self.connections, self.important_connections);
+        let of_peers: usize = dialled.map(|peer| usize::from(of_peer(peer))).sum();
         let of_candidates = self.target_peers.saturating_mul(self.connections.into());
         let wanted = of_peers.saturating_add(of_candidates);
         (wanted > self.max_connections).then(|| {
@@ -106,7 +106,9 @@ mod tests {
         let peers = ["a:1", "b:1", "c:1"].map(important).to_vec();
         let few = Config { peers, max_connections: 5, target_peers: 0, ..Config::default() };
         assert_eq!(doubts(&few), ["max_connections"]);
-        assert_eq!(doubts(&Config { max_connections: 6, ..few }), [""; 0]);
+        assert_eq!(doubts(&Config { max_connections: 6, ..few.clone() }), [""; 0]);
+        let peers = few.peers.iter().chain(&few.peers).cloned().collect();
+        assert_eq!(doubts(&Config { peers, max_connections: 6, ..few }), [""; 0], "each is listed twice");
         let admission = AdmissionConfig { max_inbound: 100, reserved: 50, ..AdmissionConfig::default() };
         assert_eq!(doubts(&Config { admission, ..Config::default() }), ["admission.reserved"]);
     }

@@ -94,6 +94,11 @@ impl PeerConfig {
         std::iter::once(&self.address).filter(|address| !address.is_empty()).chain(&self.alternatives)
     }
 
+    /// How many connections its link is to own. `usual` and `important`: what the node's settings say.
+    pub(crate) fn pool_size(&self, usual: u8, important: u8) -> u8 {
+        self.connections.unwrap_or(if self.important { important } else { usual })
+    }
+
     /// Whether there is an address to dial.
     pub(crate) fn has_address(&self) -> bool {
         !self.address.is_empty()

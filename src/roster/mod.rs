@@ -484,11 +484,7 @@ impl Roster {
     }
 
     fn connections(&self, config: &PeerConfig) -> u8 {
-        let usual = match config.important {
-            true => self.settings.important_connections,
-            false => self.settings.connections,
-        };
-        config.connections.unwrap_or(usual)
+        config.pool_size(self.settings.connections, self.settings.important_connections)
     }
 
     // --- for snapshots --------------------------------------------------------------------------
