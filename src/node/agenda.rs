@@ -72,6 +72,16 @@ const NEVER: u64 = u64::MAX;
 /// With nothing due the monitor looks around at this interval: a safety net, not a mechanism.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+impl State {
+    /// When the monitor has something to do: 0 for at once.
+    fn first(&self) -> u64 {
+        if self.all || self.other {
+            return 0;
+        }
+        self.links.first_key_value().map_or(NEVER, |((at, _), _)| *at).min(self.round)
+    }
+}
+
 impl Entry {
     pub(crate) fn new(id: AccountId, peer: PeerId) -> Self {
         Entry { id, peer, at: Arc::new(AtomicU64::new(NEVER)) }
@@ -160,7 +170,7 @@ impl Agenda {
 
     /// Takes what is due from the agenda.
     pub(crate) fn due(&self, now: Instant) -> Due {
-        let now = now.saturating_duration_since(self.base).as_micros() as u64;
+        let now = self.passed(now);
         let mut state = self.state.lock();
         let mut links = Vec::new();
         while let Some(first) = state.links.first_entry().filter(|first| first.key().0 <= now) {
@@ -176,23 +186,31 @@ impl Agenda {
         Due { links, all: std::mem::take(&mut state.all), round }
     }
 
-    /// The monitor sleeps until the first deadline, but not before `least`, or until it is woken. Returns
-    /// until when it meant to sleep.
+    /// The monitor sleeps until the first deadline, but not before `least`, or until there is something to do
+    /// that is not on the agenda. Returns until when it meant to sleep.
     pub(crate) fn sleep(&self, least: Instant) -> Instant {
-        let planned = self.plan(least);
-        let planned = self.base + Duration::from_micros(planned);
-        self.woken.sleep(Some(planned));
-        planned
+        loop {
+            let planned = self.base + Duration::from_micros(self.plan(least));
+            self.woken.sleep(Some(planned));
+            let now = clock::now();
+            // An earlier deadline makes the sleep shorter, and is no reason for a pass over the node.
+            if planned <= now || self.state.lock().first() <= self.passed(now) {
+                return planned;
+            }
+        }
     }
 
     fn plan(&self, least: Instant) -> u64 {
         let mut state = self.state.lock();
-        let first = state.links.first_key_value().map_or(NEVER, |((at, _), _)| *at);
-        let first = if state.all || state.other { 0 } else { first.min(state.round) };
         let least = self.micros(least);
-        let planned = first.clamp(least, least + LONGEST_SLEEP.as_micros() as u64);
+        let planned = state.first().clamp(least, least + LONGEST_SLEEP.as_micros() as u64);
         state.planned = Some(planned);
         planned
+    }
+
+    /// The whole microseconds that have passed.
+    fn passed(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.base).as_micros() as u64
     }
 
     /// The first whole microsecond that is not before `at`.
@@ -259,6 +277,24 @@ mod tests {
             assert!(agenda.plan(least) > agenda.micros(least + LONG / 2), "it was settled");
             agenda.begin();
         }
+    }
+
+    #[test]
+    fn an_earlier_deadline_makes_the_sleep_shorter_and_does_not_end_it() {
+        let mut agenda = Agenda::new();
+        let (entry, name) = entry(&mut agenda, 1);
+        agenda.round_at(clock::now() + LONG);
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| agenda.sleep(clock::now()));
+            while agenda.state.lock().planned.is_none() {
+                thread::yield_now();
+            }
+            let at = clock::now() + SHORT;
+            agenda.look_at(&entry, at);
+            let planned = sleeper.join().unwrap();
+            assert!(planned >= at && clock::now() >= at);
+        });
+        assert_eq!(agenda.due(clock::now()).links, [name]);
     }
 
     #[test]
