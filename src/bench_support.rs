@@ -14,7 +14,7 @@ use crate::conn::record::{Key, Opener, Sealer};
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::LaneId;
 use crate::link::harness::{self, Core, Fx, Numbered};
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Tokens};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Tokens, Writes};
 use crate::lock;
 use crate::outcome::Outcome;
 use crate::receipt::{EndedRun, Receipt, ReceiptToken, Receipts};
@@ -337,7 +337,7 @@ impl Side {
 fn carry(from: &mut Side, to: &mut Side, now: Instant) -> u64 {
     let mut chunks = 0;
     loop {
-        let (bytes, _) = harness::write(&mut from.link, CONN, now, &mut from.output);
+        let (bytes, _) = harness::write(&mut from.link, CONN, Writes::ForOne, now, &mut from.output);
         if bytes.is_empty() {
             return chunks;
         }

@@ -43,7 +43,7 @@ use socket2::Socket;
 use crate::clock;
 use crate::error::{EndCause, EndReason};
 use crate::id::{ConnId, PeerId};
-use crate::link::{Transmit, Violation};
+use crate::link::{Transmit, Violation, Writes};
 use crate::lock::{LEAF, Ordered, WRITER};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
@@ -58,7 +58,7 @@ const LONG_WRITE: Duration = Duration::from_millis(1);
 /// The interface that a connection needs of its link.
 pub(crate) trait Port {
     /// Fills the batch with what is to be written next.
-    fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit;
+    fn poll_transmit(&self, conn: ConnId, writes: Writes, batch: &mut Batch) -> Transmit;
     /// Frames arrived. Takes them all out of `frames`.
     fn handle_frames(&self, conn: ConnId, frames: &mut Vec<Frame>, at: Instant) -> Result<(), Violation>;
     /// Whether the peer has said GOAWAY on this connection, or we have.

@@ -31,13 +31,14 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::{EndCause, EndReason, Initiator};
-use crate::link::Transmit;
+use crate::link::{ENOUGH, Transmit, Writes};
 use crate::wire::batch::Batch;
 
 use super::record::Sealer;
 use super::{ConnHandle, LONG_WRITE, Port, WriteLimits, WriteWatch, socket, stack};
 
-/// A larger batch is left to the writer.
+/// A larger batch is left to the writer by a thread of the application or the reader. A thread that writes to
+/// many connections leaves it those that are larger than what is worth a write.
 const MOST_NOW: usize = 16 * 1024;
 /// So many batches are written now before the writer is woken for the rest.
 const BATCHES_NOW: usize = 3;
@@ -140,51 +141,68 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
 /// Writes what the link has to send on this thread, if the writer sleeps and the kernel takes it at once.
 /// The writer does the rest.
 pub(crate) fn write_now(conn: &ConnHandle, port: &impl Port, now: Instant) {
-    if !try_write_now(conn, port, now, WriteHalf::may_write_now) {
+    if try_write_now(conn, port, now, Writes::ForOne) != Left::Nothing {
         conn.wake();
     }
 }
 
-/// The same, whenever the last write was.
-pub(crate) fn write_gathered(conn: &ConnHandle, port: &impl Port) {
-    if !try_write_now(conn, port, clock::now(), |half, _| half.is_empty()) {
-        conn.wake();
+/// The same, whenever the last write was, on a thread that writes to many connections in turn. Returns when
+/// it is to come back, if messages wait for more to gather.
+pub(crate) fn write_in_turn(conn: &ConnHandle, port: &impl Port) -> Option<Instant> {
+    match try_write_now(conn, port, clock::now(), Writes::InTurn) {
+        Left::Nothing => None,
+        Left::Gathering { until } => Some(until),
+        Left::ToWriter => {
+            conn.wake();
+            None
+        }
     }
 }
 
-/// True if nothing is left to the writer.
-fn try_write_now(
-    conn: &ConnHandle,
-    port: &impl Port,
-    now: Instant,
-    may_write: impl Fn(&WriteHalf, Instant) -> bool,
-) -> bool {
-    let Some(mut guard) = conn.write_half.try_lock() else { return false };
-    let Some(half) = guard.as_mut().filter(|half| may_write(half, now)) else { return false };
+/// The messages that a write leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// They wait for more, and the writer does not look by then.
+    Gathering {
+        until: Instant,
+    },
+    ToWriter,
+}
+
+fn try_write_now(conn: &ConnHandle, port: &impl Port, now: Instant, writes: Writes) -> Left {
+    let (least_gap, most) = match writes {
+        Writes::ForOne => (true, MOST_NOW),
+        Writes::InTurn => (false, ENOUGH as usize),
+    };
+    let may_write = |half: &&mut WriteHalf| half.is_empty() && !(least_gap && half.is_writer_first(now));
+    let Some(mut guard) = conn.write_half.try_lock() else { return Left::ToWriter };
+    let Some(half) = guard.as_mut().filter(may_write) else { return Left::ToWriter };
     half.written = Some(now);
     for _ in 0..BATCHES_NOW {
         half.batch.clear();
-        let transmit = port.poll_transmit(conn.id, &mut half.batch);
+        let transmit = port.poll_transmit(conn.id, writes, &mut half.batch);
         match transmit {
             Transmit::Continue { at, .. } if half.batch.is_empty() => {
-                return at.is_none_or(|at| half.sleeps_until.is_some_and(|until| until <= at));
+                let at = at.filter(|at| half.sleeps_until.is_none_or(|until| *at < until));
+                return at.map_or(Left::Nothing, |until| Left::Gathering { until });
             }
-            Transmit::Continue { .. } if half.batch.len() <= MOST_NOW => match half.send_now(conn) {
+            Transmit::Continue { .. } if half.batch.len() <= most => match half.send_now(conn) {
                 Ok(true) => {}
-                Ok(false) => return false,
+                Ok(false) => return Left::ToWriter,
                 Err(reason) => {
                     *guard = None;
                     conn.end(reason);
-                    return false;
+                    return Left::ToWriter;
                 }
             },
             _ => {
                 half.unwritten = Some(transmit);
-                return false;
+                return Left::ToWriter;
             }
         }
     }
-    false
+    Left::ToWriter
 }
 
 impl WriteHalf {
@@ -206,9 +224,10 @@ impl WriteHalf {
         self.rest.is_empty() && self.unwritten.is_none()
     }
 
-    fn may_write_now(&self, now: Instant) -> bool {
-        let passed = |since: Option<Instant>, time| since.is_none_or(|at| now >= at + time);
-        self.is_empty() && passed(self.written, LEAST_GAP) && passed(self.several_written, WRITER_FIRST)
+    /// Whether messages come so fast that the writer takes several with one write.
+    fn is_writer_first(&self, now: Instant) -> bool {
+        let within = |since: Option<Instant>, time| since.is_some_and(|at| now < at + time);
+        within(self.written, LEAST_GAP) || within(self.several_written, WRITER_FIRST)
     }
 
     fn note_written(&mut self, transmit: Transmit, at: Instant) {
@@ -233,7 +252,7 @@ impl WriteHalf {
         }
         let transmit = self.unwritten.take().unwrap_or_else(|| {
             self.batch.clear();
-            port.poll_transmit(conn.id, &mut self.batch)
+            port.poll_transmit(conn.id, Writes::ForOne, &mut self.batch)
         });
         if !self.batch.is_empty() {
             let (sealer, batch) = (&mut self.sealer, &self.batch);

@@ -11,6 +11,7 @@ use crate::health::kernel::KernelSample;
 use crate::health::liveness::{Ending, Limits};
 use crate::id::{ConnId, Incarnation};
 use crate::lane::LaneId;
+use crate::link::Writes;
 use crate::link::harness::{self, Fx};
 use crate::link::{AttachError, ConnSample, NewConn, Ticket};
 use crate::outcome::DropReason;
@@ -283,7 +284,8 @@ impl Liar {
 
     fn transmit(&mut self, script: &mut Script<'_>) {
         let Some((conn, _)) = script.pick(&self.conns) else { return };
-        let (bytes, _) = harness::write(&mut self.side.link, conn, self.now, &mut self.output);
+        let writes = if script.flag() { Writes::InTurn } else { Writes::ForOne };
+        let (bytes, _) = harness::write(&mut self.side.link, conn, writes, self.now, &mut self.output);
         harness::for_each_frame(&bytes, |frame| match frame {
             Frame::Ping { nonce, .. } => self.nonces.push(nonce),
             Frame::Ack(Ack { lanes, .. }) | Frame::Goaway(Goaway { lanes, .. }) => {

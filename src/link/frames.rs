@@ -213,10 +213,10 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
                     self.handle_proven(conn, now, output);
                 }
             }
-            if ready {
-                self.conns.wake(conn, output); // New credit, or room under `max_untaken`.
-            }
             if let Some(lane) = Lane::find(&mut self.lanes, *id) {
+                if ready {
+                    lane.wake_to_send(&mut self.conns, output); // New credit, or room under `max_untaken`.
+                }
                 lane.handle_acked(&mut self.conns, output);
             }
         }

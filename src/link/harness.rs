@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::id::ConnId;
-use crate::link::{Link, Output, Token, Transmit};
+use crate::link::{Link, Output, Token, Transmit, Writes};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::reader::{FrameReader, ReadError};
@@ -42,9 +42,15 @@ pub(crate) fn link(config: &crate::config::Config) -> Link<bool, ()> {
 }
 
 /// The next write of a connection. Panics if its writer would spin.
-pub(crate) fn write(link: &mut Core, conn: ConnId, now: Instant, output: &mut Fx) -> (Vec<u8>, Transmit) {
+pub(crate) fn write(
+    link: &mut Core,
+    conn: ConnId,
+    writes: Writes,
+    now: Instant,
+    output: &mut Fx,
+) -> (Vec<u8>, Transmit) {
     let (mut batch, mut bytes) = (Batch::default(), Vec::new());
-    let transmit = link.poll_transmit(conn, now, &mut batch, |tokens| tokens.first.awaited, output);
+    let transmit = link.poll_transmit(conn, writes, now, &mut batch, |tokens| tokens.first.awaited, output);
     batch.copy(0..batch.len(), &mut bytes);
     assert_eq!(bytes.len(), batch.len());
     if let Transmit::Continue { at: Some(at), .. } = transmit {

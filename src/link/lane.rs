@@ -96,6 +96,11 @@ impl<T: Token> Lane<T> {
     ) {
         self.out.push(kind, body, deadline, token);
         self.refuse_if_unknown(output);
+        self.wake_to_send(conns, output);
+    }
+
+    /// The connection is to send what is ready, unless that waits for more to gather.
+    pub(super) fn wake_to_send<R, C: Clone>(&self, conns: &mut Conns<C>, output: &mut Output<T, R, C>) {
         if let Some(conn) = self.conn.and_then(|id| conns.by_id(id))
             && conn.idle
             && (!conn.gathering || self.is_pressing())

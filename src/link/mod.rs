@@ -98,6 +98,7 @@ use crate::outcome::{DropReason, RequestError};
 
 use conns::Conns;
 pub(crate) use conns::{Draining, NewConn};
+pub(crate) use gather::{ENOUGH, Writes};
 use lane::Lane;
 pub(crate) use outbound::{COPY_BELOW, Token, Tokens, cost_of};
 pub(crate) use output::{CloseReason, Notice, Output};

@@ -397,7 +397,7 @@ mod tests {
     use crate::config::Config;
     use crate::id::ConnId;
     use crate::lane::NORMAL;
-    use crate::link::{OutboundMessage, Purpose, harness};
+    use crate::link::{OutboundMessage, Purpose, Writes, harness};
     use crate::outcome::Outcome;
     use crate::wire::batch::Batch;
     use crate::wire::frame::Frame;
@@ -512,7 +512,14 @@ mod tests {
             let message =
                 OutboundMessage { lane: NORMAL, body: &Bytes::from_static(b"vote"), deadline: None };
             link.send(message, Purpose::Message, true, start, &mut output).unwrap();
-            link.poll_transmit(ConnId(1), start, &mut Batch::default(), |tokens| tokens.first, &mut output);
+            link.poll_transmit(
+                ConnId(1),
+                Writes::ForOne,
+                start,
+                &mut Batch::default(),
+                |tokens| tokens.first,
+                &mut output,
+            );
             while !output.notices.contains(&Notice::Suspect(ConnId(1))) {
                 let next = link.next_timeout().expect("a timer runs");
                 link.handle_timeout(next, &mut output);
@@ -553,7 +560,14 @@ mod tests {
             let mut sent = Vec::new();
             while sent.len() < 4000 + 3 * 4 {
                 let mut batch = Batch::default();
-                link.poll_transmit(ConnId(1), start, &mut batch, |tokens| tokens.first, &mut output);
+                link.poll_transmit(
+                    ConnId(1),
+                    Writes::ForOne,
+                    start,
+                    &mut batch,
+                    |tokens| tokens.first,
+                    &mut output,
+                );
                 let mut bytes = Vec::new();
                 batch.copy(0..batch.len(), &mut bytes);
                 harness::for_each_frame(&bytes, |frame| {

@@ -8,6 +8,7 @@ use crate::wire::control::{Ack, Cancel, Goaway, encode_ping, encode_pong};
 use crate::wire::header::{MAX_CHUNK, WireError};
 
 use super::conns::Draining;
+use super::gather::Writes;
 use super::outbound::OVERSHOOT;
 use super::output::Output;
 use super::{Link, Token, Tokens};
@@ -29,6 +30,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
     pub(crate) fn poll_transmit(
         &mut self,
         id: ConnId,
+        writes: Writes,
         now: Instant,
         batch: &mut Batch,
         is_awaited: impl Fn(Tokens<T>) -> bool,
@@ -72,7 +74,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
         let gather_until = if batch.is_empty() { self.gather_until(id, now) } else { None };
         let mut messages = 0;
         if draining.is_none() && gather_until.is_none() {
-            messages = self.push_data(id, now, chunk, batch, is_awaited, output);
+            messages = self.push_data(id, writes, now, chunk, batch, is_awaited, output);
         }
         if ack_at.is_some() && !batch.is_empty() {
             // A write is made anyway: the acknowledgement rides along.
@@ -156,6 +158,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
     fn push_data(
         &mut self,
         id: ConnId,
+        writes: Writes,
         now: Instant,
         chunk: usize,
         batch: &mut Batch,
@@ -186,7 +189,7 @@ impl<T: Token, R, C: Clone> Link<T, R, C> {
                 conn.liveness.handle_data_sent(now);
             }
         }
-        conn.gather.handle_sent(messages, now);
+        conn.gather.handle_sent(messages, writes, now);
         output.space |= output.ended.len() > ended;
         self.end_unsent_requests(ended, output);
         messages
@@ -210,10 +213,10 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::id::Incarnation;
-    use crate::lane::{LaneConfig, LaneId, NORMAL, Priority};
+    use crate::lane::{LaneConfig, LaneId, NORMAL, Priority, URGENT};
     use crate::link::harness;
     use crate::link::{Link, NewConn, OutboundMessage, Purpose};
-    use crate::wire::control::{Hello, HelloLane, LaneAck};
+    use crate::wire::control::{Ack, Hello, HelloLane, LaneAck};
     use crate::wire::frame::Frame;
     use crate::wire::reader::FrameReader;
     use crate::wire::stream::{Header, MessageKind};
@@ -230,7 +233,7 @@ mod tests {
         bytes: &mut [usize; 4],
     ) -> usize {
         let (mut batch, mut flat) = (Batch::default(), Vec::new());
-        link.poll_transmit(id, now, &mut batch, |tokens| tokens.first, output);
+        link.poll_transmit(id, Writes::ForOne, now, &mut batch, |tokens| tokens.first, output);
         batch.copy(0..batch.len(), &mut flat);
         let mut reader = FrameReader::new(flat.as_slice());
         loop {
@@ -294,6 +297,50 @@ mod tests {
         output = Fx::default();
         link.handle_timeout(due + link.settings.ack_delay, &mut output);
         assert!(output.wake.is_empty(), "it went with the answer");
+    }
+
+    #[test]
+    fn small_messages_gather_after_a_write_of_many_and_neither_they_nor_acknowledgements_wake_a_writer() {
+        let cases = [(Writes::ForOne, 8), (Writes::InTurn, 2)];
+        for ((writes, many), urgent) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+            let mut link = new_link(LaneConfig::defaults());
+            let (now, mut output, id) = (Instant::now(), Fx::default(), ConnId(0));
+            attach(&mut link, 0, now, &mut output, &mut [0; 4]);
+            let write = |link: &mut Link<_, _>, now, output: &mut Fx| {
+                let mut batch = Batch::default();
+                match link.poll_transmit(id, writes, now, &mut batch, |tokens| tokens.first, output) {
+                    Transmit::Continue { at, messages, .. } => (messages, at),
+                    Transmit::Finish => unreachable!("the connection stays"),
+                }
+            };
+            let send = |link: &mut Link<_, _>, lane, count, output: &mut Fx| {
+                let message = OutboundMessage { lane, body: &Bytes::from_static(b"abc"), deadline: None };
+                for _ in 0..count {
+                    link.send(message, Purpose::Message, false, now, output).unwrap();
+                }
+                std::mem::take(&mut output.wake)
+            };
+            assert_eq!(send(&mut link, NORMAL, many - 1, &mut output), [id]);
+            assert_eq!(write(&mut link, now, &mut output), (many - 1, None));
+            assert_eq!(write(&mut link, now, &mut output), (0, None), "few do not gather");
+            assert_eq!(send(&mut link, NORMAL, many, &mut output), [id]);
+            assert_eq!(write(&mut link, now, &mut output), (many, None));
+            assert_eq!(send(&mut link, NORMAL, 1, &mut output), [], "it is awake");
+            let (written, until) = write(&mut link, now, &mut output);
+            let until = until.filter(|until| *until > now).expect("more are to gather");
+            assert_eq!((written, send(&mut link, NORMAL, 1, &mut output)), (0, vec![]));
+            let taken = (2 * many as u64 - 1) * 7;
+            let state = LaneAck { received: taken, taken, limit: 1 << 40 };
+            let ack = Frame::Ack(Ack { lanes: vec![(NORMAL, state)], ..Ack::default() });
+            link.handle_frame(id, ack, now, &mut output).unwrap();
+            assert_eq!(std::mem::take(&mut output.wake), [], "an acknowledgement is no reason");
+            if urgent {
+                assert_eq!(send(&mut link, URGENT, 1, &mut output), [id], "it does not wait");
+                assert_eq!(write(&mut link, now, &mut output), (3, None));
+            } else {
+                assert_eq!(write(&mut link, until, &mut output), (2, None), "the time is over");
+            }
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! A small write takes 5 to 15 us, so a call that makes one for each of 1,000 peers takes more than 10 ms.
 //! To wake the writers of all these connections takes longer still: on two processors 80 ms, because each of
 //! them takes the processor from the caller. One thread that writes to all of them is woken once; while it is
-//! on its way further messages gather in the queues, and go with the same writes.
+//! on its way further messages gather in the queues, and go with the same writes. In a stream of broadcasts it
+//! takes the place of the writers.
 //!
 //! Invariants:
-//! - A connection that was handed over is written to, or its writer is woken.
+//! - A connection that was handed over is written to, or its writer is woken. If several messages went with
+//!   its write, more of them are expected: the thread comes back to it after the time of [`Writes::InTurn`].
+//! - Those that wait are served in the order of the times at which they are due.
 //! - The thread is started when something is handed over for the first time, and joined by [`FanOut::close`].
 //! - It waits for no peer: what the kernel does not take at once is left to the connection's writer.
 
@@ -40,7 +43,10 @@ pub(crate) struct FanOut {
 
 #[derive(Debug, Default)]
 struct State {
-    due: VecDeque<Due>,
+    /// What was handed over, and when.
+    due: VecDeque<(Instant, Due)>,
+    /// Connections where messages gather, and until when.
+    gathering: VecDeque<(Instant, Due)>,
     /// Once something was handed over.
     thread: Option<JoinHandle<()>>,
     closed: bool,
@@ -52,6 +58,23 @@ pub(super) struct Call<'a> {
     fan_out: &'a Arc<FanOut>,
     until: Instant,
     left: RefCell<Vec<Due>>,
+}
+
+impl State {
+    /// When the next connection is due.
+    fn first(&self) -> Option<Instant> {
+        let fronts = [self.due.front(), self.gathering.front()];
+        fronts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// Takes the next connection that is due. In the end all are.
+    fn pop(&mut self, now: Instant) -> Option<Due> {
+        let at = self.first().filter(|at| *at <= now || self.closed)?;
+        let is_first =
+            |queue: &VecDeque<(Instant, Due)>| queue.front().is_some_and(|(front, _)| *front == at);
+        let queue = if is_first(&self.due) { &mut self.due } else { &mut self.gathering };
+        queue.pop_front().map(|(_, due)| due)
+    }
 }
 
 impl Call<'_> {
@@ -84,8 +107,9 @@ impl FanOut {
         if due.is_empty() {
             return;
         }
+        let now = clock::now();
         let mut state = self.state.lock();
-        state.due.extend(due);
+        state.due.extend(due.into_iter().map(|due| (now, due)));
         if state.thread.is_none() && !state.closed {
             let (this, panicked) = (Arc::clone(self), Arc::clone(self));
             let started = threads::spawn_guarded(&self.name, move || this.run(), move || panicked.give_up());
@@ -102,8 +126,11 @@ impl FanOut {
 
     /// Leaves to the writers what is due.
     fn wake_writers(&self) {
-        let due = std::mem::take(&mut self.state.lock().due);
-        due.iter().for_each(|(_, conn)| conn.wake());
+        let (due, gathering) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.due), std::mem::take(&mut state.gathering))
+        };
+        due.iter().chain(&gathering).for_each(|(_, (_, conn))| conn.wake());
     }
 
     /// The thread has panicked.
@@ -120,10 +147,14 @@ impl FanOut {
     fn run(&self) {
         let mut state = self.state.lock();
         loop {
-            if let Some((link, conn)) = state.due.pop_front() {
+            let first = state.first();
+            if let Some((link, conn)) = state.pop(clock::now()) {
                 drop(state);
-                writer::write_gathered(&conn, &link);
+                let again = writer::write_in_turn(&conn, &link);
                 state = self.state.lock();
+                state.gathering.extend(again.map(|at| (at, (link, conn))));
+            } else if let Some(at) = first {
+                Guard::wait_until(&mut state, &self.changed, at);
             } else if state.closed {
                 return;
             } else {
@@ -149,8 +180,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::URGENT;
     use crate::node::Node;
+    use crate::{NORMAL, URGENT};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -174,7 +205,16 @@ mod tests {
             for _ in 0..100 {
                 node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
             }
+            let stream = |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
+            for broadcast in stream(2000) {
+                broadcast.wait_for(8, LONG).unwrap();
+            }
+            // Messages gather when it ends.
+            let last = stream(100);
             fan_out.close();
+            for broadcast in last {
+                broadcast.wait_for(8, LONG).unwrap();
+            }
             node.broadcast((URGENT, "late")).wait_for(8, LONG).unwrap();
             node.shutdown(Duration::ZERO);
             peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));

@@ -14,7 +14,7 @@ use crate::conn::record::{Opener, Sealer};
 use crate::conn::{ConnHandle, Port, WriteLimits, writer};
 use crate::error::EndReason;
 use crate::id::ConnId;
-use crate::link::{Transmit, Violation};
+use crate::link::{Transmit, Violation, Writes};
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::reader::Source;
@@ -27,12 +27,14 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Script {
     batches: Mutex<VecDeque<Vec<u8>>>,
+    /// Until when messages gather while there are no batches.
+    gathers: Mutex<Option<Instant>>,
     ended: Mutex<bool>,
     takers: Mutex<Vec<ThreadId>>,
 }
 
 impl Port for &Script {
-    fn poll_transmit(&self, _: ConnId, batch: &mut Batch) -> Transmit {
+    fn poll_transmit(&self, _: ConnId, _: Writes, batch: &mut Batch) -> Transmit {
         // Both locked, so that the end does not come before the last batch.
         let (ended, next) = (self.ended.lock().unwrap(), self.batches.lock().unwrap().pop_front());
         if let Some(bytes) = next {
@@ -41,7 +43,8 @@ impl Port for &Script {
         } else if *ended {
             return Transmit::Finish;
         }
-        Transmit::Continue { at: None, chunk: 16 * 1024, messages: 1 }
+        let at = self.gathers.lock().unwrap().filter(|_| batch.is_empty());
+        Transmit::Continue { at, chunk: 16 * 1024, messages: 1 }
     }
 
     fn handle_frames(&self, _: ConnId, _: &mut Vec<Frame>, _: Instant) -> Result<(), Violation> {
@@ -125,6 +128,32 @@ fn what_two_threads_write_by_turns_is_one_stream() {
         write_by_turns(large, Sealer::Plaintext, |stream| Opener::new(stream, None));
         write_by_turns(large, Sealer::new(key(1)), |stream| Opener::new(stream, key(1)));
     }
+}
+
+#[test]
+fn a_thread_that_writes_in_turn_comes_back_to_what_gathers_and_wakes_the_writer_for_the_rest() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (mut theirs, addr) = listener.accept().unwrap();
+    let conn = ConnHandle::new(ConnId(1), addr, true, socket);
+    let script = Script::default();
+    writer::begin(&conn, Sealer::Plaintext);
+    let write_in_turn = |batch: Vec<u8>| {
+        script.batches.lock().unwrap().push_back(batch);
+        let again = writer::write_in_turn(&conn, &&script);
+        (again, conn.woken.try_recv().is_ok())
+    };
+    assert_eq!(write_in_turn(bytes(0, 100)), (None, false));
+    let until = clock::now() + LONG;
+    *script.gathers.lock().unwrap() = Some(until);
+    // Larger than what a thread of the application writes, and right after another write.
+    assert_eq!(write_in_turn(bytes(100, 20_000)), (Some(until), false));
+    let mut read = vec![0; 20_100];
+    theirs.read_exact(&mut read).unwrap();
+    assert!(read == bytes(0, 20_100));
+    writer::write_now(&conn, &&script, until);
+    assert!(conn.woken.try_recv().is_ok(), "a call does not come back");
+    assert_eq!(write_in_turn(bytes(20_100, 100_000)), (None, true), "too large");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{ConnId, Incarnation, PeerId};
 use crate::lane::{LaneConfig, NORMAL};
-use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Transmit};
+use crate::link::{Link, NewConn, OutboundMessage, Output, Purpose, Transmit, Writes};
 use crate::outcome::Outcome;
 use crate::wire::batch::Batch;
 use crate::wire::control::{Ack, Cancel, Hello, LaneAck};
@@ -66,7 +66,14 @@ fn carry(from: &mut Side, to: &mut Side, mut now: Instant) -> Result<u64, Violat
     let mut chunks = 0;
     loop {
         let mut batch = Batch::default();
-        let next = from.link.poll_transmit(CONN, now, &mut batch, |tokens| tokens.first, &mut from.output);
+        let next = from.link.poll_transmit(
+            CONN,
+            Writes::ForOne,
+            now,
+            &mut batch,
+            |tokens| tokens.first,
+            &mut from.output,
+        );
         if batch.is_empty() {
             match next {
                 // The writer waits for more to gather.

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::health::kernel::KernelSample;
 use crate::id::{Incarnation, PeerId};
 use crate::lane::{LaneId, URGENT};
-use crate::link::{ConnSample, NewConn, Notice, OutboundMessage, Purpose};
+use crate::link::{ConnSample, NewConn, Notice, OutboundMessage, Purpose, Writes};
 use crate::wire::batch::Batch;
 use crate::wire::reader::FrameReader;
 
@@ -128,7 +128,14 @@ impl World {
             for wire in &mut self.wires {
                 let stream = &mut wire.streams[at];
                 let mut batch = Batch::default();
-                side.link.poll_transmit(wire.id, now, &mut batch, |tokens| tokens.first, &mut side.output);
+                side.link.poll_transmit(
+                    wire.id,
+                    Writes::ForOne,
+                    now,
+                    &mut batch,
+                    |tokens| tokens.first,
+                    &mut side.output,
+                );
                 let before = stream.waits.len();
                 batch.copy(0..batch.len(), &mut stream.waits);
                 let full = stream.waits.len() - before >= FULL.into() && wire.segment == FULL;
@@ -311,7 +318,7 @@ fn notices_about_the_second(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
             link.handle_sample(ConnId(id), &sample, now, output);
         }
         let mut batch = Batch::default();
-        link.poll_transmit(ConnId(2), now, &mut batch, |tokens| tokens.first, output);
+        link.poll_transmit(ConnId(2), Writes::ForOne, now, &mut batch, |tokens| tokens.first, output);
         notices.append(&mut output.notices);
     }
     let of_second =

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
+use crate::link::Writes;
 use crate::link::harness::{self, Core, Fx};
 use crate::link::{Link, Notice, Transmit};
 use crate::wire::control::Hello;
@@ -375,7 +376,8 @@ impl<'a> World<'a> {
         let (id, now) = (end.id, self.instant());
         let mut output = Fx::default();
         let before = self.before_batch(side, id);
-        let (bytes, transmit) = harness::write(&mut self.sides[side].link, id, now, &mut output);
+        let writes = if self.dice.u64(0..4) == 0 { Writes::InTurn } else { Writes::ForOne };
+        let (bytes, transmit) = harness::write(&mut self.sides[side].link, id, writes, now, &mut output);
         self.check_batch(side, id, before, &bytes);
         self.write(conn, side, &bytes);
         match transmit {

@@ -10,7 +10,7 @@ use crate::conn::{ConnHandle, Port, tcp_info, writer};
 use crate::error::{EndCause, EndReason, Initiator};
 use crate::health::liveness::Ending;
 use crate::id::{ConnId, Incarnation};
-use crate::link::{AttachError, Draining, NewConn, Notice, Transmit, Violation};
+use crate::link::{AttachError, Draining, NewConn, Notice, Transmit, Violation, Writes};
 use crate::lock::Guard;
 use crate::node::event::Event;
 use crate::node::shared::Report;
@@ -208,10 +208,11 @@ fn ending(reason: &EndReason) -> Ending {
 }
 
 impl Port for Arc<LinkHandle> {
-    fn poll_transmit(&self, conn: ConnId, batch: &mut Batch) -> Transmit {
+    fn poll_transmit(&self, conn: ConnId, writes: Writes, batch: &mut Batch) -> Transmit {
         let (transmit, timeout) = self.with(|core, now, output| {
             let LinkInner { link, receipts, .. } = core;
-            let transmit = link.poll_transmit(conn, now, batch, |tokens| receipts.is_awaited(tokens), output);
+            let is_awaited = |tokens| receipts.is_awaited(tokens);
+            let transmit = link.poll_transmit(conn, writes, now, batch, is_awaited, output);
             // Frames that are sent are to be answered in time.
             let timeout = if batch.is_empty() { None } else { core.link.next_timeout() };
             (transmit, timeout)
