@@ -11,6 +11,7 @@ cargo bench --bench stress -- [FLAGS]
   --size BYTES    size of their messages, 24 or more (default 256)
   --seconds S     how long to send (default 5)
   --pause MS      between two broadcasts of 256 bytes (default 20)
+  --stream        broadcasts on the normal lane, one behind the other, instead of one after the other on the urgent lane
   --faults        cuts connections, by a proxy before each peer
   --idle S        measures the linked nodes without traffic first (default 0: does not)
   --outage S      stops all peers for that time at the end, and waits until they are linked again (default 0: does not)
@@ -23,6 +24,7 @@ pub struct Args {
     pub size: usize,
     pub time: Duration,
     pub pause: Duration,
+    pub stream: bool,
     pub faults: bool,
     pub idle: Duration,
     pub outage: Duration,
@@ -41,6 +43,7 @@ impl Args {
             size: 256,
             time: Duration::from_secs(5),
             pause: Duration::from_millis(20),
+            stream: false,
             faults: false,
             idle: Duration::ZERO,
             outage: Duration::ZERO,
@@ -61,6 +64,7 @@ impl Args {
                 "--pause" => args.pause = Duration::from_millis(number()? as u64),
                 "--idle" => args.idle = Duration::from_secs(number()? as u64),
                 "--outage" => args.outage = Duration::from_secs(number()? as u64),
+                "--stream" => args.stream = true,
                 "--faults" => args.faults = true,
                 "--plaintext" => args.plaintext = true,
                 "--child" => args.child = true,

@@ -1,5 +1,6 @@
 //! The threads that send, broadcast, vote and cut.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ const BROADCASTS: u64 = 1 << 32;
 const VOTES: u64 = 2 << 32;
 const BROADCAST_LEN: usize = 256;
 const VOTE_LEN: usize = 64;
+/// Broadcasts of a stream that wait for their receipts.
+const IN_STREAM: usize = 1000;
 /// Between two cuts.
 const CUT_EVERY: Duration = Duration::from_millis(100);
 
@@ -75,19 +78,29 @@ impl Traffic<'_> {
     }
 
     fn broadcast(&self, end: Instant) -> Result<Sent, Failure> {
-        let mut sent = Sent::default();
-        while Instant::now() < end {
-            let body = message(BROADCASTS, sent.broadcasts, BROADCAST_LEN);
-            let start = Instant::now();
-            let broadcast = self.hub.broadcast((URGENT, body));
-            sent.calls.push(start.elapsed());
+        let (lane, most) = if self.args.stream { (NORMAL, IN_STREAM) } else { (URGENT, 1) };
+        let (mut sent, mut under_way) = (Sent::default(), VecDeque::new());
+        loop {
+            let goes_on = Instant::now() < end;
+            if goes_on {
+                let body = message(BROADCASTS, sent.broadcasts, BROADCAST_LEN);
+                let start = Instant::now();
+                let broadcast = self.hub.broadcast((lane, body));
+                sent.calls.push(start.elapsed());
+                sent.broadcasts += 1;
+                under_way.push_back((start, broadcast));
+            }
+            if goes_on && under_way.len() < most {
+                continue;
+            }
+            let Some((start, broadcast)) = under_way.pop_front() else { return Ok(sent) };
             let progress = broadcast.wait_for(self.peers.len(), LONG)?;
             sent.rounds.push(start.elapsed());
-            sent.broadcasts += 1;
             sent.delivered += progress.taken.len() as u64;
-            thread::sleep(self.args.pause);
+            if !self.args.stream {
+                thread::sleep(self.args.pause);
+            }
         }
-        Ok(sent)
     }
 
     /// One vote after the other, to each peer by turns.
