@@ -1,18 +1,16 @@
 //! Feedback to the roster: the results of dials, and the changes of links.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::error::{EndCause, EndReason};
-use crate::health::breaker::BreakerState;
 use crate::id::PeerId;
 use crate::wire::control::GoawayReason;
 use crate::wire::refused::RefusedReason;
 
+use super::Roster;
 use super::slots::LinkView;
 use super::target::{Target, TargetId};
-use super::{Action, Roster};
 
 /// For how many times the longest backoff an entry rests where this node itself answered.
 const SELF_REST: u32 = 1;
@@ -137,11 +135,9 @@ impl Roster {
         if changed && target.retry(slot, now) {
             return Some(Duration::ZERO);
         }
-        let before = target.breaker.state();
         let counts = !matches!(reason.cause, EndCause::Shutdown | EndCause::Panic);
         let least = target.least_wait(reason, &self.settings.path, &mut self.rng);
         let wait = target.handle_failed(slot, now, counts, least, &mut self.rng);
-        announce_breaker(&mut self.announced, target, before);
         self.settle_candidate(index, now);
         wait.filter(|_| self.targets.get(index).is_some_and(Target::is_kept))
     }
@@ -157,9 +153,7 @@ impl Roster {
         for index in 0..self.targets.len() {
             let Some(target) = self.targets.get_mut(index) else { continue };
             if target.known() == Some(peer) {
-                let before = target.breaker.state();
                 target.handle_link(&old, &view, now, &mut self.rng);
-                announce_breaker(&mut self.announced, target, before);
                 target.memory.score = score.or(target.memory.score);
                 self.settle_candidate(index, now);
             }
@@ -189,25 +183,18 @@ impl Roster {
     /// What the peer is held up for because of its end stays.
     pub(crate) fn handle_useful(&mut self, peer: PeerId, slot: u8, held_up: Option<HeldUp>, now: Instant) {
         for target in self.targets.iter_mut().filter(|target| target.known() == Some(peer)) {
-            let before = target.breaker.state();
             if held_up.is_some_and(|why| why.concerns(target)) {
                 target.succeed(slot);
                 target.not_at_once();
             } else {
                 target.handle_useful(slot, now, &mut self.rng);
             }
-            announce_breaker(&mut self.announced, target, before);
         }
     }
 
     /// Connections that have lasted count as successes.
     pub(super) fn handle_ages(&mut self, now: Instant) {
-        for target in self.targets.iter_mut().filter(|target| target.success_at().is_some_and(|at| at <= now))
-        {
-            let before = target.breaker.state();
-            target.handle_age(now);
-            announce_breaker(&mut self.announced, target, before);
-        }
+        self.targets.iter_mut().for_each(|target| target.handle_age(now));
     }
 
     /// The peer is not to be dialled at once when it is missed.
@@ -230,14 +217,5 @@ impl Roster {
             }
         }
         resting
-    }
-}
-
-/// Tells of a breaker that opened or closed. The trial dials of an open one are told by how they end.
-pub(super) fn announce_breaker(announced: &mut VecDeque<Action>, target: &Target, before: BreakerState) {
-    let state = target.breaker.state();
-    if (state == BreakerState::Closed) != (before == BreakerState::Closed) {
-        let (peer, address) = (target.known(), target.config.address.clone());
-        announced.push_back(Action::BreakerChanged { peer, address, state });
     }
 }

@@ -99,7 +99,6 @@ use dial_back::DialBacks;
 pub(crate) use dials::SHORT;
 use dials::{DialClass, DialCounts};
 pub(crate) use feedback::HeldUp;
-use feedback::announce_breaker;
 pub(crate) use race::{Race, Step};
 pub use records::PeerRecord;
 use replacement_limit::ReplacementLimit;
@@ -230,11 +229,7 @@ impl Roster {
             target.config.address == config.address && ids.is_none_or(|(old, new)| old == new)
         };
         match self.targets.iter_mut().find(same) {
-            Some(known) => {
-                let before = known.breaker.state();
-                known.want(config, &path, now);
-                announce_breaker(&mut self.announced, known, before);
-            }
+            Some(known) => known.want(config, &path, now),
             None => {
                 let id = self.next_id();
                 self.push(id, config, Role::Wanted, now);
@@ -356,11 +351,24 @@ impl Roster {
         self.check_swap(now);
         self.handle_ages(now);
         loop {
-            let action = self.announced.pop_front().or_else(|| self.dial_due(now));
+            let announced = self.announced.pop_front().or_else(|| self.breaker_change());
+            let action = announced.or_else(|| self.dial_due(now));
             if action.is_some() || !self.activate_candidate(now) {
                 return action;
             }
         }
+    }
+
+    /// A breaker that has opened or closed, whatever changed it. The trial dials of an open one are told by
+    /// how they end.
+    fn breaker_change(&mut self) -> Option<Action> {
+        self.targets.iter_mut().find_map(|target| {
+            let state = target.breaker.state();
+            let open = state != BreakerState::Closed;
+            let changed = std::mem::replace(&mut target.told_open, open) != open;
+            let (peer, address) = (target.known(), &target.config.address);
+            changed.then(|| Action::BreakerChanged { peer, address: address.clone(), state })
+        })
     }
 
     /// Dials every wanted peer that is not linked, whatever it waits for, but for those that asked this node

@@ -60,6 +60,8 @@ pub(super) struct Target {
     pub(super) retry_at: Instant,
     pub(super) backoff: Backoff,
     pub(super) breaker: Breaker,
+    /// The application was told last that the breaker is open.
+    pub(super) told_open: bool,
     pub(super) last_error: Option<EndReason>,
     /// Since when it has been known, or wanted.
     pub(super) since: Instant,
@@ -137,6 +139,7 @@ impl Target {
             retry_at: now,
             backoff: backoff_of(role, path),
             breaker: Breaker::new(path.breaker_threshold),
+            told_open: false,
             last_error: None,
             since: now,
             memory: Memory::default(),

@@ -161,14 +161,31 @@ fn a_breaker_that_losses_open_or_the_operator_closes_is_told() {
     roster.handle_dialled(target, slot, PEER, now);
     roster.handle_link(PEER, good(&[0]), now);
     roster.handle_proven(PEER, 0, now);
-    let state = |roster: &mut Roster| match roster.poll(now) {
+    roster.handle_link(PEER, LinkView::default(), now);
+    assert_eq!(breaker_told(&mut roster, now), Some((Some(PEER), BreakerState::Open)), "it died young");
+    roster.add(PeerConfig::new("a:1"), now);
+    assert_eq!(breaker_told(&mut roster, now), Some((Some(PEER), BreakerState::Closed)));
+}
+
+/// What the next action says of a breaker.
+fn breaker_told(roster: &mut Roster, now: Instant) -> Option<(Option<PeerId>, BreakerState)> {
+    match roster.poll(now) {
         Some(Action::BreakerChanged { peer, state, .. }) => Some((peer, state)),
         _ => None,
-    };
-    roster.handle_link(PEER, LinkView::default(), now);
-    assert_eq!(state(&mut roster), Some((Some(PEER), BreakerState::Open)), "it died young");
+    }
+}
+
+#[test]
+fn a_breaker_that_a_late_answer_opens_is_told() {
+    let (mut roster, now) = roster_with(|config| config.path.breaker_threshold = 1);
     roster.add(PeerConfig::new("a:1"), now);
-    assert_eq!(state(&mut roster), Some((Some(PEER), BreakerState::Closed)));
+    let (target, slot) = dial(&mut roster, now).unwrap();
+    roster.handle_identified(target, PEER);
+    // The peer has dialled this node meanwhile, and another one answers at its address.
+    roster.handle_link(PEER, good(&[0]), now);
+    roster.handle_dialled(target, slot, OTHER, now);
+    assert_eq!(breaker_told(&mut roster, now), Some((Some(PEER), BreakerState::Open)));
+    assert_eq!(breaker_told(&mut roster, now), None, "once");
 }
 
 #[test]
