@@ -72,11 +72,12 @@ pub struct PathConfig {
     /// The first bound of the backoff after an attempt at once; the wait is a random part of it. After a
     /// refusal that lasts until somebody changes something
     /// ([`RefusedReason::is_temporary`](crate::RefusedReason::is_temporary) is false, or the other side is
-    /// not who it should be) the wait is at least five times this, and no more than `backoff_max`.
-    /// Default 0.5 s.
+    /// not who it should be) the wait is at least five times this, or `backoff_max` if that is less. If the
+    /// peer names a time with its refusal, all of this comes after that time. Default 0.5 s.
     #[serde(with = "human")]
     pub backoff_first: Duration,
-    /// The bound doubles with each attempt, up to this and to the time since the first one. Default 60 s.
+    /// The bound doubles with each attempt, up to this and to the time since the first one. A time that a
+    /// peer names with its refusal is believed up to this. Default 60 s.
     #[serde(with = "human")]
     pub backoff_max: Duration,
     /// After so many failures in a row the breaker opens. Default 5.

@@ -26,9 +26,10 @@
 //!   as [`Trials`] says.
 //! - Dials come out of the candidates' share of [`Config::max_dials`](crate::Config::max_dials), and count as
 //!   strangers' replacements of a serving connection.
+//! - No dial is earlier than the peer asked for when it refused one.
 //! - An entry lasts while a dial is under way, so that the result finds it, and for as long as its trials
-//!   count. It is made only for a linked peer, and outlasts the link only after a dial: the limit of
-//!   replacements bounds how many there are.
+//!   count or the peer refuses. It is made only for a linked peer, and outlasts the link only after a dial:
+//!   the limit of replacements bounds how many there are.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,7 +44,7 @@ use crate::lane::MAX_SLOTS;
 use super::dials::{DialClass, DialCounts};
 use super::feedback::SHORTAGE_WAIT;
 use super::slots::{LinkView, ReplaceReason, Trouble};
-use super::target::{TargetId, answers};
+use super::target::{TargetId, answers, wait_after};
 use super::trials::Trials;
 use super::{Action, Roster};
 
@@ -64,6 +65,9 @@ struct DialBack {
     made: u32,
     backoff: Backoff,
     next_at: Instant,
+    /// The peer has named the time during which it refuses: no dial before this instant, for whatever
+    /// connection.
+    refused_until: Option<Instant>,
     dialing: Option<Need>,
     trials: Trials,
 }
@@ -105,6 +109,7 @@ impl DialBack {
             made: 0,
             backoff: Backoff::new(path.backoff_first, path.backoff_max),
             next_at: now,
+            refused_until: None,
             dialing: None,
             trials: Trials::new(path.suspect_after),
         }
@@ -123,12 +128,15 @@ impl DialBack {
     /// When the next dial may be made, and for what.
     fn due_at(&self) -> Option<(Instant, Need)> {
         let need = self.need.filter(|_| self.dialing.is_none() && self.made < MOST)?;
-        let free_at = self.trials.free_at(&need.path(), need.alone);
+        let free_at = self.trials.free_at(&need.path(), need.alone).max(self.refused_until);
         Some((free_at.map_or(self.next_at, |at| at.max(self.next_at)), need))
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        self.need.is_none() && self.dialing.is_none() && self.trials.are_over(now)
+        self.need.is_none()
+            && self.dialing.is_none()
+            && self.refused_until.is_none_or(|until| until <= now)
+            && self.trials.are_over(now)
     }
 }
 
@@ -166,6 +174,7 @@ impl DialBacks {
         &mut self,
         id: TargetId,
         reason: &EndReason,
+        path: &PathConfig,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
@@ -175,9 +184,10 @@ impl DialBacks {
             entry.made = entry.made.saturating_sub(1);
             SHORTAGE_WAIT
         } else {
-            entry.backoff.next(now, rng)
+            wait_after(Some(reason), entry.backoff.next(now, rng), path, rng)
         };
         entry.next_at = now + wait;
+        entry.refused_until = reason.told_wait().map(|_| entry.next_at);
         entry.due_at().map(|(at, _)| at.saturating_duration_since(now))
     }
 }
@@ -244,6 +254,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::error::{EndCause, Initiator};
+    use crate::wire::refused::RefusedReason;
 
     const PEER: PeerId = PeerId::from_bytes([1; 32]);
     const S: Duration = Duration::from_secs(1);
@@ -400,6 +411,30 @@ mod tests {
             now = at + 3 * S;
         }
         assert_eq!(made, [0, 5, 15, 35, 75, 155]);
+    }
+
+    #[test]
+    fn a_peer_that_names_a_time_is_not_dialled_back_before_it() {
+        let (mut roster, now) = roster();
+        roster.handle_link(PEER, suspect(1), now);
+        let (target, start) = dial(&mut roster, now, now + S).unwrap();
+        let cause =
+            EndCause::RefusedByPeer { reason: RefusedReason::Full, text: String::new(), wait_secs: Some(20) };
+        let refused = EndReason::new(Initiator::Peer, cause);
+        let wait = roster.handle_dial_failed(target, 0, &refused, start).unwrap();
+        assert!((20 * S..=21 * S).contains(&wait), "{wait:?}");
+        // Nor for another connection of the peer, which may have left meanwhile.
+        roster.handle_link(PEER, LinkView::default(), start);
+        roster.handle_link(PeerId::from_bytes([2; 32]), good(), start);
+        roster.handle_link(PEER, suspect(2), start);
+        let (_, at) = dial(&mut roster, start, start + 60 * S).unwrap();
+        assert_eq!(at, start + wait);
+        roster.handle_link(PEER, LinkView::default(), at);
+        assert_eq!(roster.dial_backs.0.len(), 1, "a dial is under way");
+        roster.handle_dial_failed(target, 0, &refused, at);
+        let later = at + 21 * S;
+        roster.handle_link(PeerId::from_bytes([2; 32]), good(), later);
+        assert!(roster.dial_backs.0.is_empty(), "nothing is remembered longer than that");
     }
 
     #[test]

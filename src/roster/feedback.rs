@@ -72,7 +72,7 @@ impl Roster {
         if let Some(target) = self.targets.iter_mut().find(|candidate| candidate.id == target) {
             if target.peer.is_some_and(serves) {
                 // The bound peer was linked by its own dial while this one was under way.
-                target.handle_failed(slot, now, false, Duration::ZERO, &mut self.rng);
+                target.handle_failed(slot, None, &self.settings.path, now, &mut self.rng);
                 return self.is_kept(peer);
             }
             if let Some(place) = target.place_mut(slot) {
@@ -111,7 +111,7 @@ impl Roster {
         now: Instant,
     ) -> Option<Duration> {
         let Some(index) = self.targets.iter().position(|candidate| candidate.id == target) else {
-            return self.dial_backs.handle_failed(target, reason, now, &mut self.rng);
+            return self.dial_backs.handle_failed(target, reason, &self.settings.path, now, &mut self.rng);
         };
         let target = self.targets.get_mut(index)?;
         target.last_error = Some(reason.clone());
@@ -135,9 +135,7 @@ impl Roster {
         if changed && target.retry(slot, now) {
             return Some(Duration::ZERO);
         }
-        let counts = !matches!(reason.cause, EndCause::Shutdown | EndCause::Panic);
-        let least = target.least_wait(reason, &self.settings.path, &mut self.rng);
-        let wait = target.handle_failed(slot, now, counts, least, &mut self.rng);
+        let wait = target.handle_failed(slot, Some(reason), &self.settings.path, now, &mut self.rng);
         self.settle_candidate(index, now);
         wait.filter(|_| self.targets.get(index).is_some_and(Target::is_kept))
     }

@@ -28,7 +28,9 @@
 //!
 //! So a place that is refused again and again neither hammers the peer nor delays another: a success
 //! elsewhere does not reset its wait, and when the link is lost the probe goes at once, whatever that
-//! place waits for. A peer that is away is dialled as often with three connections as with one.
+//! place waits for. A peer that refuses a dial may name a time: the dialled place, or the peer if that was
+//! the probe, waits for that time, up to the longest backoff, and then for the backoff. A peer that is away
+//! is dialled as often with three connections as with one.
 //!
 //! # The identity of an entry
 //! An entry of the configuration names addresses; a link belongs to a peer. Which peer an entry stands for:

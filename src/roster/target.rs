@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{PathConfig, PeerConfig};
-use crate::error::EndReason;
+use crate::error::{EndCause, EndReason};
 use crate::health::backoff::Backoff;
 use crate::health::breaker::Breaker;
 use crate::id::PeerId;
@@ -295,46 +295,29 @@ impl Target {
         }
     }
 
-    /// The shortest wait after a dial that failed so. A refusal that lasts is not met once more within
-    /// moments, however short the backoff still is, and what the peer has said is believed up to the longest
-    /// backoff.
-    pub(super) fn least_wait(
-        &self,
-        reason: &EndReason,
-        usual: &PathConfig,
-        rng: &mut fastrand::Rng,
-    ) -> Duration {
-        let path = self.config.path.as_ref().unwrap_or(usual);
-        let lasting = reason.is_lasting().then(|| path.backoff_first * LASTING);
-        // So that those who were refused together do not come back together.
-        let lasting = lasting.map(|wait| wait.mul_f64(0.5 + rng.f64() / 2.0));
-        lasting.max(reason.told_wait()).unwrap_or_default().min(path.backoff_max)
-    }
-
-    /// A dial to this place has failed. Returns the wait, of at least this time, until the next one; `None`
-    /// when none was under way.
+    /// A dial to this place has failed. Returns the wait until the next one; `None` when none was under way.
+    /// `reason`: `None` if that does not count against the peer.
     pub(super) fn handle_failed(
         &mut self,
         slot: u8,
+        reason: Option<&EndReason>,
+        usual: &PathConfig,
         now: Instant,
-        counts: bool,
-        least: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
-        let place = self.place_mut(slot)?;
+        let place = self.places.get_mut(usize::from(slot))?;
         let dialing = place.dialing.take()?;
-        if !dialing.probe {
-            let wait = place.backoff.next(now, rng).max(least);
-            place.retry_at = Some(now + wait);
-            return Some(wait);
+        let path = self.config.path.as_ref().unwrap_or(usual);
+        let backoff = if dialing.probe { &mut self.backoff } else { &mut place.backoff };
+        let wait = wait_after(reason, backoff.next(now, rng), path, rng);
+        place.retry_at = Some(now + wait);
+        if dialing.probe {
+            self.retry_at = now + wait;
+            self.breaker.handle_failure();
+            let counts =
+                reason.is_some_and(|reason| !matches!(reason.cause, EndCause::Shutdown | EndCause::Panic));
+            self.memory.failures = self.memory.failures.saturating_add(u32::from(counts));
         }
-        let wait = self.backoff.next(now, rng).max(least);
-        self.retry_at = now + wait;
-        if let Some(place) = self.place_mut(slot) {
-            place.retry_at = Some(now + wait);
-        }
-        self.breaker.handle_failure();
-        self.memory.failures = self.memory.failures.saturating_add(u32::from(counts));
         Some(wait)
     }
 
@@ -441,6 +424,23 @@ impl Target {
 pub(super) fn answers(view: &LinkView) -> bool {
     let answering = |trouble: &Trouble| trouble.reason != ReplaceReason::Suspect;
     !view.good.is_empty() || view.troubled.iter().flatten().any(answering)
+}
+
+/// The wait after a dial that failed so. A refusal that lasts is not met once more within moments, however
+/// short the backoff still is. The time that the peer has named, which is believed up to the longest backoff,
+/// comes before all of that: so the peer is not dialled earlier, and not by all at once that it told the
+/// same.
+pub(super) fn wait_after(
+    reason: Option<&EndReason>,
+    backoff: Duration,
+    path: &PathConfig,
+    rng: &mut fastrand::Rng,
+) -> Duration {
+    let lasting = reason.filter(|reason| reason.is_lasting()).map_or(Duration::ZERO, |_| {
+        path.backoff_first.saturating_mul(LASTING).mul_f64(0.5 + rng.f64() / 2.0).min(path.backoff_max)
+    });
+    let told = reason.and_then(EndReason::told_wait).unwrap_or_default().min(path.backoff_max);
+    told + backoff.max(lasting)
 }
 
 /// The attempt that is due when it is made is the one at once.

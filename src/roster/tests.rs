@@ -106,8 +106,29 @@ fn a_refusal_that_lasts_is_not_met_again_at_once() {
     assert!((5 * S / 2..=5 * S).contains(&lasting), "{lasting:?}");
     let other = wait(reason(EndCause::Refused("another network".into())));
     assert!((5 * S / 2..=5 * S).contains(&other), "{other:?}");
-    assert_eq!(wait(refused_by_peer(RefusedReason::Full, Some(20))), 20 * S);
-    assert_eq!(wait(refused_by_peer(RefusedReason::Banned, Some(u32::MAX))), 60 * S, "no longer than usual");
+}
+
+#[test]
+fn the_time_that_a_peer_names_is_kept_and_those_who_were_told_the_same_do_not_return_together() {
+    for (reason, told, least, most) in [
+        (RefusedReason::Full, 20, 20 * S, 20 * S + S / 2),
+        (RefusedReason::Denied, 20, 45 * S / 2, 25 * S),
+        // It is believed up to the longest backoff.
+        (RefusedReason::Full, u32::MAX, 60 * S, 60 * S + S / 2),
+    ] {
+        let (mut roster, now) = roster_with(|_| {});
+        (0..10).for_each(|n| roster.add(PeerConfig::new(format!("a:{n}")), now));
+        let dials: Vec<_> = std::iter::from_fn(|| dial(&mut roster, now)).collect();
+        let refused = refused_by_peer(reason, Some(told));
+        let mut waits: Vec<_> = dials
+            .into_iter()
+            .map(|(target, slot)| roster.handle_dial_failed(target, slot, &refused, now).unwrap())
+            .collect();
+        assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "{reason:?}, {told}: {waits:?}");
+        waits.sort_unstable();
+        waits.dedup();
+        assert_eq!(waits.len(), 10, "{waits:?}");
+    }
 }
 
 // --- one connection -----------------------------------------------------------------------------
