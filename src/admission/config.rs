@@ -50,7 +50,8 @@ pub struct AdmissionConfig {
     /// Slots of `max_inbound` that strangers never get: they are for peers that this node wants
     /// ([`Config::peers`]), those among them that are known by their identity alone
     /// ([`PeerConfig::inbound_only`](crate::PeerConfig::inbound_only)). Default 64; at most a quarter of
-    /// all. Too small: when strangers have filled the node, peers that it needs cannot reach it (it can
+    /// `max_inbound` and an eighth of [`Config::max_connections`](crate::Config::max_connections). Too
+    /// small: when strangers have filled the node, peers that it needs cannot reach it (it can
     /// still dial them).
     ///
     /// [`Config::peers`]: crate::Config::peers
@@ -75,6 +76,13 @@ pub struct AdmissionConfig {
 }
 
 known_settings!(AdmissionConfig);
+
+impl AdmissionConfig {
+    /// The largest [`AdmissionConfig::reserved`] that has an effect.
+    pub(crate) fn most_reserved(&self, max_connections: usize) -> usize {
+        (self.max_inbound / 4).min(max_connections / 8)
+    }
+}
 
 impl Default for AdmissionConfig {
     fn default() -> Self {

@@ -180,7 +180,7 @@ impl Admission {
         let max_handshakes = max_handshakes.min((max_connections / 4).max(1));
         let max_leaving = 64.min(max_connections / 16).max(1);
         // Reserved twice: for wanted peers that dial us, and for our own dials.
-        let reserved = config.reserved.min(max_connections / 8).min(config.max_inbound / 4);
+        let reserved = config.reserved.min(config.most_reserved(max_connections));
         let left = max_connections.saturating_sub(max_handshakes + max_leaving + reserved).max(1);
         let capacity = config.max_inbound.min(left);
         Admission {

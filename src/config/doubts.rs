@@ -52,13 +52,16 @@ impl Config {
         })
     }
 
-    /// The default raises no doubt, whatever `max_inbound` is.
+    /// The default raises no doubt, however small the node is.
     fn reserved_doubt(&self) -> Option<ConfigError> {
-        let AdmissionConfig { reserved, max_inbound, .. } = self.admission;
+        let reserved = self.admission.reserved;
+        let most = self.admission.most_reserved(self.max_connections);
         let is_default = reserved == AdmissionConfig::default().reserved;
-        (!is_default && reserved > max_inbound / 4).then(|| {
-            let problem =
-                format!("{reserved} is more than a quarter of admission.max_inbound ({max_inbound}), which is the most");
+        (!is_default && reserved > most).then(|| {
+            let problem = format!(
+                "{reserved} is more than {most}, which is the most: a quarter of admission.max_inbound ({}), and an eighth of max_connections ({})",
+                self.admission.max_inbound, self.max_connections
+            );
             ConfigError::new("admission.reserved".into(), problem)
         })
     }
@@ -109,7 +112,13 @@ mod tests {
         assert_eq!(doubts(&Config { max_connections: 6, ..few.clone() }), [""; 0]);
         let peers = few.peers.iter().chain(&few.peers).cloned().collect();
         assert_eq!(doubts(&Config { peers, max_connections: 6, ..few }), [""; 0], "each is listed twice");
-        let admission = AdmissionConfig { max_inbound: 100, reserved: 50, ..AdmissionConfig::default() };
-        assert_eq!(doubts(&Config { admission, ..Config::default() }), ["admission.reserved"]);
+        for (reserved, max_inbound, max_connections, is_doubtful) in
+            [(25, 100, 4000, false), (26, 100, 4000, true), (25, 100, 200, false), (26, 1000, 200, true)]
+        {
+            let admission = AdmissionConfig { max_inbound, reserved, ..AdmissionConfig::default() };
+            let config = Config { admission, max_connections, target_peers: 0, ..Config::default() };
+            let expected: &[&str] = if is_doubtful { &["admission.reserved"] } else { &[] };
+            assert_eq!(doubts(&config), expected, "{reserved} of {max_inbound}, {max_connections}");
+        }
     }
 }
