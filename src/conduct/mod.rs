@@ -129,6 +129,17 @@ pub(crate) enum Penalty {
     Banned(Duration),
 }
 
+impl fmt::Display for Penalty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Penalty::Noted(1) => f.write_str("it has 1 strike"),
+            Penalty::Noted(strikes) => write!(f, "it has {strikes} strikes"),
+            Penalty::Disconnect => f.write_str("it is disconnected"),
+            Penalty::Banned(time) => write!(f, "it is banned for {}", humantime::format_duration(*time)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Record {
     strikes: f64,

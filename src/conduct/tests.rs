@@ -176,17 +176,17 @@ proptest! {
                     *known = known.zip(end).map(|(a, b)| a.max(b));
                 }
                 Step::Report(who, misbehavior, wanted) => {
-                    let sentence = conduct.report(peer(who), misbehavior, wanted, now);
+                    let penalty = conduct.report(peer(who), misbehavior, wanted, now);
                     let list = strikes.entry(peer(who)).or_default();
                     list.push((f64::from(misbehavior.strikes()), now));
                     let fade = |at: Instant| 0.5f64.powf((now - at).as_secs_f64() / 600.0);
                     let sum: f64 = list.iter().map(|(strikes, at)| strikes * fade(*at)).sum();
                     // Not at the edge, where two ways to add may differ.
                     prop_assume!((sum - 100.0).abs() > 1e-6);
-                    prop_assert_eq!(sum > 100.0, !matches!(sentence, Penalty::Noted(_)));
+                    prop_assert_eq!(sum > 100.0, !matches!(penalty, Penalty::Noted(_)));
                     if sum > 100.0 {
                         list.clear();
-                        prop_assert_eq!(wanted, sentence == Penalty::Disconnect);
+                        prop_assert_eq!(wanted, penalty == Penalty::Disconnect);
                         if !wanted {
                             let end = Some(now + 60 * MINUTE);
                             let known = bans.entry(peer(who)).or_insert(end);
@@ -202,4 +202,13 @@ proptest! {
             prop_assert_eq!(conduct.bans(now).len(), bans.len());
         }
     }
+}
+
+#[test]
+fn a_penalty_is_a_sentence_in_the_log() {
+    let text = |penalty: Penalty| format!("{}; {penalty}", Misbehavior::Protocol);
+    assert_eq!(text(Penalty::Noted(1)), "it broke the protocol; it has 1 strike");
+    assert_eq!(text(Penalty::Noted(60)), "it broke the protocol; it has 60 strikes");
+    assert_eq!(text(Penalty::Disconnect), "it broke the protocol; it is disconnected");
+    assert_eq!(text(Penalty::Banned(90 * MINUTE)), "it broke the protocol; it is banned for 1h 30m");
 }

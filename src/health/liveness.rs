@@ -711,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_tells_too_little_makes_nobody_suspect() {
+    fn a_kernel_that_reports_too_little_makes_no_connection_suspect() {
         let (mut liveness, start) = proven();
         for tick in 0..100 {
             let now = start + tick * S / 2;

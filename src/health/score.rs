@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_of_a_queue_that_is_full_of_its_own_data_make_nobody_poor() {
+    fn losses_in_a_queue_full_of_own_data_do_not_degrade_a_connection() {
         assert!(!poor_by_losses(24, 46.0));
         assert!(poor_by_losses(24, 9.0), "no queue");
         assert!(poor_by_losses(6, 46.0), "too little in flight for a queue");
@@ -578,7 +578,7 @@ mod tests {
 
     /// As measured behind a receiver with a buffer of 128 KiB that reads 1 MB/s, with three times the losses.
     #[test]
-    fn a_receiver_whose_buffer_is_full_makes_nobody_poor() {
+    fn segments_sent_again_to_a_full_receiver_do_not_degrade_a_connection() {
         let poor = |limited: Option<f64>| {
             let (mut score, mut now) = healthy();
             [(198, 9, 2964.0), (230, 10, 3460.0), (251, 12, 3960.0), (276, 15, 4460.0), (300, 19, 4960.0)]
@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn the_losses_that_end_slow_start_make_nobody_poor() {
+    fn the_losses_that_end_slow_start_do_not_degrade_a_connection() {
         let mut now = Instant::now();
         let mut score = ConnScore::new(now);
         let (mut sent, mut again) = (0, 0);

@@ -327,7 +327,7 @@ fn notices_about_the_second(rtt: f64, tenths: u32) -> (Vec<Notice>, bool) {
 }
 
 #[test]
-fn a_queue_that_another_connection_fills_makes_nobody_suspect_or_poor() {
+fn a_queue_that_another_connection_fills_makes_no_connection_suspect_or_poor() {
     assert_eq!(notices_about_the_second(2_000.0, 60), (vec![], false));
     let (notices, _) = notices_about_the_second(30.0, 60);
     assert!(notices.contains(&Notice::Suspect(ConnId(2))), "{notices:?}");
