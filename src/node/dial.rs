@@ -58,9 +58,23 @@ pub(crate) struct Dial {
     pub(crate) config: PeerConfig,
 }
 
+/// Why a dial, or one of its attempts, has failed.
+struct Failure {
+    reason: EndReason,
+    /// The peer that had proven by then who it is.
+    proven: Option<PeerId>,
+}
+
+impl From<EndReason> for Failure {
+    fn from(reason: EndReason) -> Self {
+        Failure { reason, proven: None }
+    }
+}
+
 impl Dial {
-    fn failed(&self, core: &NodeInner, reason: EndReason) {
-        let (target, slot, peer) = (self.target, self.slot, self.expected.or(self.peer));
+    fn failed(&self, core: &NodeInner, failure: impl Into<Failure>) {
+        let Failure { reason, proven } = failure.into();
+        let (target, slot, peer) = (self.target, self.slot, self.expected.or(proven).or(self.peer));
         let (label, address) = (self.config.label.clone(), self.config.address.clone());
         core.shared.report(Report::DialFailed { target, slot, peer, label, address, reason });
     }
@@ -79,8 +93,8 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
         "dial",
         move || {
             let _permit = permit;
-            if let Err(reason) = run(&inner, &ours) {
-                ours.failed(&inner, reason);
+            if let Err(failure) = run(&inner, &ours) {
+                ours.failed(&inner, failure);
             }
         },
         move |panicked| {
@@ -96,7 +110,7 @@ pub(crate) fn dial(core: &Arc<NodeInner>, dial: Dial) {
 
 /// Dials until a connection has ended that had joined the link, or no address is left. An error says why no
 /// connection came to be; how one ended is reported by the link.
-fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
+fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), Failure> {
     let path = dial.config.path.as_ref().unwrap_or(&core.config.path);
     let mut attempts = Attempts::new(core, dial, path);
     while let Some(attempt) = attempts.connect()? {
@@ -110,10 +124,10 @@ fn run(core: &Arc<NodeInner>, dial: &Dial) -> Result<(), EndReason> {
                 serve(core, &conn, joined);
                 return Ok(());
             }
-            Err(reason) => attempts.handle_handshake_failed(reason, since),
+            Err(reason) => attempts.handle_handshake_failed(&conn, reason, since),
         }
     }
-    Err(attempts.reason())
+    Err(attempts.failure())
 }
 
 /// The handshake. An error says why the connection has not joined its link.
@@ -158,7 +172,7 @@ struct Attempts<'a> {
     slot: u8,
     lookups: Vec<Lookup>,
     connecting: Vec<Attempt>,
-    last: Option<EndReason>,
+    last: Option<Failure>,
 }
 
 impl<'a> Attempts<'a> {
@@ -203,6 +217,9 @@ impl<'a> Attempts<'a> {
                     self.note(EndReason::io("connect", &timed_out()));
                 }
                 return Ok(None);
+            }
+            if self.connecting.is_empty() && self.race.has_next(self.lookups.is_empty()) {
+                continue;
             }
             if self.connecting.is_empty() && self.lookups.is_empty() {
                 return Ok(None);
@@ -317,22 +334,23 @@ impl<'a> Attempts<'a> {
     }
 
     #[inline(never)]
-    fn handle_handshake_failed(&mut self, reason: EndReason, since: Instant) {
+    fn handle_handshake_failed(&mut self, conn: &ConnHandle, reason: EndReason, since: Instant) {
         self.race.handle_handshake_failed(since, clock::now());
-        self.note(reason);
+        self.note(Failure { reason, proven: conn.peer.get().copied() });
     }
 
     /// One address of several may lead back to this node. That says nothing of the others.
-    fn note(&mut self, reason: EndReason) {
-        if reason.cause != EndCause::SelfConnection || self.last.is_none() {
-            self.last = Some(reason);
+    fn note(&mut self, failure: impl Into<Failure>) {
+        let failure = failure.into();
+        if failure.reason.cause != EndCause::SelfConnection || self.last.is_none() {
+            self.last = Some(failure);
         }
     }
 
     /// Why there is no connection.
-    fn reason(self) -> EndReason {
+    fn failure(self) -> Failure {
         let nothing = || EndReason::io("resolve", &std::io::Error::other("the name has no address"));
-        self.last.unwrap_or_else(nothing)
+        self.last.unwrap_or_else(|| nothing().into())
     }
 }
 
@@ -384,6 +402,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alternatives = vec![listener.local_addr().unwrap().to_string()];
         node.add_peer(PeerConfig { alternatives, ..PeerConfig::new("silent.example:1") }).unwrap();
+        listener.accept().unwrap();
+    }
+
+    #[test]
+    fn after_an_address_that_refuses_the_others_are_attempted() {
+        let node = Node::builder().start().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let alternatives = vec![listener.local_addr().unwrap().to_string()];
+        node.add_peer(PeerConfig { alternatives, ..PeerConfig::new(closed.to_string()) }).unwrap();
         listener.accept().unwrap();
     }
 

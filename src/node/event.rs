@@ -183,8 +183,10 @@ pub enum Event {
     /// A dial failed. If the other side refused this node, and said why, the cause is
     /// [`EndCause::RefusedByPeer`](crate::EndCause::RefusedByPeer).
     DialFailed {
-        /// The peer: the one that the entry names, otherwise the one that was linked by it last. `None` if
-        /// the entry has no id, and nobody has answered yet.
+        /// The peer that the dial was made for: the one whose id the entry names, or whose link serves. If
+        /// there is none, the one that answered and proved its id before the dial failed (in plaintext it is
+        /// only claimed). If none did, the one that the entry led to before, which need not be what is at
+        /// the address now. `None` if nobody has answered there yet.
         peer: Option<PeerId>,
         /// The address as it was configured.
         address: String,
@@ -235,7 +237,8 @@ pub enum Event {
     /// [`Event::DialFailed`] or [`Event::Connected`];
     /// [`PeerSnapshot::breaker`](crate::PeerSnapshot::breaker) says whether one is under way.
     Breaker {
-        /// The peer, as in [`Event::DialFailed`].
+        /// The peer that the entry led to last, otherwise the one whose id it names. `None` if it has no id,
+        /// and nobody has answered yet.
         peer: Option<PeerId>,
         /// The address as it was configured.
         address: String,

@@ -59,7 +59,8 @@ pub(crate) enum Report {
     DialFailed {
         target: TargetId,
         slot: u8,
-        /// For whom the dial was made, as far as it is known.
+        /// The peer that the dial was made for, or else the one that refused it, or else the one that was
+        /// linked by it before.
         peer: Option<PeerId>,
         label: Option<String>,
         address: String,

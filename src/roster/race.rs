@@ -155,6 +155,11 @@ impl Race {
         next.into_iter().chain(deadline).min()
     }
 
+    /// An address is left for the next attempt. `complete`: as in [`Race::poll`].
+    pub(crate) fn has_next(&self, complete: bool) -> bool {
+        !self.waiting.is_empty() || complete && self.kept_back.is_some()
+    }
+
     /// The budget is used up.
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         self.began.is_some_and(|began| began + self.budget <= now)
