@@ -396,7 +396,11 @@ fn the_log_and_the_events_of_a_dial_name_the_peer() {
     dialler
         .add_peer(PeerConfig { label: Some("kobe-1".into()), ..first_addr(&there).to_string().into() })
         .unwrap();
-    line(Level::Info, &[&format!("kobe-1 ({}): up", there.id().short())]);
+    let kobe = format!("kobe-1 ({})", there.id().short());
+    line(Level::Info, &[&format!("{kobe}: up")]);
+    // So has the last one, although it is written after the label was removed with its entry.
+    assert!(dialler.remove_peer(there.id()));
+    line(Level::Info, &[&format!("{kobe}: down")]);
     // A peer that dials this node is named in the same way, and may be renamed.
     let identity = Identity::generate().unwrap();
     let inbound = PeerConfig { label: Some("nara-1".into()), ..PeerConfig::inbound_only(identity.peer_id()) };
@@ -413,6 +417,41 @@ fn the_log_and_the_events_of_a_dial_name_the_peer() {
         let error = listener.add_peer(PeerConfig { label: Some(label.into()), ..entry.clone() }).unwrap_err();
         assert!(error.to_string().contains("peer.label"), "{error}");
     }
+}
+
+#[test]
+fn a_failed_dial_names_the_peer_that_refused_it_and_not_the_one_that_was_linked() {
+    keep_log();
+    let first = Peer::start(builder(|_| {}).listen(any_addr()));
+    let second = builder(|_| {}).admit(|_, _| AdmitDecision::Refuse).listen(any_addr());
+    let second = Peer::start(second);
+    let alternatives = vec![first_addr(&second).to_string()];
+    let address = first_addr(&first).to_string();
+    let label = Some("sakai-1".into());
+    let dialler = PeerConfig { label, alternatives, ..PeerConfig::new(&address) };
+    let dialler = Peer::start(builder(|_| {}).peer_config(dialler));
+    dialler.wait_up(first.id());
+    first.shutdown(Duration::ZERO);
+    let refused = |event: &Event| match event {
+        Event::DialFailed { peer, reason, .. } => {
+            matches!(reason.cause, EndCause::RefusedByPeer { reason: RefusedReason::Application, .. })
+                .then_some(*peer)
+        }
+        _ => None,
+    };
+    assert_eq!(dialler.wait_event("the second address refuses", 0, refused).1, Some(second.id()));
+    let name = format!("sakai-1 ({})", second.id().short());
+    line(Level::Warn, &[&format!("{name}: dial {address} failed: refused: the application refused it")]);
+    // Nobody proves anything: the one that was linked is the best guess.
+    second.shutdown(Duration::ZERO);
+    let unreachable = |event: &Event| match event {
+        Event::DialFailed { peer, reason, .. } => {
+            matches!(reason.cause, EndCause::Io { .. }).then_some(*peer)
+        }
+        _ => None,
+    };
+    dialler.dial_now();
+    assert_eq!(dialler.wait_event("nobody listens", 0, unreachable).1, Some(first.id()));
 }
 
 #[test]

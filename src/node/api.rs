@@ -575,8 +575,7 @@ impl Node {
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let core = &self.handle.core;
         core.roster.lock().remove(peer, clock::now());
-        core.classify_links();
-        core.remove(peer)
+        core.remove_named(&[peer]) > 0
     }
 
     /// Removes an address that was configured or added, whether anybody ever answered there or not; with
@@ -584,11 +583,7 @@ impl Node {
     pub fn remove_address(&self, address: &str) -> bool {
         let core = &self.handle.core;
         let removed = core.roster.lock().remove_address(address);
-        core.classify_links();
-        let Some(peers) = removed else { return false };
-        peers.into_iter().for_each(|peer| {
-            core.remove(peer);
-        });
-        true
+        core.remove_named(removed.as_deref().unwrap_or_default());
+        removed.is_some()
     }
 }

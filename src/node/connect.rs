@@ -269,7 +269,8 @@ impl Drop for Detach<'_> {
     fn drop(&mut self) {
         let panic = EndReason::new(Initiator::Library, EndCause::Panic);
         let reason = self.conn.reason().unwrap_or(&panic);
-        log_line!(Debug, "{} {} {}: {reason}", self.conn.id, self.link.peer.short(), self.conn.addr());
+        let peer = self.link.shared.named.name_of(self.link.peer);
+        log_line!(Debug, "{} {peer} {}: {reason}", self.conn.id, self.conn.addr());
         self.link.detach(self.conn, reason);
     }
 }

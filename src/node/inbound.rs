@@ -124,7 +124,7 @@ impl NodeInner {
                     link.inspect(|core| core.link.handles().any(|conn| conn.id == victim))
                 };
                 if let Some(link) = self.all_links().iter().find(has) {
-                    let line = format_args!("makes room for {}", peer.short());
+                    let line = format_args!("makes room for {}", self.shared.named.name_of(peer));
                     self.shared.log(link.peer, Level::Info, line);
                     link.drain_one(victim, GoawayReason::Retired);
                 }
@@ -185,8 +185,8 @@ impl NodeInner {
     pub(crate) fn report(&self, who: BanTarget, misbehavior: Misbehavior) {
         let wanted = matches!(who, BanTarget::Peer(peer) if self.shared.named.contains(peer));
         let now = clock::now();
-        let sentence = self.inbound.conduct.lock().report(who, misbehavior, wanted, now);
-        let line = format_args!("{misbehavior}, {sentence:?}");
+        let penalty = self.inbound.conduct.lock().report(who, misbehavior, wanted, now);
+        let line = format_args!("{misbehavior}; {penalty}");
         match who {
             BanTarget::Peer(peer) => self.shared.log(peer, Level::Warn, line),
             BanTarget::Address(_) => {
@@ -194,7 +194,7 @@ impl NodeInner {
             }
         }
         let shared = &self.shared;
-        match sentence {
+        match penalty {
             // There are so many addresses that they would drive out other events.
             Penalty::Noted(_) if matches!(who, BanTarget::Address(_)) => {}
             Penalty::Noted(strikes) => shared.tell(Event::Offended { who, misbehavior, strikes }),

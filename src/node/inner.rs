@@ -148,9 +148,16 @@ impl NodeInner {
         self.link(peer).filter(|link| link.account == account).or_else(leaving)
     }
 
-    /// Forgets the links on their way out that have no connection any longer.
-    pub(crate) fn release_left(&self) {
-        self.leaving.lock().retain(|link| !link.inspect(|core| core.link.is_detached()));
+    /// Forgets the links on their way out that have no connection any longer, and returns them.
+    pub(crate) fn take_left(&self) -> Vec<Arc<LinkHandle>> {
+        let has_ended = |link: &mut Arc<LinkHandle>| link.inspect(|core| core.link.is_detached());
+        self.leaving.lock().extract_if(.., has_ended).collect()
+    }
+
+    /// Forgets the labels of removed peers whose links have ended.
+    pub(crate) fn forget_labels(&self) {
+        let ended = self.shared.named.removed().into_iter().filter(|peer| self.any_link(*peer).is_none());
+        ended.for_each(|peer| self.shared.named.forget_removed(peer));
     }
 
     pub(crate) fn any_link(&self, peer: PeerId) -> Option<Arc<LinkHandle>> {
@@ -230,6 +237,14 @@ impl NodeInner {
                 self.shared.tell(Event::Lost { peer, messages, by_peer: false });
             }
         }
+    }
+
+    /// The operator has removed these peers. Returns how many of them had a link.
+    pub(crate) fn remove_named(&self, peers: &[PeerId]) -> usize {
+        // The last lines of the log about them are written after this.
+        peers.iter().for_each(|peer| self.shared.named.keep_label(*peer));
+        self.classify_links();
+        peers.iter().filter(|peer| self.remove(**peer)).count()
     }
 
     /// Removes a peer. False when there is no link to it.

@@ -141,7 +141,7 @@ pub(crate) struct Life {
     pub(crate) joined: u64,
     /// Why the last connection ended.
     pub(crate) last_end: Option<EndReason>,
-    /// The same of the last one that did not only leave its work to another one.
+    /// The same of the last one that was not replaced by another connection.
     pub(crate) last_loss: Option<EndReason>,
     /// The view that the roster has of it.
     pub(crate) announced_to_roster: Option<LinkView>,

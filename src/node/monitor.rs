@@ -70,12 +70,14 @@ pub(crate) fn run(core: &Arc<NodeInner>) {
         if due.round {
             let next = [check_pending(core, now), core.expire_bans(now)];
             next.into_iter().flatten().for_each(|at| agenda.round_at(at));
-            core.release_left();
             core.threads.reap();
         }
         moved.check(core, now).into_iter().for_each(|at| agenda.round_at(at));
         // Reports of other threads since then: the application hears of a cause before the dial.
         handle_reports(core, now);
+        if due.round {
+            release_left(core, now);
+        }
         dial_due(core, now).into_iter().for_each(|at| agenda.round_at(at));
         // Overdue timers are being settled by another thread: no reason to spin.
         planned = Some(agenda.sleep(now + SHORTEST_SLEEP));
@@ -90,6 +92,17 @@ fn look_at(core: &Arc<NodeInner>, link: &Arc<LinkHandle>, now: Instant) {
     announce_state(core, link, now);
     let tidy = core.tidy(link).then(|| now + TIDY_AGAIN);
     link.look_at([next, aged, tidy].into_iter().flatten().min());
+}
+
+/// Forgets the links on their way out that have ended. The last connection of one may have ended after the
+/// reports were taken: nobody else tells of it then.
+fn release_left(core: &Arc<NodeInner>, now: Instant) {
+    for link in core.take_left() {
+        if core.link(link.peer).is_none() {
+            announce_state(core, &link, now);
+        }
+    }
+    core.forget_labels();
 }
 
 fn forgive_pause(core: &NodeInner, planned: Option<Instant>, now: Instant) {
@@ -153,7 +166,7 @@ fn dial_due(core: &Arc<NodeInner>, now: Instant) -> Option<Instant> {
             }
             Ok(Action::Retire { peer, successor }) => {
                 if let Some(link) = core.link(peer) {
-                    let line = format_args!("retired for {}", successor.short());
+                    let line = format_args!("retired for {}", core.shared.named.name_of(successor));
                     core.shared.log(peer, Level::Info, line);
                     link.drain_all(GoawayReason::Retired);
                     let reason = RetireReason::Poor;
@@ -252,7 +265,7 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
             if core.roster.lock().handle_wrong_peer(target) {
                 let line = format_args!(
                     "{} answered at {address} in its place: correct the id or the address of this entry in `peers`",
-                    found.short()
+                    core.shared.named.name_of(found)
                 );
                 core.shared.log(expected, Level::Warn, line);
                 let event = Event::AddressConflict { address: address.clone(), expected, found };
@@ -266,10 +279,11 @@ fn handle_report(core: &Arc<NodeInner>, report: Report, now: Instant) {
                 let next = roster.handle_dial_failed(target, slot, &reason, now);
                 (next, roster.peer_of(target), level)
             };
-            if let Some(link) = answered.and_then(|peer| core.link(peer)) {
+            let peer = peer.or(answered);
+            // One that was linked by this entry before is not to blame if another one has refused.
+            if let Some(link) = answered.filter(|_| answered == peer).and_then(|peer| core.link(peer)) {
                 link.update(|state| state.life.score.handle_dial_failed(now));
             }
-            let peer = peer.or(answered);
             let label = label.or_else(|| core.shared.named.label_of(peer?));
             let about = About { label, peer };
             let line = format_args!("{about}dial {address} failed: {reason}");
