@@ -170,6 +170,13 @@
 //!   [`EndCause::NotAdmitted`](crate::EndCause::NotAdmitted) or
 //!   [`EndCause::Banned`](crate::EndCause::Banned).
 //!
+//! After a refusal that lasts until somebody changes something, as that of a ban or of another network, the
+//! node that dialled waits for at least five times
+//! [`PathConfig::backoff_first`](crate::PathConfig::backoff_first), 2.5 s by default, before it dials again,
+//! also the first time. If the refusal names a time (`wait_secs`), this wait begins when that time is over,
+//! or after [`PathConfig::backoff_max`](crate::PathConfig::backoff_max) if that is less. When the lists have
+//! been corrected, [`Node::dial_now`](crate::Node::dial_now) ends the wait.
+//!
 //! # First questions
 //! - *A peer does not link.* [`PeerSnapshot::last_error`](crate::PeerSnapshot::last_error) and
 //!   [`Event::DialFailed`](crate::Event::DialFailed) say why: refused by the system (nobody listens), no
