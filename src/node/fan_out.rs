@@ -4,8 +4,8 @@
 //! A small write takes 5 to 15 us, so a call that makes one for each of 1,000 peers takes more than 10 ms.
 //! To wake the writers of all these connections takes longer still: on two processors 80 ms, because each of
 //! them takes the processor from the caller. One thread that writes to all of them is woken once; while it is
-//! on its way further messages gather in the queues, and go with the same writes. In a stream of broadcasts it
-//! takes the place of the writers.
+//! on its way further messages gather in the queues, and go with the same writes. In a stream of broadcasts
+//! it takes the place of the writers.
 //!
 //! Invariants:
 //! - A connection that was handed over is written to, or its writer is woken. If several messages went with
@@ -205,7 +205,8 @@ mod tests {
             for _ in 0..100 {
                 node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
             }
-            let stream = |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
+            let stream =
+                |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
             for broadcast in stream(2000) {
                 broadcast.wait_for(8, LONG).unwrap();
             }
