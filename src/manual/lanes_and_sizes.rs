@@ -12,6 +12,10 @@
 //! that is full, because its receiver takes nothing, stops no other lane. So put two kinds of messages on two
 //! lanes if one must not wait for the other, and on one lane if their order matters.
 //!
+//! Messages of lanes that are not urgent gather for a moment when they come faster than they are written: up
+//! to 0.1 ms, and up to 2 ms in a stream of broadcasts, unless 64 KiB wait. One message alone, and one of an
+//! urgent lane, is written at once.
+//!
 //! # A lane of one's own
 //! Nodes that exchange messages on a lane both need one with its id; limits may differ, and the receiver's
 //! bind the sender. A peer without the lane ends messages on it as
