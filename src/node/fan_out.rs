@@ -15,7 +15,7 @@
 //! - It waits for no peer: what the kernel does not take at once is left to the connection's writer.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use parking_lot::Condvar;
 use super::link::{LinkHandle, allowance};
 use crate::clock;
 use crate::conn::{ConnHandle, threads, writer};
+use crate::id::ConnId;
 use crate::lock::{Guard, LEAF, Ordered};
 
 /// For how long the call itself writes: to some 300 peers over loopback.
@@ -45,8 +46,9 @@ pub(crate) struct FanOut {
 struct State {
     /// What was handed over, and when.
     due: VecDeque<(Instant, Due)>,
-    /// Connections where messages gather, and until when.
+    /// Connections where messages gather, and until when; each once.
     gathering: VecDeque<(Instant, Due)>,
+    gathers: HashSet<ConnId>,
     /// Once something was handed over.
     thread: Option<JoinHandle<()>>,
     closed: bool,
@@ -67,13 +69,22 @@ impl State {
         fronts.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Takes the next connection that is due. In the end all are.
+    /// Takes the next connection that is due.
     fn pop(&mut self, now: Instant) -> Option<Due> {
-        let at = self.first().filter(|at| *at <= now || self.closed)?;
-        let is_first =
-            |queue: &VecDeque<(Instant, Due)>| queue.front().is_some_and(|(front, _)| *front == at);
-        let queue = if is_first(&self.due) { &mut self.due } else { &mut self.gathering };
-        queue.pop_front().map(|(_, due)| due)
+        let at = self.first().filter(|at| *at <= now)?;
+        if self.due.front().is_some_and(|(front, _)| *front == at) {
+            return self.due.pop_front().map(|(_, due)| due);
+        }
+        let (_, due) = self.gathering.pop_front()?;
+        self.gathers.remove(&due.1.id);
+        Some(due)
+    }
+
+    /// The thread is to come back to a connection. If it does so earlier, it hears then of this time.
+    fn gather(&mut self, until: Instant, due: Due) {
+        if self.gathers.insert(due.1.id) {
+            self.gathering.push_back((until, due));
+        }
     }
 }
 
@@ -124,10 +135,11 @@ impl FanOut {
         }
     }
 
-    /// Leaves to the writers what is due.
+    /// Leaves to the writers what is due, and what gathers.
     fn wake_writers(&self) {
         let (due, gathering) = {
             let mut state = self.state.lock();
+            state.gathers.clear();
             (std::mem::take(&mut state.due), std::mem::take(&mut state.gathering))
         };
         due.iter().chain(&gathering).for_each(|(_, (_, conn))| conn.wake());
@@ -143,24 +155,25 @@ impl FanOut {
         self.wake_writers();
     }
 
-    /// Runs until it is closed and nothing is due.
+    /// Runs until it is closed, and leaves to the writers what is there then.
     fn run(&self) {
         let mut state = self.state.lock();
-        loop {
-            let first = state.first();
+        while !state.closed {
             if let Some((link, conn)) = state.pop(clock::now()) {
                 drop(state);
                 let again = writer::write_in_turn(&conn, &link);
                 state = self.state.lock();
-                state.gathering.extend(again.map(|at| (at, (link, conn))));
-            } else if let Some(at) = first {
+                if let Some(until) = again {
+                    state.gather(until, (link, conn));
+                }
+            } else if let Some(at) = state.first() {
                 Guard::wait_until(&mut state, &self.changed, at);
-            } else if state.closed {
-                return;
             } else {
                 Guard::wait(&mut state, &self.changed);
             }
         }
+        drop(state);
+        self.wake_writers();
     }
 
     /// Joins the thread; none is started any more.
@@ -189,6 +202,7 @@ mod tests {
     fn what_a_call_leaves_reaches_all_peers() {
         let node = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
         let address = node.local_addrs()[0].to_string();
+        let mut most = 0;
         let peers = [(); 8].map(|()| Node::builder().peer(address.clone()).start().unwrap());
         thread::scope(|scope| {
             for peer in &peers {
@@ -207,8 +221,13 @@ mod tests {
             }
             let stream =
                 |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
-            for broadcast in stream(2000) {
-                broadcast.wait_for(8, LONG).unwrap();
+            // Votes go between the blocks, and are handed over too.
+            for _ in 0..200 {
+                let (blocks, vote) = (stream(20), node.broadcast((URGENT, "vote")));
+                most = most.max(fan_out.state.lock().gathering.len());
+                for broadcast in blocks.into_iter().chain([vote]) {
+                    broadcast.wait_for(8, LONG).unwrap();
+                }
             }
             // Messages gather when it ends.
             let last = stream(100);
@@ -220,5 +239,6 @@ mod tests {
             node.shutdown(Duration::ZERO);
             peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
         });
+        assert!(most <= 8, "{most} entries for 8 connections");
     }
 }
