@@ -63,16 +63,21 @@ fn bytes(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(|place| (place ^ place >> 8 ^ place >> 16) as u8).collect()
 }
 
+/// A connection, and the other end of its socket.
+fn connection() -> (ConnHandle, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (theirs, addr) = listener.accept().unwrap();
+    (ConnHandle::new(ConnId(1), addr, true, socket), theirs)
+}
+
 /// The writer starts when a batch was left: whole, because it is `large`, or in part, because the kernel is
 /// full.
 fn write_by_turns(large: bool, sealer: Sealer, open: impl FnOnce(TcpStream) -> Opener<TcpStream> + Send) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (conn, theirs) = connection();
     // Soon full, so that writes are cut.
-    socket.set_send_buffer_size(8 * 1024).unwrap();
-    socket.set_write_timeout(Some(LONG)).unwrap();
-    let (theirs, addr) = listener.accept().unwrap();
-    let conn = ConnHandle::new(ConnId(1), addr, true, socket);
+    conn.socket.set_send_buffer_size(8 * 1024).unwrap();
+    conn.socket.set_write_timeout(Some(LONG)).unwrap();
     let script = Script::default();
     writer::begin(&conn, sealer);
     let (mut sent, limits) = (0, WriteLimits { write_timeout: LONG, longest: LONG });
@@ -132,10 +137,7 @@ fn what_two_threads_write_by_turns_is_one_stream() {
 
 #[test]
 fn a_thread_that_writes_in_turn_comes_back_to_what_gathers_and_wakes_the_writer_for_the_rest() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-    let (mut theirs, addr) = listener.accept().unwrap();
-    let conn = ConnHandle::new(ConnId(1), addr, true, socket);
+    let (conn, mut theirs) = connection();
     let script = Script::default();
     writer::begin(&conn, Sealer::Plaintext);
     let write_in_turn = |batch: Vec<u8>| {
@@ -158,10 +160,7 @@ fn a_thread_that_writes_in_turn_comes_back_to_what_gathers_and_wakes_the_writer_
 
 #[test]
 fn a_write_that_fails_now_ends_the_connection_and_its_writer() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-    let (mut theirs, addr) = listener.accept().unwrap();
-    let conn = ConnHandle::new(ConnId(1), addr, true, socket);
+    let (conn, mut theirs) = connection();
     let script = Script::default();
     writer::begin(&conn, Sealer::Plaintext);
     let limits = WriteLimits { write_timeout: LONG, longest: LONG };
