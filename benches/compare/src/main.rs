@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! unbroken-compare [--quick] [--only NAME[;NAME]] [--only-workload NAME[,NAME]] [--size BYTES[,BYTES]]
-//!     [--peers COUNT[,COUNT]] [--svg DIR]
+//!     [--threads COUNT[,COUNT]] [--peers COUNT[,COUNT]] [--svg DIR]
 //! ```
 //!
 //! The ratios count: absolute figures drift by a third from run to run on a virtual machine. The CPU
@@ -20,7 +20,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use contestants::{CONTESTANTS, Contestant};
-use workload::{Plan, WORKLOADS, broadcast, idle, one_way, round_trip, vote};
+use workload::{Plan, WORKLOADS, broadcast, idle, one_way, round_trip, senders, vote};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -35,13 +35,13 @@ fn main() -> Result<(), Failure> {
     let workloads = take_list(&mut args, "--only-workload", ',', |name| one_of(name, WORKLOADS.into_iter()))?;
     let sizes = one_way::SIZES.map(|(size, _)| size.to_string());
     let sizes = take_list(&mut args, "--size", ',', |size| one_of(size, sizes.iter().map(String::as_str)))?;
-    let peers = take_value(&mut args, "--peers")?.map(|list| list.split(',').map(number_of_peers).collect());
-    let peers = peers.transpose()?.unwrap_or_else(|| broadcast::PEERS.to_vec());
+    let threads = take_counts(&mut args, "--threads")?;
+    let peers = take_counts(&mut args, "--peers")?;
     let svg = take_value(&mut args, "--svg")?.map(Into::into);
     if let Some(unknown) = args.first() {
         return Err(format!(
             "{unknown:?} is no option, expected --quick, --only NAME[;NAME], --only-workload NAME[,NAME], \
-             --size BYTES[,BYTES], --peers COUNT[,COUNT] or --svg DIR"
+             --size BYTES[,BYTES], --threads COUNT[,COUNT], --peers COUNT[,COUNT] or --svg DIR"
         )
         .into());
     }
@@ -62,12 +62,13 @@ fn main() -> Result<(), Failure> {
         idle_rounds: 3,
         shorter: 1,
         one_way: one_way::SIZES.into_iter().filter(|(size, _)| chosen(&sizes, &size.to_string())).collect(),
-        broadcast: peers,
+        senders: threads.clone().unwrap_or_else(|| senders::THREADS.to_vec()),
+        broadcast: peers.unwrap_or_else(|| broadcast::PEERS.to_vec()),
         idle: idle::CONNECTIONS,
         svg,
     };
     if quick {
-        plan.shorten(sizes.is_none(), &mut left_out);
+        plan.shorten(sizes.is_none(), threads.is_none(), &mut left_out);
     }
     println!(
         "{} rounds ({} of idle connections), medians; ratios are of the same round.",
@@ -79,6 +80,7 @@ fn main() -> Result<(), Failure> {
     for name in WORKLOADS.iter().filter(|name| chosen(&workloads, name)) {
         match *name {
             "one-way" => one_way::run(&plan)?,
+            "senders" => senders::run(&plan)?,
             "round-trip" => round_trip::run(&plan)?,
             "vote" => vote::run(&plan)?,
             "broadcast" => broadcast::run(&plan)?,
@@ -97,9 +99,12 @@ fn one_of<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Resul
     Err(format!("{name:?} is unknown, expected one of {}", names.join("; ")).into())
 }
 
-fn number_of_peers(text: &str) -> Result<usize, Failure> {
-    let number = text.trim().parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("--peers: {text:?} is no number of peers, expected one from 1 on").into())
+fn take_counts(args: &mut Vec<String>, option: &str) -> Result<Option<Vec<usize>>, Failure> {
+    let count = |text: &str| text.trim().parse().ok().filter(|count| *count > 0);
+    let checked = |text: &str| {
+        count(text).ok_or_else(|| format!("{option}: {text:?} is no count, expected one from 1 on").into())
+    };
+    take_value(args, option)?.map(|list| list.split(',').map(checked).collect()).transpose()
 }
 
 fn take_flag(args: &mut Vec<String>, flag: &str) -> bool {
@@ -144,12 +149,17 @@ fn child(args: &[String]) -> Result<(), Failure> {
 }
 
 fn run_role(contestant: &'static Contestant, role: &str, rest: &[String]) -> Result<(), Failure> {
-    let Contestant { name, one_way, round_trip, vote, broadcast, idle } = contestant;
+    let Contestant { name, one_way, senders, round_trip, vote, broadcast, idle } = contestant;
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     match (role, &rest[..]) {
         ("receive", [size, count]) => one_way::receive(has(one_way, name)?, size.parse()?, count.parse()?),
         ("send", [size, count, addr]) => {
             one_way::send(has(one_way, name)?, size.parse()?, count.parse()?, addr)
+        }
+        ("many-receive", [peers]) => senders::receive(has(senders, name)?, peers.parse()?),
+        ("many-send", [threads, peers, millis, addrs]) => {
+            let lasts = Duration::from_millis(millis.parse()?);
+            senders::send(has(senders, name)?, threads.parse()?, peers.parse()?, lasts, addrs)
         }
         ("echo", [count]) => round_trip::echo(has(round_trip, name)?, count.parse()?),
         ("ask", [count, addr]) => round_trip::ask(has(round_trip, name)?, count.parse()?, addr),

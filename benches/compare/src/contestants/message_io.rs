@@ -2,15 +2,17 @@
 //! no way to set `TCP_NODELAY` for it.
 
 use std::ops::ControlFlow;
+use std::thread;
 
 use message_io::network::{Endpoint, NetEvent, SendStatus, Transport};
 use message_io::node::{self, NodeHandler, NodeListener};
 
-use super::{ASKED, Came, Contestant, OneWay, RoundTrip, Tell, Wait};
+use super::{ASKED, Came, Contestant, Count, OneWay, RoundTrip, SENT, Senders, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant = Contestant {
     one_way: Some(OneWay { shares: [0.06, 1.0], receive, send }),
+    senders: Some(Senders { receive: receive_many, send: send_many }),
     round_trip: Some(RoundTrip { trips: 50, echo, ask }),
     ..Contestant::named("message-io")
 };
@@ -31,7 +33,7 @@ fn connect(addr: &str) -> Result<(NodeHandler<()>, NodeListener<()>, Endpoint), 
 /// Sends, again as long as the library says that it cannot yet.
 fn deliver(handler: &NodeHandler<()>, to: Endpoint, message: &[u8]) {
     while handler.network().send(to, message) != SendStatus::Sent {
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -66,6 +68,34 @@ fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failu
     let (handler, _listener, to) = connect(addr)?;
     let message = vec![7; size];
     (0..count).for_each(|_| deliver(&handler, to, &message));
+    wait()
+}
+
+/// One node receives from all connections.
+fn receive_many(_: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
+    let (handler, listener) = listen(tell)?;
+    messages(handler, listener, |_, _, _| {
+        came(1);
+        ControlFlow::Continue(())
+    });
+    Ok(())
+}
+
+/// One node sends on all connections.
+fn send_many(threads: usize, peers: usize, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
+    let (handler, listener) = node::split::<()>();
+    let connect = |_| Ok(handler.network().connect_sync(Transport::FramedTcp, addr)?.0);
+    let peers: Vec<_> = (0..peers).map(connect).collect::<Result<_, Failure>>()?;
+    for _ in 0..threads {
+        let (handler, peers) = (handler.clone(), peers.clone());
+        thread::spawn(move || {
+            loop {
+                peers.iter().for_each(|peer| deliver(&handler, *peer, &[7; SENT]));
+            }
+        });
+    }
+    // The connections last as long as it does.
+    let _listener = listener;
     wait()
 }
 

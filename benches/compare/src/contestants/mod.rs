@@ -26,6 +26,9 @@ pub type Wait<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
 /// Is called with how many messages came at once.
 pub type Came<'a> = &'a mut dyn FnMut(u64);
 
+/// The same, for receivers on several threads.
+pub type Count<'a> = &'a (dyn Fn(u64) + Sync);
+
 /// Sends one message, and returns when what answers it is here.
 pub type Ask<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
 
@@ -35,6 +38,7 @@ pub type Work<'a> = &'a mut dyn FnMut(Ask<'_>) -> Result<(), Failure>;
 pub struct Contestant {
     pub name: &'static str,
     pub one_way: Option<OneWay>,
+    pub senders: Option<Senders>,
     pub round_trip: Option<RoundTrip>,
     pub vote: Option<Vote>,
     pub broadcast: Option<Broadcast>,
@@ -49,6 +53,16 @@ pub struct OneWay {
     pub receive: fn(usize, u64, Tell<'_>, Came<'_>) -> Result<(), Failure>,
     /// Sends so many messages of this size to this address, and waits until they came.
     pub send: fn(usize, u64, &str, Wait<'_>) -> Result<(), Failure>,
+}
+
+/// Messages of 256 bytes from several threads to the same peers, all of which are in the other process.
+pub struct Senders {
+    /// So many peers, which count what comes. They end with the process. The addresses have spaces between
+    /// them; a single one is that of all.
+    pub receive: fn(usize, Tell<'_>, Count<'_>) -> Result<(), Failure>,
+    /// So many threads, each of which sends to so many peers by turns, as fast as it may, until the last
+    /// argument, which is called when all have begun, returns.
+    pub send: fn(usize, usize, &str, Wait<'_>) -> Result<(), Failure>,
 }
 
 pub struct RoundTrip {
@@ -129,7 +143,15 @@ impl Shape {
 
 impl Contestant {
     pub const fn named(name: &'static str) -> Self {
-        Contestant { name, one_way: None, round_trip: None, vote: None, broadcast: None, idle: None }
+        Contestant {
+            name,
+            one_way: None,
+            senders: None,
+            round_trip: None,
+            vote: None,
+            broadcast: None,
+            idle: None,
+        }
     }
 }
 
@@ -175,6 +197,9 @@ pub const ASKED: usize = 64;
 
 /// The size of a bulk message.
 pub const BULK: usize = 1 << 20;
+
+/// The size of a message of one of many threads.
+pub const SENT: usize = 256;
 
 /// The size of a message to all peers.
 pub const BROADCAST: usize = 256;

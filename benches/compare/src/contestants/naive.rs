@@ -8,11 +8,12 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::raw::{self, accept, connect};
-use super::{ASKED, Came, Contestant, Idle, OneWay, RoundTrip, Shape, Tell, Wait};
+use super::{ASKED, Came, Contestant, Count, Idle, OneWay, RoundTrip, SENT, Senders, Shape, Tell, Wait};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant = Contestant {
     one_way: Some(OneWay { shares: [0.015, 0.5], receive, send }),
+    senders: Some(Senders { receive: receive_many, send: send_many }),
     round_trip: Some(RoundTrip { trips: 10_000, echo, ask }),
     idle: Some(Idle { shapes: &[Shape::Both], accept: idle_accept, dial: idle_dial }),
     ..Contestant::named("naive")
@@ -34,6 +35,22 @@ fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failu
     let writer = writer(connect(addr)?);
     for _ in 0..count {
         writer.send(vec![7; size])?;
+    }
+    wait()
+}
+
+fn receive_many(peers: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
+    raw::on_threads(peers, tell, |socket| {
+        reader(socket).iter().for_each(|_| came(1));
+        Ok(())
+    })
+}
+
+fn send_many(threads: usize, peers: usize, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
+    let writers: Vec<_> = (0..peers).map(|_| Ok(writer(connect(addr)?))).collect::<Result<_, Failure>>()?;
+    for _ in 0..threads {
+        let writers = writers.clone();
+        thread::spawn(move || while writers.iter().all(|writer| writer.send(vec![7; SENT]).is_ok()) {});
     }
     wait()
 }

@@ -2,16 +2,17 @@
 //! Votes and bulk messages have a length before them. Broadcasts are sent and acknowledged by one thread with
 //! epoll(7) in each process.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use mio::{Events, Interest, Poll, Token};
 
 use super::{
-    ASKED, BROADCAST, BULK, Broadcast, Came, Connections, Contestant, Idle, OneWay, RoundTrip, Shape, Tell,
-    Vote, Wait, Work,
+    ASKED, BROADCAST, BULK, Broadcast, Came, Connections, Contestant, Count, Idle, OneWay, RoundTrip, SENT,
+    Senders, Shape, Tell, Vote, Wait, Work,
 };
 use crate::Failure;
 
@@ -21,6 +22,7 @@ pub const CONTESTANT: Contestant = Contestant {
         receive,
         send: |size, count, addr, wait| send_to(&mut connect(addr)?, size, count, BATCH, wait),
     }),
+    senders: Some(Senders { receive: receive_many, send: send_many }),
     round_trip: Some(RoundTrip {
         trips: 10_000,
         echo: |count, tell| echo_on(&mut accept(tell)?, count),
@@ -124,6 +126,43 @@ pub fn connect(addr: &str) -> Result<TcpStream, Failure> {
     let socket = TcpStream::connect(addr)?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+// --- many threads that send -------------------------------------------------------------------------
+
+/// Runs a function for each connection that comes, on a thread of its own, until one of them ends.
+pub fn on_threads(
+    peers: usize,
+    tell: Tell<'_>,
+    each: impl Fn(TcpStream) -> Result<(), Failure> + Sync,
+) -> Result<(), Failure> {
+    let listener = listen(tell)?;
+    let sockets: Vec<_> = (0..peers).map(|_| next(&listener)).collect::<Result<_, _>>()?;
+    thread::scope(|scope| {
+        let receiving: Vec<_> = sockets.into_iter().map(|socket| scope.spawn(|| each(socket))).collect();
+        receiving.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a receiver panicked")?)
+    })
+}
+
+fn receive_many(peers: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
+    on_threads(peers, tell, |mut socket| {
+        receive_from(&mut socket, SENT, u64::MAX, &mut |messages| came(messages))
+    })
+}
+
+/// A buffer of 64 KiB and a lock for each socket.
+fn send_many(threads: usize, peers: usize, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
+    let socket = |_| Ok(Mutex::new(BufWriter::with_capacity(BATCH, connect(addr)?)));
+    let sockets: Arc<Vec<_>> = Arc::new((0..peers).map(socket).collect::<Result<_, Failure>>()?);
+    let message = [7; SENT];
+    for _ in 0..threads {
+        let sockets = Arc::clone(&sockets);
+        let send = move |socket: &Mutex<BufWriter<_>>| {
+            socket.lock().is_ok_and(|mut socket| socket.write_all(&message).is_ok())
+        };
+        thread::spawn(move || while sockets.iter().all(&send) {});
+    }
+    wait()
 }
 
 // --- votes beside bulk messages -------------------------------------------------------------------

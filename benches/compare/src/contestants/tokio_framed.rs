@@ -1,6 +1,8 @@
 //! tokio with `LengthDelimitedCodec`, on a runtime of the current thread: messages are fed to the sink, which
 //! writes when its buffer is full.
 
+use std::thread;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use futures_util::stream::{SplitSink, StreamExt};
@@ -11,13 +13,14 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::{
-    ASKED, BROADCAST, BULK, Broadcast, Came, Connections, Contestant, Idle, OneWay, RoundTrip, Shape, Tell,
-    Vote, Wait, Work,
+    ASKED, BROADCAST, BULK, Broadcast, Came, Connections, Contestant, Count, Idle, OneWay, RoundTrip, SENT,
+    Senders, Shape, Tell, Vote, Wait, Work,
 };
 use crate::Failure;
 
 pub const CONTESTANT: Contestant = Contestant {
     one_way: Some(OneWay { shares: [0.4, 1.0], receive, send }),
+    senders: Some(Senders { receive: receive_many, send: send_many }),
     round_trip: Some(RoundTrip { trips: 10_000, echo, ask }),
     vote: Some(Vote { serve, vote }),
     broadcast: Some(Broadcast { broadcast, peers }),
@@ -134,6 +137,58 @@ pub async fn ask_on<S: AsyncRead + AsyncWrite + Unpin>(
         messages.send(message.clone()).await?;
         messages.next().await.ok_or(ENDED)??;
         came(1);
+    }
+    Ok(())
+}
+
+// --- many threads that send -------------------------------------------------------------------------
+
+fn receive_many(peers: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let listener = listen(tell).await?;
+        let mut receiving = futures_util::stream::FuturesUnordered::new();
+        for _ in 0..peers {
+            let messages = next(&listener).await?;
+            receiving
+                .push(async move { receive_from(messages, SENT, u64::MAX, &mut |count| came(count)).await });
+        }
+        receiving.next().await.ok_or("there is no peer, expected one")?
+    })
+}
+
+/// Messages that wait for a task.
+const WAITING: usize = 1024;
+
+/// A task for each connection, on one thread of the runtime, and a channel to it. The task feeds what waits in
+/// the channel, and writes what is in its buffer when the channel is empty.
+fn send_many(threads: usize, peers: usize, addr: &str, wait: Wait<'_>) -> Result<(), Failure> {
+    let runtime = runtime_with_a_thread()?;
+    let mut channels = Vec::new();
+    for _ in 0..peers {
+        let messages = runtime.block_on(connect(addr))?;
+        let (channel, waiting) = mpsc::channel(WAITING);
+        channels.push(channel);
+        runtime.spawn(forward(messages, waiting));
+    }
+    let message = Bytes::from(vec![7; SENT]);
+    for _ in 0..threads {
+        let (channels, message) = (channels.clone(), message.clone());
+        let send = move |channel: &mpsc::Sender<Bytes>| channel.blocking_send(message.clone()).is_ok();
+        thread::spawn(move || while channels.iter().all(&send) {});
+    }
+    wait()
+}
+
+async fn forward(
+    mut messages: Messages<TcpStream>,
+    mut waiting: mpsc::Receiver<Bytes>,
+) -> Result<(), std::io::Error> {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, WAITING).await > 0 {
+        for message in batch.drain(..) {
+            messages.feed(message).await?;
+        }
+        SinkExt::<Bytes>::flush(&mut messages).await?;
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use unbroken::{BULK, Builder, Encryption, Event, LaneId, NORMAL, Node, PeerConfig, PeerId, URGENT};
 
 use super::{
-    ASKED, BROADCAST, Broadcast, Came, Connections, Contestant, Idle, OneWay, RoundTrip, Shape, Tell, Vote,
-    Wait, Work,
+    ASKED, BROADCAST, Broadcast, Came, Connections, Contestant, Count, Idle, OneWay, RoundTrip, SENT,
+    Senders, Shape, Tell, Vote, Wait, Work,
 };
 use crate::Failure;
 
@@ -18,6 +18,10 @@ pub const PLAINTEXT: Contestant = Contestant {
         shares: [0.4, 1.0],
         receive: |size, count, tell, came| receive(Encryption::Plaintext, size, count, tell, came),
         send: |size, count, addr, wait| send(Encryption::Plaintext, 1, size, count, addr, wait),
+    }),
+    senders: Some(Senders {
+        receive: |peers, tell, came| receive_many(Encryption::Plaintext, peers, tell, came),
+        send: |threads, peers, addrs, wait| send_many(Encryption::Plaintext, threads, peers, addrs, wait),
     }),
     round_trip: Some(RoundTrip {
         trips: 10_000,
@@ -47,6 +51,10 @@ pub const ENCRYPTED: Contestant = Contestant {
         shares: [0.4, 1.0],
         receive: |size, count, tell, came| receive(Encryption::Noise, size, count, tell, came),
         send: |size, count, addr, wait| send(Encryption::Noise, 1, size, count, addr, wait),
+    }),
+    senders: Some(Senders {
+        receive: |peers, tell, came| receive_many(Encryption::Noise, peers, tell, came),
+        send: |threads, peers, addrs, wait| send_many(Encryption::Noise, threads, peers, addrs, wait),
     }),
     round_trip: Some(RoundTrip {
         trips: 10_000,
@@ -195,6 +203,51 @@ fn ask(encryption: Encryption, count: u64, addr: &str, came: Came<'_>) -> Result
         came(1);
     }
     Ok(())
+}
+
+// --- many threads that send -------------------------------------------------------------------------
+
+/// A node for each peer, with a thread that receives.
+fn receive_many(
+    encryption: Encryption,
+    peers: usize,
+    tell: Tell<'_>,
+    came: Count<'_>,
+) -> Result<(), Failure> {
+    let nodes: Vec<_> = (0..peers).map(|_| listening(encryption)).collect::<Result<_, _>>()?;
+    tell(nodes.iter().map(|(_, addr)| addr.as_str()).collect::<Vec<_>>().join(" "))?;
+    let receive = |node: &Node| {
+        let receiver = node.lane_receiver(NORMAL).ok_or("the lane has no receiver, expected one")?;
+        loop {
+            came(receiver.recv_batch(BATCH)?.len() as u64);
+        }
+    };
+    thread::scope(|scope| {
+        let receiving: Vec<_> = nodes.iter().map(|(node, _)| scope.spawn(|| receive(node))).collect();
+        receiving.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a receiver panicked")?)
+    })
+}
+
+fn send_many(
+    encryption: Encryption,
+    threads: usize,
+    peers: usize,
+    addrs: &str,
+    wait: Wait<'_>,
+) -> Result<(), Failure> {
+    let node = addrs.split(' ').fold(builder(encryption), |builder, addr| builder.peer(addr)).start()?;
+    let peers = node.wait_for_links(peers, LONG)?;
+    let message = Bytes::from(vec![7; SENT]);
+    for _ in 0..threads {
+        let handles: Vec<_> = peers.iter().map(|peer| node.peer_handle(*peer)).collect();
+        let message = message.clone();
+        thread::spawn(
+            move || {
+                while handles.iter().all(|peer| peer.send((NORMAL, message.clone())).is_ok()) {}
+            },
+        );
+    }
+    wait()
 }
 
 // --- votes beside bulk messages -------------------------------------------------------------------

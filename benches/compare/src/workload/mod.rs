@@ -5,6 +5,7 @@ pub mod broadcast;
 pub mod idle;
 pub mod one_way;
 pub mod round_trip;
+pub mod senders;
 pub mod vote;
 
 use std::collections::HashMap;
@@ -15,12 +16,12 @@ use std::thread;
 use std::time::Instant;
 
 use crate::Failure;
-use crate::contestants::{Came, Contestant, Tell};
+use crate::contestants::{Contestant, Count, Tell};
 use crate::process::{Process, cpu_time, fail, tell, wait};
 use crate::table::{Row, Table};
 
 /// The names that `--only-workload` takes.
-pub const WORKLOADS: [&str; 5] = ["one-way", "round-trip", "vote", "broadcast", "idle"];
+pub const WORKLOADS: [&str; 6] = ["one-way", "senders", "round-trip", "vote", "broadcast", "idle"];
 
 const QUICK_ROUNDS: usize = 3;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     pub shorter: u64,
     /// The sizes of the messages one way, and how many of them a contestant with a share of 1 is given.
     pub one_way: Vec<(usize, u64)>,
+    /// How many threads send at once.
+    pub senders: Vec<usize>,
     /// How many peers a broadcast has.
     pub broadcast: Vec<usize>,
     /// How many idle connections there are.
@@ -47,7 +50,7 @@ pub struct Plan {
 
 impl Plan {
     /// Makes it last about two minutes, and says what that leaves out.
-    pub fn shorten(&mut self, fewer_sizes: bool, left_out: &mut Vec<String>) {
+    pub fn shorten(&mut self, fewer_sizes: bool, fewer_senders: bool, left_out: &mut Vec<String>) {
         left_out.push(format!(
             "by `--quick`, rounds beyond {QUICK_ROUNDS} (beyond one of idle connections) and {} of {QUICK_PART} \
              parts of each run",
@@ -57,6 +60,10 @@ impl Plan {
         if fewer_sizes {
             left_out.push("by `--quick`, messages of 256 bytes and 4 MiB one way".to_owned());
             self.one_way.retain(|(size, _)| [64, 1024, 256 * 1024].contains(size));
+        }
+        if fewer_senders {
+            left_out.push("by `--quick`, 1, 32 and 64 threads that send".to_owned());
+            self.senders.retain(|threads| *threads == 8);
         }
     }
 
@@ -204,16 +211,16 @@ const READY: &str = "ready";
 /// Runs the other process: does its part on a thread of its own, and tells what it has received, when that
 /// was and the CPU time that it took, whenever it is asked.
 fn observed(
-    part: impl FnOnce(Tell<'_>, Came<'_>) -> Result<(), Failure> + Send + 'static,
+    part: impl FnOnce(Tell<'_>, Count<'_>) -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
     let start = Instant::now();
     let received = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&received);
     thread::spawn(move || {
-        let mut came = |messages| {
+        let came = |messages| {
             counter.fetch_add(messages, Ordering::Relaxed);
         };
-        let ended = part(&mut |addr| tell(&addr), &mut came);
+        let ended = part(&mut |addr| tell(&addr), &came);
         fail(&*ended.err().unwrap_or_else(|| "this side's part is over, expected it to last".into()));
     });
     // Until the parent ends this process.

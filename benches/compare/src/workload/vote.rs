@@ -101,7 +101,7 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
 
 pub fn serve(vote: &'static Vote, mode: &str) -> Result<(), Failure> {
     let connections = Mode::from_word(mode)?.connections();
-    observed(move |tell, came| (vote.serve)(connections, tell, came))
+    observed(move |tell, came| (vote.serve)(connections, tell, &mut |messages| came(messages)))
 }
 
 pub fn vote(vote: &Vote, mode: &str, lasts: Duration, addr: &str) -> Result<(), Failure> {
