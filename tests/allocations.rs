@@ -9,6 +9,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +83,43 @@ fn small_messages_in_numbers_need_no_allocation_each() {
         println!("{len} bytes: {each:.3} allocations a message");
         assert!(each < 0.9, "{each:.3} allocations for a message of {len} bytes");
     }
+}
+
+/// A sender that waits for room needs allocations of its own; so does each message if it ends one wait and
+/// begins another.
+#[test]
+fn threads_that_send_into_a_full_queue_do_not_wait_for_each_message() {
+    const THREADS: usize = 8;
+    const MESSAGES: usize = THREADS * 2_000;
+    let _alone = ALONE.lock();
+    let pair = Pair::start(|config| {
+        config.lanes[1].max_message = 64 * 1024;
+        config.lanes[1].queue = 256 * 1024;
+    });
+    let peer = pair.a.peer_handle(pair.b.id());
+    let receiver = pair.b.lane_receiver(NORMAL).unwrap();
+    let body = Bytes::from(vec![7; 256]);
+    let count = || {
+        let before = ALLOCATIONS.load(Relaxed);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..MESSAGES / THREADS {
+                        drop(peer.send((NORMAL, body.clone())).unwrap());
+                    }
+                });
+            }
+            let mut left = MESSAGES;
+            while left > 0 {
+                left -= receiver.recv_batch(left).unwrap().len();
+            }
+        });
+        ALLOCATIONS.load(Relaxed) - before
+    };
+    let least = (0..COUNTS).map(|_| count()).min().unwrap();
+    let each = least as f64 / MESSAGES as f64;
+    println!("{each:.3} allocations a message");
+    assert!(each < 2.0, "{each:.3} allocations a message");
 }
 
 /// An application's queue of messages that is as long as the lane's credit allows, in both directions; and a

@@ -4,11 +4,13 @@
 pub(super) mod allowance;
 mod application;
 mod connections;
+mod line;
 mod receiving;
 
 pub(crate) use application::Intent;
 
-use std::collections::VecDeque;
+use line::Line;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,8 +71,8 @@ pub(crate) struct LinkInner {
     pub(crate) path: PathConfig,
     /// What follows from a call that sends: nothing as a rule. Empty when the lock is free.
     output: LinkOutput,
-    /// For each lane the senders that wait for room, in the order in which they came.
-    lines: Vec<VecDeque<Arc<Turn>>>,
+    /// For each lane the senders that wait for room.
+    lines: Vec<Line>,
     /// Bytes of the node's budget that the link has: for what is queued, and for messages to come.
     reserved: usize,
     /// Whether new credit is withheld.
@@ -106,7 +108,7 @@ impl LinkInner {
     /// that are in the queues no longer, except `most` for the next messages as long as others are queued
     /// and no sender waits.
     fn keep_ahead(&mut self, most: usize) -> usize {
-        let keeps = self.link.queued_bytes() > 0 && self.lines.iter().all(VecDeque::is_empty);
+        let keeps = self.link.queued_bytes() > 0 && self.lines.iter().all(Line::is_empty);
         let freed = self.ahead().saturating_sub(if keeps { most } else { 0 });
         self.reserved -= freed;
         freed
@@ -214,7 +216,7 @@ impl LinkHandle {
             shared,
             core: Ordered::new(LinkInner {
                 path,
-                lines: settings.lanes.iter().map(|_| VecDeque::new()).collect(),
+                lines: settings.lanes.iter().map(|_| Line::default()).collect(),
                 reserved: 0,
                 output: LinkOutput::default(),
                 link: Link::new(settings, seed),
@@ -313,7 +315,7 @@ impl LinkHandle {
             return;
         }
         let turns: Vec<_> = match output.space {
-            true => core.lines.iter().filter_map(VecDeque::front).cloned().collect(),
+            true => core.lines.iter().filter_map(Line::first).cloned().collect(),
             false => Vec::new(),
         };
         let held_after = core.held();

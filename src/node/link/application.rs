@@ -32,9 +32,9 @@ pub(crate) enum Intent<'a> {
 }
 
 impl LinkInner {
-    /// Accepts a message that is copied and does not expire, over a link that has a connection, if nobody
-    /// waits for room and what it costs is reserved already. `None`, and nothing has changed, otherwise:
-    /// [`LinkHandle::accept`] is for all.
+    /// Accepts a message that is copied and does not expire, over a link that has a connection, if it may
+    /// take the room that there is and what it costs is reserved already. `None`, and nothing has
+    /// changed, otherwise: [`LinkHandle::accept`] is for all.
     fn accept_plain(&mut self, message: &mut Outgoing) -> Option<Receipt> {
         let len = message.len();
         if message.expiry().is_some() || len >= COPY_BELOW || self.link.conns().is_empty() {
@@ -42,8 +42,8 @@ impl LinkInner {
         }
         let index = self.link.check_send(message.lane(), len, false).ok()?;
         let queued = self.link.queued_bytes();
-        let is_free = self.lines.get(index).is_some_and(VecDeque::is_empty);
-        if !is_free || queued + cost_of(len) > self.reserved || !self.link.has_room(index, len, queued) {
+        let may_go = self.lines.get(index).is_some_and(|line| line.may_go(None, clock::now));
+        if !may_go || queued + cost_of(len) > self.reserved || !self.link.has_room(index, len, queued) {
             return None;
         }
         let (token, receipt) = self.receipts.open();
@@ -207,8 +207,8 @@ impl LinkHandle {
         place: &mut Option<Arc<Turn>>,
     ) -> bool {
         let Some(line) = core.lines.get(index) else { return false };
-        let is_first = line.front().map(Arc::as_ptr) == place.as_ref().map(Arc::as_ptr);
-        let has_room = is_first && core.link.check_room(index, len).is_ok();
+        let may_go = line.may_go(place.as_ref(), clock::now);
+        let has_room = may_go && core.link.check_room(index, len).is_ok();
         let cost = cost_of(len);
         if has_room && self.reserve_ahead(core, cost) {
             return true;
@@ -216,7 +216,7 @@ impl LinkHandle {
         let mut reserved = has_room && self.shared.queued.reserve(self.account, cost, place.as_ref());
         if !reserved && place.is_none() && !matches!(wait, Wait::No) {
             let turn = place.insert(Turn::new());
-            core.lines.get_mut(index).into_iter().for_each(|line| line.push_back(Arc::clone(turn)));
+            core.lines.get_mut(index).into_iter().for_each(|line| line.join(turn, clock::now));
             // Once more: from here on it is woken when the budget has room.
             reserved = has_room && self.shared.queued.reserve(self.account, cost, Some(turn));
         }
@@ -243,8 +243,7 @@ impl LinkHandle {
     /// Drops the oldest messages of a lane that does so when it is full, if it is this sender's turn and that
     /// makes room. The new message takes over what they had of the node's budget.
     fn displace(&self, core: &mut LinkInner, index: usize, len: usize, place: Option<&Arc<Turn>>) -> bool {
-        let first = core.lines.get(index).and_then(VecDeque::front);
-        if first.map(Arc::as_ptr) != place.map(Arc::as_ptr) {
+        if !core.lines.get(index).is_some_and(|line| line.may_go(place, clock::now)) {
             return false;
         }
         let Some(mut oldest) = core.link.displaceable(index, len, 0) else { return false };
@@ -265,8 +264,7 @@ impl LinkHandle {
     fn leave_line(&self, lane: LaneId, len: usize, place: &Arc<Turn>) {
         let next = self.update(|core| {
             let line = core.link.lane_index(lane).and_then(|index| core.lines.get_mut(index))?;
-            line.retain(|turn| !Arc::ptr_eq(turn, place));
-            line.front().cloned()
+            line.leave(place, clock::now)
         });
         self.shared.queued.withdraw(self.account, cost_of(len), place);
         next.into_iter().for_each(|turn| turn.wake());

@@ -191,7 +191,7 @@ impl LinkHandle {
         let waiting = self.with(|core, _, output| {
             core.link.close(reason, output);
             self.ended.store(true, SeqCst);
-            core.lines.iter().flatten().cloned().collect::<Vec<_>>()
+            core.lines.iter().flat_map(|line| line.turns()).cloned().collect::<Vec<_>>()
         });
         waiting.iter().for_each(|turn| turn.wake());
         self.changed.notify_all();
