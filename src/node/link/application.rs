@@ -216,9 +216,13 @@ impl LinkHandle {
         let mut reserved = has_room && self.shared.queued.reserve(self.account, cost, place.as_ref());
         if !reserved && place.is_none() && !matches!(wait, Wait::No) {
             let turn = place.insert(Turn::new());
-            core.lines.get_mut(index).into_iter().for_each(|line| line.join(turn, clock::now));
-            // Once more: from here on it is woken when the budget has room.
-            reserved = has_room && self.shared.queued.reserve(self.account, cost, Some(turn));
+            let is_first = core.lines.get_mut(index).is_some_and(|line| {
+                line.join(turn, clock::now);
+                line.is_first(turn)
+            });
+            // Once more: from here on it is woken when the budget has room. Only the first of a line waits
+            // for that.
+            reserved = is_first && has_room && self.shared.queued.reserve(self.account, cost, Some(turn));
         }
         if reserved {
             core.reserved += cost;
