@@ -15,6 +15,8 @@ mod yamux;
 #[cfg(feature = "native")]
 mod zeromq;
 
+use std::thread;
+
 use crate::Failure;
 
 /// Tells the address that the other process is to dial.
@@ -160,6 +162,19 @@ impl OneWay {
         let [small, large] = self.shares;
         if size < 16 * 1024 { small } else { large }
     }
+}
+
+/// Runs a function for each item, on a thread of its own. Returns when all have ended, with the error of the
+/// first item that has one.
+fn on_threads<T: Send>(
+    items: impl IntoIterator<Item = T>,
+    each: impl Fn(T) -> Result<(), Failure> + Sync,
+) -> Result<(), Failure> {
+    thread::scope(|scope| {
+        let each = &each;
+        let running: Vec<_> = items.into_iter().map(|item| scope.spawn(move || each(item))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a receiver panicked")?)
+    })
 }
 
 /// The first one is what the others are compared with.

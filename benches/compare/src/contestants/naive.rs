@@ -8,7 +8,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::raw::{self, accept, connect};
-use super::{ASKED, Came, Contestant, Count, Idle, OneWay, RoundTrip, SENT, Senders, Shape, Tell, Wait};
+use super::{
+    ASKED, Came, Contestant, Count, Idle, OneWay, RoundTrip, SENT, Senders, Shape, Tell, Wait, on_threads,
+};
 use crate::Failure;
 
 pub const CONTESTANT: Contestant = Contestant {
@@ -40,7 +42,7 @@ fn send(size: usize, count: u64, addr: &str, wait: Wait<'_>) -> Result<(), Failu
 }
 
 fn receive_many(peers: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
-    raw::on_threads(peers, tell, |socket| {
+    on_threads(raw::accept_many(peers, tell)?, |socket| {
         reader(socket).iter().for_each(|_| came(1));
         Ok(())
     })

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     ASKED, BROADCAST, BULK, Broadcast, Came, Connections, Contestant, Count, Idle, OneWay, RoundTrip, SENT,
-    Senders, Shape, Tell, Vote, Wait, Work,
+    Senders, Shape, Tell, Vote, Wait, Work, on_threads,
 };
 use crate::Failure;
 
@@ -130,22 +130,14 @@ pub fn connect(addr: &str) -> Result<TcpStream, Failure> {
 
 // --- many threads that send -------------------------------------------------------------------------
 
-/// Runs a function for each connection that comes, on a thread of its own, until one of them ends.
-pub fn on_threads(
-    peers: usize,
-    tell: Tell<'_>,
-    each: impl Fn(TcpStream) -> Result<(), Failure> + Sync,
-) -> Result<(), Failure> {
+/// Waits for so many connections.
+pub fn accept_many(peers: usize, tell: Tell<'_>) -> Result<Vec<TcpStream>, Failure> {
     let listener = listen(tell)?;
-    let sockets: Vec<_> = (0..peers).map(|_| next(&listener)).collect::<Result<_, _>>()?;
-    thread::scope(|scope| {
-        let receiving: Vec<_> = sockets.into_iter().map(|socket| scope.spawn(|| each(socket))).collect();
-        receiving.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a receiver panicked")?)
-    })
+    (0..peers).map(|_| next(&listener)).collect()
 }
 
 fn receive_many(peers: usize, tell: Tell<'_>, came: Count<'_>) -> Result<(), Failure> {
-    on_threads(peers, tell, |mut socket| {
+    on_threads(accept_many(peers, tell)?, |mut socket| {
         receive_from(&mut socket, SENT, u64::MAX, &mut |messages| came(messages))
     })
 }

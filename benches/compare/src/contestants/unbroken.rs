@@ -9,7 +9,7 @@ use unbroken::{BULK, Builder, Encryption, Event, LaneId, NORMAL, Node, PeerConfi
 
 use super::{
     ASKED, BROADCAST, Broadcast, Came, Connections, Contestant, Count, Idle, OneWay, RoundTrip, SENT,
-    Senders, Shape, Tell, Vote, Wait, Work,
+    Senders, Shape, Tell, Vote, Wait, Work, on_threads,
 };
 use crate::Failure;
 
@@ -122,6 +122,14 @@ fn listen(encryption: Encryption, tell: Tell<'_>) -> Result<Node, Failure> {
     Ok(node)
 }
 
+/// So many nodes that listen. Tells their addresses, with spaces between them.
+fn listen_many(encryption: Encryption, count: usize, tell: Tell<'_>) -> Result<Vec<Node>, Failure> {
+    let nodes = (0..count).map(|_| listening(encryption)).collect::<Result<Vec<_>, _>>()?;
+    let (nodes, addrs): (Vec<_>, Vec<_>) = nodes.into_iter().unzip();
+    tell(addrs.join(" "))?;
+    Ok(nodes)
+}
+
 fn dial(encryption: Encryption, addr: &str) -> Result<(Node, PeerId), Failure> {
     let node = builder(encryption).peer(addr).start()?;
     linked(node)
@@ -214,17 +222,12 @@ fn receive_many(
     tell: Tell<'_>,
     came: Count<'_>,
 ) -> Result<(), Failure> {
-    let nodes: Vec<_> = (0..peers).map(|_| listening(encryption)).collect::<Result<_, _>>()?;
-    tell(nodes.iter().map(|(_, addr)| addr.as_str()).collect::<Vec<_>>().join(" "))?;
-    let receive = |node: &Node| {
+    let nodes = listen_many(encryption, peers, tell)?;
+    on_threads(&nodes, |node| {
         let receiver = node.lane_receiver(NORMAL).ok_or("the lane has no receiver, expected one")?;
         loop {
             came(receiver.recv_batch(BATCH)?.len() as u64);
         }
-    };
-    thread::scope(|scope| {
-        let receiving: Vec<_> = nodes.iter().map(|(node, _)| scope.spawn(|| receive(node))).collect();
-        receiving.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a receiver panicked")?)
     })
 }
 
@@ -328,9 +331,8 @@ fn idle_accept(
     wait: Wait<'_>,
 ) -> Result<(), Failure> {
     let (nodes, links) = shape.accepting(count);
-    let nodes: Vec<_> = (0..nodes).map(|_| listening(encryption)).collect::<Result<_, _>>()?;
-    tell(nodes.iter().map(|(_, addr)| addr.as_str()).collect::<Vec<_>>().join(" "))?;
-    for (node, _) in &nodes {
+    let nodes = listen_many(encryption, nodes, tell)?;
+    for node in &nodes {
         node.wait_for_links(links, LONG)?;
     }
     wait()
