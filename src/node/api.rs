@@ -181,7 +181,7 @@ impl Node {
     fn broadcast_over(&self, links: Vec<Arc<LinkHandle>>, mut message: Outgoing) -> Broadcast {
         message.guard(&self.handle.core.shared.background);
         let (mut receipts, mut refused) = (Vec::with_capacity(links.len()), Vec::new());
-        let call = self.handle.core.fan_out.call();
+        let call = self.handle.core.shared.fan_out.call();
         for link in links {
             let sent = self.check_open().and_then(|()| {
                 let sent = link.send_one_of_many(message.lend(), |conn| call.see_to(&link, conn));

@@ -1,11 +1,17 @@
-//! Writing a broadcast: the thread that calls does so for [`ON_THE_CALLER`], and hands the connections that
-//! are left to one other thread of the node.
+//! Writing to many peers: the thread that calls writes itself for a while, and hands the connections that
+//! are left to one other thread of the node. For a broadcast that while is [`ON_THE_CALLER`]; for calls that
+//! send to one peer each it is their thread's [allowance], and they hand over a connection only
+//! if they go to many peers by turns.
 //!
 //! A small write takes 5 to 15 us, so a call that makes one for each of 1,000 peers takes more than 10 ms.
 //! To wake the writers of all these connections takes longer still: on two processors 80 ms, because each of
 //! them takes the processor from the caller. One thread that writes to all of them is woken once; while it is
-//! on its way further messages gather in the queues, and go with the same writes. In a stream of broadcasts
+//! on its way further messages gather in the queues, and go with the same writes. In a stream to many peers
 //! it takes the place of the writers.
+//!
+//! A stream to few peers is left to their writers, which write beside each other, and so are messages of
+//! urgent lanes that are sent to one peer: this thread may be busy with others. What tells a stream to many
+//! is that the connection is none of the [`MANY`] that senders left last.
 //!
 //! Invariants:
 //! - A connection that was handed over is written to, or its writer is woken. If several messages went with
@@ -26,10 +32,14 @@ use super::link::{LinkHandle, allowance};
 use crate::clock;
 use crate::conn::{ConnHandle, threads, writer};
 use crate::id::ConnId;
+use crate::lane::{LaneConfig, LaneId, Priority};
 use crate::lock::{Guard, LEAF, Ordered};
 
 /// For how long the call itself writes: to some 300 peers over loopback.
 const ON_THE_CALLER: Duration = Duration::from_millis(4);
+
+/// More connections than this are many.
+const MANY: usize = 16;
 
 /// A connection whose link has something to send, while its writer sleeps.
 type Due = (Arc<LinkHandle>, Arc<ConnHandle>);
@@ -38,6 +48,9 @@ type Due = (Arc<LinkHandle>, Arc<ConnHandle>);
 pub(crate) struct FanOut {
     /// The name of the thread.
     name: String,
+    /// The lanes whose messages to one peer are not for this thread.
+    urgent: Vec<LaneId>,
+    left: Ordered<Left, LEAF>,
     state: Ordered<State, LEAF>,
     changed: Condvar,
 }
@@ -54,12 +67,31 @@ struct State {
     closed: bool,
 }
 
+/// The connections that senders left last to their writers or this thread, each once, at most [`MANY`]; the
+/// last one is at the back.
+#[derive(Debug, Default)]
+struct Left(VecDeque<ConnId>);
+
 /// The writes of one call.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     fan_out: &'a Arc<FanOut>,
     until: Instant,
     left: RefCell<Vec<Due>>,
+}
+
+impl Left {
+    /// A connection is left. Returns whether [`MANY`] others were since it was left before.
+    fn leave(&mut self, conn: ConnId) -> bool {
+        let place = self.0.iter().rposition(|other| *other == conn);
+        let is_one_of_many = place.is_none() && self.0.len() == MANY;
+        if is_one_of_many {
+            self.0.pop_front();
+        }
+        place.and_then(|place| self.0.remove(place));
+        self.0.push_back(conn);
+        is_one_of_many
+    }
 }
 
 impl State {
@@ -100,24 +132,49 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.fan_out.hand_over(self.left.take());
+        let left = self.left.take();
+        if !left.is_empty() {
+            self.fan_out.hand_over(left);
+        }
     }
 }
 
 impl FanOut {
-    pub(super) fn new(name: String) -> Arc<Self> {
-        Arc::new(FanOut { name, state: Ordered::default(), changed: Condvar::new() })
+    pub(super) fn new(name: String, lanes: &[LaneConfig]) -> Arc<Self> {
+        let urgent = lanes.iter().filter(|lane| lane.priority == Priority::Urgent).map(|lane| lane.id);
+        Arc::new(FanOut {
+            name,
+            urgent: urgent.collect(),
+            left: Ordered::default(),
+            state: Ordered::default(),
+            changed: Condvar::new(),
+        })
     }
 
     pub(super) fn call(self: &Arc<Self>) -> Call<'_> {
         Call { fan_out: self, until: clock::now() + ON_THE_CALLER, left: RefCell::default() }
     }
 
-    /// The first one starts the thread.
-    fn hand_over(self: &Arc<Self>, due: Vec<Due>) {
-        if due.is_empty() {
-            return;
+    /// A sender of messages of these lanes to one peer has written for too much of its time. Returns whether
+    /// they are handed over; if not, the connection's writer is to be woken.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        link: &Arc<LinkHandle>,
+        conn: &Arc<ConnHandle>,
+        lanes: impl IntoIterator<Item = LaneId>,
+    ) -> bool {
+        if lanes.into_iter().any(|lane| self.urgent.contains(&lane)) {
+            return false;
         }
+        let is_one_of_many = self.left.lock().leave(conn.id);
+        if is_one_of_many {
+            self.hand_over([(Arc::clone(link), Arc::clone(conn))]);
+        }
+        is_one_of_many
+    }
+
+    /// The first one starts the thread.
+    fn hand_over(self: &Arc<Self>, due: impl IntoIterator<Item = Due>) {
         let now = clock::now();
         let mut state = self.state.lock();
         state.due.extend(due.into_iter().map(|due| (now, due)));
@@ -194,7 +251,7 @@ mod tests {
 
     use super::*;
     use crate::node::Node;
-    use crate::{NORMAL, URGENT};
+    use crate::{NORMAL, Outcome, URGENT};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -210,7 +267,7 @@ mod tests {
             }
             node.wait_for_links(8, LONG).unwrap();
             let start = clock::now();
-            let fan_out = &node.handle.core.fan_out;
+            let fan_out = &node.handle.core.shared.fan_out;
             // Until this thread has written for more than its share.
             while fan_out.state.lock().thread.is_none() {
                 assert!(start.elapsed() < LONG, "nothing was handed over");
@@ -240,5 +297,44 @@ mod tests {
             peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
         });
         assert!(most <= 8, "{most} entries for 8 connections");
+    }
+
+    /// Sends to `peers` peers by turns, without a pause, until the thread is there or `most` messages were
+    /// sent on a lane, and until all have come. Returns whether the thread is there.
+    fn starts_for(peers: usize, lane: LaneId, most: usize) -> bool {
+        let node = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+        let address = node.local_addrs()[0].to_string();
+        let others: Vec<_> =
+            (0..peers).map(|_| Node::builder().peer(address.clone()).start().unwrap()).collect();
+        let is_there = || node.handle.core.shared.fan_out.state.lock().thread.is_some();
+        let mut sent = 0;
+        thread::scope(|scope| {
+            for other in &others {
+                scope.spawn(|| other.events().for_each(drop));
+            }
+            let ids = node.wait_for_links(peers, LONG).unwrap();
+            let mut receipts = Vec::new();
+            while sent < most && !is_there() {
+                receipts.extend(ids.iter().map(|id| node.send(*id, (lane, "block")).unwrap()));
+                sent += peers;
+                // So that writers sleep again.
+                if sent.is_multiple_of(8 * peers) {
+                    receipts.drain(..).for_each(|receipt| assert_eq!(receipt.wait(), Outcome::Taken));
+                }
+            }
+            receipts.drain(..).for_each(|receipt| assert_eq!(receipt.wait(), Outcome::Taken));
+            let was_there = is_there();
+            node.shutdown(Duration::ZERO);
+            others.iter().for_each(|other| other.shutdown(Duration::ZERO));
+            was_there
+        })
+    }
+
+    #[test]
+    fn a_stream_to_many_peers_is_handed_over_and_one_to_few_is_not() {
+        let many = 2 * MANY;
+        assert!(starts_for(many, NORMAL, 10_000 * many));
+        assert!(!starts_for(many, URGENT, 100 * many));
+        assert!(!starts_for(4, NORMAL, 800 * 4));
     }
 }

@@ -38,8 +38,6 @@ pub(crate) struct NodeInner {
     pub(crate) card: Card,
     pub(crate) shared: Arc<Shared>,
     pub(crate) threads: Arc<Threads>,
-    /// Writes what a broadcast leaves to it.
-    pub(crate) fan_out: Arc<FanOut>,
     pub(crate) acceptors: Vec<Acceptor>,
     /// Protects the list of links, not the links. May be held while a link or the roster is looked at,
     /// never the other way round.
@@ -79,12 +77,12 @@ impl NodeInner {
         resolver: Resolver,
         seed: u64,
     ) -> Self {
-        let shared = Arc::new(Shared::new(&config));
         let mut rng = fastrand::Rng::with_seed(seed);
         let threads = Threads::new(card.peer);
+        let fan_out = FanOut::new(threads.name("fan-out"), &config.lanes);
+        let shared = Arc::new(Shared::new(&config, fan_out));
         NodeInner {
             shared,
-            fan_out: FanOut::new(threads.name("fan-out")),
             threads: Arc::new(threads),
             acceptors,
             links: Ordered::default(),
@@ -408,7 +406,7 @@ impl NodeInner {
         self.all_links().iter().for_each(|link| link.end_all(&shutdown));
         self.links().iter().for_each(|link| link.close(DropReason::Shutdown));
         self.shared.agenda.round_now();
-        self.fan_out.close();
+        self.shared.fan_out.close();
         self.threads.join_all();
         self.acceptors.iter().for_each(Acceptor::close);
         self.shared.background.close(deadline.max(clock::now() + GOODBYE_TIME));

@@ -21,6 +21,7 @@ use super::background::Background;
 use super::budget::Budget;
 use super::event::Event;
 use super::event_queue::{Class, Subject};
+use super::fan_out::FanOut;
 use super::mailbox::Mailbox;
 use super::named::{About, NamedPeers};
 use super::received::Received;
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     /// Bytes in the queues of all links.
     pub(crate) queued: Budget,
     pub(crate) background: Arc<Background>,
+    pub(crate) fan_out: Arc<FanOut>,
     /// Protects what the monitor has not looked at yet.
     reports: Ordered<Vec<Report>, LEAF>,
     /// Bytes of received messages that were not taken, over all links.
@@ -88,13 +90,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, fan_out: Arc<FanOut>) -> Self {
         Shared {
             mailbox: Mailbox::new(&config.lanes, config.max_events),
             agenda: Agenda::new(),
             named: NamedPeers::default(),
             queued: Budget::new(queue_shares(config)),
             background: Arc::default(),
+            fan_out,
             reports: Ordered::default(),
             received: Received::new(config.max_inbox, largest_unfinished(config)),
             // As much as one busy peer may have in the inboxes.

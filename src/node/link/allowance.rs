@@ -3,8 +3,13 @@
 //! Waking a writer that sleeps costs more than a small write: the call of `send` that follows a pause makes
 //! it itself. When calls come in a row, one write for each costs more than waking the writer once, which then
 //! takes many messages with one call. So a thread has an allowance: it is spent by the time that its writes
-//! take, and grows by a [`SHARE`] of each pause between two calls, up to [`MOST`]. A broadcast to a thousand
-//! peers after a pause is written whole; a stream is left to the writers.
+//! take, and grows by a [`SHARE`] of each pause between two calls, up to [`MOST`]: a broadcast to 300 peers
+//! after a pause is written whole. A stream is left to the writers, or to the [thread](crate::node::fan_out)
+//! that writes to many peers.
+//!
+//! A pause may be one of the scheduler's: on a busy machine a thread that sends all the time has an allowance
+//! again each time that others had the processor. So [`MOST`] bounds what a thread spends at the start of
+//! a stream.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -14,7 +19,7 @@ use crate::conn::{ConnHandle, Port, writer};
 
 /// One in so many.
 const SHARE: u32 = 5;
-const MOST: Duration = Duration::from_millis(20);
+const MOST: Duration = Duration::from_millis(5);
 /// With less left the writer is woken. More than most writes take, so that none spends what is not there.
 const LEAST: Duration = Duration::from_micros(100);
 /// The most that one write counts: the rest is what other threads did meanwhile, because the processor was
@@ -90,17 +95,17 @@ mod tests {
         assert_eq!(allowance.left, MOST);
         allowance = allowance.at_end(now + us(40));
         assert_eq!(allowance.left, MOST - us(40));
-        allowance = Allowance { left: ms(5), called: now + ms(15) };
+        allowance = Allowance { left: ms(1), called: now + ms(15) };
         // Calls in a row: it does not grow.
         for call in 0..1000 {
             allowance = Allowance::at_call(Some(allowance), false, now + ms(15) + us(10) * call);
         }
-        assert_eq!(allowance.left, ms(5));
+        assert_eq!(allowance.left, ms(1));
         let called = allowance.called;
-        assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(10)).left, ms(7));
-        assert_eq!(Allowance::at_call(Some(allowance), true, called + ms(10)).left, ms(5));
+        assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(10)).left, ms(3));
+        assert_eq!(Allowance::at_call(Some(allowance), true, called + ms(10)).left, ms(1));
         assert_eq!(Allowance::at_call(Some(allowance), false, called + ms(1000)).left, MOST);
-        assert_eq!(allowance.at_end(called + ms(6)).left, ms(5) - WRITE, "the processor was taken away");
+        assert_eq!(allowance.at_end(called + ms(6)).left, ms(1) - WRITE, "the processor was taken away");
         let spent = Allowance { left: us(30), called };
         assert_eq!(spent.at_end(called + us(40)).left, Duration::ZERO);
     }

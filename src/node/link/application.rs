@@ -76,7 +76,8 @@ impl LinkHandle {
         wait: Wait,
         pause: impl FnMut(&Turn) -> bool,
     ) -> Result<(Receipt, u64), SendError> {
-        self.send_with(message, intent, wait, pause, |conn| allowance::write_now(conn, self))
+        let lane = message.lane();
+        self.send_with(message, intent, wait, pause, |conn| self.see_to(conn, [lane]))
     }
 
     /// Like [`LinkHandle::send`] of a message that does not wait. `write` sees to a connection whose writer
@@ -87,6 +88,14 @@ impl LinkHandle {
         write: impl Fn(&Arc<ConnHandle>),
     ) -> Result<Receipt, SendError> {
         self.send_with(message, Intent::Message, Wait::No, |_| false, write).map(|(receipt, _)| receipt)
+    }
+
+    /// Writes messages of these lanes that were sent over a connection whose writer sleeps, or leaves that to
+    /// another thread.
+    fn see_to(self: &Arc<Self>, conn: &Arc<ConnHandle>, lanes: impl IntoIterator<Item = LaneId>) {
+        if !allowance::try_write_now(conn, self) && !self.shared.fan_out.take(self, conn, lanes) {
+            conn.wake();
+        }
     }
 
     fn send_with(
@@ -192,7 +201,7 @@ impl LinkHandle {
             receipts.push(receipt);
             sent += 1;
         }
-        self.finish_sending(core, |conn| allowance::write_now(conn, self));
+        self.finish_sending(core, |conn| self.see_to(conn, run.iter().take(sent).map(Outgoing::lane)));
         run.drain(..sent);
     }
 

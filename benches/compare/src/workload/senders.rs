@@ -10,7 +10,7 @@ use crate::process::{Load, Process, cpu_time, tell, wait};
 use crate::table::{Row, Table};
 
 /// How many peers there are, in one table each.
-const PEERS: [usize; 2] = [1, 16];
+const PEERS: [usize; 3] = [1, 16, 200];
 
 /// How many threads send.
 pub const THREADS: [usize; 4] = [1, 8, 32, 64];
