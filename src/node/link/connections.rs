@@ -143,7 +143,7 @@ impl LinkHandle {
         let mut notices = Vec::new();
         let next = self.with_notices(
             &mut notices,
-            |conn| conn.wake(),
+            |conn| writer::write_now(conn, self, now),
             |core, now, output| {
                 for conn in core.handles() {
                     if let Some(at) = conn.last_received() {
