@@ -163,6 +163,14 @@ impl ConnHandle {
         let _ = self.wake.try_send(());
     }
 
+    /// The writer sleeps until it is woken, or until then. Returns whether it was woken.
+    fn sleep(&self, until: Option<Instant>) -> bool {
+        match until {
+            Some(until) => self.woken.recv_deadline(until).is_ok(),
+            None => self.woken.recv().is_ok(),
+        }
+    }
+
     pub(crate) fn last_received(&self) -> Option<Instant> {
         self.at(&self.last_received)
     }

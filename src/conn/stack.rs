@@ -50,13 +50,17 @@ pub(crate) fn give_back() {}
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::conn::threads;
 
-    /// Bytes of this thread's stack that are in memory.
-    fn resident() -> usize {
-        let lowest = lowest_address().unwrap().addr();
+    /// The end of this thread's stack.
+    pub(in crate::conn) fn lowest() -> usize {
+        lowest_address().unwrap().addr()
+    }
+
+    /// Bytes of the stack with this end that are in memory.
+    pub(in crate::conn) fn resident(lowest: usize) -> usize {
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut in_stack = false;
         for line in smaps.lines() {
@@ -71,7 +75,7 @@ mod tests {
     }
 
     #[inline(never)]
-    fn use_stack(depth: usize) -> usize {
+    pub(in crate::conn) fn use_stack(depth: usize) -> usize {
         let used = std::hint::black_box([depth as u8; 1024]);
         if depth == 0 { 0 } else { use_stack(depth - 1) + usize::from(used[depth % 1024]) }
     }
@@ -81,9 +85,9 @@ mod tests {
         let run = || {
             let kept = [7_u8; 300];
             let sum = use_stack(100);
-            let before = resident();
+            let before = resident(lowest());
             give_back();
-            let after = resident();
+            let after = resident(lowest());
             // Reading the list above took some of it again.
             assert!(before > 100 * 1024 && after < before - 50 * 1024, "{before} and {after} bytes");
             assert!(use_stack(100) == sum && std::hint::black_box(kept) == [7; 300]);

@@ -1,6 +1,6 @@
 //! Writing: a thread for each connection that asks the link what to send, writes it, and sleeps when there is
-//! nothing; and, while that thread sleeps, the threads of the application and the reader, which then need not
-//! wake it.
+//! nothing; and, while that thread sleeps, the threads of the application, the reader and the monitor, which
+//! then need not wake it.
 //!
 //! ```text
 //!               nothing to send                    a thread of the application has sent, and may write
@@ -47,7 +47,8 @@ const LEAST_GAP: Duration = Duration::from_micros(20);
 /// After a write of several messages it is woken for so long: there will be more that gather.
 const WRITER_FIRST: Duration = Duration::from_millis(1);
 
-/// An idle connection keeps so much memory for what it writes, and more for so long.
+/// An idle connection keeps so much memory for what it writes, and more for so long, as well as the memory of
+/// the writer's stack that only writing needs.
 const KEPT: usize = 4 * 1024;
 const KEPT_FOR: Duration = Duration::from_secs(1);
 
@@ -90,6 +91,8 @@ pub(crate) fn begin(conn: &ConnHandle, sealer: Sealer) {
 /// Runs until the connection ends.
 pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
     let mut backlog = 0;
+    // The stack was given back since this thread wrote last.
+    let mut is_shallow = false;
     loop {
         let mut guard = conn.write_half.lock();
         // A write on another thread has failed.
@@ -115,23 +118,26 @@ pub(crate) fn run(conn: &ConnHandle, port: &impl Port, limits: WriteLimits) {
                         log_line!(Debug, "{}: TCP_NOTSENT_LOWAT: {error}", conn.id);
                     }
                 }
+                is_shallow &= half.batch.is_empty();
                 if half.batch.is_empty() {
                     if conn.reason().is_some() {
                         *guard = None;
                         return;
                     }
                     half.sleeps_until = at;
-                    let frees_at = (half.memory() > KEPT).then(|| clock::now() + KEPT_FOR);
+                    let has_memory = !is_shallow || half.memory() > KEPT;
                     drop(guard);
-                    // A token, or the time: either way there may be something to send.
-                    let woken = match at.into_iter().chain(frees_at).min() {
-                        Some(at) => conn.woken.recv_deadline(at).is_ok(),
-                        None => conn.woken.recv().is_ok(),
-                    };
-                    if !woken && frees_at.is_some_and(|frees_at| at.is_none_or(|at| frees_at < at)) {
+                    let frees_at = has_memory.then(|| clock::now() + KEPT_FOR);
+                    if frees_at.is_some_and(|frees_at| at.is_none_or(|at| frees_at < at)) {
+                        if conn.sleep(frees_at) {
+                            continue;
+                        }
                         conn.write_half.lock().iter_mut().for_each(WriteHalf::free_memory);
                         stack::give_back();
+                        is_shallow = true;
                     }
+                    // A token, or the time: either way there may be something to send.
+                    conn.sleep(at);
                 }
             }
         }

@@ -20,6 +20,8 @@ use crate::wire::frame::Frame;
 use crate::wire::reader::Source;
 
 use super::key;
+#[cfg(target_os = "linux")]
+use crate::conn::stack::tests as stack;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -45,6 +47,38 @@ impl Port for &Script {
         }
         let at = self.gathers.lock().unwrap().filter(|_| batch.is_empty());
         Transmit::Continue { at, chunk: 16 * 1024, messages: 1 }
+    }
+
+    fn handle_frames(&self, _: ConnId, _: &mut Vec<Frame>, _: Instant) -> Result<(), Violation> {
+        unreachable!("nobody reads here")
+    }
+
+    fn is_draining(&self, _: ConnId) -> Option<EndReason> {
+        None
+    }
+
+    fn watch_until(&self, _: Instant) {}
+}
+
+/// Uses the stack of the writer when it is asked for the first time, and notes which it is.
+#[cfg(target_os = "linux")]
+#[derive(Default)]
+struct Deep {
+    asked: Mutex<bool>,
+    stack: Mutex<usize>,
+}
+
+#[cfg(target_os = "linux")]
+impl Port for &Deep {
+    fn poll_transmit(&self, _: ConnId, _: Writes, batch: &mut Batch) -> Transmit {
+        if !std::mem::replace(&mut *self.asked.lock().unwrap(), true) {
+            stack::use_stack(100);
+            *self.stack.lock().unwrap() = stack::lowest();
+            batch.push_slice(b"first");
+        } else if *self.stack.lock().unwrap() == 0 {
+            return Transmit::Finish;
+        }
+        Transmit::Continue { at: None, chunk: 16 * 1024, messages: 1 }
     }
 
     fn handle_frames(&self, _: ConnId, _: &mut Vec<Frame>, _: Instant) -> Result<(), Violation> {
@@ -175,4 +209,29 @@ fn a_write_that_fails_now_ends_the_connection_and_its_writer() {
     assert!(conn.reason().is_some_and(|reason| reason.to_string().contains("write")), "{:?}", conn.reason());
     writer::write_now(&conn, &&script, clock::now() + LONG);
     assert!(script.takers.into_inner().unwrap().len() == 1, "nothing is taken from the link any more");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_writer_that_rests_gives_the_memory_of_its_stack_back() {
+    let (conn, mut theirs) = connection();
+    let (conn, deep) = (&conn, &Deep::default());
+    writer::begin(conn, Sealer::Plaintext);
+    thread::scope(|scope| {
+        let limits = WriteLimits { write_timeout: LONG, longest: LONG };
+        scope.spawn(move || writer::run(conn, &deep, limits));
+        let mut first = [0; 5];
+        theirs.read_exact(&mut first).unwrap();
+        let stack = *deep.stack.lock().unwrap();
+        let start = clock::now();
+        let mut kept = usize::MAX;
+        // Measuring takes a millisecond.
+        while kept > 50 * 1024 && start.elapsed() < LONG {
+            kept = stack::resident(stack);
+        }
+        *deep.stack.lock().unwrap() = 0;
+        conn.wake();
+        assert!(kept <= 50 * 1024, "{kept} bytes");
+    });
+    assert_eq!(Read::read(&mut theirs, &mut [0]).unwrap(), 0);
 }
