@@ -23,6 +23,8 @@
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,8 @@ pub(crate) struct FanOut {
     /// The lanes whose messages to one peer are not for this thread.
     urgent: Vec<LaneId>,
     left: Ordered<Left, LEAF>,
+    /// Connections wait that were handed over.
+    is_busy: AtomicBool,
     state: Ordered<State, LEAF>,
     changed: Condvar,
 }
@@ -146,6 +150,7 @@ impl FanOut {
             name,
             urgent: urgent.collect(),
             left: Ordered::default(),
+            is_busy: AtomicBool::new(false),
             state: Ordered::default(),
             changed: Condvar::new(),
         })
@@ -155,8 +160,13 @@ impl FanOut {
         Call { fan_out: self, until: clock::now() + ON_THE_CALLER, left: RefCell::default() }
     }
 
-    /// A sender of messages of these lanes to one peer has written for too much of its time. Returns whether
-    /// they are handed over; if not, the connection's writer is to be woken.
+    /// Connections wait, so a stream to many peers is under way. A guess: it may change at any time.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Relaxed)
+    }
+
+    /// A sender of messages of these lanes to one peer would rather not write them itself. Returns whether
+    /// they are handed over.
     pub(super) fn take(
         self: &Arc<Self>,
         link: &Arc<LinkHandle>,
@@ -178,6 +188,7 @@ impl FanOut {
         let now = clock::now();
         let mut state = self.state.lock();
         state.due.extend(due.into_iter().map(|due| (now, due)));
+        self.is_busy.store(true, Relaxed);
         if state.thread.is_none() && !state.closed {
             let (this, panicked) = (Arc::clone(self), Arc::clone(self));
             let started = threads::spawn_guarded(&self.name, move || this.run(), move || panicked.give_up());
@@ -197,6 +208,7 @@ impl FanOut {
         let (due, gathering) = {
             let mut state = self.state.lock();
             state.gathers.clear();
+            self.is_busy.store(false, Relaxed);
             (std::mem::take(&mut state.due), std::mem::take(&mut state.gathering))
         };
         due.iter().chain(&gathering).for_each(|(_, (_, conn))| conn.wake());
@@ -217,6 +229,7 @@ impl FanOut {
         let mut state = self.state.lock();
         while !state.closed {
             if let Some((link, conn)) = state.pop(clock::now()) {
+                self.is_busy.store(!state.due.is_empty(), Relaxed);
                 drop(state);
                 let again = writer::write_in_turn(&conn, &link);
                 state = self.state.lock();
@@ -247,11 +260,12 @@ impl FanOut {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{self, AssertUnwindSafe};
     use std::thread;
 
     use super::*;
     use crate::node::Node;
-    use crate::{NORMAL, Outcome, URGENT};
+    use crate::{NORMAL, Outcome, PeerId, URGENT};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -299,34 +313,44 @@ mod tests {
         assert!(most <= 8, "{most} entries for 8 connections");
     }
 
-    /// Sends to `peers` peers by turns, without a pause, until the thread is there or `most` messages were
-    /// sent on a lane, and until all have come. Returns whether the thread is there.
-    fn starts_for(peers: usize, lane: LaneId, most: usize) -> bool {
+    /// A node that is linked to so many others.
+    fn with_peers<T>(count: usize, act: impl FnOnce(&Node, &[PeerId]) -> T) -> T {
         let node = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
         let address = node.local_addrs()[0].to_string();
         let others: Vec<_> =
-            (0..peers).map(|_| Node::builder().peer(address.clone()).start().unwrap()).collect();
-        let is_there = || node.handle.core.shared.fan_out.state.lock().thread.is_some();
-        let mut sent = 0;
+            (0..count).map(|_| Node::builder().peer(address.clone()).start().unwrap()).collect();
         thread::scope(|scope| {
             for other in &others {
                 scope.spawn(|| other.events().for_each(drop));
             }
-            let ids = node.wait_for_links(peers, LONG).unwrap();
-            let mut receipts = Vec::new();
-            while sent < most && !is_there() {
-                receipts.extend(ids.iter().map(|id| node.send(*id, (lane, "block")).unwrap()));
-                sent += peers;
+            let peers = node.wait_for_links(count, LONG).unwrap();
+            // The threads of this scope end with their nodes, also when it panics.
+            let result = panic::catch_unwind(AssertUnwindSafe(|| act(&node, &peers)));
+            node.shutdown(Duration::ZERO);
+            others.iter().for_each(|other| other.shutdown(Duration::ZERO));
+            result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    fn is_started(node: &Node) -> bool {
+        node.handle.core.shared.fan_out.state.lock().thread.is_some()
+    }
+
+    /// Sends to `count` peers by turns, without a pause, until the thread is there or `most` messages were
+    /// sent on a lane, and until all have come. Returns whether the thread is there.
+    fn starts_for(count: usize, lane: LaneId, most: usize) -> bool {
+        with_peers(count, |node, peers| {
+            let (mut sent, mut receipts) = (0, Vec::new());
+            while sent < most && !is_started(node) {
+                receipts.extend(peers.iter().map(|peer| node.send(*peer, (lane, "block")).unwrap()));
+                sent += count;
                 // So that writers sleep again.
-                if sent.is_multiple_of(8 * peers) {
+                if sent.is_multiple_of(8 * count) {
                     receipts.drain(..).for_each(|receipt| assert_eq!(receipt.wait(), Outcome::Taken));
                 }
             }
             receipts.drain(..).for_each(|receipt| assert_eq!(receipt.wait(), Outcome::Taken));
-            let was_there = is_there();
-            node.shutdown(Duration::ZERO);
-            others.iter().for_each(|other| other.shutdown(Duration::ZERO));
-            was_there
+            is_started(node)
         })
     }
 
@@ -336,5 +360,21 @@ mod tests {
         assert!(starts_for(many, NORMAL, 10_000 * many));
         assert!(!starts_for(many, URGENT, 100 * many));
         assert!(!starts_for(4, NORMAL, 800 * 4));
+    }
+
+    #[test]
+    fn while_connections_wait_others_are_handed_over_at_once() {
+        with_peers(2 * MANY, |node, peers| {
+            let fan_out = &node.handle.core.shared.fan_out;
+            for is_busy in [false, true] {
+                // Two rounds: their writes are less than what this thread may spend.
+                assert!(!is_started(node));
+                for peer in peers {
+                    fan_out.is_busy.store(is_busy, Relaxed);
+                    assert_eq!(node.send(*peer, (NORMAL, "block")).unwrap().wait(), Outcome::Taken);
+                }
+            }
+            assert!(is_started(node));
+        });
     }
 }

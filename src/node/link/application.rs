@@ -93,7 +93,14 @@ impl LinkHandle {
     /// Writes messages of these lanes that were sent over a connection whose writer sleeps, or leaves that to
     /// another thread.
     fn see_to(self: &Arc<Self>, conn: &Arc<ConnHandle>, lanes: impl IntoIterator<Item = LaneId>) {
-        if !allowance::try_write_now(conn, self) && !self.shared.fan_out.take(self, conn, lanes) {
+        let fan_out = &self.shared.fan_out;
+        let is_done = if fan_out.is_busy() {
+            // Many threads that send would use up the allowance of each first.
+            fan_out.take(self, conn, lanes) || allowance::try_write_now(conn, self)
+        } else {
+            allowance::try_write_now(conn, self) || fan_out.take(self, conn, lanes)
+        };
+        if !is_done {
             conn.wake();
         }
     }
