@@ -13,7 +13,7 @@
 //! lanes if one must not wait for the other, and on one lane if their order matters.
 //!
 //! Messages of lanes that are not urgent gather for a moment when they come faster than they are written: up
-//! to 0.1 ms, and up to 2 ms in a stream of broadcasts, unless 64 KiB wait. One message alone, and one of an
+//! to 0.1 ms, and up to 2 ms in a stream to many peers, unless 64 KiB wait. One message alone, and one of an
 //! urgent lane, is written at once.
 //!
 //! # A lane of one's own
