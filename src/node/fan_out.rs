@@ -11,7 +11,8 @@
 //!
 //! A stream to few peers is left to their writers, which write beside each other, and so are messages of
 //! urgent lanes that are sent to one peer: this thread may be busy with others. What tells a stream to many
-//! is that the connection is none of the [`MANY`] that senders left last.
+//! is that the connection is none of the [`MANY`] that senders left last. While connections wait for this
+//! thread a sender hands over at once, whatever its allowance: many senders would each use up theirs first.
 //!
 //! Invariants:
 //! - A connection that was handed over is written to, or its writer is woken. If several messages went with

@@ -143,6 +143,7 @@ impl LinkHandle {
         let mut notices = Vec::new();
         let next = self.with_notices(
             &mut notices,
+            // An acknowledgement or a ping, for which no thread need be woken.
             |conn| writer::write_now(conn, self, now),
             |core, now, output| {
                 for conn in core.handles() {
