@@ -95,6 +95,7 @@ impl LinkHandle {
     fn see_to(self: &Arc<Self>, conn: &Arc<ConnHandle>, lanes: impl IntoIterator<Item = LaneId>) {
         let fan_out = &self.shared.fan_out;
         let is_done = if fan_out.is_busy() {
+            // First, so that many senders do not each use up their allowance.
             fan_out.take(self, conn, lanes) || allowance::try_write_now(conn, self)
         } else {
             allowance::try_write_now(conn, self) || fan_out.take(self, conn, lanes)
