@@ -270,50 +270,6 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    #[test]
-    fn what_a_call_leaves_reaches_all_peers() {
-        let node = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
-        let address = node.local_addrs()[0].to_string();
-        let mut most = 0;
-        let peers = [(); 8].map(|()| Node::builder().peer(address.clone()).start().unwrap());
-        thread::scope(|scope| {
-            for peer in &peers {
-                scope.spawn(|| peer.events().for_each(drop));
-            }
-            node.wait_for_links(8, LONG).unwrap();
-            let start = clock::now();
-            let fan_out = &node.handle.core.shared.fan_out;
-            // Until this thread has written for more than its share.
-            while fan_out.state.lock().thread.is_none() {
-                assert!(start.elapsed() < LONG, "nothing was handed over");
-                node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
-            }
-            for _ in 0..100 {
-                node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
-            }
-            let stream =
-                |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
-            // Votes go between the blocks, and are handed over too.
-            for _ in 0..200 {
-                let (blocks, vote) = (stream(20), node.broadcast((URGENT, "vote")));
-                most = most.max(fan_out.state.lock().gathering.len());
-                for broadcast in blocks.into_iter().chain([vote]) {
-                    broadcast.wait_for(8, LONG).unwrap();
-                }
-            }
-            // Messages gather when it ends.
-            let last = stream(100);
-            fan_out.close();
-            for broadcast in last {
-                broadcast.wait_for(8, LONG).unwrap();
-            }
-            node.broadcast((URGENT, "late")).wait_for(8, LONG).unwrap();
-            node.shutdown(Duration::ZERO);
-            peers.iter().for_each(|peer| peer.shutdown(Duration::ZERO));
-        });
-        assert!(most <= 8, "{most} entries for 8 connections");
-    }
-
     /// A node that is linked to so many others.
     fn with_peers<T>(count: usize, act: impl FnOnce(&Node, &[PeerId]) -> T) -> T {
         let node = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
@@ -335,6 +291,41 @@ mod tests {
 
     fn is_started(node: &Node) -> bool {
         node.handle.core.shared.fan_out.state.lock().thread.is_some()
+    }
+
+    #[test]
+    fn what_a_call_leaves_reaches_all_peers() {
+        with_peers(8, |node, _| {
+            let start = clock::now();
+            // Until this thread has written for more than its share.
+            while !is_started(node) {
+                assert!(start.elapsed() < LONG, "nothing was handed over");
+                node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
+            }
+            for _ in 0..100 {
+                node.broadcast((URGENT, "vote")).wait_for(8, LONG).unwrap();
+            }
+            let fan_out = &node.handle.core.shared.fan_out;
+            let stream =
+                |count| -> Vec<_> { (0..count).map(|_| node.broadcast((NORMAL, "block"))).collect() };
+            let mut most = 0;
+            // Votes go between the blocks, and are handed over too.
+            for _ in 0..200 {
+                let (blocks, vote) = (stream(20), node.broadcast((URGENT, "vote")));
+                most = most.max(fan_out.state.lock().gathering.len());
+                for broadcast in blocks.into_iter().chain([vote]) {
+                    broadcast.wait_for(8, LONG).unwrap();
+                }
+            }
+            assert!(most <= 8, "{most} entries for 8 connections");
+            // Messages gather when it ends.
+            let last = stream(100);
+            fan_out.close();
+            for broadcast in last {
+                broadcast.wait_for(8, LONG).unwrap();
+            }
+            node.broadcast((URGENT, "late")).wait_for(8, LONG).unwrap();
+        });
     }
 
     /// Sends to `count` peers by turns, without a pause, until the thread is there or `most` messages were
